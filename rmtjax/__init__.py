@@ -1,0 +1,3 @@
+"""What a training recipe does to a network's weights."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,327 @@
+"""The one configuration tree: every field, its type and its default.
+
+A config file (`configs/*.py`) has `get_config()`, which starts from `base()` and changes values. The
+defaults are the embedded digits task, so that a config says only what differs from it. The tree is plain
+data and locked: an unknown or mistyped field is refused with the nearest valid name.
+"""
+
+import ast
+import difflib
+import importlib.util
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference, placeholder
+
+from rmtjax.errors import InputError
+
+CORRUPTIONS = ("gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "contrast", "brightness", "pixelate")
+DROPOUT_SITES = ("attention", "mlp", "residual", "head")
+
+
+def base() -> ConfigDict:
+    """The full tree with its defaults: fine-tuning the letters ViT on 400 handwritten digits."""
+    config = ConfigDict()
+    config.seed = 0  # of the run: split, order, augmentation, initialisation, dropout
+
+    config.data = ConfigDict()
+    config.data.source = "digits"  # digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH
+    config.data.image_size = 16  # side in pixels; examples of another size are resized (bilinear)
+    config.data.train_examples = 400  # drawn class by class (stratified); None: all
+    config.data.validation_examples = 200  # held out of the training part, stratified
+    config.data.test_examples = placeholder(int)  # None: all of the test part
+
+    config.augment = ConfigDict()  # strengths in [0, 1]; 0 is the identity, bit for bit
+    config.augment.gaussian_noise = 0.0
+    config.augment.shift_crop = 0.0
+    config.augment.rotation = 0.0
+    config.augment.random_erasing = 0.0
+    config.augment.contrast_brightness = 0.0
+    config.augment.mixup = 0.0
+
+    config.synthetic = ConfigDict()
+    config.synthetic.share = 0.0  # add: synthetic / real, all real kept; replace: synthetic / total
+    config.synthetic.mode = "add"  # add | replace
+    config.synthetic.guidance = 1.0  # classifier-free guidance scale; 1: none
+    config.synthetic.examples = placeholder(int)  # in the stored set; None: as many as training examples
+    config.synthetic.cache = "runs/synthetic"  # stored sets, by hash of what made them
+    config.synthetic.image_size = 8  # side the generator works at; its images are then resized as the data is
+    config.synthetic.width = 256
+    config.synthetic.depth = 4
+    config.synthetic.total_steps = 2000
+    config.synthetic.batch_size = 128
+    config.synthetic.learning_rate = 1e-3
+    config.synthetic.ema = 0.999
+    config.synthetic.label_dropout = 0.1
+    config.synthetic.sampling_steps = 30
+
+    config.model = ConfigDict()
+    config.model.name = "vit"  # vit | resnet | mlp
+    config.model.reinit = r"head/.*"  # parameters that may be missing or of another shape in init_from
+    config.model.mean = 0.5  # inputs in [0, 1] enter the model as (x - mean) / std
+    config.model.std = 0.5
+    config.model.vit = ConfigDict({"patch": 4, "width": 128, "depth": 4, "heads": 4, "mlp_width": 512})
+    config.model.resnet = ConfigDict({"depth": 20, "width": 16})  # depth = 6 n + 2
+    config.model.mlp = ConfigDict({"width": 256, "depth": 2})
+    # "letters" (shipped), a run directory, an Orbax checkpoint or a .safetensors file; None: from scratch.
+    config.model.init_from = placeholder(str)
+    config.model.init_from = "letters"
+
+    config.regularization = ConfigDict()
+    config.regularization.dropout = 0.0
+    config.regularization.dropout_sites = DROPOUT_SITES
+    config.regularization.weight_decay = 0.0
+    config.regularization.decayed = r".*kernel$"  # regex of decayed parameters: no biases, no norms
+    config.regularization.label_smoothing = 0.0
+
+    config.optim = ConfigDict()
+    config.optim.name = "adamw"  # adamw (decoupled decay) | adam_l2 (coupled L2) | sgd (momentum, coupled L2)
+    config.optim.learning_rate = 5e-4
+    config.optim.head_learning_rate = placeholder(float)  # None: learning_rate
+    config.optim.head = r"head/.*"
+    config.optim.schedule = "cosine"  # cosine | linear | constant
+    config.optim.warmup_steps = 30
+    config.optim.warmup_epochs = placeholder(float)
+    config.optim.warmup_examples = placeholder(int)
+    config.optim.clip_norm = 1.0  # global norm; None: no clipping
+    config.optim.freeze = placeholder(str)  # regex of parameters that stay as they were; None: nothing
+    config.optim.momentum = 0.9  # sgd
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+
+    config.train = ConfigDict()
+    config.train.total_steps = 300  # exactly one of the three
+    config.train.total_epochs = placeholder(float)
+    config.train.total_examples = placeholder(int)
+    config.train.batch_size = 64  # global, over all devices and processes
+    config.train.accumulate = 1  # micro-batches a step
+    config.train.evaluation_batch_size = 256
+    config.train.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
+    config.train.checkpoint_steps = 100
+    config.train.evaluation_steps = 50  # validation every so many steps
+    config.train.mesh = ConfigDict({"data": -1, "fsdp": 1})  # -1: all devices that are left
+    config.train.sharding = ((r".*", "fsdp"),)  # (regex, fsdp | replicate), first match wins
+
+    config.spectra = ConfigDict()
+    config.spectra.enabled = True
+    config.spectra.conv = "slices"  # slices (one matrix per tap, pooled) | unfold
+
+    config.evaluation = ConfigDict()
+    config.evaluation.enabled = True
+    config.evaluation.shifts = ("corrupted", "printed_digits")  # corrupted, or a source with the same classes
+    config.evaluation.ood = ("letters_unlike_digits",)  # sources with other classes
+    config.evaluation.corruptions = CORRUPTIONS
+    config.evaluation.bins = 15
+    config.evaluation.bootstrap_samples = 1000
+
+    config.diversity = ConfigDict()
+    config.diversity.enabled = True
+    config.diversity.neighbours = 3  # k of coverage
+    config.diversity.bootstrap_samples = 200
+    return config.lock()
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """The same config, shrunk in place for tests: seconds instead of minutes. Returned for chaining."""
+    config.data.train_examples = min(config.data.train_examples or 40, 40)
+    config.data.validation_examples = 20
+    config.data.test_examples = 40
+    config.train.update(total_steps=4, total_epochs=None, total_examples=None, batch_size=8)
+    config.train.update(checkpoint_steps=2, evaluation_steps=2, evaluation_batch_size=32)
+    config.optim.update(warmup_steps=1, warmup_epochs=None, warmup_examples=None)
+    config.synthetic.update(width=32, depth=1, total_steps=10, batch_size=16, sampling_steps=3)
+    config.evaluation.corruptions = config.evaluation.corruptions[:2]
+    config.evaluation.bootstrap_samples = 20
+    config.diversity.bootstrap_samples = 5
+    if config.model.init_from is None:
+        config.model.vit.update(width=16, depth=2, heads=2, mlp_width=32)
+        config.model.resnet.update(depth=8, width=4)
+        config.model.mlp.update(width=16)
+    return config
+
+
+def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
+    """A config from a file and `field.name=value` overrides, checked and locked.
+
+    Raises:
+      InputError: no such file, no `get_config`, an unknown or mistyped field, a value out of range.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise InputError(f"no config file {path!r}: give --config the path of a Python file such as configs/synthetic.py")
+    spec = importlib.util.spec_from_file_location(f"rmtjax_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"config file {path!r} is not a Python file: it must end in .py and define get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise InputError(f"config file {path!r} defines no get_config(): start from the ones in configs/")
+        config = module.get_config()
+    except (AttributeError, KeyError) as error:
+        name = error.args[0] if error.args else str(error)
+        field = re.search(r"'(\w+)'", str(name)) or re.search(r"(\w+)$", str(name))
+        missing = field.group(1) if field else str(name)
+        raise InputError(f"config file {path!r}: {_unknown(missing, base())}") from error
+    except TypeError as error:
+        raise InputError(f"config file {path!r}: {str(error).splitlines()[0]}") from error
+    for override in overrides:
+        _override(config, override)
+    validate(config)
+    return config
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _unknown(name: str, config: ConfigDict) -> str:
+    names = list(_leaves(config))
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    if not near:  # the last part alone may be what was misspelt
+        tails = {n.rsplit(".", 1)[-1]: n for n in reversed(names)}
+        near = [tails[t] for t in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(tails), 1, 0.5)]
+    hint = f"did you mean {near[0]!r}?" if near else f"the sections are {', '.join(config.keys())}"
+    return f"unknown field {name!r}: {hint}"
+
+
+def _override(config: ConfigDict, override: str) -> None:
+    name, separator, text = override.partition("=")
+    if not separator:
+        raise InputError(f"override {override!r} has no value: write --config.{name}=VALUE")
+    if name not in set(_leaves(config)):
+        raise InputError(_unknown(name, config))
+    *sections, field = name.split(".")
+    node = config
+    for section in sections:
+        node = node[section]
+    kind = node.get_type(field)
+    try:
+        value: Any = text if kind is str and text != "None" else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if kind is tuple and isinstance(value, str):
+        value = tuple(part for part in value.split(",") if part)
+    if isinstance(value, list):
+        value = tuple(value)
+    try:
+        node[field] = value
+    except TypeError as error:
+        raise InputError(f"{name}={text!r} is not of the right type: a {kind.__name__} is wanted") from error
+
+
+_IN = {
+    "synthetic.mode": ("add", "replace"),
+    "model.name": ("vit", "resnet", "mlp"),
+    "optim.name": ("adamw", "adam_l2", "sgd"),
+    "optim.schedule": ("cosine", "linear", "constant"),
+    "train.dtype": ("float32", "bfloat16"),
+    "spectra.conv": ("slices", "unfold"),
+}
+_UNIT = (  # closed or half-open parts of [0, 1]
+    *(f"augment.{name}" for name in base().augment),
+    "synthetic.share", "synthetic.label_dropout", "optim.momentum", "optim.b1", "optim.b2", "synthetic.ema",
+)  # fmt: skip
+_BELOW_ONE = ("regularization.dropout", "regularization.label_smoothing")
+_AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.learning_rate", "optim.head_learning_rate",
+                  "optim.warmup_steps", "optim.warmup_epochs", "optim.warmup_examples", "seed")  # fmt: skip
+_AT_LEAST_ONE = (
+    "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
+    "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
+    "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
+    "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
+    "evaluation.bootstrap_samples", "diversity.neighbours", "diversity.bootstrap_samples",
+)  # fmt: skip
+
+
+def get(config: ConfigDict, name: str) -> Any:
+    """The value of a dotted field name."""
+    node: Any = config
+    for part in name.split("."):
+        node = node[part]
+    return node.get() if isinstance(node, FieldReference) else node
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks ranges and choices before any work. Raises InputError that names the field, value and mend."""
+
+    def check(names: Iterable[str], holds: Any, wanted: str) -> None:
+        for name in names:
+            value = get(config, name)
+            if value is not None and not holds(value):
+                raise InputError(f"{name}={value!r} is out of range: it must be {wanted}")
+
+    check(_UNIT, lambda v: 0 <= v <= 1, "between 0 and 1")
+    check(_BELOW_ONE, lambda v: 0 <= v < 1, "at least 0 and below 1")
+    check(_AT_LEAST_ZERO, lambda v: v >= 0, "0 or more")
+    check(_AT_LEAST_ONE, lambda v: v >= 1, "1 or more")
+    check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
+    check(("optim.clip_norm", "train.total_epochs", "model.std"), lambda v: v > 0, "above 0")
+    for name, choices in _IN.items():
+        check((name,), lambda v, c=choices: v in c, f"one of {', '.join(choices)}")
+    check(("regularization.dropout_sites",), lambda v: set(v) <= set(DROPOUT_SITES), f"among {', '.join(DROPOUT_SITES)}")
+    check(("evaluation.corruptions",), lambda v: set(v) <= set(CORRUPTIONS), f"among {', '.join(CORRUPTIONS)}")
+    for name in ("model.reinit", "regularization.decayed", "optim.head", "optim.freeze"):
+        try:
+            re.compile(get(config, name) or "")
+        except re.error as error:
+            raise InputError(f"{name}={get(config, name)!r} is not a regular expression: {error}") from error
+    if config.train.batch_size % config.train.accumulate:
+        raise InputError(
+            f"train.batch_size={config.train.batch_size} is not a multiple of train.accumulate={config.train.accumulate}"
+        )
+    vit = config.model.vit
+    if config.model.name == "vit" and vit.width % vit.heads:
+        raise InputError(f"model.vit.width={vit.width} is not a multiple of model.vit.heads={vit.heads}")
+    if config.model.name == "vit" and config.data.image_size % vit.patch:
+        raise InputError(f"data.image_size={config.data.image_size} is not a multiple of model.vit.patch={vit.patch}")
+    duration(config, "train.total", 1)
+    duration(config, "optim.warmup", 1)
+
+
+def duration(config: ConfigDict, name: str, num_examples: int) -> int:
+    """A duration in steps from whichever of `<name>_steps`, `_epochs`, `_examples` is set (exactly one).
+
+    Args:
+      name: e.g. `train.total`.
+      num_examples: examples in an epoch of the set trained on.
+    """
+    given = {unit: get(config, f"{name}_{unit}") for unit in ("steps", "epochs", "examples")}
+    given = {unit: value for unit, value in given.items() if value is not None}
+    if len(given) != 1:
+        fields = ", ".join(f"{name}_{unit}={value}" for unit, value in given.items()) or "none of them is set"
+        raise InputError(f"give exactly one of {name}_steps, {name}_epochs, {name}_examples ({fields}): set the others to None")
+    ((unit, value),) = given.items()
+    examples = {"steps": 0, "epochs": value * num_examples, "examples": value}[unit]
+    return int(value) if unit == "steps" else -(-int(examples) // config.train.batch_size)
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON text, sorted, one field a line: what a run stores and what hashes are made of."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def differing_fields(config: ConfigDict, stored: dict[str, Any]) -> list[str]:
+    """`field: stored -> now` for each field in which a stored config (parsed JSON) differs from this one."""
+
+    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in tree.items():
+            out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        return out
+
+    now, then = flat(json.loads(to_json(config))), flat(stored)
+    return [
+        f"{name}: {then.get(name, 'absent')!r} -> {now.get(name, 'absent')!r}"
+        for name in sorted(now.keys() | then.keys())
+        if now.get(name, "absent") != then.get(name, "absent")
+    ]
