@@ -19,7 +19,15 @@ from ml_collections.config_dict import FieldReference, placeholder
 
 from rmtjax.errors import InputError
 
-CORRUPTIONS = ("gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "contrast", "brightness", "pixelate")
+CORRUPTIONS = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "gaussian_blur",
+    "contrast",
+    "brightness",
+    "pixelate",
+)
 DROPOUT_SITES = ("attention", "mlp", "residual", "head")
 
 
@@ -153,10 +161,14 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     """
     file = pathlib.Path(path)
     if not file.is_file():
-        raise InputError(f"no config file {path!r}: give --config the path of a Python file such as configs/synthetic.py")
+        raise InputError(
+            f"no config file {path!r}: give --config the path of a Python file such as configs/synthetic.py"
+        )
     spec = importlib.util.spec_from_file_location(f"rmtjax_config_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise InputError(f"config file {path!r} is not a Python file: it must end in .py and define get_config()")
+        raise InputError(
+            f"config file {path!r} is not a Python file: it must end in .py and define get_config()"
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -268,8 +280,14 @@ def validate(config: ConfigDict) -> None:
     check(("optim.clip_norm", "train.total_epochs", "model.std"), lambda v: v > 0, "above 0")
     for name, choices in _IN.items():
         check((name,), lambda v, c=choices: v in c, f"one of {', '.join(choices)}")
-    check(("regularization.dropout_sites",), lambda v: set(v) <= set(DROPOUT_SITES), f"among {', '.join(DROPOUT_SITES)}")
-    check(("evaluation.corruptions",), lambda v: set(v) <= set(CORRUPTIONS), f"among {', '.join(CORRUPTIONS)}")
+    check(
+        ("regularization.dropout_sites",),
+        lambda v: set(v) <= set(DROPOUT_SITES),
+        f"among {', '.join(DROPOUT_SITES)}",
+    )
+    check(
+        ("evaluation.corruptions",), lambda v: set(v) <= set(CORRUPTIONS), f"among {', '.join(CORRUPTIONS)}"
+    )
     for name in ("model.reinit", "regularization.decayed", "optim.head", "optim.freeze"):
         try:
             re.compile(get(config, name) or "")
@@ -283,7 +301,9 @@ def validate(config: ConfigDict) -> None:
     if config.model.name == "vit" and vit.width % vit.heads:
         raise InputError(f"model.vit.width={vit.width} is not a multiple of model.vit.heads={vit.heads}")
     if config.model.name == "vit" and config.data.image_size % vit.patch:
-        raise InputError(f"data.image_size={config.data.image_size} is not a multiple of model.vit.patch={vit.patch}")
+        raise InputError(
+            f"data.image_size={config.data.image_size} is not a multiple of model.vit.patch={vit.patch}"
+        )
     duration(config, "train.total", 1)
     duration(config, "optim.warmup", 1)
 
@@ -299,7 +319,9 @@ def duration(config: ConfigDict, name: str, num_examples: int) -> int:
     given = {unit: value for unit, value in given.items() if value is not None}
     if len(given) != 1:
         fields = ", ".join(f"{name}_{unit}={value}" for unit, value in given.items()) or "none of them is set"
-        raise InputError(f"give exactly one of {name}_steps, {name}_epochs, {name}_examples ({fields}): set the others to None")
+        raise InputError(
+            f"give exactly one of {name}_steps, {name}_epochs, {name}_examples ({fields}): set the others to None"
+        )
     ((unit, value),) = given.items()
     examples = {"steps": 0, "epochs": value * num_examples, "examples": value}[unit]
     return int(value) if unit == "steps" else -(-int(examples) // config.train.batch_size)

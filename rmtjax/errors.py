@@ -20,7 +20,9 @@ def run_command(main: Callable[[], int | None]) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" at {os.fspath(error.filename)!r}" if error.filename else ""
-        message = f"the disk is full{where}: free some space or choose another --workdir, then run the same command"
+        message = (
+            f"the disk is full{where}: free some space or choose another --workdir, then run the same command"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
     print(f"rmtjax: {message}", file=sys.stderr)

@@ -1,0 +1,133 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from rmtjax import config as config_lib
+from rmtjax import models
+from rmtjax.errors import InputError
+from rmtjax.models.layers import Dropout
+
+
+def config_for(name: str, dropout: float = 0.0, sites=config_lib.DROPOUT_SITES):
+    config = config_lib.base()
+    config.model.init_from = None
+    config.model.name = name
+    config.regularization.dropout = dropout
+    config.regularization.dropout_sites = sites
+    return config_lib.smoke(config)
+
+
+def variables_and_inputs(config, num_classes=10):
+    model = models.build(config, num_classes)
+    x = jax.random.uniform(jax.random.key(1), (3, 16, 16, 1))
+    return model, model.init(jax.random.key(0), x, train=False), x
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", "mlp"])
+def test_shapes_and_determinism(name):
+    model, variables, x = variables_and_inputs(config_for(name, dropout=0.5))
+    logits, features = model.apply(variables, x, train=False)
+    assert logits.shape == (3, 10)
+    assert features.ndim == 2
+    again, _ = model.apply(variables, x, train=False)
+    np.testing.assert_array_equal(logits, again)
+
+
+def test_letters_vit_has_its_size_and_names():
+    model = models.build(config_lib.base(), 52)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False))
+    params = variables["params"]
+    assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == pytest.approx(0.8e6, rel=0.03)
+    attention = params["encoder"]["block_3"]["attention"]
+    assert attention["query"]["kernel"].shape == (128, 4, 32)
+    assert attention["out"]["kernel"].shape == (4, 32, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "touched"),
+    [
+        ("vit", "attention", {"encoder/block_0/attention", "encoder/block_1/attention"}),
+        ("vit", "mlp", {"encoder/block_0/mlp", "encoder/block_1/mlp"}),
+        ("vit", "residual", {"encoder/block_0", "encoder/block_1"}),
+        ("vit", "head", {""}),
+        ("resnet", "mlp", {f"stage_{s}_block_0" for s in range(3)}),
+        ("resnet", "residual", {f"stage_{s}_block_0" for s in range(3)}),
+        ("resnet", "head", {""}),
+        ("mlp", "mlp", {""}),
+        ("mlp", "head", {""}),
+    ],
+)
+def test_dropout_reaches_every_block(name, site, touched):
+    """The layers in which a site drops, found by what they put out, not by how they are configured."""
+    model, variables, x = variables_and_inputs(config_for(name, dropout=0.5, sites=(site,)))
+    dropped = set()
+
+    def watch(next_fun, args, kwargs, context):
+        out = next_fun(*args, **kwargs)
+        if isinstance(context.module, Dropout) and context.method_name == "__call__":
+            zeros_in, zeros_out = jnp.mean(args[0] == 0), jnp.mean(out == 0)
+            if zeros_out > zeros_in + 0.1:
+                dropped.add("/".join(context.module.path[:-1]))
+        return out
+
+    mutable = [collection for collection in variables if collection != "params"]
+    with nn.intercept_methods(watch):
+        model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(2)}, mutable=mutable)
+    assert dropped == touched
+
+
+def test_dropout_zeroes_the_stated_share_and_keeps_the_mean():
+    x = jnp.ones((200, 200))
+    out = Dropout(0.3).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+    assert float(jnp.mean(out == 0)) == pytest.approx(0.3, abs=0.01)
+    assert float(out.mean()) == pytest.approx(1.0, abs=0.02)
+    np.testing.assert_array_equal(Dropout(0.3).apply({}, x, False), x)
+
+
+def test_dropout_takes_a_traced_rate():
+    x = jnp.ones((50, 50))
+    run = jax.jit(lambda rate: Dropout(rate).apply({}, x, True, rngs={"dropout": jax.random.key(0)}))
+    np.testing.assert_array_equal(
+        run(0.3), Dropout(0.3).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+    )
+    np.testing.assert_array_equal(run(0.0), x)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
+    config = config_for("vit")
+    config.train.dtype = "bfloat16"
+    model, variables, x = variables_and_inputs(config)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    logits, _ = model.apply(variables, x, train=False)
+    exact, _ = models.build(config_for("vit"), 10).apply(variables, x, train=False)
+    assert logits.dtype == jnp.float32
+    assert 0 < float(jnp.abs(logits - exact).max()) < 0.1
+
+
+def test_resnet_depth_must_be_6n_plus_2():
+    config = config_for("resnet")
+    config.model.resnet.depth = 21
+    with pytest.raises(InputError, match=r"model.resnet.depth=21 is not 6 n"):
+        models.build(config, 10)
+
+
+def test_an_nnx_model_fits_the_seam():
+    class Small(nnx.Module):
+        def __init__(self, rngs):
+            self.hidden = nnx.Linear(256, 8, rngs=rngs)
+            self.head = nnx.Linear(8, 10, rngs=rngs)
+
+        def __call__(self, x, *, train):
+            features = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
+            return self.head(features), features
+
+    model = nnx.bridge.to_linen(Small)
+    x = jnp.ones((2, 16, 16, 1))
+    variables = model.init(jax.random.key(0), x, train=False)
+    logits, features = model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)})
+    assert logits.shape == (2, 10)
+    assert features.shape == (2, 8)
+    assert variables["params"]["head"]["kernel"].shape == (8, 10)
