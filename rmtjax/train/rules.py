@@ -1,0 +1,43 @@
+"""Which parameters: a regular expression on `a/b/kernel`, first match wins.
+
+The one idiom for decay, freezing, learning rates and sharding.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+
+
+def name_of(path: tuple[Any, ...]) -> str:
+    """`a/b/kernel` of a tree path: its dictionary keys. The tuples that an optimiser wraps round are skipped."""
+    return "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
+
+
+def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    """`function(name, leaf)` over a pytree."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: function(name_of(path), leaf), tree)
+
+
+def first_match(rules: Sequence[tuple[str, Any]], default: Any, tree: Any, what: str) -> Any:
+    """A tree of the value of the first rule `(regex, value)` whose regex matches the whole name.
+
+    Args:
+      what: what the rules decide, for the log.
+    """
+
+    def value(name: str, _: Any) -> Any:
+        for regex, chosen in rules:
+            if re.fullmatch(regex, name):
+                logging.vlog(1, "%s: %s matches %r: %s", what, name, regex, chosen)
+                return chosen
+        return default
+
+    return map_named(value, tree)
+
+
+def mask(regex: str | None, tree: Any, what: str) -> Any:
+    """A tree of booleans: does the whole name match? None matches nothing."""
+    return first_match([(regex, True)] if regex else [], False, tree, what)

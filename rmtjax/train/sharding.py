@@ -1,0 +1,88 @@
+"""The mesh, and which array lies how on it. "pjit" is `jax.jit` with `NamedSharding` in and out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from rmtjax.errors import InputError
+from rmtjax.train import rules as rules_lib
+
+BATCH = P(("data", "fsdp"))
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+    """A `("data", "fsdp")` mesh over all devices; -1 takes all that are left.
+
+    Raises:
+      InputError: the sizes do not multiply to the number of devices.
+    """
+    count = jax.device_count()
+    sizes = [data, fsdp]
+    known = int(np.prod([size for size in sizes if size != -1]))
+    filled = [max(count // max(known, 1), 1) if size == -1 else size for size in sizes]
+    if sizes.count(-1) > 1 or min(filled) < 1 or int(np.prod(filled)) != count:
+        raise InputError(
+            f"train.mesh=(data={data}, fsdp={fsdp}) does not fit {count} devices: the product must be {count}, and one of them may be -1"
+        )
+    # Auto axes: under explicit ones (jax.make_mesh's default) linen's Embed and Dropout fail.
+    return jax.make_mesh(tuple(filled), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def shardings(tree: Any, rules: Sequence[tuple[str, str]], mesh: Mesh) -> Any:
+    """A `NamedSharding` for each leaf (anything with a shape), by rule.
+
+    Args:
+      rules: (regex, "fsdp" | "replicate"), first match wins. `fsdp` splits the largest dimension that the
+        axis divides; an array with none is replicated.
+
+    Raises:
+      InputError: an unknown rule value.
+    """
+    for regex, value in rules:
+        if value not in ("fsdp", "replicate"):
+            raise InputError(f"train.sharding: rule ({regex!r}, {value!r}) is unknown: use 'fsdp' or 'replicate'")
+    size = mesh.shape["fsdp"]
+
+    def spec(leaf: Any, value: str) -> NamedSharding:
+        fits = [d for d, n in enumerate(leaf.shape) if n % size == 0 and n >= size]
+        if size == 1 or value == "replicate" or not fits:
+            return NamedSharding(mesh, P())
+        largest = max(fits, key=lambda d: leaf.shape[d])
+        return NamedSharding(mesh, P(*(("fsdp" if d == largest else None) for d in range(len(leaf.shape)))))
+
+    return jax.tree.map(spec, tree, rules_lib.first_match(rules, "replicate", tree, "sharding"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's part of a batch as global arrays, split over all devices."""
+    sharding = NamedSharding(mesh, BATCH)
+    return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+
+
+def put(tree: Any, placement: Any) -> Any:
+    """Host or device arrays, the same on every process, as global arrays with the given shardings."""
+
+    def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree, placement)
+
+
+def bytes_per_device(tree: Any) -> int:
+    """Bytes that the fullest local device holds of a tree of arrays."""
+    held: dict[Any, int] = {}
+    for leaf in jax.tree.leaves(tree):
+        for shard in leaf.addressable_shards:
+            held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
+    return max(held.values())
