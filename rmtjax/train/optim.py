@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from rmtjax.train import rules
 
 
-def make_schedule(config: ConfigDict, learning_rate: float, total_steps: int, warmup_steps: int) -> optax.Schedule:
+def make_schedule(
+    config: ConfigDict, learning_rate: float, total_steps: int, warmup_steps: int
+) -> optax.Schedule:
     """Linear warm-up from 0, then constant, or to 0 at the last step along a line or a cosine."""
     decay_steps = max(total_steps - warmup_steps, 1)
     after = {

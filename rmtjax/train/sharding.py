@@ -44,7 +44,9 @@ def shardings(tree: Any, rules: Sequence[tuple[str, str]], mesh: Mesh) -> Any:
     """
     for regex, value in rules:
         if value not in ("fsdp", "replicate"):
-            raise InputError(f"train.sharding: rule ({regex!r}, {value!r}) is unknown: use 'fsdp' or 'replicate'")
+            raise InputError(
+                f"train.sharding: rule ({regex!r}, {value!r}) is unknown: use 'fsdp' or 'replicate'"
+            )
     size = mesh.shape["fsdp"]
 
     def spec(leaf: Any, value: str) -> NamedSharding:
