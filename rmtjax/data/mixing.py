@@ -1,0 +1,105 @@
+"""Real and synthetic examples in one source."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Int
+
+from rmtjax.data.sources import Source, take, unit_floats
+from rmtjax.errors import InputError
+
+
+def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> Source:
+    """Real examples with synthetic ones among them, the synthetic ones in the real set's class shares.
+
+    Args:
+      real: the training set.
+      synthetic: where synthetic examples are drawn from, without replacement. A larger share draws a superset.
+      mode: "add" keeps all real examples and adds round(share * n) synthetic ones; "replace" keeps the total and
+        every class's count, and puts synthetic examples in the place of round(share * n) real ones.
+      share: in [0, 1]. 0 returns `real` itself.
+      seed: of the draw.
+
+    Returns:
+      A source with `origin` 1 where an example is synthetic; real examples come first, in their order.
+
+    Raises:
+      InputError: unknown mode, share out of range, other classes or image shapes, too few synthetic examples.
+    """
+    if mode not in ("add", "replace"):
+        raise InputError(f"synthetic.mode={mode!r} is unknown: it must be add or replace")
+    if not 0 <= share <= 1:
+        raise InputError(f"synthetic.share={share!r} is out of range: it must be between 0 and 1")
+    if real.classes != synthetic.classes:
+        raise InputError(
+            f"{synthetic.name} has the classes {', '.join(synthetic.classes)} but {real.name} has "
+            f"{', '.join(real.classes)}: mix sets of the same classes"
+        )
+    if real.image_shape != synthetic.image_shape:
+        raise InputError(
+            f"{synthetic.name} has images of shape {list(synthetic.image_shape)} but {real.name} of "
+            f"{list(real.image_shape)}: resize one of them"
+        )
+    counts = np.bincount(real.labels, minlength=len(real.classes))
+    wanted = proportional(counts, round(share * real.num_examples))
+    if not wanted.sum():
+        return real
+    available = np.bincount(synthetic.labels, minlength=len(real.classes))
+    if (wanted > available).any():
+        k = int(np.argmax(wanted - available))
+        raise InputError(
+            f"{synthetic.name} has {available[k]} examples of class {real.classes[k]!r} and {wanted[k]} are needed for "
+            f"synthetic.share={share}: make a larger set (synthetic.examples) or lower the share"
+        )
+    drawn = _first_of_each_class(synthetic.labels, wanted, [seed, 0])
+    if mode == "replace":
+        dropped = _first_of_each_class(real.labels, wanted, [seed, 1])
+        real = take(real, np.setdiff1d(np.arange(real.num_examples), dropped))
+    return concatenate(real, dataclasses.replace(take(synthetic, drawn), origin=np.ones(len(drawn), np.int8)))
+
+
+def proportional(counts: Int[np.ndarray, "k"], total: int) -> Int[np.ndarray, "k"]:
+    """`total` divided in the shares of `counts`, rounded by largest remainder; ties go to the first."""
+    exact = counts * total / counts.sum()
+    whole = np.floor(exact).astype(np.int64)
+    most_left = np.argsort(whole - exact, kind="stable")[: total - whole.sum()]
+    whole[most_left] += 1
+    return whole
+
+
+def concatenate(first: Source, second: Source) -> Source:
+    """The examples of both, those of `first` before those of `second`, under the name and classes of `first`."""
+    n = first.num_examples
+    both = dataclasses.replace(
+        first,
+        labels=np.concatenate([first.labels, second.labels]),
+        origin=np.concatenate([first.origin, second.origin]),
+    )
+    if first.pixels is not None and second.pixels is not None:
+        pixels = first.pixels, second.pixels
+        if pixels[0].dtype != pixels[1].dtype:
+            pixels = tuple(map(unit_floats, pixels))
+        return dataclasses.replace(both, pixels=np.concatenate(pixels))
+
+    def describe(i: int) -> str:
+        source, number = (first, i) if i < n else (second, i - n)
+        return source.describe(number) if source.describe else f"example {number} of {source.name}"
+
+    return dataclasses.replace(
+        both,
+        pixels=None,
+        decode=lambda i: tf.cond(i < n, lambda: first.read(i), lambda: second.read(i - n)),
+        describe=describe,
+    )
+
+
+def _first_of_each_class(
+    labels: Int[np.ndarray, "n"], wanted: Int[np.ndarray, "k"], seed: list[int]
+) -> Int[np.ndarray, "m"]:
+    """Sorted numbers of the first `wanted[c]` examples of every class c in a seeded order."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels, minlength=len(wanted))
+    ranks = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(by_class[ranks < np.repeat(wanted, counts)])

@@ -1,0 +1,157 @@
+"""A source: labelled images that can be read by number, from memory or decoded on demand."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Float, Int, Shaped
+
+from rmtjax.errors import InputError
+
+# Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who reads.
+_BYTE = np.float32(1 / 255)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled images of one size.
+
+    Attributes:
+      name: for messages.
+      labels: int32 [n], numbers into `classes`.
+      classes: names.
+      image_shape: (height, width, channels) of every image.
+      origin: int8 [n], 0 for a real example and 1 for a synthetic one.
+      pixels: [n, height, width, channels], uint8 or float32 in [0, 1]; None where images are decoded on demand.
+      decode: the image, float32 [height, width, channels], of an example's number (a scalar int64 tensor); None
+        where the pixels are in memory.
+      describe: where example i comes from, for messages.
+    """
+
+    name: str
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    origin: np.ndarray
+    pixels: np.ndarray | None = None
+    decode: Callable[[tf.Tensor], tf.Tensor] | None = None
+    describe: Callable[[int], str] | None = None
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.labels)
+
+    @functools.cached_property
+    def tensor(self) -> tf.Tensor:
+        """The pixels as a tensor, made once."""
+        return tf.constant(self.pixels)
+
+    def read(self, index: tf.Tensor) -> tf.Tensor:
+        """Images by number, inside tf.data: float32 [..., h, w, c]; `index` is a scalar where `decode` is set."""
+        if self.decode is not None:
+            return tf.ensure_shape(self.decode(index), self.image_shape)
+        images = tf.gather(self.tensor, index)
+        return tf.cast(images, tf.float32) * _BYTE if images.dtype == tf.uint8 else images
+
+    def images(
+        self, indices: Sequence[int] | Int[np.ndarray, "n"] | None = None
+    ) -> Float[np.ndarray, "n h w c"]:
+        """Images in [0, 1], float32 [n, h, w, c]: those numbered `indices`, or all."""
+        numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
+        if self.pixels is not None:
+            return unit_floats(self.pixels[numbers])
+        out = np.empty((len(numbers), *self.image_shape), np.float32)
+        rows = tf.data.Dataset.from_tensor_slices(numbers).map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
+        for row, image in enumerate(rows.as_numpy_iterator()):
+            out[row] = image
+        return out
+
+
+def unit_floats(pixels: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """float32 in [0, 1] of uint8 in 0..255; float32 stays as it is."""
+    return pixels.astype(np.float32) * _BYTE if pixels.dtype == np.uint8 else pixels
+
+
+def resize(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "n {size} {size} c"]:
+    """Bilinear interpolation between pixel centres to `size` x `size`; when shrinking, averaged (antialiased).
+
+    The one way that images change size in this project, so that real, printed and synthetic examples stay alike.
+    Images of that size already are returned unchanged; a side ratio other than 1 is not kept.
+    """
+    return np.asarray(resize_tensor(images, size))
+
+
+def resize_tensor(images: tf.Tensor | np.ndarray, size: int) -> tf.Tensor | np.ndarray:
+    """`resize` of one image [h, w, c] or a batch, inside tf.data too."""
+    if tuple(images.shape[-3:-1]) == (size, size):
+        return images
+    return tf.image.resize(images, (size, size), "bilinear", antialias=True)
+
+
+def from_arrays(
+    name: str,
+    images: Shaped[np.ndarray, "..."],
+    labels: Shaped[np.ndarray, "..."],
+    classes: Sequence[str],
+) -> Source:
+    """A source of images in memory.
+
+    Args:
+      name: for messages.
+      images: [n, h, w, c], c = 1 or 3, uint8 or floats in [0, 1].
+      labels: [n] integers, 0 to len(classes) - 1.
+      classes: names.
+
+    Raises:
+      InputError: shapes, types or values are not so.
+    """
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise InputError(
+            f"{name}: images have shape {list(images.shape)}: they must be [number, height, width, channels] with "
+            f"1 or 3 channels, and at least one"
+        )
+    if labels.shape != images.shape[:1]:
+        raise InputError(
+            f"{name}: labels have shape {list(labels.shape)} but images {list(images.shape)}: "
+            f"give one label per image, shape [{len(images)}]"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{name}: labels are of type {labels.dtype}: they must be integers")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise InputError(
+            f"{name}: labels run from {low} to {high}: with {len(classes)} classes they must lie in 0..{len(classes) - 1}"
+        )
+    if images.dtype != np.uint8:
+        if not np.issubdtype(images.dtype, np.floating):
+            raise InputError(
+                f"{name}: images are of type {images.dtype}: they must be uint8 or floats in [0, 1]"
+            )
+        images = images.astype(np.float32, copy=False)
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 1):  # so that a NaN is refused too
+            raise InputError(f"{name}: image values run from {low:g} to {high:g}: floats must lie in [0, 1]")
+    return Source(
+        name=name,
+        labels=labels.astype(np.int32),
+        classes=tuple(classes),
+        image_shape=tuple(images.shape[1:]),
+        origin=np.zeros(len(labels), np.int8),
+        pixels=images,
+    )
+
+
+def take(source: Source, indices: Sequence[int] | Int[np.ndarray, "n"]) -> Source:
+    """The examples numbered `indices`, in that order, as a source of its own."""
+    numbers = np.asarray(indices, np.int64)
+    part = dataclasses.replace(source, labels=source.labels[numbers], origin=source.origin[numbers])
+    if source.pixels is not None:
+        return dataclasses.replace(part, pixels=source.pixels[numbers])
+    lookup = tf.constant(numbers)
+    return dataclasses.replace(
+        part,
+        decode=lambda i: source.read(lookup[i]),
+        describe=source.describe and (lambda i: source.describe(int(numbers[i]))),
+    )
