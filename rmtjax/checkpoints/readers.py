@@ -1,0 +1,108 @@
+"""Weights from disk, whatever wrote them, as a nested dict of numpy arrays."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from absl import logging
+
+from rmtjax.checkpoints import steps
+from rmtjax.checkpoints.safetensors_files import read_safetensors
+from rmtjax.errors import InputError
+
+
+def load_params(path: str | os.PathLike[str], say: Callable[[str], None] = logging.warning) -> dict[str, Any]:
+    """Reads a model's parameters into host memory; nothing on disk is changed.
+
+    Args:
+        path: one of
+            a run directory (its newest good checkpoint; damaged ones are passed over),
+            one checkpoint of a run, `<workdir>/checkpoints/<step>`,
+            an Orbax checkpoint of parameters, or of a state with `params` inside,
+            a `.safetensors` file, with names such as "head/kernel" or "head.kernel".
+        say: gets one sentence for every damaged checkpoint that was passed over.
+
+    Returns:
+        A nested dict of numpy arrays; float16 and bfloat16 come as float32, others as stored.
+
+    Raises:
+        InputError: nothing there, not one of these, or damaged.
+    """
+    path = pathlib.Path(os.path.abspath(path))
+    if not path.exists():
+        raise InputError(f"there are no weights at {str(path)!r}: no such file or directory")
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise InputError(
+                f"{str(path)!r} is not a run directory, an Orbax checkpoint or a .safetensors file"
+            )
+        return _widened(nested(read_safetensors(path), path))
+    return _widened(_load_directory(path, say))
+
+
+def nested(flat: dict[str, Any], source: pathlib.Path) -> dict[str, Any]:
+    """Nests names by "/", or by "." if no name has a "/"."""
+    separator = "/" if any("/" in name for name in flat) else "."
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, last = name.split(separator)
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                raise InputError(f"{str(source)!r} names both {folder!r} and {name!r}: they cannot be nested")
+        if last in node:
+            raise InputError(
+                f"{str(source)!r} names both {name!r} and something inside it: they cannot be nested"
+            )
+        node[last] = value
+    return tree
+
+
+def _load_directory(path: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+    if (path / steps.CHECKSUMS).is_dir():
+        try:
+            return _load_step(path)
+        except steps.DamagedError as error:
+            raise InputError(f"the checkpoint {str(path)!r} is damaged: {error}") from error
+    if (path / "checkpoints").is_dir():
+        return _load_newest(path / "checkpoints", say)
+    for item in (path, path / "state", path / "params", path / "default"):
+        if (item / "_METADATA").is_file():
+            return _load_foreign(item)
+    raise InputError(f"{str(path)!r} is not a run directory, an Orbax checkpoint or a .safetensors file")
+
+
+def _load_newest(root: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+    for step in reversed(steps.committed(root)):
+        try:
+            return _load_step(root / str(step))
+        except steps.DamagedError as error:
+            say(f"checkpoint {step} in {str(root)!r} is damaged ({error}): the one before it is read")
+    raise InputError(f"{str(root)!r} holds no good checkpoint")
+
+
+def _load_step(path: pathlib.Path) -> dict[str, Any]:
+    return steps.read_verified(path, lambda name: name.startswith("params/"))["params"]
+
+
+def _load_foreign(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        tree = steps.read_tree(path, lambda name: True)
+    except Exception as error:  # whatever Orbax and TensorStore make of damaged files
+        raise InputError(
+            f"the Orbax checkpoint {str(path)!r} cannot be read: {steps.first_line(error)}"
+        ) from error
+    while isinstance(tree, dict) and "params" in tree:
+        tree = tree["params"]
+    return tree
+
+
+def _widened(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _widened(child) for name, child in tree.items()}
+    narrow = tree.dtype in (np.float16, ml_dtypes.bfloat16)
+    return tree.astype(np.float32) if narrow else tree

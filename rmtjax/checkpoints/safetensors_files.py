@@ -1,0 +1,72 @@
+"""Weights in safetensors files: flat names, no code inside."""
+
+import os
+import pathlib
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from rmtjax.checkpoints.digests import named_leaves
+from rmtjax.errors import InputError
+
+
+def save_safetensors(
+    path: str | os.PathLike[str], params: Any, metadata: dict[str, str], dtype: str = "float32"
+) -> None:
+    """Writes parameters under names such as "head/kernel"; the file appears whole or not at all.
+
+    Args:
+        path: the file to write or replace.
+        params: a pytree of arrays.
+        metadata: text stored in the file's header, for `read_metadata`.
+        dtype: what floating-point arrays are stored as ("float32", "float16", "bfloat16"); others stay.
+
+    Raises:
+        InputError: a finite value is too large for `dtype`.
+    """
+    target = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    tensors = {name: _stored(name, np.asarray(x), target) for name, x in named_leaves(params).items()}
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(safetensors.numpy.save(tensors, metadata=metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name, as stored. Raises InputError if it is not a whole one."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The text in the header of a safetensors file. Raises InputError if it is not a whole one."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def _stored(name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if not np.issubdtype(x.dtype, np.floating) and x.dtype != ml_dtypes.bfloat16:
+        return np.ascontiguousarray(x)
+    with np.errstate(over="ignore"):  # looked at below
+        stored = x.astype(dtype)
+    if np.isfinite(x).all() and not np.isfinite(stored).all():
+        raise InputError(f"{name} has a value of {np.abs(x).max():.3g}, too large for {dtype}: use float32")
+    return np.ascontiguousarray(stored)  # safetensors writes the memory as it lies
+
+
+def _opened(path: str | os.PathLike[str]) -> Any:
+    try:
+        return safetensors.safe_open(path, framework="np")
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {os.fspath(path)!r}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{os.fspath(path)!r} is not a whole safetensors file: {error}") from error
