@@ -46,7 +46,8 @@ class Source:
     @functools.cached_property
     def tensor(self) -> tf.Tensor:
         """The pixels as a tensor, made once."""
-        return tf.constant(self.pixels)
+        with tf.init_scope():  # also when first asked for while tf.data traces a function
+            return tf.constant(self.pixels)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
         """Images by number, inside tf.data: float32 [..., h, w, c]; `index` is a scalar where `decode` is set."""
