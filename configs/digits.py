@@ -1,6 +1,6 @@
 """The base task: 400 handwritten digits, fine-tuned from the letters ViT, no regulariser.
 
-    python -m rmtjax.train --config=configs/digits.py
+python -m rmtjax.train --config=configs/digits.py
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,7 @@
 """The training loop. It knows no task: functions and iterators come in, a state comes out."""
 
 import contextlib
+import logging
 import math
 import os
 import pathlib
@@ -14,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from rmtjax.errors import InputError
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import LossFn, State, make_step, named_key
+
+LOG = logging.getLogger(__name__)
 
 Observer = Callable[[int, State], dict[str, float] | None]
 """`(finished steps, state) -> scalars or None`, called after every step. It must not keep the state, whose
@@ -30,7 +32,9 @@ buffers the next step reuses."""
 class Checkpoints(Protocol):
     """What the loop needs of `checkpoints.open_run`."""
 
-    def save(self, step: int, state: Any, metrics: dict[str, float] | None = None) -> None: ...
+    def save(
+        self, step: int, state: Any, config: dict[str, Any], metrics: dict[str, float] | None = None
+    ) -> None: ...
     def restore(self, abstract_state: Any) -> tuple[Any, int] | None: ...
     def wait(self) -> None: ...
 
@@ -105,6 +109,7 @@ def fit(
     load: Callable[[Any], Any] | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_steps: int | None = None,
+    config: dict[str, Any] | None = None,
     observers: Sequence[Observer] = (),
     on_start: Callable[[int, State], None] | None = None,
     write: Callable[[int, dict[str, float]], None] | None = None,
@@ -116,6 +121,7 @@ def fit(
       init: `key -> params, model_state`, traceable.
       batches: `start_step -> iterator` of this process's part of each batch.
       checkpoint_steps: a checkpoint every so many steps, besides step 0 and the last.
+      config: plain data stored with every checkpoint.
       on_start: called once with the step and state that training starts from.
       write: `(step, scalars)`, once a step, in order, one step late so that the device never waits for it.
 
@@ -131,7 +137,7 @@ def fit(
     else:
         state = init_state(init, optimizer, abstract, seed, load)
         if checkpoints:
-            checkpoints.save(0, state)
+            checkpoints.save(0, state, config or {})
     if on_start:
         on_start(start, state)
     if start >= total_steps:
@@ -184,10 +190,12 @@ def fit(
                 pending[2].update(observer(step, state) or {})
             stop = terminated(step)
             if stop or step == total_steps or (checkpoint_steps and step % checkpoint_steps == 0):
-                extra = dict(pending[2])
+                validation = {
+                    key: value for key, value in pending[2].items() if key.startswith("validation/")
+                }
                 flush(size)  # a state whose loss was not finite is never saved
                 if checkpoints:
-                    checkpoints.save(step, state, extra or None)
+                    checkpoints.save(step, state, config or {}, validation or None)
                     last_saved = step
             if stop and step < total_steps:
                 if checkpoints:
@@ -237,7 +245,7 @@ def log_start(start: int, state: State, mesh: jax.sharding.Mesh) -> None:
     leaves = jax.tree.leaves(state.params)
     count = sum(leaf.size for leaf in leaves)
     total = sum(leaf.nbytes for leaf in leaves)
-    logging.info(
+    LOG.info(
         "%d parameters, %.2f MB, %.2f MB of them on each device; mesh %s; from step %d",
         count, total / 1e6, sharding_lib.bytes_per_device(state.params) / 1e6, dict(mesh.shape), start,
     )  # fmt: skip

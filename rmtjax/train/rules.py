@@ -3,12 +3,14 @@
 The one idiom for decay, freezing, learning rates and sharding.
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from absl import logging
+
+LOG = logging.getLogger(__name__)
 
 
 def name_of(path: tuple[Any, ...]) -> str:
@@ -31,7 +33,7 @@ def first_match(rules: Sequence[tuple[str, Any]], default: Any, tree: Any, what:
     def value(name: str, _: Any) -> Any:
         for regex, chosen in rules:
             if re.fullmatch(regex, name):
-                logging.vlog(1, "%s: %s matches %r: %s", what, name, regex, chosen)
+                LOG.debug("%s: %s matches %r: %s", what, name, regex, chosen)
                 return chosen
         return default
 

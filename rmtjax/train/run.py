@@ -1,0 +1,193 @@
+"""One training run, from a config to a folder, readable from top to bottom."""
+
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from rmtjax import checkpoints, data, files, models
+from rmtjax import config as config_lib
+from rmtjax.errors import InputError
+from rmtjax.train import classification, loop, optim
+from rmtjax.train import sharding as sharding_lib
+from rmtjax.train import workdir as workdir_lib
+from rmtjax.train.step import State
+
+LOG = logging.getLogger(__name__)
+
+
+class Result(NamedTuple):
+    """A trained model and what it was trained on."""
+
+    state: State
+    model: nn.Module
+    splits: data.Splits
+    train: data.Source  # what was trained on: the training split, mixed with synthetic examples if any
+    mesh: jax.sharding.Mesh
+    record: workdir_lib.RunFile
+
+
+def run(
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    *,
+    synthetic: Callable[[], data.Source] | None = None,
+    model: nn.Module | None = None,
+    augment: Any = None,
+    observers: Sequence[loop.Observer] = (),
+) -> Result:
+    """Trains what the config describes in `workdir`, or goes on with what is there.
+
+    Args:
+      synthetic: makes the synthetic examples; asked only if `synthetic.share` is above 0.
+      model: a module of your own behind the models' seam, `(inputs, train=) -> (logits, features)`.
+      augment: an augmentation of your own, `(image [H, W, C] tensor, seed [2]) -> image`, in place of the config's.
+      observers: `(step, state) -> scalars or None`, after every step; scalars go to the step's line.
+
+    Raises:
+      InputError: anything the config or the folder has wrong, before training starts.
+      loop.Diverged, loop.Stopped: see there.
+    """
+    workdir = pathlib.Path(workdir)
+    record = workdir_lib.RunFile(workdir, workdir_lib.prepare(config, workdir), workdir_lib.describe(config))
+    mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
+    _check_batch(config)
+
+    splits = data.load(config.data, config.seed)
+    train = splits.train
+    if config.synthetic.share > 0:
+        if synthetic is None:
+            raise InputError(
+                f"synthetic.share={config.synthetic.share} needs synthetic examples: pass synthetic= to train.run"
+            )
+        train = data.mix(train, synthetic(), config.synthetic.mode, config.synthetic.share, config.seed)
+    augment = augment if augment is not None else data.augmentation(config.augment)
+    total_steps = config_lib.duration(config, "train.total", train.num_examples)
+    warmup_steps = config_lib.duration(config, "optim.warmup", train.num_examples)
+
+    def batches(start_step: int) -> Any:
+        return data.train_batches(
+            train, batch_size=config.train.batch_size, seed=config.seed, start_step=start_step, augment=augment,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+
+    model = model or models.build(config, len(train.classes))
+    init = classification.make_init(model, train.image_shape)
+    load = pretrained(config)
+    params = jax.eval_shape(init, jax.random.key(0))[0]
+    if load is not None:
+        load(params)  # a mismatch is said before anything is made
+    optimizer, schedule = optim.make_optimizer(config, params, total_steps, warmup_steps)
+    predict = classification.make_predict(model, mesh)
+    validate = classification.validate_every(
+        config.train.evaluation_steps, total_steps, predict,
+        lambda: data.evaluation_batches(
+            splits.validation, batch_size=config.train.evaluation_batch_size,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        ),
+        also_every=config.train.checkpoint_steps,
+    )  # fmt: skip
+
+    metrics: list[workdir_lib.Metrics] = []
+    main_process = jax.process_index() == 0
+
+    def on_start(step: int, state: State) -> None:
+        loop.log_start(step, state, mesh)
+        record.update(
+            status="running", step=step, mesh=dict(mesh.shape), total_steps=total_steps, classes=list(train.classes),
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            examples={"train": int((train.origin == 0).sum()), "synthetic": int((train.origin == 1).sum()),
+                      "validation": splits.validation.num_examples, "test": splits.test.num_examples},
+        )  # fmt: skip
+        if main_process:
+            metrics.append(workdir_lib.Metrics(workdir, step))
+
+    if main_process and not (workdir / "samples.npz").exists():
+        write_samples(workdir, train, batches(0))
+    try:
+        with checkpoints.open_run(workdir) as manager:
+            fitted = loop.fit(
+                init=init, loss_fn=classification.make_loss(model, config.regularization.label_smoothing),
+                optimizer=optimizer, schedule=schedule, batches=batches, total_steps=total_steps, seed=config.seed,
+                mesh=mesh, rules=config.train.sharding, accumulate=config.train.accumulate, load=load,
+                checkpoints=manager, config=json.loads(config_lib.to_json(config)), checkpoint_steps=config.train.checkpoint_steps, observers=(validate, *observers),
+                on_start=on_start, write=metrics_writer(metrics), description=workdir.name,
+            )  # fmt: skip
+    except loop.Stopped as stopped:
+        record.update(status="stopped", step=stopped.step)
+        raise
+    except BaseException:
+        if record.content.get("status") == "running":
+            record.update(status="failed")
+        raise
+    finally:
+        for writer in metrics:
+            writer.close()
+    record.update(status="trained", step=total_steps)
+    return Result(fitted.state, model, splits, train, mesh, record)
+
+
+def metrics_writer(metrics: list[workdir_lib.Metrics]) -> Callable[[int, dict[str, float]], None]:
+    """Writes to whatever `on_start` opened: nothing on processes other than 0."""
+
+    def write(step: int, scalars: dict[str, float]) -> None:
+        for writer in metrics:
+            writer.write(step, scalars)
+
+    return write
+
+
+def pretrained(config: ConfigDict) -> Callable[[Any], Any] | None:
+    """`params -> params` with the weights of `model.init_from` merged in; None to start from scratch."""
+    source = config.model.init_from
+    if source is None:
+        return None
+    loaded = checkpoints.load_params(models.SHIPPED.get(source, source))
+    LOG.info("weights from %s, fresh where %r matches", source, config.model.reinit)
+    return lambda params: checkpoints.merge(params, loaded, config.model.reinit)
+
+
+def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:
+    """samples.npz: examples as the first batches hold them, and real ones as they were before augmentation."""
+    images: dict[str, list[np.ndarray]] = {"augmented": [], "synthetic": [], "real": []}
+    labels: dict[str, list[int]] = {name: [] for name in images}
+    wanted = {0: "augmented", 1: "synthetic"}
+    present = {wanted[int(origin)] for origin in np.unique(train.origin)}
+    for _ in range(50):  # a small share may be missing from the first batches
+        batch = next(batches)
+        for image, label, origin, index in zip(
+            batch["inputs"], batch["label"], batch["origin"], batch["index"], strict=True
+        ):
+            name = wanted[int(origin)]
+            if len(images[name]) < most:
+                images[name].append(image)
+                labels[name].append(int(label))
+                if name == "augmented":
+                    images["real"].append(train.images(np.asarray([index]))[0])
+                    labels["real"].append(int(label))
+        if all(len(images[name]) >= most for name in present):
+            break
+    if images["real"] and np.array_equal(np.stack(images["real"]), np.stack(images["augmented"])):
+        del images["augmented"]  # nothing is augmented: one row says it
+    arrays = {name: np.stack(rows) for name, rows in images.items() if rows}
+    arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
+    with files.atomic(workdir / "samples.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def _check_batch(config: ConfigDict) -> None:
+    devices = jax.device_count()
+    for name, size in (("batch_size", config.train.batch_size // config.train.accumulate),
+                       ("evaluation_batch_size", config.train.evaluation_batch_size)):  # fmt: skip
+        if size % devices:
+            part = " / train.accumulate" if name == "batch_size" and config.train.accumulate > 1 else ""
+            raise InputError(
+                f"train.{name}={config.train[name]}{part} cannot be split over {devices} devices: use a multiple of {devices}"
+            )
