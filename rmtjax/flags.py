@@ -62,9 +62,12 @@ def initialise(arguments: argparse.Namespace) -> None:
     Raises:
       InputError: incomplete multi-process flags.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("rmtjax").setLevel(logging.INFO)
-    absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax tells every rename at INFO
+    log = logging.getLogger("rmtjax")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax tells every rename, and warns of what is meant so
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

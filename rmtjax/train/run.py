@@ -112,7 +112,7 @@ def run(
     if main_process and not (workdir / "samples.npz").exists():
         write_samples(workdir, train, batches(0))
     try:
-        with checkpoints.open_run(workdir) as manager:
+        with checkpoints.open_run(workdir, say=LOG.warning) as manager:
             fitted = loop.fit(
                 init=init, loss_fn=classification.make_loss(model, config.regularization.label_smoothing),
                 optimizer=optimizer, schedule=schedule, batches=batches, total_steps=total_steps, seed=config.seed,
