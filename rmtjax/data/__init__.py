@@ -18,6 +18,8 @@ with contextlib.suppress(RuntimeError):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(min(os.cpu_count() or 1, 16))
 
+from rmtjax.data.augmentations import Augmentation as Augmentation
+from rmtjax.data.augmentations import augmentation as augmentation
 from rmtjax.data.batches import evaluation_batches as evaluation_batches
 from rmtjax.data.batches import train_batches as train_batches
 from rmtjax.data.mixing import mix as mix

@@ -64,9 +64,20 @@ class Source:
         if self.pixels is not None:
             return unit_floats(self.pixels[numbers])
         out = np.empty((len(numbers), *self.image_shape), np.float32)
-        rows = tf.data.Dataset.from_tensor_slices(numbers).map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
-        for row, image in enumerate(rows.as_numpy_iterator()):
-            out[row] = image
+        read = tf.autograph.experimental.do_not_convert(self.read)
+        images = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        row = 0
+        try:
+            for image in images.as_numpy_iterator():
+                out[row] = image
+                row += 1
+        except tf.errors.OpError as error:  # the examples come in order
+            where = (
+                self.describe(int(numbers[row]))
+                if self.describe
+                else f"example {numbers[row]} of {self.name}"
+            )
+            raise InputError(f"{where} cannot be read as an image: remove it or put it right") from error
         return out
 
 
