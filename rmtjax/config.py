@@ -347,3 +347,30 @@ def differing_fields(config: ConfigDict, stored: dict[str, Any]) -> list[str]:
         for name in sorted(now.keys() | then.keys())
         if now.get(name, "absent") != then.get(name, "absent")
     ]
+
+
+def from_stored(stored: dict[str, Any]) -> ConfigDict:
+    """The config that a run stored as JSON.
+
+    Raises:
+      InputError: it has a field that this version does not know.
+    """
+    config = base()
+
+    def fill(node: ConfigDict, values: dict[str, Any], prefix: str) -> None:
+        for key, value in values.items():
+            if key not in node:
+                raise InputError(
+                    f"the stored config has a field {prefix}{key!r} that this version of rmtjax does not know"
+                )
+            if isinstance(value, dict):
+                fill(node[key], value, f"{prefix}{key}.")
+            else:
+                node[key] = _tuples(value)
+
+    fill(config, stored, "")
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -30,18 +30,27 @@ def parse(
     add_process_flags(parser)
     parser.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
     arguments, rest = parser.parse_known_args(argv)
-    overrides = []
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--config."):
-            raise InputError(f"unknown argument {word!r}: fields are set by --config.field=value, see --help")
-        if "=" not in word and rest and not rest[0].startswith("--"):
-            word += "=" + rest.pop(0)
-        overrides.append(word.removeprefix("--config."))
-    config = config_lib.load(arguments.config, overrides)
+    config = config_lib.load(arguments.config, overrides(rest))
     if workdir and arguments.workdir is None:
         arguments.workdir = str(pathlib.Path("runs") / pathlib.Path(arguments.config).stem)
     return config, arguments
+
+
+def overrides(words: list[str]) -> list[str]:
+    """`field=value` of each `--config.field=value` or `--config.field value`.
+
+    Raises:
+      InputError: an argument that is neither.
+    """
+    found, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--config."):
+            raise InputError(f"unknown argument {word!r}: fields are set by --config.field=value, see --help")
+        if "=" not in word and words and not words[0].startswith("--"):
+            word += "=" + words.pop(0)
+        found.append(word.removeprefix("--config."))
+    return found
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:

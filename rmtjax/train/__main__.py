@@ -43,9 +43,9 @@ def main() -> int:
         measure.evaluation(config, workdir, result)
     if jax.process_index() == 0:
         if config.spectra.enabled:
-            measure.spectra(config, workdir)
+            measure.spectra_of_run(config, workdir)
         if config.diversity.enabled:
-            measure.diversity(config, workdir, result)
+            measure.diversity_of_run(config, workdir, result)
         if made:
             generate.write_run_files(made[0], workdir)
         result.record.update(status="finished")

@@ -32,6 +32,13 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     return jax.make_mesh(tuple(filled), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+def local_mesh() -> Mesh:
+    """A mesh of this process's first device alone: for work that needs no other."""
+    return jax.make_mesh(
+        (1, 1), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto), devices=jax.local_devices()[:1]
+    )
+
+
 def shardings(tree: Any, rules: Sequence[tuple[str, str]], mesh: Mesh) -> Any:
     """A `NamedSharding` for each leaf (anything with a shape), by rule.
 

@@ -31,7 +31,7 @@ class Result(NamedTuple):
     splits: data.Splits
     train: data.Source  # what was trained on: the training split, mixed with synthetic examples if any
     mesh: jax.sharding.Mesh
-    record: workdir_lib.RunFile
+    record: workdir_lib.RunFile | None  # run.json; None for a model that was only restored
 
 
 def run(
@@ -132,6 +132,29 @@ def run(
             writer.close()
     record.update(status="trained", step=total_steps)
     return Result(fitted.state, model, splits, train, mesh, record)
+
+
+def restore(config: ConfigDict, path: str | os.PathLike[str], model: nn.Module | None = None) -> Result:
+    """A trained model from a run directory, one of its checkpoints, or a file of parameters; to evaluate it.
+
+    Args:
+      config: of the run; says which model and data.
+
+    Raises:
+      InputError: no weights there, or of another model.
+    """
+    mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
+    splits = data.load(config.data, config.seed)
+    model = model or models.build(config, len(splits.train.classes))
+    init = classification.make_init(model, splits.train.image_shape)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    loaded = checkpoints.load_variables(path)
+    merged = tuple(checkpoints.merge(wanted, found, "") for wanted, found in zip(shapes, loaded, strict=True))
+    params, model_state = sharding_lib.put(
+        merged, sharding_lib.shardings(merged, config.train.sharding, mesh)
+    )
+    state = State(np.int32(0), params, model_state, ())
+    return Result(state, model, splits, splits.train, mesh, None)
 
 
 def metrics_writer(metrics: list[workdir_lib.Metrics]) -> Callable[[int, dict[str, float]], None]:

@@ -1,0 +1,134 @@
+"""Training through the whole pipeline against the same step in plain JAX on batches that are ready."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from rmtjax import config as config_lib
+from rmtjax import models
+from rmtjax.train import classification, loop, optim
+from rmtjax.train import sharding as sharding_lib
+from rmtjax.train.step import make_step
+
+
+class Waiting:
+    """Passes batches through and adds up the time that the loop waited for them."""
+
+    def __init__(self, batches: Iterator[Any]):
+        self.batches = batches
+        self.seconds: list[float] = []
+
+    def __iter__(self) -> "Waiting":
+        return self
+
+    def __next__(self) -> Any:
+        start = time.perf_counter()
+        batch = next(self.batches)
+        self.seconds.append(time.perf_counter() - start)
+        return batch
+
+
+def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame:
+    """A row per way of training: examples a second, share of time waiting for input, ratio to plain JAX.
+
+    Args:
+      steps: timed steps of each way, after `skip` for compilation and warm-up.
+
+    Without TensorFlow the pipeline is left out and random batches of the config's shape are used.
+    """
+    mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
+    stream, shape, classes = _batches(config)
+    model = models.build(config, classes)
+    init = classification.make_init(model, shape)
+    params = jax.eval_shape(init, jax.random.key(0))[0]
+    optimizer, schedule = optim.make_optimizer(config, params, steps + skip, 0)
+    loss_fn = classification.make_loss(model, config.regularization.label_smoothing)
+    rules, size = config.train.sharding, config.train.batch_size
+    plain = {"seed": config.seed, "accumulate": config.train.accumulate, "schedule": schedule}
+
+    def ready() -> tuple[float, float]:
+        abstract = loop.abstract_state(init, optimizer, rules, mesh)
+        placement = jax.tree.map(lambda x: x.sharding, abstract)
+        state = loop.init_state(init, optimizer, abstract, config.seed)
+        out = (placement, sharding_lib.replicated(mesh))
+        step_fn = jax.jit(make_step(loss_fn, optimizer, **plain), out_shardings=out, donate_argnums=0)
+        batches = [sharding_lib.put_batch(next(stream), mesh) for _ in range(4)]
+        start = 0.0
+        for step in range(skip + steps):
+            if step == skip:
+                jax.block_until_ready(state)
+                start = time.perf_counter()
+            state, scalars = step_fn(state, batches[step % len(batches)])
+            jax.block_until_ready(scalars)
+        jax.block_until_ready(state)
+        return time.perf_counter() - start, 0.0
+
+    def pipeline(checkpoints_too: bool) -> tuple[float, float]:
+        times: list[float] = []
+        waiting = Waiting(stream)
+        with tempfile.TemporaryDirectory() as folder:
+            manager = None
+            if checkpoints_too:
+                from rmtjax import checkpoints
+
+                manager = checkpoints.open_run(folder)
+            loop.fit(
+                init=init, loss_fn=loss_fn, optimizer=optimizer, schedule=schedule, batches=lambda start: waiting,
+                total_steps=skip + steps, seed=config.seed, mesh=mesh, rules=rules, accumulate=config.train.accumulate,
+                checkpoints=manager, checkpoint_steps=config.train.checkpoint_steps,
+                write=lambda step, scalars: times.append(time.perf_counter()), description="bench",
+            )  # fmt: skip
+            if manager:
+                manager.close()
+        # The metrics of step s are written once it is done, so these are the times at which steps ended.
+        seconds = times[-1] - times[skip - 1]
+        return seconds, sum(waiting.seconds[-steps:]) / seconds
+
+    ways = {"plain JAX, ready batches": ready, "loop with input": lambda: pipeline(False)}
+    ways["loop with input and checkpoints"] = lambda: pipeline(True)
+    rows, base = [], float("nan")
+    for name, run in ways.items():
+        seconds, waited = run()
+        rate = steps * size / seconds
+        base = rate if name.startswith("plain") else base
+        rows.append(
+            {"way": name, "examples_per_second": rate, "waiting_for_input": waited, "ratio": rate / base}
+        )
+    return pd.DataFrame(rows)
+
+
+def _batches(config: ConfigDict) -> tuple[Iterator[dict[str, np.ndarray]], tuple[int, int, int], int]:
+    try:
+        from rmtjax import data
+    except ImportError:
+        generator = np.random.default_rng(config.seed)
+        shape = (config.data.image_size, config.data.image_size, 1)
+        batch = {
+            "inputs": generator.random((config.train.batch_size, *shape), np.float32),
+            "label": generator.integers(0, 10, config.train.batch_size, np.int32),
+        }
+        return iter(lambda: batch, None), shape, 10
+    source = data.load(config.data, config.seed).train
+    batches = data.train_batches(
+        source,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        augment=data.augmentation(config.augment),
+    )
+    return batches, source.image_shape, len(source.classes)
+
+
+def main(arguments: Any, overrides: list[str]) -> None:
+    config = config_lib.load(arguments.config, overrides)
+    table = compare(config, arguments.steps)
+    print(
+        table.to_string(
+            index=False, float_format=lambda value: f"{value:.3g}" if value < 10 else f"{value:.0f}"
+        )
+    )

@@ -1,0 +1,57 @@
+"""Evaluates a run again, or any checkpoint: accuracy, calibration, shifted tests, out-of-distribution detection.
+
+python -m rmtjax.evaluate WORKDIR
+python -m rmtjax.evaluate CHECKPOINT --config=configs/digits.py --out=DIR
+"""
+
+import argparse
+import json
+import pathlib
+
+from rmtjax import config as config_lib
+from rmtjax import files, flags
+from rmtjax.errors import InputError, run_command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", help="a run's folder, one of its checkpoints/STEP, or a file of parameters")
+    parser.add_argument("--config", help="which model and data; default: the run's own")
+    parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
+    flags.add_process_flags(parser)
+    arguments, overrides = parser.parse_known_args()
+    folder = pathlib.Path(arguments.path)
+    if not folder.exists():
+        raise InputError(f"there is nothing at {str(folder)!r}: give a run's folder or a checkpoint")
+    runs = [parent for parent in (folder, folder.parent.parent) if (parent / "config.json").is_file()]
+    if not arguments.config and not runs:
+        raise InputError(f"{str(folder)!r} belongs to no run: say by --config which model and data it is for")
+    config = (
+        config_lib.load(arguments.config, flags.overrides(overrides))
+        if arguments.config
+        else config_lib.from_stored(json.loads((runs[0] / "config.json").read_text(encoding="utf-8")))
+    )
+    if overrides and not arguments.config:
+        raise InputError(f"{overrides[0]!r} needs --config: a run is evaluated as it was configured")
+    flags.initialise(arguments)
+
+    import jax
+
+    from rmtjax import measure, report, train
+
+    out = pathlib.Path(arguments.out) if arguments.out else (folder if runs and folder == runs[0] else None)
+    result = train.restore(config, folder)
+    content = measure.evaluate(config, result)
+    if jax.process_index() == 0:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            files.write_json(out / "evaluation.json", content)
+            print(f"results: {out / 'evaluation.json'}")
+        print(report.evaluation_table(content))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

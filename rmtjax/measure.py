@@ -1,0 +1,125 @@
+"""After training: how good the model is, what its weights look like, what it was fed. One file each."""
+
+import logging
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from rmtjax import checkpoints, data, diversity, files, models, spectra, train
+from rmtjax import config as config_lib
+from rmtjax import evaluation as evaluation_lib
+from rmtjax.train import classification
+from rmtjax.train import sharding as sharding_lib
+
+LOG = logging.getLogger(__name__)
+FEATURE_MODEL = "letters"
+
+
+def evaluation(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
+    """evaluation.json: the test set, shifted tests and out-of-distribution sets, with intervals and nulls."""
+    LOG.info("evaluation: test, %s", ", ".join((*config.evaluation.shifts, *config.evaluation.ood)))
+    content = evaluate(config, result)
+    if jax.process_index() == 0:
+        files.write_json(pathlib.Path(workdir) / "evaluation.json", content)
+
+
+def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
+    """What evaluation.json holds. With several processes all must call this together."""
+    predict = classification.make_predict(result.model, result.mesh)
+
+    def logits(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
+        batches = data.evaluation_batches(
+            source, batch_size=config.train.evaluation_batch_size,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+        out, _, label = predict(result.state.params, result.state.model_state, batches)
+        return out, label
+
+    options = {"resamples": config.evaluation.bootstrap_samples, "seed": config.seed}
+    binned = options | {"bins": config.evaluation.bins}
+    temperature = evaluation_lib.fit_temperature(*logits(result.splits.validation))
+    test_logits, test_label = logits(result.splits.test)
+    rows = evaluation_lib.classification_rows(
+        "test", "id", test_logits, test_label, temperature=temperature, **binned
+    )
+    for name in config.evaluation.shifts:
+        if name == "corrupted":
+            corrupted = {
+                corruption: np.stack(
+                    [
+                        logits(_corrupted(result.splits.test, corruption, s, config.seed))[0]
+                        for s in range(1, 6)
+                    ]
+                )
+                for corruption in config.evaluation.corruptions
+            }
+            rows += evaluation_lib.corrupted_rows(corrupted, test_label, temperature=temperature, **binned)
+        else:
+            shifted = data.load_source(name, config.data.image_size)
+            rows += evaluation_lib.classification_rows(
+                name, "shift", *logits(shifted), temperature=temperature, **binned
+            )
+    for name in config.evaluation.ood:
+        outside = data.load_source(name, config.data.image_size)
+        rows += evaluation_lib.ood_rows(name, test_logits, logits(outside)[0], **options)
+    return {"temperature": float(temperature), "rows": rows}
+
+
+def _corrupted(source: data.Source, corruption: str, severity: int, seed: int) -> data.Source:
+    key = train.named_key(seed, f"corruption/{corruption}/{severity}")
+    images = np.asarray(evaluation_lib.corrupt(source.images(), corruption, severity, key))
+    return data.from_arrays(f"{corruption}/{severity}", images, source.labels, source.classes)
+
+
+def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
+    """spectra.parquet and spectra.npz: every layer before and after training, and of the update."""
+    folder = pathlib.Path(workdir)
+    LOG.info("spectra: before, after and update")
+    before = checkpoints.load_params(folder / "checkpoints" / "0")
+    after = checkpoints.load_params(folder)
+    spectra.compare(before, after, conv=config.spectra.conv).save(folder)
+
+
+def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
+    """diversity.json: what the model was fed, in pixels and in the features of one fixed model."""
+    LOG.info("diversity: pixels, and features of the shipped letters model")
+    train_set = result.train
+    real = np.flatnonzero(train_set.origin == 0)
+    sets = {"real": train_set.images(real)}
+    augment = data.augmentation(config.augment)
+    if augment is not None:
+        sets["augmented"] = data.augmented_images(data.take(train_set, real), augment, config.seed)
+    if (train_set.origin == 1).any():
+        sets["synthetic"] = train_set.images(np.flatnonzero(train_set.origin == 1))
+        sets["mixed"] = train_set.images()
+    sets["test"] = result.splits.test.images()
+    spaces = {"pixel": {name: images.reshape(len(images), -1) for name, images in sets.items()}}
+    if sets["real"].shape[1:] == (16, 16, 1):
+        spaces["feature"] = {name: letters_features(images) for name, images in sets.items()}
+    rows = []
+    for space, features in spaces.items():
+        reference = features.pop("test")
+        rows += [
+            row | {"space": space}
+            for row in diversity.diversity_rows(
+                features, reference, neighbours=config.diversity.neighbours,
+                resamples=config.diversity.bootstrap_samples, seed=config.seed,
+            )
+        ]  # fmt: skip
+    content = {"feature_model": "the shipped letters ViT, pooled features before the head", "rows": rows}
+    files.write_json(pathlib.Path(workdir) / "diversity.json", content)
+
+
+def letters_features(images: np.ndarray) -> np.ndarray:
+    """Pooled features `[n, 128]` of images `[n, 16, 16, 1]` in [0, 1] under the shipped letters model."""
+    config = config_lib.base()
+    model = models.build(config, 52)
+    params = checkpoints.load_params(models.SHIPPED[FEATURE_MODEL])
+    mesh = sharding_lib.local_mesh()
+    source = data.from_arrays("images", images, np.zeros(len(images), np.int32), ("any",))
+    batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
+    return classification.make_predict(model, mesh)(params, {}, batches)[1]

@@ -1,0 +1,9 @@
+"""Many runs: arms, seeds, and the tables they give."""
+
+from rmtjax.study.runner import differences as differences
+from rmtjax.study.runner import execute as execute
+from rmtjax.study.runner import load_arms as load_arms
+from rmtjax.study.runner import plan as plan
+from rmtjax.study.runner import summary as summary
+from rmtjax.study.runner import table as table
+from rmtjax.study.runner import write_tables as write_tables

@@ -1,0 +1,224 @@
+"""Arms x seeds of training runs to one table: resumable, each run in its own folder."""
+
+import concurrent.futures
+import importlib.util
+import json
+import os
+import pathlib
+import queue
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from rmtjax import config as config_lib
+from rmtjax import files
+from rmtjax.errors import InputError
+
+SPECTRA = ("alpha", "stable_rank", "log_norm", "log_spectral_norm", "entropy", "mp_softrank")
+
+
+class Run(NamedTuple):
+    """One training run of a table."""
+
+    arm: str
+    seed: int
+    config: ConfigDict
+    command: list[str]
+    workdir: pathlib.Path
+
+
+def load_arms(path: str) -> dict[str, list[str]]:
+    """The arms of a Python file: its `get_arms()` gives a dict of name to `field=value` overrides.
+
+    Raises:
+      InputError: no such file or function, or a name that cannot be a folder's.
+    """
+    file = pathlib.Path(path)
+    spec = importlib.util.spec_from_file_location("rmtjax_arms", file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise InputError(f"no arms file {path!r}: give --arms a Python file with get_arms()")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_arms"):
+        raise InputError(f"arms file {path!r} defines no get_arms()")
+    arms = {name: list(overrides) for name, overrides in module.get_arms().items()}
+    for name in arms:
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                f"arm name {name!r} is to be a folder's name: use letters, digits, '_', '-', '+' and '.'"
+            )
+    return arms
+
+
+def plan(
+    config_path: str, arms: dict[str, list[str]], seeds: Sequence[int], out: str | os.PathLike[str]
+) -> list[Run]:
+    """The runs, every config checked. Order: all arms of the first seed, then of the next.
+
+    Raises:
+      InputError: a bad config, or a folder that holds a run with another config.
+    """
+    runs = []
+    for seed in seeds:
+        for arm, overrides in arms.items():
+            changes = [*overrides, f"seed={seed}"]
+            config = config_lib.load(config_path, changes)
+            workdir = pathlib.Path(out) / arm / str(seed)
+            command = [
+                sys.executable,
+                "-m",
+                "rmtjax.train",
+                f"--config={config_path}",
+                f"--workdir={workdir}",
+            ]
+            run = Run(arm, seed, config, command + [f"--config.{change}" for change in changes], workdir)
+            _finished(run)
+            runs.append(run)
+    return runs
+
+
+def _finished(run: Run) -> bool:
+    stored, record = run.workdir / "config.json", run.workdir / "run.json"
+    if stored.exists():
+        changed = config_lib.differing_fields(run.config, json.loads(stored.read_text(encoding="utf-8")))
+        if changed:
+            raise InputError(
+                f"{str(run.workdir)!r} holds a run with another config ({'; '.join(changed)}): choose another --out"
+            )
+    return record.exists() and json.loads(record.read_text(encoding="utf-8")).get("status") == "finished"
+
+
+def execute(runs: Sequence[Run], workers: int = 1) -> list[Run]:
+    """Runs what is not finished yet, each in a process of its own with its share of the cores.
+
+    Returns:
+      The runs that failed; the others went on. What a run printed is in its folder's log.txt.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    shares: queue.Queue[list[int]] = queue.Queue()
+    for worker in range(workers):
+        shares.put(cores[worker::workers])
+    todo = [run for run in runs if not _finished(run)]
+    failed = []
+    with (
+        concurrent.futures.ThreadPoolExecutor(workers) as pool,
+        tqdm(
+            total=len(runs), initial=len(runs) - len(todo), desc="runs", unit="run", dynamic_ncols=True
+        ) as bar,
+    ):
+        waiting = {pool.submit(_execute, run, shares): run for run in todo}
+        for future in concurrent.futures.as_completed(waiting):
+            run = waiting[future]
+            if future.result() != 0 or not _finished(run):
+                failed.append(run)
+                bar.write(f"failed: {run.arm}, seed {run.seed}: see {run.workdir / 'log.txt'}")
+            bar.update()
+    return failed
+
+
+def _execute(run: Run, shares: "queue.Queue[list[int]]") -> int:
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    share = shares.get()
+    # Workers on the same cores would wait for each other in every matrix product.
+    prefix = ["taskset", "--cpu-list", ",".join(map(str, share))] if share and _has_taskset() else []
+    try:
+        with (run.workdir / "log.txt").open("ab") as log:
+            return subprocess.run(
+                [*prefix, *run.command], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            ).returncode
+    finally:
+        shares.put(share)
+
+
+def _has_taskset() -> bool:
+    try:
+        return subprocess.run(["taskset", "--version"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per finished run and number: config (the arm's name), seed, set, metric, value.
+
+    Evaluation and diversity rows come as they are stored; of the spectra the median over the layers, head apart, as
+    set `weights/<stage>`, and the head alone as `head/<stage>`.
+    """
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        if not _finished(run):
+            continue
+        name = {"config": run.arm, "seed": run.seed}
+        for row in _rows(run.workdir / "evaluation.json"):
+            rows.append(name | {"set": row["set"], "metric": row["metric"], "value": row["value"]})
+        for row in _rows(run.workdir / "diversity.json"):
+            rows.append(
+                name | {"set": f"{row['set']}/{row['space']}", "metric": row["metric"], "value": row["value"]}
+            )
+        path = run.workdir / "spectra.parquet"
+        if path.exists():
+            for (stage, head), layers in _by_stage(pd.read_parquet(path)):
+                group = f"{'head' if head else 'weights'}/{stage}"
+                values = layers[[c for c in SPECTRA if c in layers]].median()
+                rows += [
+                    name | {"set": group, "metric": metric, "value": float(value)}
+                    for metric, value in values.items()
+                ]
+    return pd.DataFrame(rows, columns=["config", "seed", "set", "metric", "value"])
+
+
+def _by_stage(layers: pd.DataFrame) -> Any:
+    return layers.groupby(["stage", layers["name"].str.fullmatch(r"head/.*")])
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else []
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with its 95 % t interval; the seed is the unit. NaN limits with one seed."""
+
+    def line(values: pd.Series) -> pd.Series:
+        n, mean = len(values), values.mean()
+        half = scipy.stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+        return pd.Series({"mean": mean, "low": mean - half, "high": mean + half, "seeds": n})
+
+    keys = ["config", "set", "metric"]
+    out = results.groupby(keys, sort=False)["value"].apply(line).unstack().reset_index()
+    return out.astype({"seeds": int})
+
+
+def differences(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """`summary` of arm minus other, paired by seed; config reads `arm - other`."""
+    parts = []
+    for arm, other in pairs:
+        keys = ["seed", "set", "metric"]
+        both = results[results["config"] == arm].merge(
+            results[results["config"] == other], on=keys, suffixes=("", "_other")
+        )
+        parts.append(both.assign(config=f"{arm} - {other}", value=both["value"] - both["value_other"]))
+    return summary(pd.concat(parts)[["config", "seed", "set", "metric", "value"]])
+
+
+def write_tables(
+    runs: Sequence[Run], out: str | os.PathLike[str], pairs: Sequence[tuple[str, str]] = ()
+) -> pd.DataFrame:
+    """results.csv, summary.csv and, for pairs of arms, differences.csv. Returns the results."""
+    folder = pathlib.Path(out)
+    results = table(runs)
+    tables = {"results": results}
+    if len(results):
+        tables["summary"] = summary(results)
+        if pairs:
+            tables["differences"] = differences(results, pairs)
+    for name, content in tables.items():
+        with files.atomic(folder / f"{name}.csv") as temporary:
+            content.to_csv(temporary, index=False)
+    return results
