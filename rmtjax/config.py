@@ -176,9 +176,8 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
             raise InputError(f"config file {path!r} defines no get_config(): start from the ones in configs/")
         config = module.get_config()
     except (AttributeError, KeyError) as error:
-        name = error.args[0] if error.args else str(error)
-        field = re.search(r"'(\w+)'", str(name)) or re.search(r"(\w+)$", str(name))
-        missing = field.group(1) if field else str(name)
+        quoted = re.search(r"""["'](\w+)\\*["']""", str(error))
+        missing = quoted.group(1) if quoted else str(error)
         raise InputError(f"config file {path!r}: {_unknown(missing, base())}") from error
     except TypeError as error:
         raise InputError(f"config file {path!r}: {str(error).splitlines()[0]}") from error
@@ -200,7 +199,7 @@ def _unknown(name: str, config: ConfigDict) -> str:
     names = list(_leaves(config))
     near = difflib.get_close_matches(name, names, 1, 0.5)
     if not near:  # the last part alone may be what was misspelt
-        tails = {n.rsplit(".", 1)[-1]: n for n in reversed(names)}
+        tails = {n.rsplit(".", 1)[-1]: n for n in reversed(names)} | {section: section for section in config}
         near = [tails[t] for t in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(tails), 1, 0.5)]
     hint = f"did you mean {near[0]!r}?" if near else f"the sections are {', '.join(config.keys())}"
     return f"unknown field {name!r}: {hint}"
@@ -228,8 +227,12 @@ def _override(config: ConfigDict, override: str) -> None:
     try:
         node[field] = value
     except TypeError as error:
-        raise InputError(f"{name}={text!r} is not of the right type: a {kind.__name__} is wanted") from error
+        raise InputError(
+            f"{name}={text!r} is not of the right type: {_KINDS.get(kind, kind.__name__)} is wanted"
+        ) from error
 
+
+_KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or False", tuple: "a list a,b,c"}
 
 _IN = {
     "synthetic.mode": ("add", "replace"),
