@@ -1,0 +1,8 @@
+"""Tables, figures and pages, drawn from the files of a workdir alone: no device, no training code."""
+
+from rmtjax.report.images import samples, synthetic
+from rmtjax.report.page import run_page
+from rmtjax.report.seeds import mean_interval, seeds_figure
+from rmtjax.report.words import final_table
+
+__all__ = ["final_table", "mean_interval", "run_page", "samples", "seeds_figure", "synthetic"]

@@ -1,0 +1,128 @@
+"""Pictures of examples, pixel by pixel: what a model really saw, and what a generator made of each class."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from rmtjax.errors import InputError
+from rmtjax.report import style, workdir
+
+_DPI = 200
+_CELL = 104  # pixels that an example is enlarged to, about
+_TEXT = 26  # pixels a line of text takes
+_SOURCES = (
+    ("real", "real"),
+    ("augmented", "augmented\n(as the model\nsaw them)"),
+    ("synthetic", "synthetic"),
+)
+
+
+def samples(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws `samples.png` of a workdir: real, augmented and synthetic examples, each under its class.
+
+    Raises:
+      InputError: the workdir has no samples.npz.
+    """
+    stored = _stored(path, "samples.npz")
+    facts = workdir.read_json(pathlib.Path(path) / "run.json") or {}
+    names = [str(name) for name in facts.get("classes") or stored.get("classes", [])]
+    rows: list[tuple[str, np.ndarray, list[str]]] = []
+    columns, lines = 12, 2
+    for source, title in _SOURCES:
+        images = stored.get(source)
+        if images is None or not len(images):
+            continue
+        labels = stored.get(f"{source}_label")
+        captions = (
+            [_class_name(label, names) for label in labels] if labels is not None else [""] * len(images)
+        )
+        for line in range(min(lines, -(-len(images) // columns))):
+            part = slice(line * columns, (line + 1) * columns)
+            rows.append((title if line == 0 else "", images[part], captions[part]))
+    return _grid(rows, pathlib.Path(path) / "samples.png", "samples.npz")
+
+
+def synthetic(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws `synthetic.png` of a workdir: synthetic examples, a row for each class (at most 26 of them).
+
+    Raises:
+      InputError: the workdir has no synthetic_by_class.npz.
+    """
+    stored = _stored(path, "synthetic_by_class.npz")
+    images = stored.get("images", np.zeros((0, 0, 1, 1, 1)))
+    names = [str(name) for name in stored.get("classes", np.arange(len(images)))]
+    shown = np.unique(np.linspace(0, len(images) - 1, min(len(images), 26)).round().astype(int))
+    rows = [(names[k], images[k][:12], [""] * len(images[k][:12])) for k in shown if len(images[k])]
+    return _grid(rows, pathlib.Path(path) / "synthetic.png", "synthetic_by_class.npz")
+
+
+def _stored(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
+    stored = workdir.read_arrays(workdir.folder(path) / name)
+    if stored is None:
+        raise InputError(
+            f"no {name} in workdir {os.fspath(path)!r}: run it again to write what the picture is drawn from"
+        )
+    return stored
+
+
+def _class_name(label: object, names: list[str]) -> str:
+    index = int(label)  # type: ignore[call-overload]
+    return names[index] if 0 <= index < len(names) else str(index)
+
+
+def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, source: str) -> pathlib.Path:
+    """Writes rows of (title, images [n, H, W, C], captions) as a PNG, each pixel a square block of pixels."""
+    if not rows:
+        raise InputError(f"{source} beside {str(path)!r} holds no images, so there is nothing to draw")
+    pixels = [_enlarged(images) for _, images, _ in rows]
+    cells = 2 * ((max(p.shape[2] for p in pixels) + 9) // 2)
+    captioned = [any(captions) for _, _, captions in rows]
+    heights = [p.shape[1] + (_TEXT if has else 0) + 8 for p, has in zip(pixels, captioned, strict=True)]
+    # A new source starts after a gap; the lines of one source stay together.
+    gaps = [12 if title and any(captioned) else 0 for title, _, _ in rows]
+    longest = max(len(line) for title, _, _ in rows for line in title.split("\n"))
+    left = 24 + 16 * min(longest, 24)
+    width = left + cells * max(len(p) for p in pixels) + 8
+    height = sum(heights) + sum(gaps) + 8
+    with style.drawing():
+        drawn = style.figure(width / _DPI, height / _DPI, _DPI)
+        top = 8
+        for (title, _, captions), block, gap, tall in zip(rows, pixels, gaps, heights, strict=True):
+            top += gap
+            title = "\n".join(_shortened(line, 24) for line in title.split("\n"))
+            drawn.text((left - 18) / width, 1 - (top + block.shape[1] / 2) / height, title,
+                       ha="right", va="center", fontsize=8, linespacing=1.25)  # fmt: skip
+            for column, (image, caption) in enumerate(zip(block, captions, strict=False)):
+                x = left + column * cells
+                # figimage copies array entries to pixels, where imshow would resample them.
+                drawn.figimage(image, x, height - top - image.shape[0], origin="upper", vmin=0, vmax=1)
+                drawn.text((x + image.shape[1] / 2) / width, 1 - (top + image.shape[0] + 4) / height,
+                           _shortened(caption, max(4, image.shape[1] // 11)),
+                           ha="center", va="top", fontsize=6.5, color=style.LIGHT["muted"])  # fmt: skip
+            top += tall
+        return style.save_png(drawn, path)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _enlarged(images: np.ndarray) -> np.ndarray:
+    """[n, H, W, C] of float in [0, 1] or uint8 to RGB in [0, 1], enlarged (or averaged down) by a whole factor."""
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    images = np.clip(np.nan_to_num(np.asarray(images, np.float32) / scale), 0, 1)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[-1] not in (3, 4):
+        images = np.repeat(images.mean(-1, keepdims=True), 3, -1)
+    images = images[..., :3]
+    side = max(images.shape[1:3])
+    if side > 2 * _CELL:
+        factor = -(-side // (2 * _CELL))
+        h, w = (size // factor * factor for size in images.shape[1:3])
+        blocks = images[:, :h, :w].reshape(len(images), h // factor, factor, w // factor, factor, 3)
+        return blocks.mean((2, 4))
+    # Even, since a page shows the picture at half its size: an example's pixel stays a block of whole pixels there.
+    factor = 2 * round(_CELL / 2 / side) or 1
+    return images.repeat(factor, 1).repeat(factor, 2)

@@ -1,0 +1,136 @@
+"""Matrices of a model as rows of a table: their order, their groups, and what was measured on each."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+STAGES = ("before", "after", "update")
+
+# WeightWatcher writes -1 where a fit failed; these cannot be -1.
+_FAILED = ("alpha", "xmin", "D", "mp_softrank", "sigma", "alpha_se")
+_EDGES = ("bulk_max", "lambda_plus", "mp_edge", "bulk_edge")
+
+
+def measured(spectra: pd.DataFrame) -> pd.DataFrame:
+    """The table made fit to draw: failed fits and infinities as NaN, names as text, `edge` for the MP bulk edge."""
+    table = spectra.copy()
+    table["name"], table["stage"] = table["name"].astype(str), table["stage"].astype(str)
+    for column in table.columns.difference(
+        ["name", "stage", "kind", "status", "warning", "layer_type", "phase"]
+    ):
+        if pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column]):
+            table[column] = table[column].astype(float).replace([np.inf, -np.inf], np.nan)
+    for column in _FAILED:
+        if column in table:
+            table[column] = table[column].where(table[column] > 0)
+    if "alpha" in table:
+        table["alpha"] = table["alpha"].where(table["alpha"] > 1)
+    edges = [column for column in _EDGES if column in table]
+    table["edge"] = table[edges[0]].where(table[edges[0]] > 0) if edges else np.nan
+    return table
+
+
+def stage(table: pd.DataFrame, which: str) -> pd.DataFrame:
+    """The rows of a stage by name of matrix, each name once."""
+    return table[table["stage"] == which].drop_duplicates("name").set_index("name")
+
+
+def column(rows: pd.DataFrame, name: str) -> pd.Series:
+    """A column as floats, all NaN where there is none."""
+    if name in rows and pd.api.types.is_numeric_dtype(rows[name]):
+        return rows[name].astype(float)
+    return pd.Series(np.nan, index=rows.index, dtype=float)
+
+
+def relative_update(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None) -> pd.Series:
+    """||W_after - W_before||_F / ||W_before||_F by name of matrix, NaN where it is not known.
+
+    From a column `norm_ratio` of the update's rows if there is one.
+    """
+    update, before = stage(table, "update"), stage(table, "before")
+    known = frobenius(before, "before", eigenvalues).reindex(update.index)
+    ratio = frobenius(update, "update", eigenvalues) / known.where(known > 0)
+    return column(update, "norm_ratio").fillna(ratio)
+
+
+def frobenius(rows: pd.DataFrame, which: str, eigenvalues: dict[str, np.ndarray] | None) -> pd.Series:
+    """||W||_F by name of matrix, for the rows of a stage.
+
+    From the eigenvalues of W^T W, whose sum is its square; else from `log_norm`, WeightWatcher's log10 of that
+    sum (its column `norm` is the square too, others' is not, and is not used).
+    """
+    stored = [(eigenvalues or {}).get(f"{which}/{name}") for name in rows.index]
+    squares = pd.Series(
+        [np.nan if e is None else float(np.sum(e)) for e in stored], index=rows.index, dtype=float
+    )
+    return np.sqrt(squares.fillna(10.0 ** column(rows, "log_norm")))
+
+
+def ordered_names(table: pd.DataFrame) -> list[str]:
+    """Names in the table's order, but with numbers counted: block_2 before block_10.
+
+    A tree's keys come sorted as text. Only matrices of the same pattern change places among themselves, since
+    the order of different ones (stem, stages, head) cannot be told from their names.
+    """
+    names = list(dict.fromkeys(table["name"]))
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(_pattern(name), []).append(place)
+    out = list(names)
+    for spots in places.values():
+        for spot, name in zip(spots, sorted((names[s] for s in spots), key=_counted), strict=True):
+            out[spot] = name
+    return out
+
+
+def groups(names: list[str]) -> dict[str, list[str]]:
+    """Matrices that repeat over depth, by a short label: {"attention/query": [block 0's, block 1's, ...], ...}."""
+    patterns: dict[str, list[str]] = {}
+    for name in names:
+        patterns.setdefault(_pattern(name), []).append(name)
+    labels = {pattern: _label(pattern) for pattern in patterns}
+    out: dict[str, list[str]] = {}
+    for pattern, members in patterns.items():
+        twins = sum(label == labels[pattern] for label in labels.values())
+        out[labels[pattern] if twins == 1 else pattern.strip("/.")] = members
+    return out
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """Names without what all of them share: a trailing `/kernel`, a leading `params/`."""
+    split = {name: re.split(r"(?<=[/.])", name) for name in names}
+    if len(names) < 2:
+        return {name: name for name in names}
+    head = 0
+    while (
+        all(len(parts) > head + 1 for parts in split.values()) and len({p[head] for p in split.values()}) == 1
+    ):
+        head += 1
+    tail = 0
+    while (
+        all(len(parts) > head + tail + 1 for parts in split.values())
+        and len({p[-1 - tail] for p in split.values()}) == 1
+    ):
+        tail += 1
+    return {name: "".join(p[head : len(p) - tail]).rstrip("/.") for name, p in split.items()}
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def _counted(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _label(pattern: str) -> str:
+    """The parts of a name after its last number, without the word that only says it is a weight."""
+    parts = [part for part in re.split(r"[/.]", pattern) if part]
+    if len(parts) > 1 and parts[-1] in ("kernel", "weight", "w", "embedding"):
+        parts = parts[:-1]
+    numbered = [place for place, part in enumerate(parts) if "#" in part]
+    rest = parts[numbered[-1] + 1 :] if numbered else parts
+    if not rest:
+        rest = [re.sub(r"[_-]?#", "", parts[-1]) or pattern]
+    return "/".join(rest[-2:])

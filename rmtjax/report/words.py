@@ -1,0 +1,178 @@
+"""What a run was and what came out, in sentences and in plain text."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from rmtjax import config as config_lib
+from rmtjax.report import spectra, workdir
+from rmtjax.report.evaluation import whole_sets
+from rmtjax.report.tables import aligned, fraction, metric_name, show
+from rmtjax.report.workdir import Run, number
+
+_MODELS = {"vit": "vision transformer", "resnet": "residual network", "mlp": "multilayer perceptron"}
+
+
+def trained(run: Run) -> str:
+    """What was trained on what: a few plain sentences, of what the run's files tell."""
+    config, facts = run.config or {}, run.facts or {}
+    model, data = config.get("model", {}), config.get("data", {})
+    size = number(facts.get("parameters"))
+    subject = f"A {_MODELS.get(model.get('name'), model.get('name') or 'model')}"
+    subject += f" of {_count(size)} parameters" if np.isfinite(size) else ""
+    origin = model.get("init_from")
+    start = f", starting from {origin!r}," if origin else ", from scratch,"
+    train, optim = config.get("train", {}), config.get("optim", {})
+    examples = facts.get("examples") or {}
+    amount = examples.get("train", data.get("train_examples"))
+    on = f"{amount} examples of {data['source']}" if amount and data.get("source") else "its training data"
+    steps = number(facts.get("step"))
+    length = f" for {steps:.0f} steps" if np.isfinite(steps) else ""
+    length += f" of {train['batch_size']} examples" if length and train.get("batch_size") else ""
+    verb = "was trained" if facts.get("status", "finished") == "finished" else "is being trained"
+    if facts.get("status") in ("stopped", "failed"):
+        verb = "had been trained"
+    text = f"{subject}{start if model else ''} {verb} on {on}{length}"
+    text += f" by {optim['name']}. " if optim.get("name") else ". "
+    return text + _regularisation(config, examples)
+
+
+def _regularisation(config: dict[str, Any], examples: dict[str, Any]) -> str:
+    if not config:
+        return ""
+    held, synthetic = config.get("regularization", {}), config.get("synthetic", {})
+    parts = [f"{name.replace('_', ' ')} {held[name]:g}" for name in ("dropout", "weight_decay", "label_smoothing")
+             if held.get(name)]  # fmt: skip
+    augment = [
+        f"{name.replace('_', ' ')} {value:g}" for name, value in config.get("augment", {}).items() if value
+    ]
+    if augment:
+        parts.append(f"augmentation ({', '.join(augment)})")
+    if synthetic.get("share"):
+        many = examples.get("synthetic")
+        count = f"{many} synthetic examples" if many else "synthetic examples"
+        parts.append(f"{count} (share {synthetic['share']:g}, mode {synthetic.get('mode')})")
+    if not parts:
+        return "No regulariser, augmentation or synthetic data."
+    return "With " + ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] + "."
+
+
+def _count(value: float) -> str:
+    for size, unit in ((1e9, "billion"), (1e6, "million")):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:,.0f}"
+
+
+def changed_fields(config: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(field, value, default) where a run's config differs from the defaults; "-" for a field without one."""
+    defaults = _flat(json.loads(config_lib.to_json(config_lib.base())))
+    mine = _flat(config)
+    return [(n, _plain(v), _plain(defaults[n]) if n in defaults else "-") for n, v in mine.items()
+            if n not in defaults or v != defaults[n]]  # fmt: skip
+
+
+def all_fields(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every field of a config and its value."""
+    return [(name, _plain(value)) for name, value in _flat(config).items()]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        out |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else {f"{prefix}{key}": value}
+        )
+    return out
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+def final_table(path: str | os.PathLike[str]) -> str:
+    """The table a run prints at its end: evaluation with intervals and nulls, spectra, where the page is.
+
+    Plain text, drawn from the files of the workdir alone. A null is what a model of no merit would show (for a
+    calibration error: a perfectly calibrated model with the same confidences; for spectra: noise of the same
+    shape).
+    """
+    run = workdir.read(path)
+    parts = [_evaluation_text(run), _spectra_text(run)]
+    parts = [part for part in parts if part] or [f"nothing has been evaluated in {run.path} yet"]
+    page = run.path / "report.html"
+    if page.exists():
+        parts.append(f"report: {page}")
+    return "\n\n".join(parts)
+
+
+def _evaluation_text(run: Run) -> str:
+    if run.evaluation is None:
+        return ""
+    rows, last = [], ""
+    for row in whole_sets(run.evaluation).itertuples():
+        spread = (
+            f"[{_ascii(fraction(row.low))}, {_ascii(fraction(row.high))}]" if np.isfinite(row.low) else ""
+        )
+        null = f"({_ascii(fraction(row.null))})" if np.isfinite(row.null) else ""
+        n = f"{row.n:.0f}" if np.isfinite(row.n) else ""
+        shown = (str(row.set), n) if row.set != last else ("", "")
+        rows.append((shown[0], metric_name(row.metric), _ascii(fraction(row.value)), spread, null, shown[1]))
+        last = str(row.set)
+    table = aligned(("set", "metric", "value", "95 % interval", "(null)", "n"), rows)
+    if np.isfinite(run.temperature or np.nan):
+        table += f"\nscaled: with temperature {run.temperature:.3g}, fitted on validation"
+    return table
+
+
+def _spectra_text(run: Run) -> str:
+    if run.spectra is None:
+        return ""
+    lines = spectra.summary(run.spectra, run.eigenvalues)
+    if not lines:
+        return ""
+    names = {"alpha": "alpha", "stable_rank": "stable rank", "entropy": "entropy", "mp_softrank": "MP soft rank",
+             "relative_update": "|update| / |before|"}  # fmt: skip
+    rows = []
+    for s in lines:
+        cells = [_ascii(show(v)) if np.isfinite(v) else "" for v in s[1:4]]
+        update = _ascii(show(s.update)) if np.isfinite(s.update) else ""
+        null = f"({_ascii(show(s.update_null))})" if np.isfinite(s.update_null) else ""
+        after_null = f"({cells[2]})" if cells[2] else ""
+        rows.append((names.get(s.metric, s.metric), cells[0], cells[1], after_null, update, null))
+    heads = (f"median of {lines[0].matrices} matrices", "before", "after", "(null)", "update", "(null)")
+    return aligned(heads, rows, left=1)
+
+
+def _ascii(text: str) -> str:
+    return text.replace("−", "-").replace("–", "-").replace("∞", "inf")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if not np.isfinite(seconds):
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.1f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+def facts_list(run: Run) -> list[tuple[str, str]]:
+    """run.json as names and values."""
+    facts = run.facts or {}
+    out = [("workdir", str(run.path))]
+    for key, value in facts.items():
+        if key == "classes" or value is None:
+            continue
+        if key == "wall_seconds":
+            out.append(("wall time", duration(number(value))))
+        elif isinstance(value, dict):
+            out.append((key.replace("_", " "), ", ".join(f"{k} {v}" for k, v in value.items())))
+        else:
+            out.append((key.replace("_", " "), _plain(value)))
+    return out

@@ -1,0 +1,175 @@
+"""What a run left on disk, read as plain data: the only input of every picture and page.
+
+Nothing is unpickled. A file that is missing reads as None, since a run may have been told to skip a part;
+a file that is there and cannot be read is an error, since to leave it out in silence would mislead.
+"""
+
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rmtjax import files
+from rmtjax.errors import InputError
+
+
+class Run(NamedTuple):
+    """A workdir's contents. Absent parts are None."""
+
+    path: pathlib.Path
+    config: dict[str, Any] | None  # config.json
+    facts: dict[str, Any] | None  # run.json
+    metrics: pd.DataFrame | None  # metrics.jsonl, a row a step, by step
+    evaluation: pd.DataFrame | None  # rows of evaluation.json: set kind metric value low high null n
+    temperature: float | None  # of evaluation.json
+    reliability: dict[str, Any] | None  # of evaluation.json: {set: {"confidence", "accuracy", "count"}}
+    diversity: pd.DataFrame | None  # rows of diversity.json: set space metric value low high null n
+    feature_model: str | None  # of diversity.json
+    spectra: pd.DataFrame | None  # spectra.parquet: a row per (stage, matrix)
+    eigenvalues: dict[str, np.ndarray] | None  # spectra.npz: "<stage>/<name>" -> ascending
+    synthetic: dict[str, Any] | None  # synthetic.json
+    samples: dict[str, np.ndarray] | None  # samples.npz
+    synthetic_by_class: dict[str, np.ndarray] | None  # synthetic_by_class.npz
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes, by label."""
+        names = (self.facts or {}).get("classes")
+        return [str(name) for name in names] if names else None
+
+
+def read(workdir: str | os.PathLike[str]) -> Run:
+    """Everything in a workdir that a report can show.
+
+    Raises:
+      InputError: no such folder, or a file in it that is damaged.
+    """
+    path = folder(workdir)
+    evaluation = _read(path / "evaluation.json", _json) or {}
+    diversity = _read(path / "diversity.json", _json) or {}
+    metrics = ("set", "metric")
+    return Run(
+        path=path,
+        config=_read(path / "config.json", _json),
+        facts=_read(path / "run.json", _json),
+        metrics=_read(path / "metrics.jsonl", _metrics),
+        evaluation=_rows(evaluation, (*metrics, "kind"), path / "evaluation.json"),
+        temperature=number(evaluation.get("temperature")),
+        reliability=evaluation.get("reliability"),
+        diversity=_rows(diversity, (*metrics, "space"), path / "diversity.json"),
+        feature_model=diversity.get("feature_model"),
+        spectra=_read(path / "spectra.parquet", _spectra),
+        eigenvalues=_read(path / "spectra.npz", arrays),
+        synthetic=_read(path / "synthetic.json", _json),
+        samples=_read(path / "samples.npz", arrays),
+        synthetic_by_class=_read(path / "synthetic_by_class.npz", arrays),
+    )
+
+
+def folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """The workdir's path. Raises InputError where there is no such folder."""
+    path = pathlib.Path(workdir)
+    if not path.is_dir():
+        raise InputError(f"no workdir {str(path)!r}: give the folder that a run has written to")
+    return path
+
+
+def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz. Raises ValueError on arrays of objects, which would have to be unpickled."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """As `arrays`; None where there is no such file. Raises InputError where it is damaged."""
+    return _read(path, arrays)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """An object of JSON; None where there is no such file. Raises InputError where it is damaged."""
+    return _read(path, _json)
+
+
+def number(value: Any) -> float:
+    """A float, NaN for what is no number (None, text, a missing key)."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _read(path: pathlib.Path, reader: Callable[[pathlib.Path], Any]) -> Any:
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"cannot read {str(path)!r} ({why}): restore it, or delete it to go without it"
+        ) from error
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("an object of JSON is wanted")
+    return content
+
+
+def _metrics(path: pathlib.Path) -> pd.DataFrame:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = []
+    for place, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if place + 1 < len(lines):  # only the last line can be half-written, by a run that was killed
+                raise
+    table = pd.DataFrame(rows)
+    if "step" not in table:
+        return pd.DataFrame({"step": []})
+    return (
+        table.apply(pd.to_numeric, errors="coerce").sort_values("step", kind="stable").reset_index(drop=True)
+    )
+
+
+def _rows(content: dict[str, Any], names: tuple[str, ...], path: pathlib.Path) -> pd.DataFrame | None:
+    """Rows of one number each, with text columns `names` and float columns value, low, high, null, n."""
+    if not content:
+        return None
+    table = pd.DataFrame(content.get("rows", []))
+    if table.empty:
+        return None
+    missing = [name for name in ("set", "metric", "value") if name not in table]
+    if missing:
+        raise InputError(
+            f"{str(path)!r} has rows without {missing[0]!r}: restore it, or delete it to go without it"
+        )
+    for name in names:
+        table[name] = table[name].astype(str) if name in table else ""
+    for name in ("value", "low", "high", "null", "n"):
+        table[name] = pd.to_numeric(table[name], errors="coerce").astype(float) if name in table else np.nan
+    return table
+
+
+def _spectra(path: pathlib.Path) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    if "name" not in table:
+        raise ValueError("it has no column 'name'")
+    if "stage" not in table:  # weights of one moment
+        table["stage"] = "after"
+    return table
+
+
+def write(path: pathlib.Path, content: bytes) -> pathlib.Path:
+    """Writes a file whole or not at all, and makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(content)
+    return path
