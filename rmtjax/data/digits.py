@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from jaxtyping import Float
 
 from rmtjax.data.sources import Source, from_arrays, resize
 
@@ -11,9 +12,15 @@ CLASSES = tuple("0123456789")
 
 @functools.lru_cache(maxsize=4)
 def handwritten(image_size: int) -> Source:
-    """All 1,797 digits, white on black: 8 x 8 counts of 0..16, divided by 16, then resized."""
+    """All 1,797 digits, white on black."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images = (digits.images / 16).astype(np.float32)[..., None]
-    return from_arrays("digits", resize(images, image_size), digits.target, CLASSES)
+    return from_arrays("digits", from_counts(digits.images, image_size), digits.target, CLASSES)
+
+
+def from_counts(
+    counts: Float[np.ndarray, "n 8 8"], image_size: int
+) -> Float[np.ndarray, "n {image_size} {image_size} 1"]:
+    """Images in [0, 1] of UCI's counts: the number of black pixels, 0..16, in each block of a 32 x 32 bitmap."""
+    return resize((counts / 16).astype(np.float32)[..., None], image_size)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,8 @@ from rmtjax.errors import InputError
 
 # Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who reads.
 _BYTE = np.float32(1 / 255)
+_CHUNK = 64  # images decoded at a time where all are wanted
+_IN_MEMORY = 2**30  # bytes of float32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,8 +55,7 @@ class Source:
         """Images by number, inside tf.data: float32 [..., h, w, c]; `index` is a scalar where `decode` is set."""
         if self.decode is not None:
             return tf.ensure_shape(self.decode(index), self.image_shape)
-        images = tf.gather(self.tensor, index)
-        return tf.cast(images, tf.float32) * _BYTE if images.dtype == tf.uint8 else images
+        return unit_tensor(tf.gather(self.tensor, index))
 
     def images(
         self, indices: Sequence[int] | Int[np.ndarray, "n"] | None = None
@@ -64,26 +65,56 @@ class Source:
         if self.pixels is not None:
             return unit_floats(self.pixels[numbers])
         out = np.empty((len(numbers), *self.image_shape), np.float32)
-        read = tf.autograph.experimental.do_not_convert(self.read)
-        images = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        row = 0
-        try:
-            for image in images.as_numpy_iterator():
-                out[row] = image
-                row += 1
-        except tf.errors.OpError as error:  # the examples come in order
-            where = (
-                self.describe(int(numbers[row]))
-                if self.describe
-                else f"example {numbers[row]} of {self.name}"
-            )
-            raise InputError(f"{where} cannot be read as an image: remove it or put it right") from error
+        for start, images in self._decoded(numbers):
+            out[start : start + len(images)] = images
         return out
+
+    def _decoded(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Decoded images in batches, each with its place among `numbers`."""
+        read = tf.autograph.experimental.do_not_convert(self.read)
+        single = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        start = 0
+        try:
+            for images in single.batch(_CHUNK).prefetch(1).as_numpy_iterator():
+                yield start, images
+                start += len(images)
+        except tf.errors.OpError as error:
+            for number in numbers[start : start + _CHUNK]:
+                try:
+                    self.read(tf.constant(number))
+                except tf.errors.OpError:
+                    where = (
+                        self.describe(int(number)) if self.describe else f"example {number} of {self.name}"
+                    )
+                    raise InputError(
+                        f"{where} cannot be read as an image: remove it or put it right"
+                    ) from error
+            raise InputError(f"{self.name} cannot be read: {error.message}") from error
+
+    def held(self) -> "Source":
+        """The same source with its pixels in memory, as bytes where that loses nothing, if they take under 1 GiB."""
+        if self.pixels is not None or self.num_examples * np.prod(self.image_shape) * 4 > _IN_MEMORY:
+            return self
+        pixels = np.empty((self.num_examples, *self.image_shape), np.uint8)
+        for start, images in self._decoded(np.arange(self.num_examples)):
+            part = pixels[start : start + len(images)]
+            part[...] = np.rint(images * 255) if pixels.dtype == np.uint8 else images
+            if pixels.dtype == np.uint8 and not np.array_equal(
+                unit_floats(part), images
+            ):  # they were resized
+                pixels = unit_floats(pixels)
+                pixels[start : start + len(images)] = images
+        return dataclasses.replace(self, pixels=pixels, decode=None)
 
 
 def unit_floats(pixels: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """float32 in [0, 1] of uint8 in 0..255; float32 stays as it is."""
     return pixels.astype(np.float32) * _BYTE if pixels.dtype == np.uint8 else pixels
+
+
+def unit_tensor(pixels: tf.Tensor) -> tf.Tensor:
+    """`unit_floats` inside tf.data, to the same bits."""
+    return tf.cast(pixels, tf.float32) * _BYTE if pixels.dtype == tf.uint8 else pixels
 
 
 def resize(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "n {size} {size} c"]:

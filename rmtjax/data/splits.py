@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from rmtjax.data import digits
+from rmtjax.data import digits, folders, glyphs, npz, tfds_sets
 from rmtjax.data.sources import Source, take
 from rmtjax.errors import InputError
 
@@ -39,7 +39,7 @@ def load_source(name: str, image_size: int) -> Source:
     """The whole of a set; of one that has a test part of its own, that part.
 
     Args:
-      name: digits.
+      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH or npz:PATH.
       image_size: side in pixels of the images returned.
 
     Raises:
@@ -47,28 +47,92 @@ def load_source(name: str, image_size: int) -> Source:
     """
     if name == "digits":
         return digits.handwritten(image_size)
-    raise InputError(f"unknown data source {name!r}: it must be digits")
+    parts = _parts(name, image_size)
+    return next(parts[part] for part in ("test", "all", "validation", "train") if part in parts).held()
 
 
 def load(config: ConfigDict, seed: int) -> Splits:
     """Training, validation and test parts of a source, stratified by class.
 
-    The test part is fixed: it does not depend on the seed, nor does any part on the image size. Validation and
-    training examples are drawn by seed from the rest; at one seed, smaller training sets are parts of larger ones.
+    The test part is the set's own, or a fixed 797 of the digits, or a fixed fifth of a set that has none: it does not
+    depend on the seed, and no part depends on the image size. Validation examples come from the set's own validation
+    part or else from the training part; they and the training examples are drawn by seed. At one seed a smaller
+    training set is part of a larger one.
 
     Args:
       config: the `data` section of the config.
       seed: of the run.
+
+    Raises:
+      InputError: unknown source, it cannot be read, or it has fewer examples than are asked for.
     """
-    whole = digits.handwritten(config.image_size)
-    order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
-    test, pool = np.split(order, [797])
-    return _divide(take(whole, np.sort(pool)), take(whole, test), config, seed)
+    parts = _parts(config.source, config.image_size)
+    if "all" in parts:
+        whole = parts["all"]
+        order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
+        share = 797 if config.source == "digits" else round(whole.num_examples / 5)
+        parts = {"test": take(whole, np.sort(order[:share])), "train": take(whole, np.sort(order[share:]))}
+    elif "train" not in parts:
+        raise InputError(
+            f"data.source={config.source!r} has only the parts {', '.join(parts)}: none to train on"
+        )
+    elif "test" not in parts:
+        if "validation" not in parts:
+            order = stratified_order(parts["train"].labels, _TEST_SPLIT_SEED)
+            fifth = round(len(order) / 5)
+            parts["test"] = take(parts["train"], np.sort(order[:fifth]))
+            parts["train"] = take(parts["train"], np.sort(order[fifth:]))
+        else:
+            parts["test"] = parts.pop("validation")
+    return Splits(*(part.held() for part in _divided(parts, config, seed)))
 
 
-def _divide(pool: Source, test: Source, config: ConfigDict, seed: int) -> Splits:
-    order = stratified_order(pool.labels, [seed, 0])
-    validation, train = np.split(order, [config.validation_examples])
-    if config.train_examples:
-        train = train[: config.train_examples]
-    return Splits(take(pool, train), take(pool, validation), test)
+def _parts(name: str, image_size: int) -> dict[str, Source]:
+    """The parts a set comes in: "all", or some of "train", "validation" and "test"."""
+    kind, _, rest = name.partition(":")
+    if rest and kind in ("tfds", "folder", "npz"):
+        return {"tfds": tfds_sets.splits, "folder": folders.parts, "npz": npz.parts}[kind](rest, image_size)
+    if name == "letters":
+        return dict(zip(("train", "test"), glyphs.letters(image_size), strict=True))
+    whole = {
+        "digits": digits.handwritten,
+        "printed_digits": glyphs.printed_digits,
+        "letters_unlike_digits": glyphs.letters_unlike_digits,
+    }
+    if name not in whole:
+        raise InputError(
+            f"data source {name!r} is unknown: it must be letters, {', '.join(whole)}, tfds:NAME, folder:PATH or npz:PATH"
+        )
+    return {"all": whole[name](image_size)}
+
+
+def _divided(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
+    """The numbers asked for of each part."""
+    rest = parts["train"]
+    order = stratified_order(rest.labels, [seed, 0])
+    if "validation" in parts:
+        validation = _drawn(
+            parts["validation"], config.validation_examples, [seed, 1], "data.validation_examples"
+        )
+    else:
+        cut = config.validation_examples
+        if cut >= len(order):
+            raise InputError(
+                f"data.validation_examples={cut} leaves nothing to train on: {rest.name} has {len(order)} training examples"
+            )
+        validation, order = take(rest, order[:cut]), order[cut:]
+    if config.train_examples and config.train_examples > len(order):
+        raise InputError(
+            f"data.train_examples={config.train_examples} is more than there are: {rest.name} has {len(order)} training "
+            f"examples after validation"
+        )
+    test = _drawn(parts["test"], config.test_examples, _TEST_SPLIT_SEED, "data.test_examples")
+    return Splits(take(rest, order[: config.train_examples]), validation, test)
+
+
+def _drawn(source: Source, number: int | None, seed: int | list[int], field: str) -> Source:
+    if number is None:
+        return source
+    if number > source.num_examples:
+        raise InputError(f"{field}={number} is more than there are: {source.name} has {source.num_examples}")
+    return take(source, stratified_order(source.labels, seed)[:number])

@@ -1,0 +1,169 @@
+"""Image classification sets that TensorFlow Datasets has prepared on this machine.
+
+Their records are read by number: one pass over the files notes where each record lies and its label, and later a
+record is read from its place and decoded. So large sets are shuffled as a whole, cut into stratified parts and
+resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in vain.
+"""
+
+import difflib
+import functools
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rmtjax.data.sources import Source, resize_tensor, unit_tensor
+from rmtjax.errors import InputError
+
+_LENGTH_HEADER, _FRAME = (
+    12,
+    16,
+)  # bytes of a TFRecord before the data (length, checksum), and in all around it
+
+
+class _Records(NamedTuple):
+    """Where a split's records lie, and their labels."""
+
+    files: tuple[str, ...]
+    file: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+    label: np.ndarray
+
+
+def splits(name: str, image_size: int) -> dict[str, Source]:
+    """The labelled splits of a prepared set: its "train", "validation" and "test", whichever it has.
+
+    Args:
+      name: as TFDS knows it, with configuration and version if wanted: "cifar10", "cifar10_corrupted/brightness_1".
+      image_size: images are resized to this side.
+
+    Raises:
+      InputError: the set is not prepared, not of images with one label each, or not in TFRecord files.
+    """
+    builder = _builder(name)
+    image_key, label_key = _keys(name, builder)
+    feature = builder.info.features[image_key]
+    decoded = _only(builder, image_key)
+    found = {}
+    for split in ("train", "validation", "test"):
+        if split not in builder.info.splits:
+            continue
+        records = _records(name, split, label_key)
+        if records.label.min() < 0:  # a test split without labels, as ImageNet's
+            continue
+        files = [np.memmap(file, np.uint8, "r") for file in records.files]
+
+        def record(i: np.int64, records: _Records = records, files: list[np.ndarray] = files) -> bytes:
+            start = records.offset[i]
+            return files[records.file[i]][start : start + records.length[i]].tobytes()
+
+        def decode(i: tf.Tensor, record: Any = record) -> tf.Tensor:
+            serialized = tf.ensure_shape(tf.numpy_function(record, [i], tf.string), ())
+            image = decoded.deserialize_example(serialized)[image_key]
+            return resize_tensor(unit_tensor(image), image_size)
+
+        found[split] = Source(
+            name=f"tfds:{name}",
+            labels=records.label.astype(np.int32),
+            classes=tuple(builder.info.features[label_key].names),
+            image_shape=(image_size, image_size, feature.shape[-1]),
+            origin=np.zeros(len(records.label), np.int8),
+            decode=decode,
+            describe=lambda i, split=split: f"example {i} of the {split} split of tfds:{name}",
+        )
+    return found
+
+
+def _folder() -> pathlib.Path:
+    if root := os.environ.get("RMTJAX_DATA"):
+        return pathlib.Path(root, "tfds")
+    import tensorflow_datasets as tfds
+
+    return pathlib.Path(tfds.core.constants.get_default_data_dir())
+
+
+@functools.lru_cache(maxsize=8)
+def _builder(name: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    folder = _folder()
+    try:
+        # Looked for on disk first: TFDS otherwise asks its servers about sets that are not here.
+        prepared = (folder / name.split("/")[0].split(":")[0]).is_dir()
+        builder = tfds.builder(name, data_dir=folder) if prepared else None
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, RuntimeError) as error:
+        raise InputError(f"tfds:{name} cannot be opened in {folder}: {str(error).splitlines()[0]}") from error
+    if builder is None or not builder.is_prepared():
+        there = sorted(path.name for path in folder.glob("*") if path.is_dir()) if folder.is_dir() else []
+        near = difflib.get_close_matches(name, there, 1)
+        hint = (
+            f"did you mean tfds:{near[0]}?" if near else f"prepared there: {', '.join(there) or 'nothing'}."
+        )
+        raise InputError(
+            f"tfds:{name} is not prepared in {folder}: {hint} Prepare it once with "
+            f"tensorflow_datasets.builder({name!r}, data_dir={str(folder)!r}).download_and_prepare(), "
+            f"or point RMTJAX_DATA at a folder whose tfds/ has it"
+        )
+    if builder.info.file_format.value != "tfrecord":
+        raise InputError(
+            f"tfds:{name} in {folder} is stored as {builder.info.file_format.value}: "
+            f"prepare it with file_format='tfrecord'"
+        )
+    return builder
+
+
+def _keys(name: str, builder: Any) -> tuple[str, str]:
+    """Names of the image and of its label among the set's features."""
+    import tensorflow_datasets as tfds
+
+    def only(kind: type) -> str | None:
+        names = [key for key, feature in builder.info.features.items() if type(feature) is kind]
+        usual = [key for key in builder.info.supervised_keys or () if key in names]
+        return usual[0] if usual else names[0] if len(names) == 1 else None
+
+    image, label = only(tfds.features.Image), only(tfds.features.ClassLabel)
+    if image is None or label is None:
+        raise InputError(
+            f"tfds:{name} is not a set of images with one class label each: its features are "
+            f"{', '.join(builder.info.features)}"
+        )
+    feature = builder.info.features[image]
+    if feature.shape[-1] not in (1, 3) or feature.np_dtype != np.uint8:
+        raise InputError(
+            f"tfds:{name} has images of shape {feature.shape} and type {feature.np_dtype}: "
+            f"they must have 1 or 3 channels of bytes"
+        )
+    return image, label
+
+
+def _only(builder: Any, key: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    return tfds.features.FeaturesDict({key: builder.info.features[key]})
+
+
+@functools.lru_cache(maxsize=8)
+def _records(name: str, split: str, label_key: str) -> _Records:
+    builder = _builder(name)
+    label_of = _only(builder, label_key).deserialize_example
+
+    @tf.autograph.experimental.do_not_convert
+    def measure(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.strings.length(serialized), label_of(serialized)[label_key]
+
+    files = tuple(str(file) for file in builder.info.splits[split].filepaths)
+    parts = []
+    for number, file in enumerate(files):
+        records = tf.data.TFRecordDataset(file).map(measure, num_parallel_calls=tf.data.AUTOTUNE).batch(1024)
+        try:
+            batches = list(records.as_numpy_iterator())
+        except tf.errors.OpError as error:
+            raise InputError(f"{file} is damaged: prepare tfds:{name} anew ({error.message})") from error
+        if batches:
+            length, label = (np.concatenate(column).astype(np.int64) for column in zip(*batches, strict=True))
+            offset = np.cumsum(length + _FRAME) - length - _FRAME + _LENGTH_HEADER
+            parts.append((np.full(len(length), number), offset, length, label))
+    return _Records(files, *map(np.concatenate, zip(*parts, strict=True)))
