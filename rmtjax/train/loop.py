@@ -4,12 +4,11 @@ import contextlib
 import logging
 import math
 import os
-import pathlib
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ import optax
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from rmtjax.checkpoints import Run
 from rmtjax.errors import InputError
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import LossFn, State, make_step, named_key
@@ -27,16 +27,6 @@ LOG = logging.getLogger(__name__)
 Observer = Callable[[int, State], dict[str, float] | None]
 """`(finished steps, state) -> scalars or None`, called after every step. It must not keep the state, whose
 buffers the next step reuses."""
-
-
-class Checkpoints(Protocol):
-    """What the loop needs of `checkpoints.open_run`."""
-
-    def save(
-        self, step: int, state: Any, config: dict[str, Any], metrics: dict[str, float] | None = None
-    ) -> None: ...
-    def restore(self, abstract_state: Any) -> tuple[Any, int] | None: ...
-    def wait(self) -> None: ...
 
 
 class Diverged(InputError):
@@ -107,7 +97,7 @@ def fit(
     accumulate: int = 1,
     schedule: optax.Schedule | None = None,
     load: Callable[[Any], Any] | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Run | None = None,
     checkpoint_steps: int | None = None,
     config: dict[str, Any] | None = None,
     observers: Sequence[Observer] = (),
@@ -204,13 +194,8 @@ def fit(
     return Fitted(state, start)
 
 
-def _diverged(
-    name: str, value: float, step: int, checkpoints: Checkpoints | None, last_saved: int | None
-) -> str:
-    where = ""
-    if checkpoints is not None and last_saved is not None:
-        folder = getattr(checkpoints, "directory", None)
-        where = f"; the last good checkpoint is {pathlib.Path(folder) / str(last_saved) if folder else last_saved}"
+def _diverged(name: str, value: float, step: int, checkpoints: Run | None, last_saved: int | None) -> str:
+    where = f"; the last good checkpoint is {checkpoints.directory / str(last_saved)}" if checkpoints else ""
     return (
         f"the {name.replace('_', ' ')} is {value} at step {step}{where}: "
         "lower optim.learning_rate or set optim.clip_norm, and start in a new --workdir"
