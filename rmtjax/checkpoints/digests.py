@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, made odd: consecutive positions get words far apart
-CHUNK = 1 << 16  # elements hashed at a time on the host, so that the temporaries stay in the cache
+CHUNK = 1 << 15  # elements hashed at a time on the host, so that the temporaries stay in the cache
 
 Entry = tuple[str, tuple[int, ...], int]  # dtype, shape, digest
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import orbax.checkpoint as ocp
 from absl import logging
 
 from rmtjax.checkpoints import steps
+from rmtjax.checkpoints.digests import named_leaves
 from rmtjax.checkpoints.safetensors_files import read_safetensors
 from rmtjax.errors import InputError
 
@@ -86,19 +88,28 @@ def _load_newest(root: pathlib.Path, say: Callable[[str], None]) -> dict[str, An
 
 
 def _load_step(path: pathlib.Path) -> dict[str, Any]:
-    return steps.read_verified(path, lambda name: name.startswith("params/"))["params"]
+    arrays = steps.read_verified(path, lambda name: name.startswith("params/"))
+    return nested({name.removeprefix("params/"): x for name, x in arrays.items()}, path)
 
 
 def _load_foreign(path: pathlib.Path) -> dict[str, Any]:
+    """Reads an Orbax pytree that another program saved: its structure by Orbax, its arrays as our own."""
     try:
-        tree = steps.read_tree(path, lambda name: True)
-    except Exception as error:  # whatever Orbax and TensorStore make of damaged files
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            metadata = checkpointer.metadata(path).item_metadata
+    except Exception as error:  # whatever Orbax makes of a damaged file
         raise InputError(
-            f"the Orbax checkpoint {str(path)!r} cannot be read: {steps.first_line(error)}"
+            f"the Orbax checkpoint {str(path)!r} is damaged: its _METADATA cannot be read"
         ) from error
+    tree, prefix = metadata.tree, ""
     while isinstance(tree, dict) and "params" in tree:
-        tree = tree["params"]
-    return tree
+        tree, prefix = tree["params"], f"{prefix}params/"
+    names = [name for name, leaf in named_leaves(tree).items() if getattr(leaf, "shape", None) is not None]
+    try:
+        arrays = steps.read_arrays(path, [prefix + name for name in names], metadata.use_zarr3)
+    except steps.DamagedError as error:
+        raise InputError(f"the Orbax checkpoint {str(path)!r} is damaged: {error}") from error
+    return nested({name: arrays[prefix + name] for name in names}, path)
 
 
 def _widened(tree: Any) -> Any:

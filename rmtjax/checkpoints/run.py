@@ -2,11 +2,12 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ from rmtjax.checkpoints import steps
 from rmtjax.checkpoints.digests import digest_tree, named_leaves
 from rmtjax.checkpoints.merging import describe_mismatch
 from rmtjax.errors import InputError
+
+SPARE_BYTES = 2**20  # beside the arrays: config, checksums, Orbax's own files
 
 
 class Restored(NamedTuple):
@@ -59,9 +62,10 @@ class Run:
     """The checkpoints of one run. Kept: step 0, the last two and the best by validation."""
 
     def __init__(self, root: pathlib.Path, best: str, say: Callable[[str], None]) -> None:
-        self._root = root
+        self.directory = root
         self._best = best
-        self._say = say
+        self._say = say if jax.process_index() == 0 else lambda sentence: None
+        self._damaged = False
         self._set_aside_unreadable()
         self._manager = _manager(root, best)
 
@@ -87,17 +91,21 @@ class Run:
             return
         if metrics is not None and self._best not in metrics:
             raise ValueError(f"metrics of checkpoint {step} lack {self._best!r}: {sorted(metrics)}")
-        table = steps.checksums(digest_tree(state), config)
+        config = json.loads(json.dumps(config))  # as it will be read back
+        metrics = metrics and {name: float(value) for name, value in metrics.items()}
+        table = steps.checksums(digest_tree(state), config, metrics)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             config=ocp.args.JsonSave(config),
             checksums=ocp.args.JsonSave(table),
         )
-        with _disk_full_as_oserror(self._root):
+        with self._full_disk():
+            self._manager.wait_until_finished()  # the save before; it frees the space of the steps dropped
+            self._check_free_space(state)
             saved = self._manager.save(step, args=items, metrics=metrics)
         if not saved:
             raise RuntimeError(
-                f"Orbax did not save checkpoint {step} in {str(self._root)!r} (newest there: {self.latest_step()})"
+                f"Orbax did not save checkpoint {step} in {str(self.directory)!r} (newest there: {self.latest_step()})"
             )
 
     def restore(self, abstract_state: Any) -> Restored | None:
@@ -114,10 +122,19 @@ class Run:
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return Restored(self._restore_step(step, abstract_state), step)
+                state = self._restore_step(step, abstract_state)
             except steps.DamagedError as error:
-                self._set_aside(step, str(error))
+                self._damaged = True
+                if jax.process_index() == 0:
+                    self._set_aside(step, str(error))
+                _barrier(f"rmtjax_checkpoint_{step}_set_aside")
                 self._manager.reload()
+                continue
+            if self._damaged:
+                self._say(f"going on from checkpoint {step}")
+            return Restored(state, step)
+        if self._damaged:
+            self._say(f"no good checkpoint is left in {str(self.directory)!r}: starting afresh")
         return None
 
     def latest_step(self) -> int | None:
@@ -126,12 +143,12 @@ class Run:
 
     def wait(self) -> None:
         """Waits until what was saved is on disk. Raises OSError (ENOSPC) if the disk is full."""
-        with _disk_full_as_oserror(self._root):
+        with self._full_disk():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits as `wait` does, and ends Orbax's threads."""
-        with _disk_full_as_oserror(self._root):
+        with self._full_disk():
             self._manager.close()
 
     def __enter__(self) -> "Run":
@@ -145,57 +162,60 @@ class Run:
                 self.close()
 
     def _restore_step(self, step: int, abstract_state: Any) -> Any:
-        step_dir = self._root / str(step)
+        step_dir = self.directory / str(step)
         saved = steps.read_checksums(step_dir)
         _check_same_arrays(step_dir, abstract_state, saved)
-        if jax.process_count() > 1:
-            # An error while Orbax restores would leave the other processes waiting at its barrier: each
-            # process first reads its share alone, and all agree.
-            self._agree(step_dir, list(saved))
-        targets = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        problem = ""
         try:
-            state = self._manager.restore(step, args=targets).state
-        except Exception as error:  # whatever Orbax and TensorStore make of damaged files
-            raise steps.DamagedError(f"it cannot be read: {steps.first_line(error)}") from error
+            assemble = steps.read_shards(step_dir / steps.STATE, abstract_state)
+        except steps.DamagedError as error:
+            problem = str(error)
+        if _any_process(bool(problem)):
+            raise steps.DamagedError(problem or "another process could not read its part")
+        state = assemble()
         steps.verify(saved, digest_tree(state))
         return state
 
-    def _agree(self, step_dir: pathlib.Path, names: list[str]) -> None:
-        share = set(names[jax.process_index() :: jax.process_count()])
-        problem = ""
-        try:
-            steps.read_verified(step_dir, share.__contains__)
-        except steps.DamagedError as error:
-            problem = str(error)
-        if multihost_utils.process_allgather(np.array(bool(problem))).any():
-            raise steps.DamagedError(problem or "another process cannot read it, or found a wrong checksum")
-
     def _set_aside_unreadable(self) -> None:
-        """Checks the small files of every checkpoint, which Orbax reads at once; the arrays wait for `restore`."""
+        """Checks the small files of every checkpoint, some of which Orbax reads at once."""
         if jax.process_index() == 0:
-            for step in steps.committed(self._root):
+            for step in steps.committed(self.directory):
                 try:
-                    steps.read_checksums(self._root / str(step))
+                    steps.read_checksums(self.directory / str(step))
                 except steps.DamagedError as error:
-                    self._move(step, str(error))
+                    self._damaged = True
+                    self._set_aside(step, str(error))
         _barrier("rmtjax_checkpoints_checked")
 
     def _set_aside(self, step: int, problem: str) -> None:
-        if jax.process_index() == 0:
-            self._move(step, problem)
-        _barrier(f"rmtjax_checkpoint_{step}_moved")
-
-    def _move(self, step: int, problem: str) -> None:
-        damaged = self._root.parent / "damaged"
-        damaged.mkdir(exist_ok=True)
-        target, n = damaged / str(step), 0
+        folder = self.directory.parent / "damaged"
+        folder.mkdir(exist_ok=True)
+        target, n = folder / str(step), 0
         while target.exists():
             n += 1
-            target = damaged / f"{step}-{n}"
-        shutil.move(self._root / str(step), target)
-        self._say(
-            f"checkpoint {step} is damaged ({problem}): moved to {str(target)!r}, the one before it is used"
-        )
+            target = folder / f"{step}-{n}"
+        os.rename(self.directory / str(step), target)
+        self._say(f"checkpoint {step} is damaged ({problem}) and now lies in {str(target)!r}")
+
+    def _check_free_space(self, state: Any) -> None:
+        """Raises OSError before anything is written: found while writing, a full disk leaves half a checkpoint
+        and tracebacks from TensorStore's threads."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
+        if _any_process(shutil.disk_usage(self.directory).free < needed):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
+
+    @contextlib.contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        """Raises a full disk as OSError, in whatever Orbax and TensorStore wrap it; removes the half-written."""
+        try:
+            yield
+        except Exception as error:
+            for number in (errno.ENOSPC, errno.EDQUOT):
+                if _mentions(error, number):
+                    for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                        shutil.rmtree(path, ignore_errors=True)
+                    raise OSError(number, os.strerror(number), str(self.directory)) from error
+            raise
 
 
 def _manager(root: pathlib.Path, best: str) -> ocp.CheckpointManager:
@@ -234,21 +254,15 @@ def _check_same_arrays(step_dir: pathlib.Path, abstract_state: Any, saved: dict[
         raise InputError(f"the checkpoint {str(step_dir)!r} is of another model or optimiser: {report}")
 
 
+def _any_process(value: bool) -> bool:
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.process_allgather(np.array(value)).any())
+
+
 def _barrier(name: str) -> None:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-@contextlib.contextmanager
-def _disk_full_as_oserror(root: pathlib.Path) -> Any:
-    """Orbax and TensorStore wrap a full disk in errors of other types; raises it as what it is."""
-    try:
-        yield
-    except Exception as error:
-        for number in (errno.ENOSPC, errno.EDQUOT):
-            if _mentions(error, number):
-                raise OSError(number, os.strerror(number), str(root)) from error
-        raise
 
 
 def _mentions(error: BaseException | None, number: int) -> bool:

@@ -55,12 +55,12 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def _stored(name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(x.dtype, np.floating) and x.dtype != ml_dtypes.bfloat16:
-        return np.ascontiguousarray(x)
+        return np.asarray(x, order="C")
     with np.errstate(over="ignore"):  # looked at below
         stored = x.astype(dtype)
     if np.isfinite(x).all() and not np.isfinite(stored).all():
         raise InputError(f"{name} has a value of {np.abs(x).max():.3g}, too large for {dtype}: use float32")
-    return np.ascontiguousarray(stored)  # safetensors writes the memory as it lies
+    return np.asarray(stored, order="C")  # safetensors writes the memory as it lies
 
 
 def _opened(path: str | os.PathLike[str]) -> Any:
