@@ -1,0 +1,21 @@
+"""What weights look like: eigenvalues of W^T W of every layer, and what random matrix theory says of them.
+
+A library of its own, for any pytree of arrays:
+
+    analysis = spectra.analyze(params)            # a table, a row per matrix; eigenvalues; what was left out
+    spectra.compare(before, after).save(folder)   # before, after and the update
+
+Conventions: W is `N x M` with N >= M, eigenvalues are of W^T W and not divided by N, Q = N / M; column names
+are WeightWatcher's where the metric is the same.
+"""
+
+from rmtjax.spectra.analysis import Analysis as Analysis
+from rmtjax.spectra.analysis import analyze as analyze
+from rmtjax.spectra.analysis import compare as compare
+from rmtjax.spectra.analysis import eigenvalues as eigenvalues
+from rmtjax.spectra.matrices import Matrix as Matrix
+from rmtjax.spectra.matrices import Rule as Rule
+from rmtjax.spectra.matrices import default_rules as default_rules
+from rmtjax.spectra.matrices import left_out as left_out
+from rmtjax.spectra.matrices import matrices as matrices
+from rmtjax.spectra.matrices import scanned as scanned

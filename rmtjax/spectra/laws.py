@@ -1,0 +1,142 @@
+"""Limit laws of random matrices: Marchenko-Pastur for the bulk, Tracy-Widom for the edge.
+
+Conventions: W is `N x M` with N >= M and i.i.d. entries of variance σ²; c = M/N in (0, 1]; Marchenko-Pastur
+is the law of the eigenvalues of X = W^T W / N. Elsewhere in this package eigenvalues are of W^T W, which is
+N times as large. The Marchenko-Pastur functions take and give numpy arrays (float64) or JAX arrays, and work
+under `jit`; Tracy-Widom is tabulated once, in numpy.
+
+Sources: Marchenko and Pastur, Math. USSR Sb. 1 (1967); Tracy and Widom, Comm. Math. Phys. 177 (1996);
+Johnstone, Ann. Statist. 29 (2001); Ma, Bernoulli 18 (2012); Bornemann, Markov Process. Relat. Fields 16 (2010).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.interpolate
+import scipy.special
+
+
+def _arrays(*values: Any) -> tuple[Any, ...]:
+    """The namespace to compute in, and the values in it: JAX if any of them is a JAX array, else float64."""
+    if any(isinstance(value, jax.Array) for value in values):
+        return (jnp, *(jnp.asarray(value) for value in values))
+    return (np, *(np.asarray(value, np.float64) for value in values))
+
+
+def marchenko_pastur_edges(c: Any, variance: Any = 1.0) -> tuple[Any, Any]:
+    """Lower and upper edge of the support: σ² (1 ∓ √c)²."""
+    xp, c, variance = _arrays(c, variance)
+    root = xp.sqrt(c)
+    return variance * (1 - root) ** 2, variance * (1 + root) ** 2
+
+
+def marchenko_pastur_pdf(x: Any, c: Any, variance: Any = 1.0) -> Any:
+    """Density at x; zero outside the support (and at 0, where it diverges for c = 1)."""
+    xp, x, c, variance = _arrays(x, c, variance)
+    lower, upper = marchenko_pastur_edges(c, variance)
+    inside = (x > lower) & (x < upper)
+    safe = xp.where(inside, x, (lower + upper) / 2)
+    density = xp.sqrt((upper - safe) * (safe - lower)) / (2 * np.pi * c * variance * safe)
+    return xp.where(inside, density, 0.0)
+
+
+def marchenko_pastur_cdf(x: Any, c: Any, variance: Any = 1.0) -> Any:
+    """Share of eigenvalues up to x, in closed form."""
+    xp, x, c, variance = _arrays(x, c, variance)
+    lower, upper = marchenko_pastur_edges(c, 1.0)
+    x = xp.clip(x / variance, lower, upper)
+    # The antiderivative of the density. Two-argument arctangents keep it finite at both edges and at c = 1.
+    root = xp.sqrt((upper - x) * (x - lower))
+    middle = xp.arctan2(lower + upper - 2 * x, 2 * root)
+    origin = xp.arctan2(2 * lower * upper - (lower + upper) * x, 2 * (1 - c) * root)
+    share = 0.5 + (root - (1 + c) * middle + (1 - c) * origin) / (2 * np.pi * c)
+    return xp.clip(share, 0.0, 1.0)
+
+
+def marchenko_pastur_quantile(p: Any, c: Any, variance: Any = 1.0) -> Any:
+    """The x below which a share p of the eigenvalues lies, by bisection of the distribution function."""
+    xp, p, c, variance = _arrays(p, c, variance)
+    lower, upper = marchenko_pastur_edges(c, 1.0)
+    p, lower, upper = xp.broadcast_arrays(p, lower, upper)
+    for _ in range(60):
+        middle = (lower + upper) / 2
+        below = marchenko_pastur_cdf(middle, c) < p
+        lower, upper = xp.where(below, middle, lower), xp.where(below, upper, middle)
+    return variance * (lower + upper) / 2
+
+
+def largest_eigenvalue_scale(N: Any, M: Any) -> tuple[Any, Any]:
+    """Centre and scale of the largest eigenvalue of W^T W for σ = 1: (λ_max - centre) / scale ~ Tracy-Widom 1.
+
+    Johnstone's constants with N - 1/2 and M - 1/2, which are accurate to second order (Ma 2012).
+    """
+    xp, N, M = _arrays(N, M)
+    n, m = xp.sqrt(N - 0.5), xp.sqrt(M - 0.5)
+    return (n + m) ** 2, (n + m) * (1 / n + 1 / m) ** (1 / 3)
+
+
+def tracy_widom_cdf(x: Any) -> np.ndarray:
+    """Distribution function of the Tracy-Widom law for real matrices (β = 1)."""
+    return -np.expm1(_log_survival(np.asarray(x, np.float64)))
+
+
+def tracy_widom_sf(x: Any) -> np.ndarray:
+    """1 - the distribution function, accurate far into the upper tail: the p-value of an edge statistic."""
+    return np.exp(_log_survival(np.asarray(x, np.float64)))
+
+
+def tracy_widom_quantile(p: Any) -> np.ndarray:
+    """The x with distribution function p, for p in (0, 1); clipped to -10 below."""
+    return tracy_widom_isf(1 - np.asarray(p, np.float64))
+
+
+def tracy_widom_isf(p: Any) -> np.ndarray:
+    """The x that is exceeded with probability p, for p in (0, 1): the threshold of a test at level p."""
+    target = np.log(np.asarray(p, np.float64))
+    lower, upper = np.full(target.shape, -10.0), np.full(target.shape, 200.0)
+    for _ in range(60):
+        middle = (lower + upper) / 2
+        above = _log_survival(middle) > target
+        lower, upper = np.where(above, middle, lower), np.where(above, upper, middle)
+    return (lower + upper) / 2
+
+
+def tracy_widom_mean_of_largest(count: Any) -> np.ndarray:
+    """Expected largest of `count` independent Tracy-Widom variables (count 1: the mean, -1.2065)."""
+    grid = np.linspace(-10, 20, 3001)
+    power = tracy_widom_cdf(grid) ** np.asarray(count, np.float64)[..., None]
+    return grid[-1] - np.trapezoid(power, grid, axis=-1)
+
+
+def _log_survival(x: np.ndarray) -> np.ndarray:
+    grid, upper, lower = _tracy_widom_table()
+    inside = np.clip(x, grid[0], grid[-1])
+    near = upper(inside)
+    # Below the median the survival function is 1 - F, and F is what is known to relative accuracy.
+    low = np.log1p(-np.exp(np.minimum(lower(inside), -0.1)))
+    far = np.maximum(x, grid[-1])
+    # Leading term of the trace of the kernel in _tracy_widom_table for a large argument.
+    tail = -2 / 3 * far**1.5 - 0.75 * np.log(far) - np.log(4 * np.sqrt(np.pi))
+    return np.where(x > grid[-1], tail, np.where(x > -1.27, near, low))
+
+
+@functools.cache
+def _tracy_widom_table() -> tuple[np.ndarray, scipy.interpolate.CubicSpline, scipy.interpolate.CubicSpline]:
+    """log(1 - F) and log F on a grid, by splines.
+
+    F(s) is the Fredholm determinant of 1 - V on L²(0, ∞), V(x, y) = Ai(s + (x + y)/2) / 2 (Ferrari and
+    Spohn, J. Phys. A 38 (2005)), by Gauss-Legendre quadrature, which converges exponentially (Bornemann).
+    The eigenvalues of V give both logarithms without cancellation.
+    """
+    grid = np.linspace(-10.0, 20.0, 241)
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    length = 2 * (14.0 - np.minimum(grid, 10.0))[:, None]  # Ai is below 1e-16 beyond s + length / 2
+    x, w = (nodes + 1) / 2 * length, np.sqrt(weights / 2 * length)
+    kernel = scipy.special.airy(grid[:, None, None] + (x[:, :, None] + x[:, None, :]) / 2)[0] / 2
+    eigenvalues = np.linalg.eigvalsh(w[:, :, None] * kernel * w[:, None, :])
+    log_f = np.log1p(-np.minimum(eigenvalues, 1 - 1e-16)).sum(-1)
+    log_survival = np.log(-np.expm1(log_f))
+    return grid, scipy.interpolate.CubicSpline(grid, log_survival), scipy.interpolate.CubicSpline(grid, log_f)
