@@ -1,0 +1,74 @@
+"""Telling inputs of unknown classes from known ones: scores, AUROC and FPR at 95 % TPR.
+
+The **positive class is in-distribution** and a higher score means more in-distribution, as in Hendrycks &
+Gimpel 2017 (arXiv 1610.02136) and Liu et al. 2020 (arXiv 2010.03759). AUROC is the same either way round;
+FPR95 is not: here it is the share of out-of-distribution inputs that are let in when 95 % of the
+in-distribution ones are.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+
+@jax.jit
+def max_softmax(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
+    """Largest probability (Hendrycks & Gimpel 2017). Rounds to 1 for very confident models: ties are counted."""
+    return jnp.max(jax.nn.softmax(jnp.asarray(logits)), axis=-1)
+
+
+@jax.jit
+def energy(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
+    """Negative free energy ln sum_k exp(logits_k), at temperature 1 as Liu et al. 2020 advise: higher is more ID.
+
+    At another temperature T it is T * energy(logits / T).
+    """
+    return jax.nn.logsumexp(jnp.asarray(logits), axis=-1)
+
+
+@jax.jit
+def auroc(
+    id_scores: Float[Array | np.ndarray, " n"],
+    ood_scores: Float[Array | np.ndarray, " m"],
+    id_weights: Float[Array, " n"] | None = None,
+    ood_weights: Float[Array, " m"] | None = None,
+) -> Float[Array, ""]:
+    """P(id score > ood score) + P(equal) / 2: the exact Mann-Whitney rank statistic, not a trapezoid on a grid.
+
+    Chance is .5, perfect separation 1.
+    """
+    id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
+    id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
+    ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
+    order = jnp.argsort(ood_scores)
+    sorted_scores = ood_scores[order]
+    mass = jnp.concatenate([jnp.zeros(1, jnp.float32), jnp.cumsum(ood_weights[order])])
+    below = mass[jnp.searchsorted(sorted_scores, id_scores, side="left")]
+    up_to = mass[jnp.searchsorted(sorted_scores, id_scores, side="right")]
+    wins = (below + up_to) / (2 * mass[-1])
+    return jnp.dot(id_weights, wins, precision=jax.lax.Precision.HIGHEST) / jnp.sum(id_weights)
+
+
+@jax.jit
+def fpr_at_tpr(
+    id_scores: Float[Array | np.ndarray, " n"],
+    ood_scores: Float[Array | np.ndarray, " m"],
+    id_weights: Float[Array, " n"] | None = None,
+    ood_weights: Float[Array, " m"] | None = None,
+    tpr: float = 0.95,
+) -> Float[Array, ""]:
+    """Share of OOD scores at or above the highest threshold that at least `tpr` of the ID scores reach.
+
+    Chance is `tpr`. The threshold is one of the ID scores; no interpolation.
+    """
+    id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
+    id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
+    ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
+    order = jnp.argsort(-id_scores)
+    accepted = jnp.cumsum(id_weights[order])
+    # Half a count of slack: weights are counts, and tpr * n must not be missed by a rounding error.
+    enough = accepted >= jnp.ceil(tpr * accepted[-1] - 1e-3) - 0.5
+    threshold = id_scores[order][jnp.argmax(enough)]
+    return jnp.sum(jnp.where(ood_scores >= threshold, ood_weights, 0)) / jnp.sum(ood_weights)

@@ -1,0 +1,268 @@
+"""From logits and labels to the rows of evaluation.json.
+
+A row is `{"set", "kind", "metric", "value", "low", "high", "null", "n"}`: value with its 95 % bootstrap interval
+over the examples (the model is held fixed: the spread between training seeds is not in it), and what a model
+of no merit shows. Kinds are "id" (in-distribution), "shift" (same classes, other inputs) and "ood".
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
+
+from rmtjax.errors import InputError
+from rmtjax.evaluation import calibration, classification, ood
+from rmtjax.evaluation.resampling import Statistic, bootstrap, percentile_interval
+
+METRICS = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
+SCALED_METRICS = ("nll_ts", "brier_ts", "ece_ts", "adaptive_ece_ts")  # after temperature scaling
+OOD_METRICS = ("auroc_max_softmax", "auroc_energy", "fpr95_max_softmax", "fpr95_energy")
+
+Row = dict[str, Any]
+
+
+def classification_rows(
+    name: str,
+    kind: str,
+    logits: Float[Array | np.ndarray, "*conditions n k"],
+    labels: Int[Array | np.ndarray, " labels"],
+    *,
+    temperature: float,
+    bins: int = 15,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Row]:
+    """A row for each of `METRICS` and `SCALED_METRICS`.
+
+    Where the same examples were seen under several conditions (logits [s, n, k], e.g. corruptions), a metric
+    is the mean of its s values and a resample draws examples with all their conditions, since the conditions
+    of one example are no independent evidence.
+
+    The calibration errors' intervals are recentred and their nulls are those of `calibration_null`; the other
+    nulls are those of `no_merit`.
+
+    Args:
+      name: of the set, e.g. "test".
+      kind: "id" or "shift".
+      logits: before the softmax, [n, k] or [s, n, k].
+      labels: in [0, k).
+      temperature: from `fit_temperature` on validation logits.
+      bins: of the calibration errors.
+      resamples: of the bootstrap.
+      seed: of the bootstrap and of the nulls' draws.
+
+    Raises:
+      InputError: no examples, sizes that differ, labels out of range, logits that are not finite.
+    """
+    stacked = jnp.asarray(_checked(name, logits, labels))
+    n = stacked.shape[1]
+    temperatures = jnp.asarray([1.0, temperature], jnp.float32)
+    values, replicates = bootstrap(
+        _classification_statistic(bins),
+        (stacked, jnp.asarray(labels), temperatures),
+        (n,),
+        seed=seed,
+        resamples=resamples,
+    )
+    merit = classification.no_merit(labels)
+    nulls: dict[str, float] = {**merit, "nll_ts": merit["nll"], "brier_ts": merit["brier"]}
+    confidences = jnp.stack([_confidences(stacked, t) for t in temperatures])
+    ece, adaptive = calibration.calibration_null(confidences, bins, seed=seed)
+    nulls["ece"], nulls["ece_ts"] = map(float, np.mean(ece, axis=1))
+    nulls["adaptive_ece"], nulls["adaptive_ece_ts"] = map(float, np.mean(adaptive, axis=1))
+    rows = []
+    for metric in METRICS + SCALED_METRICS:
+        base, scaled = metric.removesuffix("_ts"), int(metric.endswith("_ts"))
+        interval = percentile_interval(
+            float(values[base][scaled]), replicates[base][:, scaled], recentre="ece" in base
+        )
+        rows.append(_row(name, kind, metric, interval, nulls[metric], n))
+    return rows
+
+
+@jax.jit
+def _confidences(logits: Float[Array, "s n k"], temperature: Float[Array, ""]) -> Float[Array, "s n"]:
+    confidences: Array = jax.vmap(ood.max_softmax)(logits / temperature)
+    return confidences
+
+
+@functools.cache
+def _classification_statistic(bins: int) -> Statistic:
+    """Each of `METRICS` [temperature], averaged over the conditions."""
+
+    def at_temperature(logits: Array, labels: Array, weights: Array) -> dict[str, Array]:
+        outcome = calibration.top_label(logits, labels)
+        return {
+            "accuracy": classification.accuracy(logits, labels, weights),
+            "nll": classification.nll(logits, labels, weights),
+            "brier": classification.brier_score(logits, labels, weights),
+            "ece": calibration.expected_calibration_error(*outcome, bins, weights),
+            "adaptive_ece": calibration.adaptive_calibration_error(*outcome, bins, weights),
+        }
+
+    def statistic(data: tuple[Array, Array, Array], weights: Array) -> dict[str, Array]:
+        logits, labels, temperatures = data
+
+        def of_condition(z: Array) -> dict[str, Array]:
+            return jax.vmap(lambda t: at_temperature(z / t, labels, weights))(temperatures)
+
+        # One condition at a time: memory does not grow with their number.
+        values: dict[str, Array] = jax.lax.map(of_condition, logits)
+        return {metric: jnp.mean(value, axis=0) for metric, value in values.items()}
+
+    return statistic
+
+
+def corrupted_rows(
+    logits: Mapping[str, Float[Array | np.ndarray, "severities n k"]],
+    labels: Int[Array | np.ndarray, " labels"],
+    *,
+    temperature: float,
+    bins: int = 15,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Row]:
+    """Rows for the set "corrupted" and, accuracy only, "corrupted/<type>" and "corrupted/<type>/<severity>".
+
+    "corrupted" is the mean over types and severities, "corrupted/<type>" the mean over severities. Args as
+    `classification_rows`, but for:
+
+    Args:
+      logits: by corruption type; severity 1 first. The same examples throughout.
+    """
+    shapes = {np.shape(of_type) for of_type in logits.values()}
+    if len(shapes) != 1:
+        raise InputError(
+            f"corrupted logits have shapes {sorted(shapes)}: give every type the same [severities, n, k]"
+        )
+    stacked = np.stack([np.asarray(of_type) for of_type in logits.values()])
+    types, severities, n, k = stacked.shape
+    together = stacked.reshape(types * severities, n, k)
+    rows = classification_rows(
+        "corrupted",
+        "shift",
+        together,
+        labels,
+        temperature=temperature,
+        bins=bins,
+        resamples=resamples,
+        seed=seed,
+    )
+    values, replicates = bootstrap(
+        _accuracy_statistic,
+        (jnp.asarray(stacked), jnp.asarray(labels)),
+        (n,),
+        seed=seed,
+        resamples=resamples,
+    )
+    null = classification.no_merit(labels)["accuracy"]
+    for t, corruption in enumerate(logits):
+        interval = percentile_interval(float(values["type"][t]), replicates["type"][:, t])
+        rows.append(_row(f"corrupted/{corruption}", "shift", "accuracy", interval, null, n))
+        for s in range(severities):
+            interval = percentile_interval(float(values["severity"][t, s]), replicates["severity"][:, t, s])
+            rows.append(_row(f"corrupted/{corruption}/{s + 1}", "shift", "accuracy", interval, null, n))
+    return rows
+
+
+def _accuracy_statistic(data: tuple[Array, Array], weights: Array) -> dict[str, Array]:
+    logits, labels = data
+    correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    by_severity = jnp.dot(correct, weights, precision=jax.lax.Precision.HIGHEST) / jnp.sum(weights)
+    return {"severity": by_severity, "type": jnp.mean(by_severity, axis=-1)}
+
+
+def ood_rows(
+    name: str,
+    id_logits: Float[Array | np.ndarray, "n k"],
+    ood_logits: Float[Array | np.ndarray, "m k_ood"],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Row]:
+    """A row for each of `OOD_METRICS`: ID test examples against those of unknown classes.
+
+    Scores come from the logits as they are, without temperature scaling; both sets are resampled. `n` is the
+    number of OOD examples.
+
+    Raises:
+      InputError: no examples, other numbers of classes, logits that are not finite.
+    """
+    inside, outside = (np.asarray(x, np.float32) for x in (id_logits, ood_logits))
+    for which, z in (("in-distribution set", inside), (f"OOD set {name!r}", outside)):
+        _check_logits(which, z)
+    if inside.shape[1] != outside.shape[1]:
+        raise InputError(
+            f"OOD set {name!r} has logits of {outside.shape[1]} classes, the in-distribution set of "
+            f"{inside.shape[1]}: score both with the same model"
+        )
+    data = (jnp.asarray(inside), jnp.asarray(outside))
+    sizes = (len(inside), len(outside))
+    values, replicates = bootstrap(_ood_statistic, data, sizes, seed=seed, resamples=resamples)
+    nulls = {"auroc": 0.5, "fpr95": 0.95}
+    rows = []
+    for metric in OOD_METRICS:
+        base, _, score = metric.partition("_")
+        index = ("max_softmax", "energy").index(score)
+        interval = percentile_interval(float(values[base][index]), replicates[base][:, index])
+        rows.append(_row(name, "ood", metric, interval, nulls[base], len(outside)))
+    return rows
+
+
+def _ood_statistic(logits: tuple[Array, Array], id_weights: Array, ood_weights: Array) -> dict[str, Array]:
+    """AUROC and FPR95 [score], for max-softmax and energy."""
+    inside, outside = (jnp.stack([ood.max_softmax(z), ood.energy(z)]) for z in logits)
+    return {
+        "auroc": jax.vmap(lambda i, o: ood.auroc(i, o, id_weights, ood_weights))(inside, outside),
+        "fpr95": jax.vmap(lambda i, o: ood.fpr_at_tpr(i, o, id_weights, ood_weights))(inside, outside),
+    }
+
+
+def _row(name: str, kind: str, metric: str, interval: tuple[float, float, float], null: float, n: int) -> Row:
+    value, low, high = interval
+    return {
+        "set": name,
+        "kind": kind,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "null": null,
+        "n": n,
+    }
+
+
+def _checked(
+    name: str,
+    logits: Float[Array | np.ndarray, "*conditions n k"],
+    labels: Int[Array | np.ndarray, " labels"],
+) -> Float[np.ndarray, "s n k"]:
+    array = np.asarray(logits, np.float32)
+    _check_logits(f"set {name!r}", array)
+    array = array.reshape(-1, *array.shape[-2:])
+    _, n, classes = array.shape
+    if len(labels) != n:
+        raise InputError(
+            f"set {name!r} has {n} examples and {len(labels)} labels: give one label per example"
+        )
+    if np.min(labels) < 0 or np.max(labels) >= classes:
+        raise InputError(
+            f"set {name!r} has labels from {np.min(labels)} to {np.max(labels)} and logits of {classes} classes: "
+            f"labels must lie in [0, {classes})"
+        )
+    return array
+
+
+def _check_logits(which: str, logits: np.ndarray) -> None:
+    if not logits.size:
+        raise InputError(f"the {which} has no examples: give at least one")
+    bad = int(np.sum(~np.isfinite(logits).all(axis=-1)))
+    if bad:
+        raise InputError(
+            f"the {which} has {bad} examples whose logits are not finite: evaluate an earlier checkpoint"
+        )
