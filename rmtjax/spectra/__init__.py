@@ -17,5 +17,5 @@ from rmtjax.spectra.matrices import Matrix as Matrix
 from rmtjax.spectra.matrices import Rule as Rule
 from rmtjax.spectra.matrices import default_rules as default_rules
 from rmtjax.spectra.matrices import left_out as left_out
-from rmtjax.spectra.matrices import matrices as matrices
 from rmtjax.spectra.matrices import scanned as scanned
+from rmtjax.spectra.matrices import weight_matrices as weight_matrices

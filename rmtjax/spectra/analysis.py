@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import onepass, table, updates
-from rmtjax.spectra.matrices import Conv, Matrix, Rule, matrices
+from rmtjax.spectra.matrices import Conv, Matrix, Rule, weight_matrices
 
 Precision = Literal["single", "double"]
 
@@ -62,7 +62,7 @@ def analyze(
       ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown `conv` or `precision`.
     """
     _dtype(precision)
-    found, left_out = matrices(params, rules, conv)
+    found, left_out = weight_matrices(params, rules, conv)
     if not found:
         raise ValueError(_nothing(left_out))
     rows, values = _analyze(found, precision)
@@ -86,13 +86,14 @@ def compare(
     Args and errors: as `analyze`; also ValueError if the two have no matrix in common.
     """
     _dtype(precision)
-    (old, left_out), (new, left_out_after) = (matrices(tree, rules, conv) for tree in (before, after))
+    (old, left_out), (new, left_out_after) = (weight_matrices(tree, rules, conv) for tree in (before, after))
     changes, without = updates.updates(old, new)
     if not changes:
         raise ValueError(
             f"before and after have no weight matrix in common: {_names(old)} before, {_names(new)} after"
         )
-    parts, by_stage = [], {}
+    parts: list[pd.DataFrame] = []
+    by_stage: dict[str, np.ndarray] = {}
     for stage, found in (("before", old), ("after", new), ("update", changes)):
         rows, values = _analyze(found, precision)
         rows.insert(0, "stage", stage)
@@ -111,7 +112,7 @@ def eigenvalues(
     Slices of a convolution are pooled; a matrix that is not finite has NaN. Args and errors: as `analyze`.
     """
     dtype = _dtype(precision)
-    found, left_out = matrices(params, rules, conv)
+    found, left_out = weight_matrices(params, rules, conv)
     if not found:
         raise ValueError(_nothing(left_out))
     return _scaled(found, *onepass.run(found, dtype, with_metrics=False))

@@ -27,7 +27,7 @@ _PADDING, _MOST_SIZES = 1e7, 8
 
 def resolution(M: Any, dtype: Any) -> Any:
     """Eigenvalues below this share of the largest are rounding noise, for an M x M Gram matrix."""
-    return 4 * np.sqrt(M) * float(jnp.finfo(dtype).eps)
+    return 4 * np.sqrt(M) * float(np.finfo(dtype).eps)
 
 
 def padded_sizes(rows: Mapping[int, int], padding: float = _PADDING) -> dict[int, int]:
@@ -100,7 +100,7 @@ def tridiagonal_eigenvalues(
     of M points brackets every eigenvalue, which saves log2(M) of the halvings; about three times as fast as
     `jax.scipy.linalg.eigh_tridiagonal` under vmap, which starts all of them from the same interval.
     """
-    M, info = diagonal.shape[-1], jnp.finfo(diagonal.dtype)
+    M, info = diagonal.shape[-1], np.finfo(diagonal.dtype)
     neighbours = jnp.abs(off_diagonal)
     radius = jnp.pad(neighbours, ((0, 0), (1, 0))) + jnp.pad(neighbours, ((0, 0), (0, 1)))
     low = (diagonal - radius).min(-1, keepdims=True)  # Gershgorin
@@ -118,7 +118,9 @@ def tridiagonal_eigenvalues(
             return (ratio, count + (ratio < 0)), None
 
         start = (jnp.ones_like(x), jnp.zeros(x.shape, jnp.int32))
-        return jax.lax.scan(step, start, (diagonal.T, squares.T), unroll=4)[0][1]
+        (_, count), _ = jax.lax.scan(step, start, (diagonal.T, squares.T), unroll=4)
+        below: Array = count
+        return below
 
     order = jnp.arange(M)
     width = (high - low) / M
@@ -127,7 +129,7 @@ def tridiagonal_eigenvalues(
     low = low + width * cell - slack
     high = low + width + 2 * slack
 
-    def halve(_: int, bracket: Any) -> Any:
+    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = (low + high) / 2
         above = count_below(middle) > order
@@ -135,7 +137,8 @@ def tridiagonal_eigenvalues(
 
     halvings = info.nmant + 3 - int(math.log2(M))
     low, high = jax.lax.fori_loop(0, halvings, halve, (low, high))
-    return (low + high) / 2
+    roots: Array = (low + high) / 2
+    return roots
 
 
 def eigenvalues_of_stacks(

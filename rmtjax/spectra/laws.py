@@ -80,12 +80,12 @@ def largest_eigenvalue_scale(N: Any, M: Any) -> tuple[Any, Any]:
 
 def tracy_widom_cdf(x: Any) -> np.ndarray:
     """Distribution function of the Tracy-Widom law for real matrices (β = 1)."""
-    return -np.expm1(_log_survival(np.asarray(x, np.float64)))
+    return np.asarray(-np.expm1(_log_survival(np.asarray(x, np.float64))))
 
 
 def tracy_widom_sf(x: Any) -> np.ndarray:
     """1 - the distribution function, accurate far into the upper tail: the p-value of an edge statistic."""
-    return np.exp(_log_survival(np.asarray(x, np.float64)))
+    return np.asarray(np.exp(_log_survival(np.asarray(x, np.float64))))
 
 
 def tracy_widom_quantile(p: Any) -> np.ndarray:
@@ -101,14 +101,14 @@ def tracy_widom_isf(p: Any) -> np.ndarray:
         middle = (lower + upper) / 2
         above = _log_survival(middle) > target
         lower, upper = np.where(above, middle, lower), np.where(above, upper, middle)
-    return (lower + upper) / 2
+    return np.asarray((lower + upper) / 2)
 
 
 def tracy_widom_mean_of_largest(count: Any) -> np.ndarray:
     """Expected largest of `count` independent Tracy-Widom variables (count 1: the mean, -1.2065)."""
     grid = np.linspace(-10, 20, 3001)
     power = tracy_widom_cdf(grid) ** np.asarray(count, np.float64)[..., None]
-    return grid[-1] - np.trapezoid(power, grid, axis=-1)
+    return np.asarray(grid[-1] - np.trapezoid(power, grid, axis=-1))
 
 
 def _log_survival(x: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ def _log_survival(x: np.ndarray) -> np.ndarray:
     far = np.maximum(x, grid[-1])
     # Leading term of the trace of the kernel in _tracy_widom_table for a large argument.
     tail = -2 / 3 * far**1.5 - 0.75 * np.log(far) - np.log(4 * np.sqrt(np.pi))
-    return np.where(x > grid[-1], tail, np.where(x > -1.27, near, low))
+    return np.asarray(np.where(x > grid[-1], tail, np.where(x > -1.27, near, low)))
 
 
 @functools.cache

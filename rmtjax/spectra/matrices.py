@@ -16,8 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
+
+# Below here the first axis of a kernel may count layers: `layers/mlp/kernel`, but not `layers/3/mlp/kernel`.
+_STACK = r"(^|/)(layers|blocks)(?=/)(?!/\d)"
 
 Conv = Literal["slices", "unfold"]
 Unfold = Callable[[np.ndarray], Mapping[str, np.ndarray] | str]
@@ -113,24 +117,28 @@ def default_rules(conv: Conv = "slices") -> tuple[Rule, ...]:
       conv: "slices" pools the eigenvalues of the taps' matrices, as WeightWatcher does; "unfold" takes the
         kernel as one matrix of `taps * inputs` rows.
 
-    A scanned stack is told from a single layer by its extra dimension where that is unambiguous (attention,
-    embeddings, and 3-D kernels below `layers`, `blocks` or an MLP); a scanned convolution needs a rule.
+    A stack made by `nn.scan` is told from a single layer by its extra dimension: always in an MLP and for
+    attention with split heads, elsewhere below a module called `layers` or `blocks` without a number.
     """
     if conv not in ("slices", "unfold"):
         raise ValueError(f"conv is {conv!r}: it must be 'slices' or 'unfold'")
     convolution = conv_slices if conv == "slices" else conv_unfold
-    attention = [
-        rule
-        for name in ("query", "key", "value")
-        for rule in (
-            Rule(rf"(^|/){name}/kernel$", f"attention_{name}", heads_out, 3),
-            Rule(rf"(^|/){name}/kernel$", f"attention_{name}", scanned(heads_out), 4),
-            Rule(rf"(^|/){name}/kernel$", f"attention_{name}", dense, 2),
-        )
-    ]
-    attention_out = r"(?i)(^|/)[^/]*att[^/]*/out/kernel$"
+    attention: list[Rule] = []
+    for name, pattern, unfold in (
+        ("query", r"(^|/)query/kernel$", heads_out),
+        ("key", r"(^|/)key/kernel$", heads_out),
+        ("value", r"(^|/)value/kernel$", heads_out),
+        ("out", r"(^|/)[^/]*[Aa]tt[^/]*/out/kernel$", heads_in),
+    ):
+        kind = f"attention_{name}"
+        attention += [
+            Rule(pattern, kind, dense, 2),
+            Rule(_STACK + ".*" + pattern, kind, scanned(dense), 3),
+            Rule(pattern, kind, unfold, 3),
+            Rule(pattern, kind, scanned(unfold), 4),
+        ]
     mlp = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
-    position = r"(?i)(^|/)[^/]*pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
+    position = r"(?i)(^|[/_])pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
     return (
         Rule(r"(^|/)(bias|scale|mean|var)$", "bias", left_out("bias or scale: vectors, not a matrix")),
         Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", left_out("a token: one vector")),
@@ -140,17 +148,15 @@ def default_rules(conv: Conv = "slices") -> tuple[Rule, ...]:
         Rule(r"(?i)(^|/)[^/]*patch[^/]*/kernel$", "patch_embedding", conv_unfold),
         Rule(r"(^|/)embed[^/]*/kernel$", "patch_embedding", conv_unfold, 4),
         *attention,
-        Rule(attention_out, "attention_out", heads_in, 3),
-        Rule(attention_out, "attention_out", scanned(heads_in), 4),
-        Rule(attention_out, "attention_out", dense, 2),
         Rule(r"(?i)(^|/)([^/]*head|classifier|logits)/kernel$", "head", dense, 2),
         Rule(mlp, "mlp", dense, 2),
         Rule(mlp, "mlp", scanned(dense), 3),
         Rule(r"(?i)(^|/)[^/]*(depth_?wise|dw_?conv)[^/]*/kernel$", "conv_depthwise", conv_unfold),
         Rule(r"(?i)(^|/)[^/]*conv[^/]*/kernel$", "conv", convolution, 3),
         Rule(r"(^|/)kernel$", "conv", convolution, 4),
+        Rule(_STACK + r".*/kernel$", "conv", scanned(convolution), 5),
         Rule(r"(^|/)kernel$", "conv", convolution, 5),
-        Rule(r"(^|/)(layers|blocks)/(.*/)?kernel$", "dense", scanned(dense), 3),
+        Rule(_STACK + r".*/kernel$", "dense", scanned(dense), 3),
         Rule(r"", "dense", dense, 2),
     )
 
@@ -159,6 +165,7 @@ def named_tensors(params: Any) -> list[tuple[str, Any]]:
     """Leaves of a pytree with their paths, `a/b/kernel`, numbers in natural order (block_2 before block_10)."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    named = [(name or "matrix", leaf) for name, leaf in named]  # the pytree is one bare array
     return sorted(named, key=lambda item: _natural(item[0]))
 
 
@@ -166,7 +173,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def matrices(
+def weight_matrices(
     params: Any, rules: Sequence[Rule] = (), conv: Conv = "slices"
 ) -> tuple[list[Matrix], dict[str, str]]:
     """Weight matrices of a pytree of arrays, and what is left out with the reason.
@@ -217,8 +224,7 @@ def _no_matrix(tensor: np.ndarray) -> str:
         return "fewer than two dimensions: no spectrum"
     if tensor.size == 0:
         return f"empty: shape {tensor.shape}"
-    # bfloat16 and float8 are extension types: numpy gives their kind as "V".
-    if not (tensor.dtype.kind == "f" or jax.dtypes.issubdtype(tensor.dtype, np.floating)):
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
         return f"{tensor.dtype.name}, not real floating point"
     return ""
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from rmtjax.spectra import eigen, laws, tails
 
-REPLICATES = 96
+REPLICATES = 96  # of shapes with up to 1024 eigenvalues; larger ones down to 32
 _ROWS = 256  # tridiagonal matrices solved in one call
 
 
@@ -49,13 +49,13 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
 
 @functools.cache
 def simulated_alpha(slices: int, N: int, M: int) -> np.ndarray:
-    """alpha of 96 matrices of noise of this shape, ascending; NaN (last) where none can be fitted.
+    """alpha of 32 to 96 matrices of noise of this shape, ascending; NaN (last) where none can be fitted.
 
     The same for the same shape always (fixed seed), and computed once in a process.
     """
-    diagonal, off_diagonal = bidiagonal_wishart(
-        np.random.default_rng([slices, N, M]), REPLICATES * slices, N, M
-    )
+    replicates = int(np.clip(REPLICATES * (1024 / (slices * M)) ** 2, REPLICATES // 3, REPLICATES))
+    rng = np.random.default_rng([slices, N, M])
+    diagonal, off_diagonal = bidiagonal_wishart(rng, replicates * slices, N, M)
     rung = _rung(M)
     rows = -(-len(diagonal) // _ROWS) * _ROWS
     diagonal = np.pad(diagonal / N, ((0, rows - len(diagonal)), (0, 0)))
@@ -63,7 +63,7 @@ def simulated_alpha(slices: int, N: int, M: int) -> np.ndarray:
     roots = [
         _solve(diagonal[i : i + _ROWS], off_diagonal[i : i + _ROWS], rung) for i in range(0, rows, _ROWS)
     ]
-    pooled = np.concatenate(roots)[: REPLICATES * slices, rung - M :].reshape(REPLICATES, slices * M)
+    pooled = np.concatenate(roots)[: replicates * slices, rung - M :].reshape(replicates, slices * M)
     pooled = np.sort(np.maximum(pooled, 0.0), -1)
     size = _rung(slices * M)
     aligned = np.pad(pooled, ((0, 0), (size - slices * M, 0)))
@@ -86,9 +86,11 @@ def bidiagonal_wishart(
 
 
 def _rung(size: int) -> int:
-    """Sizes to pad to: 32, 48, 64, 96, 128, 192, ...: few programs serve all shapes."""
-    power = 2 ** max(5, int(np.ceil(np.log2(size))))
-    return power * 3 // 4 if size <= power * 3 // 4 and power > 32 else power
+    """Sizes to pad to: 128, 192, 256, 384, 512, ...: few programs serve all shapes."""
+    power = 128
+    while power < size:
+        power *= 2
+    return power * 3 // 4 if power > 128 and size <= power * 3 // 4 else power
 
 
 def _solve(diagonal: np.ndarray, off_diagonal: np.ndarray, rung: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def _batches(found: Sequence[Matrix], itemsize: int) -> Iterator[list[list[int]]
         for i in by_shape[shape]:
             size = found[i].weights.size * itemsize
             if size > room and (batch or members):
-                yield batch + [members] if members else batch
+                yield [*batch, members] if members else batch
                 batch, members, room = [], [], CALL_BYTES
             members.append(i)
             room -= size

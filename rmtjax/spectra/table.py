@@ -1,7 +1,6 @@
 """From raw metrics of scaled matrices to the table: units, the nulls beside them, warnings in words."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +42,7 @@ def make(found: Sequence[Matrix], raw: dict[str, np.ndarray]) -> pd.DataFrame:
     table = pd.DataFrame(layout | {name: columns[name] for name in _COLUMNS})
     table["warning"] = [
         _warning(row, int(count), bool(empty))
-        for row, count, empty in zip(table.to_dict("records"), raw["bad"], zero, strict=True)
+        for (_, row), count, empty in zip(table.iterrows(), raw["bad"], zero, strict=True)
     ]
     return table
 
@@ -85,7 +84,7 @@ def _alpha_null(alpha: float, noise: np.ndarray) -> dict[str, float]:
     return {"alpha_null": median, "alpha_null_low": low, "alpha_null_high": high, "alpha_null_p": p}
 
 
-def _warning(row: dict[str, Any], bad: int, zero: bool) -> str:
+def _warning(row: pd.Series, bad: int, zero: bool) -> str:
     if bad:
         return f"{bad} of {row['slices'] * row['N'] * row['M']} weights are not finite"
     if zero:

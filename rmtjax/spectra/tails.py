@@ -45,7 +45,10 @@ def power_law(
     slope = jnp.where(candidate, (tail - small) / jnp.where(candidate, spread, 1.0), 0.0)
     distances = jnp.where(candidate, _ks_distances(logs, slope), jnp.inf)
     best = distances.argmin(-1)
-    pick = lambda values: jnp.take_along_axis(values, best[:, None], -1)[:, 0]  # noqa: E731
+
+    def pick(values: Array) -> Array:
+        return jnp.take_along_axis(values, best[:, None], -1)[:, 0]
+
     found = pick(candidate)
     chosen = jnp.where(found, pick(tail), 0)
     exponent = pick(slope)
@@ -71,7 +74,8 @@ def _ks_distances(
         empirical = (place - start) / (size - start)
         return jnp.where(place >= start, jnp.abs(model - empirical), 0.0).max(-1)
 
-    return jax.lax.map(distance, place, batch_size=min(size, 64)).T
+    distances: Array = jax.lax.map(distance, place, batch_size=min(size, 64))
+    return distances.T
 
 
 def hill(eigenvalues: Float[Array, "layers size"], tail: Int[Array, " layers"]) -> Float[Array, " layers"]:
