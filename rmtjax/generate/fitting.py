@@ -1,0 +1,156 @@
+"""A generator fitted to a training set: one for each training set, seed and generator config."""
+
+import hashlib
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from rmtjax import checkpoints, data
+from rmtjax.errors import InputError
+from rmtjax.generate import flow, mlp, store
+from rmtjax.train import loop
+from rmtjax.train import sharding as sharding_lib
+
+FORMAT = 1  # raised when the same config comes to mean another generator, so that no older one is reused
+FITTED_BY = (
+    "image_size",
+    "width",
+    "depth",
+    "total_steps",
+    "batch_size",
+    "learning_rate",
+    "ema",
+    "label_dropout",
+)
+CHECKPOINTS = 4  # in a fit, evenly spaced
+CHUNK = 1024  # images in memory at a time while a data set is hashed
+MOST = 2000  # images the mean loss is taken over
+PARAMS = "generator.safetensors"
+
+
+class Generator(NamedTuple):
+    """A velocity field, its averaged parameters (numpy) and what it was made from."""
+
+    model: nn.Module
+    params: Any
+    stored: store.Stored
+
+
+def data_hash(source: data.Source) -> str:
+    """SHA-256 of a source's labels and images, in its order."""
+    total = hashlib.sha256(np.asarray((source.num_examples, *source.image_shape), "<i8").tobytes())
+    total.update(np.ascontiguousarray(source.labels, "<i4").tobytes())
+    for start in range(0, source.num_examples, CHUNK):
+        images = source.images(np.arange(start, min(start + CHUNK, source.num_examples)))
+        total.update(np.ascontiguousarray(images, "<f4").tobytes())
+    return total.hexdigest()
+
+
+def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
+    """All that a fitted generator depends on, as plain data."""
+    return {
+        "format": FORMAT,
+        "method": "flow matching",
+        "network": "mlp",
+        **{name: config.synthetic[name] for name in FITTED_BY},
+        "classes": len(train.classes),
+        "data_hash": data_hash(train),
+        "seed": config.seed,
+    }
+
+
+def ensure(
+    config: ConfigDict,
+    train: data.Source,
+    test: data.Source,
+    mesh: jax.sharding.Mesh,
+    say: Callable[[str], None],
+) -> Generator:
+    """The generator of a training set, fitted now or before.
+
+    Args:
+      config: the whole config.
+      train, test: at the generator's image size. `test` only measures the loss on images not fitted to.
+
+    Raises:
+      InputError: a class without examples, a batch that the devices cannot share, a loss that is not finite.
+      loop.Stopped: SIGTERM; the same call goes on from there.
+    """
+    synthetic = config.synthetic
+    empty = np.setdiff1d(np.arange(len(train.classes)), train.labels)
+    if len(empty):
+        raise InputError(
+            f"class {train.classes[empty[0]]!r} has no training examples, so its images cannot be generated: "
+            f"raise data.train_examples={config.data.train_examples} or set synthetic.share to 0"
+        )
+    if synthetic.batch_size % mesh.size:
+        raise InputError(
+            f"synthetic.batch_size={synthetic.batch_size} cannot be split over {mesh.size} devices: "
+            f"use a multiple of {mesh.size}"
+        )
+    model = mlp.VelocityMLP(len(train.classes), synthetic.width, synthetic.depth)
+    made = made_from(config, train)
+
+    def build(folder: pathlib.Path) -> dict[str, Any]:
+        say(f"fitting a generator to {train.num_examples} training images")
+        params = _fit(config, model, train, mesh, folder, made)
+        if jax.process_index() == 0:
+            checkpoints.save_safetensors(folder / PARAMS, params, {})
+            # A fit's checkpoints are five times the generator, and nothing goes on from a finished one.
+            for name in ("checkpoints", "damaged"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+        return {
+            "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
+            "final_loss": _loss(model, params, train),
+            "final_loss_test": _loss(model, params, test),
+        }
+
+    root = pathlib.Path(synthetic.cache) / "generators"
+    stored = store.ensure(root, made, build, say)
+    return Generator(model, checkpoints.load_params(stored.path / PARAMS), stored)
+
+
+def _fit(
+    config: ConfigDict,
+    model: nn.Module,
+    train: data.Source,
+    mesh: jax.sharding.Mesh,
+    folder: pathlib.Path,
+    made: dict[str, Any],
+) -> Any:
+    """Averaged parameters, in host memory; goes on from the checkpoints in `folder`."""
+    synthetic = config.synthetic
+    optimizer, schedule = flow.make_optimizer(synthetic.learning_rate, synthetic.ema, synthetic.total_steps)
+    try:
+        with checkpoints.open_run(folder) as manager:
+            fitted = loop.fit(
+                init=flow.make_init(model, train.image_shape),
+                loss_fn=flow.make_loss(model, len(train.classes), synthetic.label_dropout),
+                optimizer=optimizer, schedule=schedule, total_steps=synthetic.total_steps, seed=config.seed,
+                batches=lambda start: data.train_batches(
+                    train, batch_size=synthetic.batch_size, seed=config.seed, start_step=start,
+                    process_index=jax.process_index(), process_count=jax.process_count(),
+                ),
+                mesh=mesh, checkpoints=manager, checkpoint_steps=-(-synthetic.total_steps // CHECKPOINTS),
+                config=made, description="generator",
+            )  # fmt: skip
+    except loop.Diverged as error:
+        raise InputError(
+            f"the generator's fit failed, {str(error).split(';')[0].split(':')[0]}: "
+            f"lower synthetic.learning_rate={synthetic.learning_rate}"
+        ) from error
+    average = jax.jit(
+        lambda opt_state: flow.averaged(opt_state, synthetic.ema), out_shardings=sharding_lib.replicated(mesh)
+    )
+    return jax.device_get(average(fitted.state.opt_state))
+
+
+def _loss(model: nn.Module, params: Any, source: data.Source) -> float:
+    numbers = np.linspace(0, source.num_examples - 1, min(source.num_examples, MOST)).astype(np.int64)
+    return flow.mean_loss(model, params, source.images(numbers), source.labels[numbers])

@@ -1,0 +1,187 @@
+"""Class-conditional flow matching with classifier-free guidance.
+
+Lipman et al. 2023 (arXiv 2210.02747): on the straight path x_t = (1 - t) x_0 + t x_1 from noise x_0 to an
+image x_1, a network v(x_t, t, class) is regressed on x_1 - x_0; its minimiser carries noise at t = 0 into
+images at t = 1. Guidance: Ho & Salimans 2022 (arXiv 2207.12598).
+
+Nothing here knows the network: any module with `(x [B, ...], t [B], label [B]) -> velocity` will do, where
+the label `num_classes` means "any class". Networks see images as 2 x - 1, in [-1, 1].
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from rmtjax.train import sharding as sharding_lib
+from rmtjax.train.step import LossFn, named_key
+
+
+class EmaState(NamedTuple):
+    """`count` updates so far and `sum`, the parameters' average before its correction."""
+
+    count: Any  # int32 scalar
+    sum: Any
+
+
+def make_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[jax.Array], tuple[Any, Any]]:
+    """`key -> params, model_state` of a velocity field on images `[B, *image_shape]`."""
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        x = jnp.zeros((1, *image_shape))
+        return model.init(key, x, jnp.zeros(1), jnp.zeros(1, jnp.int32))["params"], {}
+
+    return init
+
+
+def make_loss(model: nn.Module, num_classes: int, label_dropout: float) -> LossFn:
+    """Mean square of v(x_t, t, class) - (x_1 - x_0) over pixels and batch; t uniform, x_0 standard normal.
+
+    Args:
+      label_dropout: probability that an example's class is replaced by the null class.
+    """
+
+    def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
+        image, label = batch["inputs"], batch["label"]
+        t_key, noise_key, drop_key = jax.random.split(rngs["dropout"], 3)
+        t = jax.random.uniform(t_key, label.shape)
+        noise = jax.random.normal(noise_key, image.shape)
+        label = jnp.where(jax.random.bernoulli(drop_key, label_dropout, label.shape), num_classes, label)
+        data = 2 * image - 1
+        column = t.reshape(-1, *(1,) * (image.ndim - 1))
+        velocity = model.apply({"params": params}, (1 - column) * noise + column * data, t, label)
+        return jnp.mean((velocity - (data - noise)) ** 2), (model_state, {})
+
+    return loss_fn
+
+
+def ema(decay: float) -> optax.GradientTransformation:
+    """Keeps an exponential moving average of the parameters and passes updates on as they are.
+
+    To be the last of a chain, since it takes the updates it sees for the ones applied. After n updates the
+    average (see `averaged`) is sum_s w_s params_s / sum_s w_s with w_s = decay^(n - s) over s = 1..n, so that
+    the initial parameters have no part in it.
+    """
+
+    def init(params: Any) -> EmaState:
+        return EmaState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params))
+
+    def update(updates: Any, state: EmaState, params: Any = None) -> tuple[Any, EmaState]:
+        new = optax.apply_updates(params, updates)
+        total = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.sum, new)
+        return updates, EmaState(state.count + 1, total)
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(opt_state: Any, decay: float) -> Any:
+    """The averaged parameters of a chain that ends in `ema(decay)`; after at least one update."""
+    state = opt_state[-1]
+    return jax.tree.map(lambda a: a / (1 - decay ** state.count.astype(jnp.float32)), state.sum)
+
+
+def make_optimizer(
+    learning_rate: float, ema_decay: float, total_steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Clipped Adam with a short warm-up and a cosine to zero, and the average last; and the schedule."""
+    warmup = min(100, total_steps // 10)
+    schedule = optax.cosine_decay_schedule(learning_rate, max(total_steps - warmup, 1))
+    if warmup:
+        rise = optax.linear_schedule(learning_rate / warmup, learning_rate, max(warmup - 1, 1))
+        schedule = optax.join_schedules([rise, schedule], [warmup])
+    chain = (optax.clip_by_global_norm(1.0), optax.adam(schedule), ema(ema_decay))
+    return optax.chain(*chain), schedule
+
+
+def guided(model: nn.Module, num_classes: int, guidance: float) -> Callable[..., jax.Array]:
+    """`velocity(params, x, t, label)`: v_null + guidance (v_class - v_null).
+
+    Guidance 1 is the conditional field itself, at half the cost; 0 the unconditional one.
+    """
+
+    def velocity(params: Any, x: jax.Array, t: jax.Array, label: jax.Array) -> jax.Array:
+        conditional = model.apply({"params": params}, x, t, label)
+        if guidance == 1:
+            return conditional
+        null = model.apply({"params": params}, x, t, jnp.full_like(label, num_classes))
+        return null + guidance * (conditional - null)
+
+    return velocity
+
+
+def make_sampler(
+    velocity: Callable[..., jax.Array],
+    image_shape: tuple[int, ...],
+    *,
+    steps: int,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    batch_size: int = 512,
+) -> Callable[..., Float[np.ndarray, "n ..."]]:
+    """`sample(params, labels [n], start=0) -> images [n, *image_shape]` float32 in [0, 1].
+
+    Euler steps from t = 0 to 1, over all devices of the mesh. Sample number `start + i` starts from noise that
+    is a function of (seed, start + i) alone, so neither `batch_size` nor the other samples change it (but for
+    float32 rounding, where the batch size changes). With several processes all must call it together; all get
+    every image.
+
+    Args:
+      velocity: of `guided`.
+      batch_size: images at a time; rounded up to a multiple of the number of devices.
+    """
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    key = named_key(seed, "samples")
+
+    def integrate(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), image_shape))(batch["index"])
+
+        def euler(k: jax.Array, x: jax.Array) -> jax.Array:
+            t = jnp.full(x.shape[0], k / steps)
+            return x + velocity(params, x, t, batch["label"]) / steps
+
+        x = jax.lax.fori_loop(0, steps, euler, noise)
+        return jnp.clip((x + 1) / 2, 0, 1)
+
+    program = jax.jit(integrate, out_shardings=sharding_lib.replicated(mesh))
+    local = batch_size // jax.process_count()
+    first = jax.process_index() * local
+
+    def sample(params: Any, labels: Int[np.ndarray, "n"], start: int = 0) -> Float[np.ndarray, "n ..."]:
+        placed = sharding_lib.put(params, jax.tree.map(lambda _: sharding_lib.replicated(mesh), params))
+        images = np.empty((len(labels), *image_shape), np.float32)
+        for begin in range(0, len(labels), batch_size):
+            number = np.arange(begin, begin + batch_size)
+            batch = {
+                "index": (start + number).astype(np.uint32),
+                "label": labels[np.minimum(number, len(labels) - 1)].astype(np.int32),  # padded at the end
+            }
+            mine = {name: column[first : first + local] for name, column in batch.items()}
+            # Fetched at once: on CPU one program is in flight at most.
+            done = jax.device_get(program(placed, sharding_lib.put_batch(mine, mesh)))
+            images[begin : begin + batch_size] = done[: len(labels) - begin]
+        return images
+
+    return sample
+
+
+def mean_loss(
+    model: nn.Module,
+    params: Any,
+    images: Float[Array | np.ndarray, "n ..."],
+    labels: Int[Array | np.ndarray, "n"],
+    draws: int = 16,
+) -> float:
+    """The conditional loss on images, averaged over `draws` of time and noise for each; always the same draws."""
+    loss_fn = make_loss(model, 0, label_dropout=0.0)  # without dropout the null class does not matter
+
+    @jax.jit
+    def mean(params: Any, batch: Any) -> jax.Array:
+        keys = jax.random.split(jax.random.key(0), draws)
+        return jax.lax.map(lambda key: loss_fn(params, {}, batch, {"dropout": key})[0], keys).mean()
+
+    return float(mean(params, {"inputs": images, "label": labels}))
