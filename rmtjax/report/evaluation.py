@@ -115,7 +115,7 @@ def severity_figure(rows: pd.DataFrame) -> Figure | None:
     curves = [_with_clean(kept[kept["corruption"] == kind], clean_value) for kind in kinds]
     wide = min(len(kinds), 4)
     tall = -(-len(kinds) // wide)
-    drawn = style.figure(style.WIDTH if wide > 1 else 4, 2.0 * tall + 0.3)
+    drawn = style.figure(style.WIDTH if wide > 1 else 4.0, 2.0 * tall + 0.3)
     grid = drawn.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
     null = kept["null"].median()
     for axes, kind, (steps, values) in zip(grid, kinds, curves, strict=False):

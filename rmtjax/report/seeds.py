@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.report import style, workdir
+from rmtjax.report import style
 from rmtjax.report.tables import metric_name
 
 # Student's t, 0.975 quantile for 1, 2, ... degrees of freedom.
@@ -25,7 +25,8 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     if len(values) == 1:
         return mean, float("nan"), float("nan")
     freedom = len(values) - 1
-    t = _T[freedom - 1] if freedom <= len(_T) else 1.95996 + 2.4 / freedom
+    # Beyond the list: the quantile of the normal law with two terms of its Cornish-Fisher expansion.
+    t = _T[freedom - 1] if freedom <= len(_T) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom**2
     half = float(t * values.std(ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 

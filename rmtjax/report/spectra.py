@@ -366,7 +366,6 @@ def _spectrum(axes: Axes, stored: dict[str, np.ndarray], fits: dict[str, dict[st
     axes.set_ylim(lowest / 1.8, 1.4)
     style.log_axis(axes, "x", 4)
     style.log_axis(axes, "y", 4)
-    names = list(stored)
     axes.set_xlabel("λ of the update" if list(stored) == ["update"] else "λ", labelpad=1, fontsize=8)
 
 

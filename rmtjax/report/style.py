@@ -81,7 +81,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(width: float, height: float, dpi: float = 160) -> Figure:
+def figure(width: float, height: float, dpi: int = 160) -> Figure:
     """An empty figure of that size in inches, apart from pyplot's."""
     made = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(made)

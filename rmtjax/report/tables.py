@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     """A cell of an HTML table: what is shown (HTML already), and the number or text it sorts by."""
 
     html: str
-    key: float | str
+    key: float | int | str
 
 
 def show(value: float, digits: int = 3) -> str:

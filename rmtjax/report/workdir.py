@@ -81,7 +81,7 @@ def folder(workdir: str | os.PathLike[str]) -> pathlib.Path:
 
 def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All arrays of an npz. Raises ValueError on arrays of objects, which would have to be unpickled."""
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 
 

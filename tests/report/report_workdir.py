@@ -119,7 +119,7 @@ def evaluation(path: pathlib.Path, rng: np.random.Generator) -> None:
         add("letters_unlike_digits", "ood", f"fpr95_{score}", rng.uniform(0.4, 0.6), 0.03, 0.95, 1800)
     confidence = (np.arange(15) + 0.5) / 15
     bins = {"confidence": confidence.tolist(), "accuracy": np.clip(confidence**1.3 + rng.normal(0, 0.03, 15), 0, 1).tolist(),
-            "count": rng.integers(0, 9, 15).tolist()[:-1] + [600]}  # fmt: skip
+            "count": [*rng.integers(0, 9, 14).tolist(), 600]}  # fmt: skip
     reliability = {"test": bins, "printed_digits": bins | {"accuracy": (confidence**2).tolist()}}
     dump(path / "evaluation.json", {"temperature": 1.31, "rows": rows, "reliability": reliability})
 
