@@ -35,10 +35,8 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
         raise InputError(
             f"npz:{path} has both undivided arrays and {', '.join(list(pairs)[1:])}: keep one or the other"
         )
-    most = max(
-        int(label.max(initial=0)) for _, label in pairs.values() if np.issubdtype(label.dtype, np.integer)
-    )
-    classes = [str(name) for name in arrays.get("classes", range(most + 1))]
+    most = max(int(label.max(initial=0)) for _, label in pairs.values())
+    classes = [str(name) for name in arrays.get("classes", range(most + 1))]  # from_arrays judges the labels
     sources = {part: _source(f"npz:{path}", *pair, classes, image_size) for part, pair in pairs.items()}
     if len({source.image_shape for source in sources.values()}) > 1:
         raise InputError(f"npz:{path}: its parts differ in the number of channels: make them alike")

@@ -43,7 +43,7 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
     Raises:
       InputError: the set is not prepared, not of images with one label each, or not in TFRecord files.
     """
-    builder = _builder(name)
+    builder = _builder(name, _folder())
     image_key, label_key = _keys(name, builder)
     feature = builder.info.features[image_key]
     decoded = _only(builder, image_key)
@@ -51,7 +51,7 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
     for split in ("train", "validation", "test"):
         if split not in builder.info.splits:
             continue
-        records = _records(name, split, label_key)
+        records = _records(builder, split, label_key)
         if records.label.min() < 0:  # a test split without labels, as ImageNet's
             continue
         files = [np.memmap(file, np.uint8, "r") for file in records.files]
@@ -86,10 +86,9 @@ def _folder() -> pathlib.Path:
 
 
 @functools.lru_cache(maxsize=8)
-def _builder(name: str) -> Any:
+def _builder(name: str, folder: pathlib.Path) -> Any:
     import tensorflow_datasets as tfds
 
-    folder = _folder()
     try:
         # Looked for on disk first: TFDS otherwise asks its servers about sets that are not here.
         prepared = (folder / name.split("/")[0].split(":")[0]).is_dir()
@@ -97,7 +96,7 @@ def _builder(name: str) -> Any:
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(f"tfds:{name} cannot be opened in {folder}: {str(error).splitlines()[0]}") from error
     if builder is None or not builder.is_prepared():
-        there = sorted(path.name for path in folder.glob("*") if path.is_dir()) if folder.is_dir() else []
+        there = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != "downloads")
         near = difflib.get_close_matches(name, there, 1)
         hint = (
             f"did you mean tfds:{near[0]}?" if near else f"prepared there: {', '.join(there) or 'nothing'}."
@@ -146,8 +145,7 @@ def _only(builder: Any, key: str) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _records(name: str, split: str, label_key: str) -> _Records:
-    builder = _builder(name)
+def _records(builder: Any, split: str, label_key: str) -> _Records:
     label_of = _only(builder, label_key).deserialize_example
 
     @tf.autograph.experimental.do_not_convert
@@ -161,7 +159,9 @@ def _records(name: str, split: str, label_key: str) -> _Records:
         try:
             batches = list(records.as_numpy_iterator())
         except tf.errors.OpError as error:
-            raise InputError(f"{file} is damaged: prepare tfds:{name} anew ({error.message})") from error
+            raise InputError(
+                f"{file} is damaged: prepare tfds:{builder.name} anew ({error.message})"
+            ) from error
         if batches:
             length, label = (np.concatenate(column).astype(np.int64) for column in zip(*batches, strict=True))
             offset = np.cumsum(length + _FRAME) - length - _FRAME + _LENGTH_HEADER

@@ -1,0 +1,318 @@
+"""Folders of images, npz files and TFDS sets; every bad one is refused in one sentence."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rmtjax import config as config_lib
+from rmtjax import data
+from rmtjax.data import sources
+from rmtjax.errors import InputError
+
+
+def section(source, **values):
+    config = config_lib.base().data
+    config.update(
+        {"source": source, "image_size": 8, "train_examples": None, "validation_examples": 2} | values
+    )
+    return config
+
+
+def refused(source, message, **values):
+    with pytest.raises(InputError, match=message) as caught:
+        data.load(section(source, **values), 0)
+    assert "\n" not in str(caught.value)
+
+
+# Folders
+
+
+def write_image(path, value, size=(8, 8), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(value)
+    shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
+    Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)
+    return path
+
+
+def write_folder(root, mode="RGB", parts=("",), size=None):
+    for p, part in enumerate(parts):
+        for c, name in enumerate(["cat", "dog", "eel"]):
+            for i in range(6):
+                write_image(
+                    root / part / name / f"{i}.png", 100 * p + 10 * c + i, size or (8 + i, 8 + c), mode
+                )
+    return root
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_a_folder_s_sub_folders_are_its_classes(tmp_path, mode, channels):
+    write_folder(tmp_path, mode, size=(8, 8))
+    (tmp_path / "cat" / "notes.txt").write_text("passed over")
+    splits = data.load(section(f"folder:{tmp_path}"), 0)
+    assert [part.num_examples for part in splits] == [12, 2, 4]
+    assert splits.train.classes == ("cat", "dog", "eel")
+    assert splits.train.image_shape == (8, 8, channels)
+    for part in splits:
+        for image, label in zip(part.images(), part.labels, strict=True):
+            folder = tmp_path / ("cat", "dog", "eel")[label]
+            files = [np.asarray(Image.open(f)).reshape(image.shape) for f in sorted(folder.glob("*.png"))]
+            assert any(np.array_equal(sources.unit_floats(f), image) for f in files)
+
+
+def test_a_folder_of_varied_sizes_is_resized(tmp_path):
+    whole = data.load_source(f"folder:{write_folder(tmp_path)}", 8)
+    assert whole.num_examples == 18
+    pixels = np.asarray(Image.open(tmp_path / "dog" / "5.png"))
+    expected = data.resize(sources.unit_floats(pixels[None]), 8)
+    np.testing.assert_allclose(whole.images([11]), expected, atol=1e-6)
+
+
+def test_a_folder_may_be_divided_already(tmp_path):
+    splits = data.load(section(f"folder:{write_folder(tmp_path, parts=('train', 'val', 'test'))}"), 0)
+    assert [part.num_examples for part in splits] == [18, 2, 18]
+    np.testing.assert_array_equal(data.load_source(f"folder:{tmp_path}", 8).images(), splits.test.images())
+
+
+def test_large_sets_are_decoded_on_demand_to_the_same_batches(tmp_path, monkeypatch):
+    config = section(f"folder:{write_folder(tmp_path)}", image_size=9)
+    held = data.load(config, 0).train
+    monkeypatch.setattr(sources, "_IN_MEMORY", 0)
+    on_demand = data.load(config, 0).train
+    assert on_demand.pixels is None
+    assert held.decode is None
+    np.testing.assert_array_equal(on_demand.images(), held.images())
+    streams = [data.train_batches(s, batch_size=5, seed=1, start_step=3) for s in (held, on_demand)]
+    for _ in range(4):
+        one, other = map(next, streams)
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+    synthetic = data.from_arrays(
+        "synthetic", np.full((18, 9, 9, 3), 0.25, np.float32), np.arange(18) % 3, held.classes
+    )
+    mixed = [data.mix(s, synthetic, "add", 0.5, 0) for s in (held, on_demand)]
+    np.testing.assert_array_equal(mixed[0].images(), mixed[1].images())
+    for one, other in zip(*(data.evaluation_batches(m, batch_size=7) for m in mixed), strict=True):
+        np.testing.assert_array_equal(one["inputs"], other["inputs"])
+
+
+def test_a_broken_image_is_named_before_training(tmp_path):
+    file = write_folder(tmp_path) / "dog" / "3.png"
+    whole = file.read_bytes()
+    for damaged in (b"", b"not an image", whole[:60], whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]):
+        file.write_bytes(damaged)
+        refused(f"folder:{tmp_path}", f"{file} cannot be read as an image: remove it or put it right")
+
+
+def test_a_jpeg_cut_short_is_named(tmp_path, monkeypatch):
+    file = write_folder(tmp_path) / "dog" / "3.jpg"  # its header is whole
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:-500])
+    refused(f"folder:{tmp_path}", f"{file} cannot be read as an image")
+    # Too large a set to be decoded beforehand: named when a batch needs it.
+    monkeypatch.setattr(sources, "_IN_MEMORY", 0)
+    train = data.load(section(f"folder:{tmp_path}"), 0).train
+    with pytest.raises(InputError, match=f"{file} cannot be read as an image"):
+        next(data.train_batches(train, batch_size=train.num_examples, seed=0))
+    with pytest.raises(InputError, match=f"{file} cannot be read as an image"):
+        list(data.evaluation_batches(train, batch_size=4))
+
+
+def test_bad_folders_are_refused(tmp_path):
+    refused(f"folder:{tmp_path}/none", "there is no such folder")
+    refused(f"folder:{tmp_path}", "has no sub-folders: put the images of each class")
+    write_folder(tmp_path / "a")
+    (tmp_path / "a" / "fox").mkdir()
+    refused(f"folder:{tmp_path}/a", r"fox has no images \(.png, .jpg, .jpeg, .bmp\): add some or remove it")
+    write_folder(tmp_path / "b", parts=("train", "test"))
+    write_image(tmp_path / "b" / "test" / "fox" / "1.png", 1)
+    refused(f"folder:{tmp_path}/b", "train/ has no class 'fox'")
+    write_folder(tmp_path / "c", parts=("val", "test"))
+    refused(f"folder:{tmp_path}/c", "has test/, validation/ but no train/")
+
+
+# npz
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+LABELS = np.arange(20) % 2
+
+
+def write_npz(path, **arrays):
+    np.savez(path, **arrays)
+    return f"npz:{path}"
+
+
+def test_an_npz_file(tmp_path):
+    source = data.load_source(write_npz(tmp_path / "a.npz", images=IMAGES, label=LABELS), 8)
+    np.testing.assert_array_equal(source.images()[..., 0], sources.unit_floats(IMAGES))
+    np.testing.assert_array_equal(source.labels, LABELS)
+    assert source.classes == ("0", "1")
+    name = write_npz(
+        tmp_path / "b.npz", image=IMAGES[..., None] / 255, labels=LABELS, classes=np.array(["no", "yes"])
+    )
+    floats = data.load_source(name, 16)
+    assert floats.classes == ("no", "yes")
+    assert floats.image_shape == (16, 16, 1)
+    np.testing.assert_allclose(floats.images(), data.resize(source.images(), 16), atol=1e-6)
+    assert [part.num_examples for part in data.load(section(name), 0)] == [14, 2, 4]
+
+
+def test_an_npz_file_divided_already(tmp_path):
+    arrays = {
+        "image_train": IMAGES,
+        "label_train": LABELS,
+        "image_test": IMAGES[:5],
+        "label_test": LABELS[:5],
+    }
+    name = write_npz(tmp_path / "a.npz", **arrays)
+    splits = data.load(section(name), 0)
+    assert [part.num_examples for part in splits] == [18, 2, 5]
+    np.testing.assert_array_equal(splits.test.images()[..., 0], sources.unit_floats(IMAGES[:5]))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, r"has the arrays \(none\): it must have image and label"),
+        ({"x": IMAGES, "y": LABELS}, "has the arrays x, y: it must have image and label"),
+        ({"image": IMAGES}, "has image: one array of images and one of labels are wanted"),
+        ({"image": IMAGES, "images": IMAGES, "label": LABELS}, "one array of images and one of labels"),
+        ({"image_test": IMAGES, "label_test": LABELS}, "it must have image and label, or image_train"),
+        (
+            {"image": IMAGES, "label": LABELS, "image_test": IMAGES, "label_test": LABELS},
+            "keep one or the other",
+        ),
+        ({"image": IMAGES[:, 0], "label": LABELS}, r"images have shape \[20, 8\]"),
+        ({"image": IMAGES.reshape(20, 4, 4, 4), "label": LABELS}, r"images have shape \[20, 4, 4, 4\]"),
+        ({"image": IMAGES, "label": LABELS[:7]}, r"labels have shape \[7\] but images \[20, 8, 8, 1\]"),
+        ({"image": IMAGES * 1.0, "label": LABELS}, "floats must lie in"),
+        ({"image": IMAGES, "label": LABELS * 0.5}, "labels are of type float64"),
+        ({"image": IMAGES, "label": LABELS, "classes": np.array(["one"])}, "with 1 classes"),
+    ],
+)
+def test_npz_files_of_other_arrays_are_refused(tmp_path, arrays, message):
+    refused(write_npz(tmp_path / "a.npz", **arrays), message)
+
+
+def test_unreadable_npz_files_are_refused(tmp_path):
+    refused(f"npz:{tmp_path}/none.npz", "there is no such file")
+    refused(f"npz:{tmp_path}", "cannot be read as an npz file")
+    objects = tmp_path / "objects.npz"
+    np.savez(objects, image=np.array([None, {}], object), label=np.zeros(2, int))
+    refused(f"npz:{objects}", "cannot be read as an npz file of plain arrays")
+    text = tmp_path / "text.npz"
+    text.write_text("not an npz file")
+    refused(f"npz:{text}", "cannot be read as an npz file")
+    single = tmp_path / "single.npy"
+    np.save(single, IMAGES)
+    refused(f"npz:{single}", "cannot be read as an npz file")
+    cut = tmp_path / "cut.npz"
+    np.savez(cut, image=IMAGES, label=LABELS)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    refused(f"npz:{cut}", "cannot be read as an npz file")
+    cut.write_bytes(b"")
+    refused(f"npz:{cut}", "cannot be read as an npz file")
+
+
+# TFDS
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """RMTJAX_DATA with two small sets in it: one of images of varied size, one that is not of images."""
+    import tensorflow_datasets as tfds
+
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+
+    def examples(n, labelled=True):
+        for i in range(n):
+            image = rng.integers(0, 256, (8 + i % 3, 8, 3), np.uint8)
+            yield i, {"number": i, "image": image, "label": i % 3 if labelled else -1}
+
+    image_features = tfds.features.FeaturesDict(
+        {
+            "number": np.int64,
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["ash", "elm", "fir"]),
+        }
+    )
+    for name, features, splits in (
+        (
+            "trees",
+            image_features,
+            {"train": examples(30), "validation": examples(9), "test": examples(5, False)},
+        ),
+        ("numbers", tfds.features.FeaturesDict({"number": np.int64}), {"train": [(0, {"number": 1})]}),
+    ):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name, version="1.0.0", data_dir=root / "tfds", features=features, split_datasets=splits,
+            config="plain", description="",
+        )  # fmt: skip
+    return root
+
+
+def test_a_tfds_set(prepared, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setenv("RMTJAX_DATA", str(prepared))
+    splits = data.load(section("tfds:trees"), 0)
+    # Its test split has no labels, so its validation split is the test part.
+    assert [part.num_examples for part in splits] == [28, 2, 9]
+    assert splits.train.classes == ("ash", "elm", "fir")
+    assert splits.train.image_shape == (8, 8, 3)
+    stored = tfds.as_numpy(tfds.load("trees", data_dir=prepared / "tfds", split="validation"))
+    for example, image, label in zip(stored, splits.test.images(), splits.test.labels, strict=True):
+        assert example["label"] == label
+        np.testing.assert_allclose(
+            data.resize(sources.unit_floats(example["image"][None]), 8)[0], image, atol=1e-6
+        )
+    np.testing.assert_array_equal(data.load_source("tfds:trees", 8).images(), splits.test.images())
+
+
+def test_tfds_sets_that_cannot_be_used_are_refused(prepared, monkeypatch, tmp_path):
+    monkeypatch.setenv("RMTJAX_DATA", str(prepared))
+    refused("tfds:tree", "tfds:tree is not prepared in .*: did you mean tfds:trees?")
+    refused("tfds:mnist", "tfds:mnist is not prepared in .*: prepared there: numbers, trees.")
+    refused("tfds:trees/leafless", "tfds:trees/leafless")
+    refused("tfds:trees:9.9.9", "tfds:trees:9.9.9")
+    refused("tfds:numbers", "is not a set of images with one class label each: its features are number")
+    monkeypatch.setenv("RMTJAX_DATA", str(tmp_path))
+    refused("tfds:trees", "prepared there: nothing")
+
+
+def test_a_damaged_tfds_set_is_refused(prepared, monkeypatch, tmp_path):
+    import shutil
+
+    shutil.copytree(prepared, tmp_path / "copy")
+    monkeypatch.setenv("RMTJAX_DATA", str(tmp_path / "copy"))
+    (file,) = (tmp_path / "copy" / "tfds" / "trees").rglob("*train.tfrecord*")
+    file.write_bytes(file.read_bytes()[:-7])
+    refused("tfds:trees", "is damaged: prepare tfds:trees anew")
+
+
+CIFAR10 = pathlib.Path(os.environ.get("RMTJAX_DATA", "-"), "tfds", "cifar10")
+
+
+@pytest.mark.skipif(not CIFAR10.is_dir(), reason="RMTJAX_DATA has no tfds/cifar10")
+def test_cifar10_is_as_tfds_reads_it():
+    import tensorflow_datasets as tfds
+
+    splits = data.load(section("tfds:cifar10", image_size=32, train_examples=50, test_examples=100), 0)
+    assert [part.num_examples for part in splits] == [50, 2, 100]
+    np.testing.assert_array_equal(np.bincount(splits.test.labels), 10)
+    assert splits.test.image_shape == (32, 32, 3)
+    assert splits.test.pixels.dtype == np.uint8
+    stored = tfds.as_numpy(
+        tfds.load("cifar10", data_dir=CIFAR10.parent, split="test[:20]", shuffle_files=False)
+    )
+    from rmtjax.data import tfds_sets
+
+    test = data.take(tfds_sets.splits("cifar10", 32)["test"], np.arange(20))
+    for example, image, label in zip(stored, test.images(), test.labels, strict=True):
+        np.testing.assert_array_equal(sources.unit_floats(example["image"]), image)
+        assert example["label"] == label
