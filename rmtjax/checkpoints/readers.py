@@ -65,7 +65,7 @@ def nested(flat: dict[str, Any], source: pathlib.Path) -> dict[str, Any]:
 
 
 def _load_directory(path: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
-    if (path / steps.CHECKSUMS).is_dir():
+    if (path / steps.CHECKSUMS).is_file():
         try:
             return _load_step(path)
         except steps.DamagedError as error:
@@ -94,13 +94,10 @@ def _load_step(path: pathlib.Path) -> dict[str, Any]:
 
 def _load_foreign(path: pathlib.Path) -> dict[str, Any]:
     """Reads an Orbax pytree that another program saved: its structure by Orbax, its arrays as our own."""
-    try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            metadata = checkpointer.metadata(path).item_metadata
-    except Exception as error:  # whatever Orbax makes of a damaged file
-        raise InputError(
-            f"the Orbax checkpoint {str(path)!r} is damaged: its _METADATA cannot be read"
-        ) from error
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        metadata = checkpointer.metadata(path).item_metadata
+    if metadata is None:  # all that Orbax says of a file that is missing or truncated
+        raise InputError(f"the Orbax checkpoint {str(path)!r} is damaged: its metadata cannot be read")
     tree, prefix = metadata.tree, ""
     while isinstance(tree, dict) and "params" in tree:
         tree, prefix = tree["params"], f"{prefix}params/"

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import re
@@ -18,10 +17,11 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from rmtjax.checkpoints import steps
-from rmtjax.checkpoints.digests import digest_tree, named_leaves
+from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
 from rmtjax.checkpoints.merging import describe_mismatch
 from rmtjax.errors import InputError
 
+UNFINISHED = ".orbax-checkpoint-tmp"  # Orbax's suffix until a checkpoint is whole
 SPARE_BYTES = 2**20  # beside the arrays: config, checksums, Orbax's own files
 
 
@@ -66,8 +66,9 @@ class Run:
         self._best = best
         self._say = say if jax.process_index() == 0 else lambda sentence: None
         self._damaged = False
+        self._saving: tuple[int, dict[str, Entry]] | None = None
         self._set_aside_unreadable()
-        self._manager = _manager(root, best)
+        self._manager = _manager(root, best, self._add_checksums)
 
     def save(
         self, step: int, state: Any, config: dict[str, Any], metrics: dict[str, float] | None = None
@@ -81,7 +82,7 @@ class Run:
             step: the number of steps done.
             state: a pytree of arrays.
             config: plain data, stored with the state as JSON.
-            metrics: validation metrics of this very state, if there are any.
+            metrics: validation metrics of this very state, if there are any; floats, for they become JSON.
 
         Raises:
             OSError: the disk is full (ENOSPC); also raised for a save begun earlier.
@@ -91,17 +92,12 @@ class Run:
             return
         if metrics is not None and self._best not in metrics:
             raise ValueError(f"metrics of checkpoint {step} lack {self._best!r}: {sorted(metrics)}")
-        config = json.loads(json.dumps(config))  # as it will be read back
-        metrics = metrics and {name: float(value) for name, value in metrics.items()}
-        table = steps.checksums(digest_tree(state), config, metrics)
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            config=ocp.args.JsonSave(config),
-            checksums=ocp.args.JsonSave(table),
-        )
+        arrays = digest_tree(state)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config))
         with self._full_disk():
             self._manager.wait_until_finished()  # the save before; it frees the space of the steps dropped
             self._check_free_space(state)
+            self._saving = step, arrays
             saved = self._manager.save(step, args=items, metrics=metrics)
         if not saved:
             raise RuntimeError(
@@ -164,24 +160,29 @@ class Run:
     def _restore_step(self, step: int, abstract_state: Any) -> Any:
         step_dir = self.directory / str(step)
         saved = steps.read_checksums(step_dir)
-        _check_same_arrays(step_dir, abstract_state, saved)
+        _check_same_arrays(step_dir, abstract_state, saved.arrays)
         problem = ""
         try:
+            if jax.process_index() == 0:
+                steps.check_files(step_dir, saved.files)
             assemble = steps.read_shards(step_dir / steps.STATE, abstract_state)
         except steps.DamagedError as error:
             problem = str(error)
         if _any_process(bool(problem)):
             raise steps.DamagedError(problem or "another process could not read its part")
         state = assemble()
-        steps.verify(saved, digest_tree(state))
+        steps.verify(saved.arrays, digest_tree(state))
         return state
 
     def _set_aside_unreadable(self) -> None:
-        """Checks the small files of every checkpoint, some of which Orbax reads at once."""
+        """Sets aside what would stop Orbax from listing the checkpoints; `restore` looks at all the rest."""
         if jax.process_index() == 0:
             for step in steps.committed(self.directory):
+                step_dir = self.directory / str(step)
                 try:
-                    steps.read_checksums(self.directory / str(step))
+                    files = steps.read_checksums(step_dir).files
+                    small = {name: entry for name, entry in files.items() if name.startswith("metrics/")}
+                    steps.check_files(step_dir, small)
                 except steps.DamagedError as error:
                     self._damaged = True
                     self._set_aside(step, str(error))
@@ -196,6 +197,13 @@ class Run:
             target = folder / f"{step}-{n}"
         os.rename(self.directory / str(step), target)
         self._say(f"checkpoint {step} is damaged ({problem}) and now lies in {str(target)!r}")
+
+    def _add_checksums(self) -> None:
+        """Called by Orbax in its thread when all is written, before the checkpoint is renamed into place."""
+        if jax.process_index() == 0 and self._saving is not None:
+            step, arrays = self._saving
+            (unfinished,) = self.directory.glob(f"{step}{UNFINISHED}*")
+            steps.write_checksums(unfinished, arrays)
 
     def _check_free_space(self, state: Any) -> None:
         """Raises OSError before anything is written: found while writing, a full disk leaves half a checkpoint
@@ -212,13 +220,13 @@ class Run:
         except Exception as error:
             for number in (errno.ENOSPC, errno.EDQUOT):
                 if _mentions(error, number):
-                    for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                    for path in self.directory.glob(f"*{UNFINISHED}*"):
                         shutil.rmtree(path, ignore_errors=True)
                     raise OSError(number, os.strerror(number), str(self.directory)) from error
             raise
 
 
-def _manager(root: pathlib.Path, best: str) -> ocp.CheckpointManager:
+def _manager(root: pathlib.Path, best: str, before_commit: Callable[[], None]) -> ocp.CheckpointManager:
     def score(metrics: dict[str, float]) -> float:
         return -np.inf if np.isnan(metrics[best]) else metrics[best]
 
@@ -233,6 +241,7 @@ def _manager(root: pathlib.Path, best: str) -> ocp.CheckpointManager:
         preservation_policy=keep,
         best_fn=score,  # the policy alone would rank them, but Orbax writes metrics to disk only with this set
         cleanup_tmp_directories=True,
+        async_options=ocp.options.AsyncOptions(post_finalization_callback=before_commit),
     )
     return ocp.CheckpointManager(root, options=options)
 

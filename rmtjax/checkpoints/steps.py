@@ -1,10 +1,14 @@
 """One checkpoint on disk: what lies where, and whether it is what was saved.
 
-Orbax writes `<workdir>/checkpoints/<step>/{state, config, metrics, checksums}` and renames the folder into
-place once it is whole. `state` is an OCDBT database with a zarr array for each leaf, written by TensorStore,
-Orbax's own storage engine, and read here with TensorStore too: Orbax restores damaged bytes without a word,
-prints tracebacks from its threads where a file is truncated, and leaves the other processes waiting at its
-barrier. Nothing here waits for other processes.
+Orbax writes `<workdir>/checkpoints/<step>/{state, config, metrics}` under another name, `checksums.json` is
+added, and Orbax renames the folder into place. `state` is an OCDBT database with a zarr array for each leaf,
+written by TensorStore, Orbax's own storage engine, and read here with TensorStore too: Orbax restores damaged
+bytes without a word, prints tracebacks from its threads where a file is truncated, and leaves the other
+processes waiting at its barrier. Nothing here waits for other processes.
+
+There are two kinds of checksums. Those of the arrays go from device memory to device memory. Those of the
+files also cover what the arrays do not depend on, so that a single wrong byte in any file is found, named by
+its file, before anything is made of it.
 """
 
 import json
@@ -12,7 +16,7 @@ import pathlib
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,12 +24,25 @@ import tensorstore as ts
 
 from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
 
-STATE, CONFIG, METRICS, CHECKSUMS = "state", "config", "metrics", "checksums"
+STATE = "state"
+CHECKSUMS = "checksums.json"
+WRITTEN_LATER = {
+    CHECKSUMS,
+    "_CHECKPOINT_METADATA",
+    "commit_success.txt",
+}  # the latter two by Orbax; not needed
 READERS = 8  # arrays read at a time
 
 
 class DamagedError(Exception):
     """A checkpoint is not what was saved; the message says what is wrong with it."""
+
+
+class Checksums(NamedTuple):
+    """Of one checkpoint."""
+
+    arrays: dict[str, Entry]  # name -> dtype, shape, digest
+    files: dict[str, tuple[int, int]]  # path in the checkpoint -> bytes, CRC-32
 
 
 def committed(root: pathlib.Path) -> list[int]:
@@ -35,30 +52,40 @@ def committed(root: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in root.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
-def checksums(
-    arrays: dict[str, Entry], config: dict[str, Any], metrics: dict[str, float] | None
-) -> dict[str, Any]:
-    """What is stored as a checkpoint's `checksums`: of its arrays, config and metrics, and of itself."""
-    table = {name: [dtype, list(shape), digest] for name, (dtype, shape, digest) in arrays.items()}
-    content = {"arrays": table, CONFIG: _crc(config), METRICS: _crc(metrics)}
-    return content | {"self": _crc(content)}
+def write_checksums(step_dir: pathlib.Path, arrays: dict[str, Entry]) -> None:
+    """Adds `checksums.json` to a checkpoint whose other files are all there."""
+    paths = (path for path in sorted(step_dir.rglob("*")) if path.is_file())
+    names = (path.relative_to(step_dir).as_posix() for path in paths)
+    files = {name: _file_checksum(step_dir / name) for name in names if name not in WRITTEN_LATER}
+    content = {"arrays": arrays, "files": files}
+    (step_dir / CHECKSUMS).write_text(json.dumps(content | {"self": _crc(content)}), encoding="utf-8")
 
 
-def read_checksums(step_dir: pathlib.Path) -> dict[str, Entry]:
-    """The arrays of a checkpoint, name -> dtype, shape, digest; its config and metrics are checked here.
-
-    Raises:
-        DamagedError: one of these small files is missing or not what was saved.
-    """
-    content = _read_json(step_dir / CHECKSUMS / "metadata")
+def read_checksums(step_dir: pathlib.Path) -> Checksums:
+    """Raises DamagedError if the checkpoint has no checksums, or they are not what was saved."""
+    try:
+        content = json.loads((step_dir / CHECKSUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{CHECKSUMS} is missing or cannot be read") from error
     if not isinstance(content, dict) or content.pop("self", None) != _crc(content):
-        raise DamagedError("its checksums are not what was saved")
-    metrics_file = step_dir / METRICS / "metrics"
-    metrics = _read_json(metrics_file) if metrics_file.exists() else None
-    for item, value in ((CONFIG, _read_json(step_dir / CONFIG / "metadata")), (METRICS, metrics)):
-        if content[item] != _crc(value):
-            raise DamagedError(f"the checksum of its {item} does not match")
-    return {name: (dtype, tuple(shape), digest) for name, (dtype, shape, digest) in content["arrays"].items()}
+        raise DamagedError(f"{CHECKSUMS} is not what was saved")
+    arrays = {
+        name: (dtype, tuple(shape), digest) for name, (dtype, shape, digest) in content["arrays"].items()
+    }
+    return Checksums(arrays, {name: (size, crc) for name, (size, crc) in content["files"].items()})
+
+
+def check_files(step_dir: pathlib.Path, files: dict[str, tuple[int, int]]) -> None:
+    """Raises DamagedError for the first file that is missing, of another length or has other bytes."""
+    for name, (size, crc) in files.items():
+        try:
+            found_size, found_crc = _file_checksum(step_dir / name)
+        except OSError as error:
+            raise DamagedError(f"{name} is missing or cannot be read") from error
+        if found_size != size:
+            raise DamagedError(f"{name} has {found_size} bytes, not {size}")
+        if found_crc != crc:
+            raise DamagedError(f"the checksum of {name} does not match")
 
 
 def verify(saved: dict[str, Entry], read: dict[str, Entry]) -> None:
@@ -76,8 +103,9 @@ def read_verified(step_dir: pathlib.Path, wanted: Callable[[str], bool]) -> dict
         DamagedError: something cannot be read, or is not what was saved.
     """
     saved = read_checksums(step_dir)
-    arrays = read_arrays(step_dir / STATE, filter(wanted, saved))
-    verify(saved, digest_tree(arrays))
+    check_files(step_dir, saved.files)
+    arrays = read_arrays(step_dir / STATE, filter(wanted, saved.arrays))
+    verify(saved.arrays, digest_tree(arrays))
     return arrays
 
 
@@ -171,11 +199,12 @@ def _read_parts(
     return merged
 
 
-def _read_json(path: pathlib.Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path.parent.name}/{path.name} is missing or cannot be read") from error
+def _file_checksum(path: pathlib.Path) -> tuple[int, int]:
+    size, crc = 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return size, crc
 
 
 def _crc(content: Any) -> int:
