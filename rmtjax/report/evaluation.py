@@ -55,7 +55,8 @@ def sets_figure(rows: pd.DataFrame) -> Figure | None:
     sets = list(dict.fromkeys(rows["set"]))
     if not metrics or not sets:
         return None
-    drawn = style.figure(style.WIDTH, 0.95 + 0.42 * len(sets))
+    width = max(1.6 + 1.9 * len(metrics), 5.8)
+    drawn = style.figure(width, 0.95 + 0.42 * len(sets))
     grid = drawn.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     scaled = False
     for axes, metric in zip(grid, metrics, strict=True):
@@ -79,7 +80,7 @@ def sets_figure(rows: pd.DataFrame) -> Figure | None:
         labels.insert(1, "after temperature scaling")
     drawn.legend(handles, labels, loc="lower right", ncols=3, bbox_to_anchor=(0.995, -0.01))
     bottom = 0.62 / drawn.get_figheight()
-    drawn.subplots_adjust(0.125, bottom, 0.985, 1 - 0.26 / drawn.get_figheight(), 0.14)
+    drawn.subplots_adjust(1.4 / width, bottom, 0.985, 1 - 0.26 / drawn.get_figheight(), 0.14)
     return drawn
 
 

@@ -54,7 +54,7 @@ def _header(run: Run) -> str:
     warning = ""
     if status and status != "finished":
         step = show(number((run.facts or {}).get("step")))
-        warning = f'<p class="warn">This run has not finished: it is {escape(status)} at step {step}.</p>'
+        warning = f'<p class="warn">This run is not finished: {escape(status)}, at step {step}.</p>'
     cards = "".join(
         f"<li><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(note)}</small></li>"
         for name, value, note in _cards(run)
@@ -79,7 +79,8 @@ def _cards(run: Run) -> list[tuple[str, str, str]]:
         if line.metric == "alpha" and np.isfinite([line.before, line.after]).any():
             known = [show(v) for v in (line.before, line.after) if np.isfinite(v)]
             noise = f"\nnoise {show(line.after_null)}" if np.isfinite(line.after_null) else ""
-            out.append(("median α before, after", " → ".join(known), f"{line.matrices} matrices{noise}"))
+            title = "median α before, after" if len(known) == 2 else "median α"
+            out.append((title, " → ".join(known), f"{line.matrices} matrices{noise}"))
         if line.metric == "relative_update":
             out.append(("median size of update", show(line.update), "‖update‖ / ‖before‖"))
     return out

@@ -65,7 +65,7 @@ def seeds_figure(
         left = 0.4 + 0.075 * min(longest, 40)
         width, height = left + 2.6 * len(sets), (0.55 + 0.32 * len(configs)) * len(shown) + 0.3
         drawn = style.figure(width, height)
-        grid = drawn.subplots(len(shown), len(sets), sharey=True, sharex="row", squeeze=False)
+        grid = drawn.subplots(len(shown), len(sets), sharey=True, squeeze=False)
         for line, metric in zip(grid, shown, strict=True):
             for axes, name in zip(line, sets, strict=True):
                 part = rows[(rows["metric"] == metric) & (rows["set"] == name)]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rmtjax.report import layers, style
 from rmtjax.report.tables import Cell, breakable, number_cell, show, table, text_cell
 
-_PROFILE = {
+_TITLES = {
     "frobenius": "Frobenius norm",
     "relative_update": "size of the update: ‖update‖ / ‖before‖",
     "alpha": "power-law exponent α",
@@ -25,6 +25,9 @@ _PROFILE = {
     "mp_softrank": "MP soft rank",
     "num_spikes": "spikes above the bulk",
 }
+# Lines of the profile: a measure of the weights, and the update's beside it.
+_LINES = (("frobenius", "relative_update"), *((name, name) for name in list(_TITLES)[2:]))
+_PARTS = (("before", "after"), ("update",))
 _COLUMNS = {  # of the table: title, and the stages shown
     "alpha": ("α", layers.STAGES),
     "D": ("D", ("after",)),
@@ -152,28 +155,30 @@ def profile_figure(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | N
         stages[which] = stages[which].assign(frobenius=layers.frobenius(stages[which], which, eigenvalues))
     size = layers.relative_update(measured, eigenvalues)
     stages["update"] = stages["update"].assign(relative_update=size.reindex(stages["update"].index))
-    columns = []
-    for part in (["before", "after"], ["update"]):
-        metrics = [m for m in _PROFILE if any(layers.column(stages[w], m).notna().any() for w in part)]
-        if metrics:
-            columns.append((part, metrics))
+
+    def found(part: tuple[str, ...], metric: str) -> bool:
+        return any(layers.column(stages[which], metric).notna().any() for which in part)
+
+    lines = [pair for pair in _LINES if found(_PARTS[0], pair[0]) or found(_PARTS[1], pair[1])]
+    columns = [k for k in (0, 1) if any(found(_PARTS[k], pair[k]) for pair in lines)]
     if not columns:
         return None
     grouped = layers.groups(layers.ordered_names(measured))
     positions, centres = _positions(grouped)
-    tall = max(len(metrics) for _, metrics in columns)
-    drawn = style.figure(style.WIDTH if len(columns) == 2 else 6.5, 1.5 * tall + 1.55)
-    grid = drawn.subplots(tall, len(columns), sharex=True, squeeze=False)
-    for line, (part, metrics) in zip(grid.T, columns, strict=True):
-        for axes in line[len(metrics) :]:
-            axes.set_axis_off()
-        for axes, metric in zip(line, metrics, strict=False):
-            _profile(axes, {which: stages[which] for which in part}, metric, grouped, positions)
-            axes.set_title(_PROFILE[metric])
+    drawn = style.figure(style.WIDTH if len(columns) == 2 else 6.5, 1.5 * len(lines) + 1.55)
+    grid = drawn.subplots(len(lines), len(columns), sharex=True, squeeze=False)
+    for k, column in zip(columns, grid.T, strict=True):
+        for axes, pair in zip(column, lines, strict=True):
+            if found(_PARTS[k], pair[k]):
+                _profile(axes, {which: stages[which] for which in _PARTS[k]}, pair[k], grouped, positions)
+                axes.set_title(_TITLES[pair[k]])
+            else:
+                axes.set_axis_off()
+        last = [axes for axes in column if axes.axison][-1]
         turned = len(centres) > 3
-        line[len(metrics) - 1].tick_params(labelbottom=True)
-        line[len(metrics) - 1].set_xticks(list(centres.values()), [_cut(g) for g in centres],
-                                          rotation=38 if turned else 0, ha="right" if turned else "center")  # fmt: skip
+        last.tick_params(labelbottom=True)
+        last.set_xticks(list(centres.values()), [_cut(g) for g in centres],
+                        rotation=38 if turned else 0, ha="right" if turned else "center")  # fmt: skip
     entries = {
         which: style.handle("o", which, hollow=which == "before") for which in stages if len(stages[which])
     }
@@ -193,12 +198,12 @@ def _positions(grouped: dict[str, list[str]]) -> tuple[dict[str, float], dict[st
     """Places along the axis by name, groups apart from each other, and the centre of each group."""
     positions: dict[str, float] = {}
     centres = {}
-    start = 0.0
+    start, gap = 0.0, max(0.9, sum(map(len, grouped.values())) / 40)
     for label, names in grouped.items():
         for k, name in enumerate(names):
             positions[name] = start + k
         centres[label] = start + (len(names) - 1) / 2
-        start += len(names) + 0.9
+        start += len(names) + gap
     return positions, centres
 
 

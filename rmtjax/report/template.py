@@ -109,10 +109,10 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: 1.2rem 0 0; fon
 .absent { font-style: italic; }
 .note, figcaption { font-size: .88rem; line-height: 1.45; }
 .warn { color: var(--warn); background: var(--washwarn); padding: .5rem .8rem; border-radius: .3rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.4rem, 1fr)); gap: .7rem; margin: 1.3rem 0;
+.cards { display: flex; flex-wrap: wrap; gap: .7rem; margin: 1.3rem 0;
   padding: 0; list-style: none; }
 .cards li { background: var(--wash); border-radius: .45rem; padding: .7rem .8rem; line-height: 1.35; display: flex;
-  flex-direction: column; }
+  flex: 1 1 10rem; max-width: 17rem;  flex-direction: column; }
 .cards b { display: block; white-space: nowrap; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .cards span { font-size: .88rem; flex: 1; }
 .cards small { color: var(--muted); font-size: .8rem; min-height: 2.7em; white-space: pre-line; }

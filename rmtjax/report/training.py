@@ -14,7 +14,7 @@ _PANELS = (
     ("norm of the gradient", ("grad_norm",)),
     ("examples a second", ("examples_per_second",)),
 )
-_POINTS = 400
+_POINTS = 200
 
 
 def curves(metrics: pd.DataFrame) -> Figure | None:

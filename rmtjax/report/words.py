@@ -31,9 +31,7 @@ def trained(run: Run) -> str:
     steps = number(facts.get("step"))
     length = f" for {steps:.0f} steps" if np.isfinite(steps) else ""
     length += f" of {train['batch_size']} examples" if length and train.get("batch_size") else ""
-    verb = "was trained" if facts.get("status", "finished") == "finished" else "is being trained"
-    if facts.get("status") in ("stopped", "failed"):
-        verb = "had been trained"
+    verb = "was trained" if facts.get("status", "finished") == "finished" else "has so far been trained"
     text = f"{subject}{start if model else ''} {verb} on {on}{length}"
     text += f" by {optim['name']}. " if optim.get("name") else ". "
     return text + _regularisation(config, examples)
@@ -62,7 +60,7 @@ def _regularisation(config: dict[str, Any], examples: dict[str, Any]) -> str:
 def _count(value: float) -> str:
     for size, unit in ((1e9, "billion"), (1e6, "million")):
         if value >= size:
-            return f"{value / size:.2f} {unit}"
+            return f"{show(value / size)} {unit}"
     return f"{value:,.0f}"
 
 

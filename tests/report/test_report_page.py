@@ -190,7 +190,7 @@ def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     assert "<i>数" not in text
     assert "<b>shift" not in text
     assert "&lt;b&gt;shift" in text
-    assert "It is stopped at step 5" in text or "it is stopped at step 5" in text
+    assert "This run is not finished: stopped, at step 5." in text
     assert "2 of 100 matrices are drawn; the table has all" in text
     assert text.count('<th scope="row"') >= 100
     assert "nan" not in text.lower().replace("isnan", "")
