@@ -2,7 +2,8 @@
 
     python -m rmtjax.train --config=configs/pretrain_letters.py
 
-It ships as rmtjax/models/assets/letters.safetensors; `python -m rmtjax.checkpoints.export` writes such a file.
+It ships as rmtjax/models/assets/letters.safetensors; `python -m rmtjax.checkpoints RUN FILE --dtype=float16`
+writes such a file.
 """
 
 from ml_collections import ConfigDict

@@ -130,7 +130,6 @@ def base() -> ConfigDict:
     config.diversity = ConfigDict()
     config.diversity.enabled = True
     config.diversity.neighbours = 3  # k of coverage
-    config.diversity.bootstrap_samples = 200
     return config.lock()
 
 
@@ -145,7 +144,6 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.synthetic.update(width=32, depth=1, total_steps=10, batch_size=16, sampling_steps=3)
     config.evaluation.corruptions = config.evaluation.corruptions[:2]
     config.evaluation.bootstrap_samples = 20
-    config.diversity.bootstrap_samples = 5
     if config.model.init_from is None:
         config.model.vit.update(width=16, depth=2, heads=2, mlp_width=32)
         config.model.resnet.update(depth=8, width=4)
@@ -254,7 +252,7 @@ _AT_LEAST_ONE = (
     "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
     "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
-    "evaluation.bootstrap_samples", "diversity.neighbours", "diversity.bootstrap_samples",
+    "evaluation.bootstrap_samples", "diversity.neighbours",
 )  # fmt: skip
 
 

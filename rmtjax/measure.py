@@ -92,24 +92,21 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     sets = {"real": train_set.images(real)}
     augment = data.augmentation(config.augment)
     if augment is not None:
-        sets["augmented"] = data.augmented_images(data.take(train_set, real), augment, config.seed)
+        # A batch as large as the set is the first epoch: every example once, augmented as in training.
+        first = data.train_batches(data.take(train_set, real), batch_size=len(real), seed=config.seed, augment=augment)
+        sets["augmented"] = next(first)["inputs"]
     if (train_set.origin == 1).any():
         sets["synthetic"] = train_set.images(np.flatnonzero(train_set.origin == 1))
         sets["mixed"] = train_set.images()
     sets["test"] = result.splits.test.images()
-    spaces = {"pixel": {name: images.reshape(len(images), -1) for name, images in sets.items()}}
+    spaces = {"pixel": sets}
     if sets["real"].shape[1:] == (16, 16, 1):
         spaces["feature"] = {name: letters_features(images) for name, images in sets.items()}
     rows = []
-    for space, features in spaces.items():
-        reference = features.pop("test")
-        rows += [
-            row | {"space": space}
-            for row in diversity.diversity_rows(
-                features, reference, neighbours=config.diversity.neighbours,
-                resamples=config.diversity.bootstrap_samples, seed=config.seed,
-            )
-        ]  # fmt: skip
+    for space, examples in spaces.items():
+        reference = examples["test"]
+        fed = {name: values for name, values in examples.items() if name != "test"}
+        rows += diversity.diversity_rows(fed, reference, space=space, k=config.diversity.neighbours, seed=config.seed)
     content = {"feature_model": "the shipped letters ViT, pooled features before the head", "rows": rows}
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)
 

@@ -34,10 +34,10 @@ def batches(start):
 
 def fit(folder=None, total=12, **changes):
     lines = []
-    options = dict(
-        init=init, loss_fn=loss_fn, optimizer=optax.adam(0.05), batches=batches, total_steps=total, seed=3,
-        mesh=sharding.make_mesh(), write=lambda step, scalars: lines.append((step, scalars)), checkpoint_steps=4,
-    ) | changes  # fmt: skip
+    options = {
+        "init": init, "loss_fn": loss_fn, "optimizer": optax.adam(0.05), "batches": batches, "total_steps": total, "seed": 3,
+        "mesh": sharding.make_mesh(), "write": lambda step, scalars: lines.append((step, scalars)), "checkpoint_steps": 4,
+    } | changes  # fmt: skip
     if folder is None:
         return loop.fit(**options), lines
     with checkpoints.open_run(folder) as manager:
