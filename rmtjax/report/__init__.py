@@ -3,6 +3,14 @@
 from rmtjax.report.images import samples, synthetic
 from rmtjax.report.page import run_page
 from rmtjax.report.seeds import mean_interval, seeds_figure
-from rmtjax.report.words import final_table
+from rmtjax.report.words import evaluation_table, final_table
 
-__all__ = ["final_table", "mean_interval", "run_page", "samples", "seeds_figure", "synthetic"]
+__all__ = [
+    "evaluation_table",
+    "final_table",
+    "mean_interval",
+    "run_page",
+    "samples",
+    "seeds_figure",
+    "synthetic",
+]

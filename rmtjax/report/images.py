@@ -52,6 +52,9 @@ def synthetic(path: str | os.PathLike[str]) -> pathlib.Path:
     stored = _stored(path, "synthetic_by_class.npz")
     images = stored.get("images", np.zeros((0, 0, 1, 1, 1)))
     names = [str(name) for name in stored.get("classes", np.arange(len(images)))]
+    images = [
+        of_class[np.isfinite(of_class).any((1, 2, 3))] for of_class in images
+    ]  # a class of few is filled with NaN
     shown = np.unique(np.linspace(0, len(images) - 1, min(len(images), 26)).round().astype(int))
     rows = [(names[k], images[k][:12], [""] * len(images[k][:12])) for k in shown if len(images[k])]
     return _grid(rows, pathlib.Path(path) / "synthetic.png", "synthetic_by_class.npz")

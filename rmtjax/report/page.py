@@ -126,7 +126,7 @@ def _evaluation(run: Run) -> str:
     if (~scaled).any():
         parts.append(evaluation.pivot("The model as trained", known[~scaled]))
     if scaled.any():
-        temperature = f" {run.temperature:.3g}" if np.isfinite(run.temperature or np.nan) else ""
+        temperature = f" {run.temperature:.3g}" if np.isfinite(run.temperature) else ""
         parts.append(evaluation.pivot(f"After temperature scaling (temperature{temperature}, fitted on validation)", known[scaled]))  # fmt: skip
     if len(ood):
         parts.append(evaluation.pivot("Telling examples of other classes apart (test against each set)", ood))
@@ -172,6 +172,12 @@ def spectra_body(run: Run, table: pd.DataFrame) -> str:
     panels = spectra.panels(table, run.eigenvalues)
     parts.append(spectra.matrix_table(table, run.eigenvalues, linked=tuple(panel.anchor for panel in panels)))
     parts.append(_panels(panels, layers.measured(table)["name"].nunique()))
+    left_out = table.attrs.get("left_out")
+    if isinstance(left_out, dict) and left_out:
+        reasons = tables.pairs((str(name), str(reason)) for name, reason in left_out.items())
+        parts.append(
+            f"<details><summary>{len(left_out)} tensors without a spectrum, and why</summary>{reasons}</details>"
+        )
     overview = spectra.overview_figure(table, run.eigenvalues)
     if overview is not None:
         style.save_png(overview, run.path / "figures" / "spectra.png")
@@ -227,8 +233,9 @@ def _diversity(run: Run) -> str:
         note += "All sets are compared at equal n. "
     return (
         f'<p class="note">{escape(note)}Brackets: bootstrap '
-        "95 % intervals. Vendi score: the effective number of different examples. Coverage: the share of real "
-        "examples with an example of the set in their neighbourhood.</p>"
+        "95 % intervals. Vendi score: the effective number of different examples. Coverage: the share of "
+        "test examples with an example of the set in their neighbourhood. Nulls: isotropic noise, an upper end, for the "
+        "Vendi score; as many fresh examples of the test set’s own law for coverage.</p>"
     ) + evaluation.pivot("Diversity by set", rows)
 
 
@@ -246,6 +253,8 @@ def _synthetic(run: Run) -> str:
         n = number(judged.get("n"))
         of = f" of {n:.0f}" if np.isfinite(n) else ""
         items.append(("recognised as their class by a judge", f"{fraction(recognised)} {spread}{of}".strip()))
+    elif judged.get("reason"):
+        items.append(("recognised as their class by a judge", f"not judged: {judged['reason']}"))
     near, reference = (
         number(facts.get("nearest_training_distance")),
         number(facts.get("nearest_test_distance")),
@@ -266,7 +275,11 @@ def _synthetic(run: Run) -> str:
         parts.append(
             template.image(path, "Synthetic examples, a row for each class", "Synthetic examples by class.")
         )
-    rest = [(k, v) for k, v in words.all_fields(facts) if not k.startswith(("recognised", "nearest_"))]
+    rest = [
+        (k, v)
+        for k, v in words.all_fields(facts)
+        if not k.startswith(("recognised", "nearest_", "distance_ratio"))
+    ]
     if rest:
         parts.append(f"<details><summary>The set’s manifest</summary>{tables.pairs(rest)}</details>")
     return "\n".join(parts) or absent("synthetic.json is empty.")

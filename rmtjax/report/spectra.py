@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmtjax.report import layers, style
-from rmtjax.report.tables import Cell, breakable, number_cell, show, table, text_cell
+from rmtjax.report.tables import Cell, breakable, escape, number_cell, show, table
 
 _TITLES = {
     "frobenius": "Frobenius norm",
@@ -116,10 +116,11 @@ def matrix_table(
             line.append(number_cell(float(size.get(name, float("nan")))))
         line += [_with_null(rows_of, name, metric) for rows_of, metric, _ in stages]
         if words:
-            line.append(text_cell(now["warning"].get(name) or ""))
+            said = str(now["warning"].get(name) or "")
+            line.append(Cell(f'<span class="words">{escape(said)}</span>', said))
         rows.append(line)
     return table(
-        "Each matrix. Below a value: what noise of that shape shows. D: distance of the tail to its fit",
+        "Each matrix. Below a value: what noise of that shape shows (α: 90 % of such matrices). D: distance of the tail to its fit",
         heads,
         rows,
     )
@@ -143,7 +144,9 @@ def _shape(measured: pd.DataFrame, name: str) -> Cell:
 
 def _with_null(rows: pd.DataFrame, name: str, metric: str) -> Cell:
     value, null = _at(rows, name, metric), _at(rows, name, f"{metric}_null")
-    small = f"<small><i>{show(null)}</i></small>" if np.isfinite(null) else ""
+    low, high = (_at(rows, name, f"{metric}_null_{end}") for end in ("low", "high"))
+    noise = f"{show(low)} to {show(high)}" if np.isfinite(low + high) else show(null)
+    small = f"<small><i>{noise}</i></small>" if np.isfinite(null) else ""
     return Cell(show(value) + small, value)
 
 
@@ -220,6 +223,8 @@ def _profile(
         for which, rows in stages.items():
             null = layers.column(rows, f"{metric}_null").reindex(names)
             if which != "before":  # before and after have the same shape, and nearly the same null
+                ends = [layers.column(rows, f"{metric}_null_{end}").reindex(names) for end in ("low", "high")]
+                axes.vlines(x, *ends, color=style.LIGHT["null"], linewidth=1, zorder=2)
                 axes.plot(
                     x,
                     null,
@@ -233,7 +238,8 @@ def _profile(
             axes.plot(x, layers.column(rows, metric).reindex(names), "-o", color=style.LIGHT[which], linewidth=0.9, zorder=3,
                       markersize=1.75 * size if which == "before" else size,
                       markerfacecolor=style.LIGHT["paper"] if which == "before" else style.LIGHT[which])  # fmt: skip
-    shown = [layers.column(r, c).to_numpy() for r in stages.values() for c in (metric, f"{metric}_null")]
+    names_of = (metric, f"{metric}_null", f"{metric}_null_low", f"{metric}_null_high")
+    shown = [layers.column(rows, name).to_numpy() for rows in stages.values() for name in names_of]
     joined = np.concatenate([v[np.isfinite(v)] for v in shown])
     if metric != "num_spikes" and len(joined) and joined.min() > 0 and joined.max() > 8 * joined.min():
         style.log_axis(axes, "y", 4)

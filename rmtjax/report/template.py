@@ -133,6 +133,7 @@ th[aria-sort=descending] button::after { content: "\\2193"; opacity: 1; }
 td small, th small { display: block; color: var(--muted); font-size: .78rem; }
 td i { font-style: normal; color: var(--muted); }
 td small i { display: block; }
+.words { display: inline-block; white-space: normal; min-width: 12rem; text-align: left; font-size: .85rem; }
 figure { margin: .8rem 0 1.4rem; }
 figure svg { display: block; height: auto; }
 svg text { font-family: inherit !important; }

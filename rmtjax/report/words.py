@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rmtjax import config as config_lib
 from rmtjax.report import spectra, workdir
@@ -100,7 +101,8 @@ def final_table(path: str | os.PathLike[str]) -> str:
     shape).
     """
     run = workdir.read(path)
-    parts = [_evaluation_text(run), _spectra_text(run)]
+    evaluated = "" if run.evaluation is None else _evaluation_text(run.evaluation, run.temperature)
+    parts = [evaluated, _spectra_text(run)]
     parts = [part for part in parts if part] or [f"nothing has been evaluated in {run.path} yet"]
     page = run.path / "report.html"
     if page.exists():
@@ -108,11 +110,15 @@ def final_table(path: str | os.PathLike[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _evaluation_text(run: Run) -> str:
-    if run.evaluation is None:
-        return ""
+def evaluation_table(content: dict[str, Any]) -> str:
+    """The same of what evaluation.json holds, without a workdir. Plain text."""
+    rows = workdir.rows(content, "the evaluation")
+    return _evaluation_text(rows, workdir.number(content.get("temperature"))) if rows is not None else ""
+
+
+def _evaluation_text(evaluation: pd.DataFrame, temperature: float) -> str:
     rows, last = [], ""
-    for row in whole_sets(run.evaluation).itertuples():
+    for row in whole_sets(evaluation).itertuples():
         spread = (
             f"[{_ascii(fraction(row.low))}, {_ascii(fraction(row.high))}]" if np.isfinite(row.low) else ""
         )
@@ -122,8 +128,8 @@ def _evaluation_text(run: Run) -> str:
         rows.append((shown[0], metric_name(row.metric), _ascii(fraction(row.value)), spread, null, shown[1]))
         last = str(row.set)
     table = aligned(("set", "metric", "value", "95 % interval", "(null)", "n"), rows)
-    if np.isfinite(run.temperature or np.nan):
-        table += f"\nscaled: with temperature {run.temperature:.3g}, fitted on validation"
+    if np.isfinite(temperature):
+        table += f"\nscaled: with temperature {temperature:.3g}, fitted on validation"
     return table
 
 

@@ -26,7 +26,7 @@ class Run(NamedTuple):
     facts: dict[str, Any] | None  # run.json
     metrics: pd.DataFrame | None  # metrics.jsonl, a row a step, by step
     evaluation: pd.DataFrame | None  # rows of evaluation.json: set kind metric value low high null n
-    temperature: float | None  # of evaluation.json
+    temperature: float  # of evaluation.json, NaN where there is none
     reliability: dict[str, Any] | None  # of evaluation.json: {set: {"confidence", "accuracy", "count"}}
     diversity: pd.DataFrame | None  # rows of diversity.json: set space metric value low high null n
     feature_model: str | None  # of diversity.json
@@ -52,16 +52,15 @@ def read(workdir: str | os.PathLike[str]) -> Run:
     path = folder(workdir)
     evaluation = _read(path / "evaluation.json", _json) or {}
     diversity = _read(path / "diversity.json", _json) or {}
-    metrics = ("set", "metric")
     return Run(
         path=path,
         config=_read(path / "config.json", _json),
         facts=_read(path / "run.json", _json),
         metrics=_read(path / "metrics.jsonl", _metrics),
-        evaluation=_rows(evaluation, (*metrics, "kind"), path / "evaluation.json"),
+        evaluation=rows(evaluation, repr(str(path / "evaluation.json"))),
         temperature=number(evaluation.get("temperature")),
         reliability=evaluation.get("reliability"),
-        diversity=_rows(diversity, (*metrics, "space"), path / "diversity.json"),
+        diversity=rows(diversity, repr(str(path / "diversity.json"))),
         feature_model=diversity.get("feature_model"),
         spectra=_read(path / "spectra.parquet", _spectra),
         eigenvalues=_read(path / "spectra.npz", arrays),
@@ -139,19 +138,21 @@ def _metrics(path: pathlib.Path) -> pd.DataFrame:
     )
 
 
-def _rows(content: dict[str, Any], names: tuple[str, ...], path: pathlib.Path) -> pd.DataFrame | None:
-    """Rows of one number each, with text columns `names` and float columns value, low, high, null, n."""
-    if not content:
-        return None
+def rows(content: dict[str, Any], where: str) -> pd.DataFrame | None:
+    """The rows of evaluation.json or diversity.json as a table; None where there are none.
+
+    Text columns are set, metric, kind, space ("" where absent); float columns value, low, high, null, n (NaN).
+    Raises InputError, naming `where`, for rows without a set, metric or value.
+    """
     table = pd.DataFrame(content.get("rows", []))
     if table.empty:
         return None
     missing = [name for name in ("set", "metric", "value") if name not in table]
     if missing:
         raise InputError(
-            f"{str(path)!r} has rows without {missing[0]!r}: restore it, or delete it to go without it"
+            f"{where} has rows without {missing[0]!r}: restore it, or delete it to go without it"
         )
-    for name in names:
+    for name in ("set", "metric", "kind", "space"):
         table[name] = table[name].astype(str) if name in table else ""
     for name in ("value", "low", "high", "null", "n"):
         table[name] = pd.to_numeric(table[name], errors="coerce").astype(float) if name in table else np.nan
