@@ -16,6 +16,9 @@ from rmtjax.evaluation import CORRUPTIONS, corrupt
 KEY = jax.random.key(0)
 
 
+SHAPE = (32, 12, 16, 3)  # one for all tests of noise: each new shape is compiled
+
+
 def images(n=3, h=16, w=16, c=1, seed=0):
     return np.random.default_rng(seed).random((n, h, w, c)).astype(np.float32)
 
@@ -26,7 +29,7 @@ def test_names_are_those_of_the_config():
 
 @pytest.mark.parametrize("name", list(CORRUPTIONS))
 def test_severity_range_shape_and_seed(name):
-    x = images(n=8, h=12, w=16, c=3)
+    x = images(*SHAPE)
     distance = []
     for severity in range(1, 6):
         y = np.asarray(corrupt(x, name, severity, KEY))
@@ -43,26 +46,26 @@ def test_severity_range_shape_and_seed(name):
 
 @pytest.mark.parametrize(("severity", "scale"), [(1, 0.04), (5, 0.10)])
 def test_gaussian_noise_has_the_published_scale(severity, scale):
-    y = np.asarray(corrupt(np.full((4, 50, 50, 1), 0.5, np.float32), "gaussian_noise", severity, KEY))
-    assert y.mean() == pytest.approx(0.5, abs=5 * scale / 100)
+    y = np.asarray(corrupt(np.full(SHAPE, 0.5, np.float32), "gaussian_noise", severity, KEY))
+    assert y.mean() == pytest.approx(0.5, abs=5 * scale / 135)
     assert y.std() == pytest.approx(scale, rel=0.03)
 
 
 @pytest.mark.parametrize(("severity", "rate"), [(1, 500), (5, 50)])
 def test_shot_noise_is_poisson(severity, rate):
-    y = np.asarray(corrupt(np.full((4, 50, 50, 1), 0.4, np.float32), "shot_noise", severity, KEY)) * rate
+    y = np.asarray(corrupt(np.full(SHAPE, 0.4, np.float32), "shot_noise", severity, KEY)) * rate
     np.testing.assert_allclose(y, np.round(y), atol=1e-3)
     assert y.mean() == pytest.approx(0.4 * rate, rel=0.02)
     assert y.var() == pytest.approx(0.4 * rate, rel=0.06)
-    assert not np.any(corrupt(np.zeros((1, 4, 4, 1), np.float32), "shot_noise", severity, KEY))
+    assert not np.any(corrupt(np.zeros(SHAPE, np.float32), "shot_noise", severity, KEY))
 
 
 @pytest.mark.parametrize(("severity", "share"), [(1, 0.01), (5, 0.07)])
 def test_impulse_noise_is_salt_and_pepper(severity, share):
-    y = np.asarray(corrupt(np.full((10, 50, 50, 1), 0.5, np.float32), "impulse_noise", severity, KEY))
+    y = np.asarray(corrupt(np.full(SHAPE, 0.5, np.float32), "impulse_noise", severity, KEY))
     assert set(np.unique(y)) == {0.0, 0.5, 1.0}
-    assert (y == 0).mean() == pytest.approx(share / 2, rel=0.2)
-    assert (y == 1).mean() == pytest.approx(share / 2, rel=0.2)
+    assert (y == 0).mean() == pytest.approx(share / 2, rel=0.3)
+    assert (y == 1).mean() == pytest.approx(share / 2, rel=0.3)
 
 
 @pytest.mark.parametrize(("severity", "sigma"), list(enumerate((0.4, 0.6, 0.7, 0.8, 1.0), start=1)))

@@ -1,0 +1,163 @@
+"""The Vendi score against its definition, closed forms and simulation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmtjax import diversity
+
+ORDERS = (0.5, 1.0, 2, math.inf)
+
+
+def by_definition(features, q):
+    """From the eigenvalues of the whole n x n similarity matrix."""
+    x = features / np.linalg.norm(features, axis=1, keepdims=True)
+    p = np.linalg.eigvalsh(x @ x.T / len(x))
+    p = p[p > 1e-12]
+    if q == 1:
+        return np.exp(-np.sum(p * np.log(p)))
+    return 1 / p.max() if math.isinf(q) else np.sum(p**q) ** (1 / (1 - q))
+
+
+@pytest.mark.parametrize("q", ORDERS)
+@pytest.mark.parametrize("shape", [(50, 8), (50, 50), (20, 70)])
+def test_definition_in_primal_and_dual_form(shape, q):
+    features = np.random.default_rng(0).normal(size=shape) + 0.5
+    assert diversity.vendi_score(features, q) == pytest.approx(by_definition(features, q), rel=1e-10)
+
+
+@pytest.mark.parametrize("q", ORDERS)
+def test_closed_forms(q):
+    row = np.random.default_rng(0).normal(size=(1, 12)).astype(np.float32)
+    assert diversity.vendi_score(np.repeat(row, 30, axis=0), q) == pytest.approx(1, abs=1e-10)
+    assert diversity.vendi_score(np.eye(12), q) == pytest.approx(12, rel=1e-12)
+    assert diversity.vendi_score(np.eye(12)[:7], q) == pytest.approx(7, rel=1e-12)
+    # Two groups of 3 and 1 identical examples: p = (3/4, 1/4).
+    features = np.eye(2)[[0, 0, 0, 1]]
+    expected = {0.5: (0.75**0.5 + 0.5) ** 2, 1.0: 4 / 3**0.75, 2: 1 / (0.5625 + 0.0625), math.inf: 4 / 3}
+    assert diversity.vendi_score(features, q) == pytest.approx(expected[q], rel=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(9, 4), (6, 10)]))
+def test_invariances(seed, shape):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=shape) ** 3
+    scores = [diversity.vendi_score(features, q) for q in ORDERS]
+    assert scores[-1] + 1e-9 >= 1
+    assert all(a >= b - 1e-9 for a, b in itertools.pairwise(scores))  # falls with the order
+    assert scores[0] <= min(shape) + 1e-9
+    rotation = np.linalg.qr(rng.normal(size=(shape[1], shape[1])))[0]
+    scaled = features[rng.permutation(shape[0])] * rng.uniform(0.1, 9, size=(shape[0], 1)) @ rotation
+    doubled = np.concatenate([features, features])
+    for q, score in zip(ORDERS, scores, strict=True):
+        assert diversity.vendi_score(scaled, q) == pytest.approx(score, rel=1e-8)
+        assert diversity.vendi_score(doubled, q) == pytest.approx(score, rel=1e-8)
+
+
+def test_scales_far_from_one_and_float32():
+    features = np.random.default_rng(0).normal(size=(30, 6))
+    score = diversity.vendi_score(features)
+    for scale in (1e-200, 1e200):
+        assert diversity.vendi_score(features * scale) == pytest.approx(score, rel=1e-10)
+    assert diversity.vendi_score(features.astype(np.float32)) == pytest.approx(score, rel=1e-6)
+
+
+def test_zero_rows_are_one_kind_of_their_own():
+    features = np.concatenate([np.eye(3), np.zeros((4, 3))])
+    # p = (1/7, 1/7, 1/7, 4/7)
+    assert diversity.vendi_score(features) == pytest.approx(7 ** (3 / 7) * (7 / 4) ** (4 / 7), rel=1e-12)
+    assert diversity.vendi_score(np.zeros((4, 3))) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "first", "second"),
+    [(5000, 64, 63.6, 63.2), (200, 512, 164.5, 143.7), (5000, 512, 486.4, 464.4)],
+)
+def test_isotropic_noise(n, d, first, second):
+    """FIELD 3 and 7 (row 11)."""
+    features = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+    for q, expected in ((1, first), (2, second)):
+        assert diversity.vendi_score(features, q) == pytest.approx(expected, rel=2e-3)
+        assert diversity.vendi_of_isotropic(n, d, q) == pytest.approx(expected, rel=3e-3)
+
+
+@pytest.mark.parametrize(("q", "tolerance"), [(0.5, 3e-3), (math.inf, 0.05)])
+def test_isotropic_noise_at_other_orders(q, tolerance):
+    """The largest eigenvalue nears the edge only as n^(-2/3)."""
+    features = np.random.default_rng(0).normal(size=(200, 512))
+    assert diversity.vendi_score(features, q) == pytest.approx(
+        diversity.vendi_of_isotropic(200, 512, q), rel=tolerance
+    )
+
+
+def test_isotropic_closed_forms():
+    n, d = 300, 120
+    assert diversity.vendi_of_isotropic(n, d, 2) == pytest.approx(n * d / (n + d), rel=1e-9)
+    near_one = [diversity.vendi_of_isotropic(n, d, q) for q in (0.9999, 1, 1.0001)]
+    assert near_one[0] == pytest.approx(near_one[1], rel=1e-4)
+    assert near_one[2] == pytest.approx(near_one[1], rel=1e-4)
+    assert diversity.vendi_of_isotropic(n, d, 400) == pytest.approx(
+        diversity.vendi_of_isotropic(n, d, math.inf), rel=0.03
+    )
+    assert diversity.vendi_of_isotropic(n, d) == diversity.vendi_of_isotropic(d, n)
+    assert diversity.vendi_of_isotropic(50, 1) == 1
+
+
+@pytest.mark.parametrize("q", ORDERS)
+@pytest.mark.parametrize("shape", [(40, 5), (12, 30)])
+def test_standard_error_is_that_of_the_influences(shape, q):
+    """Against derivatives of the entropy by the examples' weights, taken by differences."""
+    rng = np.random.default_rng(0)
+    n = shape[0]
+    features = rng.normal(size=shape) + 1
+    x = features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    def entropy(weights):
+        root = np.sqrt(weights / weights.sum())[:, None] * x
+        p = np.linalg.svd(root, compute_uv=False) ** 2
+        if q == 1:
+            return -np.sum(p * np.log(p))
+        return -np.log(p.max()) if math.isinf(q) else np.log(np.sum(p**q)) / (1 - q)
+
+    step = 1e-4
+    influence = [
+        n * (entropy(np.ones(n) + step * e) - entropy(np.ones(n) - step * e)) / (2 * step) for e in np.eye(n)
+    ]
+    error = np.std(influence) / np.sqrt(n)
+    value, low, high = diversity.vendi_interval(features, q)
+    assert np.log(high / value) / 1.959964 == pytest.approx(error, rel=1e-4)
+    assert np.log(value / low) / 1.959964 == pytest.approx(error, rel=1e-4)
+
+
+def test_intervals_hold_the_expected_score():
+    """Groups of unequal size: about 95 % of the intervals hold the mean score over samples of this size."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, 10)) * 2
+    shares = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05])
+
+    def sample():
+        return centres[rng.choice(6, size=120, p=shares)] + 0.4 * rng.normal(size=(120, 10))
+
+    expected = np.exp(np.mean([np.log(diversity.vendi_score(sample())) for _ in range(300)]))
+    intervals = [diversity.vendi_interval(sample()) for _ in range(200)]
+    covered = np.mean([i.low <= expected <= i.high for i in intervals])
+    assert 0.9 <= covered <= 0.99
+
+
+def test_bad_input_is_one_sentence():
+    features = np.ones((4, 2))
+    for q in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="must be above 0"):
+            diversity.vendi_score(features, q)
+    with pytest.raises(ValueError, match="must be above 0"):
+        diversity.vendi_of_isotropic(4, 2, 0)
+    with pytest.raises(ValueError, match="no examples"):
+        diversity.vendi_score(features[:0])
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="not finite"):
+            diversity.vendi_score(np.array([[1.0, 2.0], [bad, 1.0]]))
