@@ -58,11 +58,11 @@ def base() -> ConfigDict:
     config.synthetic.examples = placeholder(int)  # in the stored set; None: as many as training examples
     config.synthetic.cache = "runs/synthetic"  # stored sets, by hash of what made them
     config.synthetic.image_size = 8  # side the generator works at; its images are then resized as the data is
-    config.synthetic.width = 256
+    config.synthetic.width = 128
     config.synthetic.depth = 4
     config.synthetic.total_steps = 2000
     config.synthetic.batch_size = 128
-    config.synthetic.learning_rate = 1e-3
+    config.synthetic.learning_rate = 2e-3
     config.synthetic.ema = 0.999
     config.synthetic.label_dropout = 0.1
     config.synthetic.sampling_steps = 30
