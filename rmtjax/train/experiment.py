@@ -99,7 +99,7 @@ def run(
     main_process = jax.process_index() == 0
 
     def on_start(step: int, state: State) -> None:
-        loop.log_start(step, state, mesh)
+        loop.log_start(step, state, mesh, config.train.batch_size)
         record.update(
             status="running", step=step, mesh=dict(mesh.shape), total_steps=total_steps, classes=list(train.classes),
             parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),

@@ -225,12 +225,18 @@ def _sigterm() -> Iterator[Callable[[int], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def log_start(start: int, state: State, mesh: jax.sharding.Mesh) -> None:
+def log_start(start: int, state: State, mesh: jax.sharding.Mesh, batch_size: int) -> None:
     """Says what is trained, where it lies, and from which step."""
     leaves = jax.tree.leaves(state.params)
-    count = sum(leaf.size for leaf in leaves)
-    total = sum(leaf.nbytes for leaf in leaves)
+    count, total = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
+    held = sharding_lib.bytes_per_device(state.params)
+    kinds = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     LOG.info(
-        "%d parameters, %.2f MB, %.2f MB of them on each device; mesh %s; from step %d",
-        count, total / 1e6, sharding_lib.bytes_per_device(state.params) / 1e6, dict(mesh.shape), start,
+        "process %d of %d; %d devices (%s), %d of them here; mesh data=%d fsdp=%d; batch %d, %d a device",
+        jax.process_index(), jax.process_count(), jax.device_count(), kinds, jax.local_device_count(),
+        mesh.shape["data"], mesh.shape["fsdp"], batch_size, batch_size // jax.device_count(),
+    )  # fmt: skip
+    LOG.info(
+        "%s parameters, %.2f MB, of which each device holds %.2f MB (%.3f); from step %d",
+        f"{count:,}", total / 1e6, held / 1e6, held / total, start,
     )  # fmt: skip
