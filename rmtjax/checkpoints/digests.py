@@ -59,21 +59,27 @@ def _words(x: Any) -> list[Any]:
     return [bits.astype(np.uint32)]
 
 
-def _mix(word: Any, position: Any) -> Any:
-    """MurmurHash3's 32-bit finaliser, a bijection of `word` for each position."""
-    h = word ^ (position * np.uint32(GOLDEN))
-    h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)
+def _mix(word: Any, key: Any) -> Any:
+    """MurmurHash3's 32-bit finaliser, a bijection of `word` for each key. In place on numpy's arrays."""
+    h = word ^ key
+    h ^= h >> 16
+    h *= np.uint32(0x85EBCA6B)
+    h ^= h >> 13
+    h *= np.uint32(0xC2B2AE35)
+    h ^= h >> 16
+    return h
 
 
 def _host_digest(x: np.ndarray) -> int:
     flat = x.reshape(-1)
+    words = len(_words(flat[:0]))  # in one element
+    keys = np.arange(min(CHUNK, flat.size), dtype=np.uint32) * np.uint32(words * GOLDEN % 2**32)
     total = 0
     for start in range(0, flat.size, CHUNK):
-        words = _words(flat[start : start + CHUNK])
-        position = np.arange(start, start + words[0].size).astype(np.uint32) * np.uint32(len(words))
-        total += sum(int(_mix(w, position + np.uint32(k)).sum(dtype=np.uint64)) for k, w in enumerate(words))
+        chunk = flat[start : start + CHUNK]
+        for k, word in enumerate(_words(chunk)):
+            first = np.uint32((start * words + k) * GOLDEN % 2**32)
+            total += int(_mix(word, keys[: chunk.size] + first).sum(dtype=np.uint32))
     return total % 2**32
 
 
@@ -81,10 +87,11 @@ def _host_digest(x: np.ndarray) -> int:
 def _device_digest(x: jax.Array) -> jax.Array:
     words = _words(jnp.atleast_1d(x))
     shape = words[0].shape
-    position = jnp.zeros(shape, jnp.uint32)
+    keys = jnp.zeros(shape, jnp.uint32)
     stride = len(words)
     for axis in reversed(range(len(shape))):  # no reshape: a sharded array stays where it is
         iota = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-        position += iota * np.uint32(stride % 2**32)
+        keys += iota * np.uint32(stride * GOLDEN % 2**32)
         stride *= shape[axis]
-    return sum(_mix(w, position + np.uint32(k)).sum(dtype=jnp.uint32) for k, w in enumerate(words))
+    first = [np.uint32(k * GOLDEN % 2**32) for k in range(len(words))]
+    return sum(_mix(word, keys + key).sum(dtype=jnp.uint32) for word, key in zip(words, first, strict=True))

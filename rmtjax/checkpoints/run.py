@@ -159,10 +159,10 @@ class Run:
 
     def _restore_step(self, step: int, abstract_state: Any) -> Any:
         step_dir = self.directory / str(step)
-        saved = steps.read_checksums(step_dir)
-        _check_same_arrays(step_dir, abstract_state, saved.arrays)
         problem = ""
         try:
+            saved = steps.read_checksums(step_dir)
+            _check_same_arrays(step_dir, abstract_state, saved.arrays)
             if jax.process_index() == 0:
                 steps.check_files(step_dir, saved.files)
             assemble = steps.read_shards(step_dir / steps.STATE, abstract_state)
@@ -202,12 +202,14 @@ class Run:
         """Called by Orbax in its thread when all is written, before the checkpoint is renamed into place."""
         if jax.process_index() == 0 and self._saving is not None:
             step, arrays = self._saving
-            (unfinished,) = self.directory.glob(f"{step}{UNFINISHED}*")
-            steps.write_checksums(unfinished, arrays)
+            unfinished = self.directory.glob(f"{step}{UNFINISHED}*")
+            steps.write_checksums(next(unfinished, self.directory / str(step)), arrays)
 
     def _check_free_space(self, state: Any) -> None:
-        """Raises OSError before anything is written: found while writing, a full disk leaves half a checkpoint
-        and tracebacks from TensorStore's threads."""
+        """Raises OSError before anything is written.
+
+        Found while writing, a full disk leaves half a checkpoint and tracebacks from TensorStore's threads.
+        """
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
         if _any_process(shutil.disk_usage(self.directory).free < needed):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))

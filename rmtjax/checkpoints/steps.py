@@ -26,11 +26,8 @@ from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
 
 STATE = "state"
 CHECKSUMS = "checksums.json"
-WRITTEN_LATER = {
-    CHECKSUMS,
-    "_CHECKPOINT_METADATA",
-    "commit_success.txt",
-}  # the latter two by Orbax; not needed
+# Without a checksum: Orbax writes them last, and nobody needs them.
+UNCHECKED = {CHECKSUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 READERS = 8  # arrays read at a time
 
 
@@ -56,7 +53,7 @@ def write_checksums(step_dir: pathlib.Path, arrays: dict[str, Entry]) -> None:
     """Adds `checksums.json` to a checkpoint whose other files are all there."""
     paths = (path for path in sorted(step_dir.rglob("*")) if path.is_file())
     names = (path.relative_to(step_dir).as_posix() for path in paths)
-    files = {name: _file_checksum(step_dir / name) for name in names if name not in WRITTEN_LATER}
+    files = {name: _file_checksum(step_dir / name) for name in names if name not in UNCHECKED}
     content = {"arrays": arrays, "files": files}
     (step_dir / CHECKSUMS).write_text(json.dumps(content | {"self": _crc(content)}), encoding="utf-8")
 
@@ -170,12 +167,12 @@ def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
 def _read_parts(
     tree_dir: pathlib.Path, parts: dict[str, list[Bounds]], zarr3: bool = False
 ) -> dict[tuple[str, Bounds], np.ndarray]:
+    """Reads parts of arrays; the bounds () stand for the whole."""
     base = {"driver": "file", "path": f"{tree_dir}/"}
     if (tree_dir / "manifest.ocdbt").exists():
         base = {"driver": "ocdbt", "base": base}
-    context = ts.Context(
-        {"cache_pool": {"total_bytes_limit": 2**27}}
-    )  # else every array reads the index anew
+    # Without a cache every array would read the index anew.
+    context = ts.Context({"cache_pool": {"total_bytes_limit": 2**27}})
 
     def read(name: str) -> dict[tuple[str, Bounds], np.ndarray]:
         spec = {

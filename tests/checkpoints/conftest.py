@@ -22,7 +22,8 @@ def mesh(data: int, fsdp: int) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(devices, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
-def make_state(step: int) -> State:
+@jax.jit  # else every operation is compiled alone
+def make_state(step: Any) -> State:
     keys = jax.random.split(jax.random.key(step), 3)
     params = {
         "encoder": {
@@ -33,7 +34,7 @@ def make_state(step: int) -> State:
     }
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
     _, opt_state = optimizer.update(params, optimizer.init(params), params)
-    return State(jnp.int32(step), params, {}, opt_state)
+    return State(jnp.asarray(step, jnp.int32), params, {}, opt_state)
 
 
 class States:
@@ -54,7 +55,7 @@ class States:
             spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "fsdp")
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(layout, spec))
 
-        return jax.tree.map(place, jax.eval_shape(lambda: make_state(0)))
+        return jax.tree.map(place, jax.eval_shape(make_state, 0))
 
     @staticmethod
     def assert_equal(left: Any, right: Any) -> None:

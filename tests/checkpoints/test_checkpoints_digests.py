@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from rmtjax.checkpoints import digests
 from rmtjax.checkpoints.digests import _device_digest, digest_tree, named_leaves
 
 
@@ -44,6 +45,13 @@ def test_the_layout_over_devices_does_not_matter():
     for spec in [(), ("a",), ("a", "b"), (None, "b"), (("a", "b"),)]:
         sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
         assert int(_device_digest(sharded)) == digest_tree([sharded])["0"][2] == reference(x)
+
+
+def test_a_tree_hashed_on_devices(states, monkeypatch):
+    state = states.make(1, 2, 4)
+    on_host = digest_tree(state)
+    monkeypatch.setattr(digests, "_on_host", lambda x: isinstance(x, np.ndarray))  # as if on a GPU
+    assert digest_tree(state) == on_host
 
 
 def test_every_flipped_bit_and_every_exchange_is_seen():
