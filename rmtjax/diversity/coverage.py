@@ -68,7 +68,7 @@ def coverage(
     in. The interval is Wilson's at the n that has this variance, so that it stays in [0, 1] and has a width at 0
     and 1. A bootstrap over reference points alone (the first part) is too narrow: over six pairs of laws, digits
     among them, its 95 % intervals held the expectation in .66 to .99 of cases; the jackknife errs
-    on the wide side, the whole being 1.0 to 1.5 times the true spread. A bootstrap of the candidates would double
+    on the wide side, the whole being 1.0 to 1.6 times the true spread. A bootstrap of the candidates would double
     some, which covers nothing new.
 
     Raises:

@@ -20,7 +20,9 @@ entropy is taken (the infinitesimal jackknife): for order 1 the entropy is the m
 h_i = -x_i^T ln(C) x_i, and its standard error that of a mean, std(h) / sqrt(n); likewise for other
 orders. It needs no resampling. Measured coverage of the 95 % interval: .93 to .99 for Gaussian, mixed,
 heavy-tailed and unbalanced populations and for UCI digits at n = 200 with d = 32 or 64; .85 for isotropic noise
-with d > n, where the first order is not enough. It is over examples: the choice of a generator, or of its seed, is not in it.
+with d > n, where the first order is not enough. It takes the
+examples for independent draws, so that copies within a set make it too narrow, and is over examples: the choice of
+a generator, or of its seed, is not in it.
 """
 
 import math
