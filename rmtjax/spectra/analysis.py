@@ -4,15 +4,13 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import onepass, table, updates
-from rmtjax.spectra.matrices import Conv, Matrix, Rule, weight_matrices
-
-Precision = Literal["single", "double"]
+from rmtjax.spectra.matrices import Matrix, Rule, weight_matrices
 
 
 class Analysis(NamedTuple):
@@ -46,7 +44,7 @@ class Analysis(NamedTuple):
 
 
 def analyze(
-    params: Any, *, rules: Sequence[Rule] = (), conv: Conv = "slices", precision: Precision = "double"
+    params: Any, *, rules: Sequence[Rule] = (), conv: str = "slices", precision: str = "double"
 ) -> Analysis:
     """Spectra and metrics of every weight matrix of a pytree.
 
@@ -74,8 +72,8 @@ def compare(
     after: Any,
     *,
     rules: Sequence[Rule] = (),
-    conv: Conv = "slices",
-    precision: Precision = "double",
+    conv: str = "slices",
+    precision: str = "double",
 ) -> Analysis:
     """Spectra before and after training and of the update, in one table with a column `stage`.
 
@@ -105,7 +103,7 @@ def compare(
 
 
 def eigenvalues(
-    params: Any, *, rules: Sequence[Rule] = (), conv: Conv = "slices", precision: Precision = "double"
+    params: Any, *, rules: Sequence[Rule] = (), conv: str = "slices", precision: str = "double"
 ) -> dict[str, np.ndarray]:
     """Eigenvalues of W^T W (not divided by N) of every weight matrix, by name, ascending, float64.
 
@@ -118,7 +116,7 @@ def eigenvalues(
     return _scaled(found, *onepass.run(found, dtype, with_metrics=False))
 
 
-def _analyze(found: Sequence[Matrix], precision: Precision) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def _analyze(found: Sequence[Matrix], precision: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     spectra, raw = onepass.run(found, _dtype(precision))
     return table.make(found, raw), _scaled(found, spectra, raw)
 

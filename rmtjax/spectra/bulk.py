@@ -27,12 +27,13 @@ def shape_constants(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     slices, N, M = (np.asarray(value, np.float64) for value in (slices, N, M))
     lower, upper = laws.marchenko_pastur_edges(M / N)
     centre, scale = laws.largest_eigenvalue_scale(N, M)
-    return {
+    constants = {
         "median": N * laws.marchenko_pastur_quantile(0.5, M / N),
         "lower": N * lower,
         "upper": N * upper,
         "threshold": centre + scale * laws.tracy_widom_isf(SPIKE_LEVEL / slices),
     }
+    return {name: np.asarray(value) for name, value in constants.items()}
 
 
 def bulk(

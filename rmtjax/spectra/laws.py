@@ -80,12 +80,12 @@ def largest_eigenvalue_scale(N: Any, M: Any) -> tuple[Any, Any]:
 
 def tracy_widom_cdf(x: Any) -> np.ndarray:
     """Distribution function of the Tracy-Widom law for real matrices (β = 1)."""
-    return np.asarray(-np.expm1(_log_survival(np.asarray(x, np.float64))))
+    return np.asarray(-np.expm1(_log_survival(x)))
 
 
 def tracy_widom_sf(x: Any) -> np.ndarray:
     """1 - the distribution function, accurate far into the upper tail: the p-value of an edge statistic."""
-    return np.asarray(np.exp(_log_survival(np.asarray(x, np.float64))))
+    return np.asarray(np.exp(_log_survival(x)))
 
 
 def tracy_widom_quantile(p: Any) -> np.ndarray:
@@ -111,7 +111,8 @@ def tracy_widom_mean_of_largest(count: Any) -> np.ndarray:
     return np.asarray(grid[-1] - np.trapezoid(power, grid, axis=-1))
 
 
-def _log_survival(x: np.ndarray) -> np.ndarray:
+def _log_survival(x: Any) -> np.ndarray:
+    x = np.asarray(x, np.float64)
     grid, upper, lower = _tracy_widom_table()
     inside = np.clip(x, grid[0], grid[-1])
     near = upper(inside)

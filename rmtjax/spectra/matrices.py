@@ -13,7 +13,7 @@ Layouts are those of Flax: dense `(in, out)`, convolution `(*window, in, out)`, 
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from jaxtyping import Shaped
 # Below here the first axis of a kernel may count layers: `layers/mlp/kernel`, but not `layers/3/mlp/kernel`.
 _STACK = r"(^|/)(layers|blocks)(?=/)(?!/\d)"
 
-Conv = Literal["slices", "unfold"]
 Unfold = Callable[[np.ndarray], Mapping[str, np.ndarray] | str]
 
 
@@ -110,7 +109,7 @@ def left_out(reason: str) -> Unfold:
     return lambda tensor: reason
 
 
-def default_rules(conv: Conv = "slices") -> tuple[Rule, ...]:
+def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     """The table for Flax trees.
 
     Args:
@@ -174,7 +173,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def weight_matrices(
-    params: Any, rules: Sequence[Rule] = (), conv: Conv = "slices"
+    params: Any, rules: Sequence[Rule] = (), conv: str = "slices"
 ) -> tuple[list[Matrix], dict[str, str]]:
     """Weight matrices of a pytree of arrays, and what is left out with the reason.
 

@@ -37,7 +37,7 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     spread = logs.mean(-1) - np.log(laws.marchenko_pastur_quantile(0.5, c))
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = np.where(slices * M > 1, np.log(effective_rank) / np.log(slices * M), np.nan)
-    return {
+    expected = {
         "stable_rank": np.clip(entries / largest, 1.0, slices * M),
         "effective_rank": effective_rank,
         "participation_ratio": (entries + 2) / (N + M + 1),
@@ -45,6 +45,7 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
         "mp_softrank": N * (1 + np.sqrt(c)) ** 2 / largest,
         "alpha_hill": 1 + 1 / spread,
     }
+    return {name: np.asarray(value) for name, value in expected.items()}
 
 
 @functools.cache
