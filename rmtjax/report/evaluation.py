@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rmtjax.report import style
 from rmtjax.report.tables import Cell, estimate, metric_name, table, text_cell
@@ -69,6 +70,7 @@ def sets_figure(rows: pd.DataFrame) -> Figure | None:
                 _point(axes, found, place + shift, hollow=bool(suffix))
         axes.set_title(metric_name(metric))
         axes.grid(axis="x")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlim(0, 1.02 if metric == "accuracy" else axes.get_xlim()[1])
         axes.tick_params(axis="y", length=0)
     grid[0].set_ylim(len(sets) - 0.4, -0.5)
@@ -80,7 +82,7 @@ def sets_figure(rows: pd.DataFrame) -> Figure | None:
         labels.insert(1, "after temperature scaling")
     drawn.legend(handles, labels, loc="lower right", ncols=3, bbox_to_anchor=(0.995, -0.01))
     bottom = 0.62 / drawn.get_figheight()
-    drawn.subplots_adjust(1.4 / width, bottom, 0.985, 1 - 0.26 / drawn.get_figheight(), 0.14)
+    drawn.subplots_adjust(1.4 / width, bottom, 0.985, 1 - 0.26 / drawn.get_figheight(), 0.17)
     return drawn
 
 

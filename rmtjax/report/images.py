@@ -28,7 +28,9 @@ def samples(path: str | os.PathLike[str]) -> pathlib.Path:
     facts = workdir.read_json(pathlib.Path(path) / "run.json") or {}
     names = [str(name) for name in facts.get("classes") or stored.get("classes", [])]
     rows: list[tuple[str, np.ndarray, list[str]]] = []
-    columns, lines = 12, 2
+    most = max((len(stored.get(source, ())) for source, _ in _SOURCES), default=0)
+    lines = 1 if most <= 12 else 2
+    columns = min(12, -(-most // lines))
     for source, title in _SOURCES:
         images = stored.get(source)
         if images is None or not len(images):

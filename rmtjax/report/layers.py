@@ -43,6 +43,13 @@ def column(rows: pd.DataFrame, name: str) -> pd.Series:
     return pd.Series(np.nan, index=rows.index, dtype=float)
 
 
+def at(rows: pd.DataFrame, name: str, metric: str) -> float:
+    """A number of the table, NaN where there is none."""
+    if name not in rows.index:
+        return float("nan")
+    return float(column(rows, metric).loc[name])
+
+
 def relative_update(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None) -> pd.Series:
     """||W_after - W_before||_F / ||W_before||_F by name of matrix, NaN where it is not known.
 
@@ -98,10 +105,13 @@ def groups(names: list[str]) -> dict[str, list[str]]:
 
 
 def short_names(names: list[str]) -> dict[str, str]:
-    """Names without what all of them share: a trailing `/kernel`, a leading `params/`."""
-    split = {name: re.split(r"(?<=[/.])", name) for name in names}
+    """Names without what they share: a trailing `/kernel`, a leading `params/`. All stay different."""
     if len(names) < 2:
         return {name: name for name in names}
+    plain = {name: re.sub(r"[/.](kernel|weight)$", "", name) for name in names}
+    if len(set(plain.values())) < len(names):
+        plain = {name: name for name in names}
+    split = {name: re.split(r"(?<=[/.])", text) for name, text in plain.items()}
     head = 0
     while (
         all(len(parts) > head + 1 for parts in split.values()) and len({p[head] for p in split.values()}) == 1

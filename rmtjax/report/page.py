@@ -11,6 +11,7 @@ from rmtjax.report import (
     evaluation,
     images,
     layers,
+    panels,
     spectra,
     style,
     tables,
@@ -162,29 +163,29 @@ def spectra_body(run: Run, table: pd.DataFrame) -> str:
     alt = (
         "Spectral measures of each matrix over depth, before and after training and of the update, with nulls"
     )
-    parts.append(_figure(run, profile, "spectra_profile", alt, "Matrices of a kind stand side by side, from the first layer to the last."))  # fmt: skip
+    parts.append(_figure(run, profile, "spectra_profile", alt, "Matrices of a kind stand side by side, from the first layer to the last. Grey: noise of that shape, its median and 90 % range."))  # fmt: skip
     if not run.eigenvalues:
         parts.append(spectra.matrix_table(table, run.eigenvalues, linked=()))
         parts.append(
             absent("There is no spectra.npz in this workdir, so the eigenvalues themselves are not drawn.")
         )
         return "\n".join(parts)
-    panels = spectra.panels(table, run.eigenvalues)
-    parts.append(spectra.matrix_table(table, run.eigenvalues, linked=tuple(panel.anchor for panel in panels)))
-    parts.append(_panels(panels, layers.measured(table)["name"].nunique()))
+    drawn = panels.panels(table, run.eigenvalues)
+    parts.append(spectra.matrix_table(table, run.eigenvalues, linked=tuple(panel.anchor for panel in drawn)))
+    parts.append(_panels(drawn, layers.measured(table)["name"].nunique()))
     left_out = table.attrs.get("left_out")
     if isinstance(left_out, dict) and left_out:
         reasons = tables.pairs((str(name), str(reason)) for name, reason in left_out.items())
         parts.append(
-            f"<details><summary>{len(left_out)} tensors without a spectrum, and why</summary>{reasons}</details>"
+            f"<details><summary>Tensors without a spectrum ({len(left_out)}), and why</summary>{reasons}</details>"
         )
-    overview = spectra.overview_figure(table, run.eigenvalues)
+    overview = panels.overview_figure(table, run.eigenvalues)
     if overview is not None:
         style.save_png(overview, run.path / "figures" / "spectra.png")
     return "\n".join(parts)
 
 
-def _panels(panels: list[spectra.Panel], count: int) -> str:
+def _panels(drawn: list[panels.Panel], count: int) -> str:
     key = "".join(
         f'<span class="swatch" style="border-color:var(--{s})"></span>{s} &ensp;' for s in layers.STAGES
     )
@@ -193,11 +194,11 @@ def _panels(panels: list[spectra.Panel], count: int) -> str:
         f'<p class="note">{key} Share of eigenvalues ≥ λ, against λ. Dashed: the power law, from xmin (upright mark) '
         "on. Dotted: upper edge of the Marchenko-Pastur bulk.</p>",
     ]
-    if len(panels) < count:
-        parts.append(f'<p class="note">{len(panels)} of {count} matrices are drawn; the table has all.</p>')
+    if len(drawn) < count:
+        parts.append(f'<p class="note">{len(drawn)} of {count} matrices are drawn; the table has all.</p>')
     step = 36
-    for start in range(0, len(panels), step):
-        part = panels[start : start + step]
+    for start in range(0, len(drawn), step):
+        part = drawn[start : start + step]
         shown = "".join(
             f'<figure id="{panel.anchor}"><figcaption>{tables.breakable(panel.name)}<br>{_exponents(panel)}</figcaption>'
             f"{style.to_svg(panel.drawn, panel.alt, panel.anchor)}</figure>"
@@ -212,7 +213,7 @@ def _panels(panels: list[spectra.Panel], count: int) -> str:
     return "\n".join(parts)
 
 
-def _exponents(panel: spectra.Panel) -> str:
+def _exponents(panel: panels.Panel) -> str:
     return "".join(
         f'<small style="color:var(--{which})">{which} α {show(alpha)}</small>'
         for which, alpha in panel.alphas.items()

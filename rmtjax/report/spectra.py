@@ -1,11 +1,6 @@
-"""Spectra of the weights before and after training, and of the update: over depth, and matrix by matrix.
+"""Spectra of the weights before and after training, and of the update: medians, matrix by matrix, over depth."""
 
-Eigenvalues are of W^T W, not divided by N. A spectrum is shown as its complementary distribution, the share of
-eigenvalues of at least λ, on logarithmic axes: nothing is binned, and a power law with density λ^-α is a
-straight line of slope 1 - α above xmin.
-"""
-
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,7 +31,6 @@ _COLUMNS = {  # of the table: title, and the stages shown
     "mp_softrank": ("MP soft rank", ("after",)),
     "num_spikes": ("spikes", ("after", "update")),
 }
-_MOST_PANELS = 120
 
 
 class Summary(NamedTuple):
@@ -96,13 +90,10 @@ def matrix_table(
         for which, rows in (("before", before), ("after", after), ("update", update))
         if layers.column(rows, metric).notna().any() and (which in shown or not len(after))
     ]
-    heads = ["matrix", "N × M"]
+    heads = ["matrix"]
     if size.notna().any():
         heads.append("size of update")
     heads += [title for _, _, title in stages]
-    words = "warning" in now and now["warning"].fillna("").astype(str).ne("").any()
-    if words:
-        heads.append("warning")
     rows = []
     for place, name in enumerate(names):
         anchor = f"matrix-{place}"
@@ -111,42 +102,35 @@ def matrix_table(
             if anchor in linked
             else breakable(short[name])
         )
-        line = [Cell(said, place), _shape(measured, name)]
+        warning = str(now["warning"].get(name) or "") if "warning" in now else ""
+        below = "; ".join(filter(None, [_shape(measured, name), warning]))
+        line = [Cell(f"{said}<small>{escape(below)}</small>", place)]
         if size.notna().any():
             line.append(number_cell(float(size.get(name, float("nan")))))
-        line += [_with_null(rows_of, name, metric) for rows_of, metric, _ in stages]
-        if words:
-            said = str(now["warning"].get(name) or "")
-            line.append(Cell(f'<span class="words">{escape(said)}</span>', said))
+        # Noise of a shape is the same before and after, so it is said once a measure.
+        line += [_value(rows_of, name, metric, with_null=rows_of is now) for rows_of, metric, _ in stages]
         rows.append(line)
     return table(
-        "Each matrix. Below a value: what noise of that shape shows (α: 90 % of such matrices). D: distance of the tail to its fit",
+        "Each matrix; below its name: slices × N × M. Below a value: noise of that shape (α: 90 % of such matrices). D: distance of the tail from its fit",
         heads,
         rows,
     )
 
 
-def _at(rows: pd.DataFrame, name: str, column: str) -> float:
-    if name not in rows.index:
-        return float("nan")
-    return float(layers.column(rows, column).loc[name])
-
-
-def _shape(measured: pd.DataFrame, name: str) -> Cell:
+def _shape(measured: pd.DataFrame, name: str) -> str:
     row = measured[measured["name"] == name].iloc[0]
     n, m = (float(row.get(k, float("nan"))) for k in "NM")
     if not np.isfinite(n * m):
-        return Cell("–", float("nan"))
+        return ""
     slices = next((float(row[k]) for k in ("slices", "rf") if k in row and np.isfinite(row[k])), 1.0)
-    times = f"{slices:.0f} × " if slices > 1 else ""
-    return Cell(f"{times}{n:.0f} × {m:.0f}", slices * n * m)
+    return (f"{slices:.0f} × " if slices > 1 else "") + f"{n:.0f} × {m:.0f}"
 
 
-def _with_null(rows: pd.DataFrame, name: str, metric: str) -> Cell:
-    value, null = _at(rows, name, metric), _at(rows, name, f"{metric}_null")
-    low, high = (_at(rows, name, f"{metric}_null_{end}") for end in ("low", "high"))
-    noise = f"{show(low)} to {show(high)}" if np.isfinite(low + high) else show(null)
-    small = f"<small><i>{noise}</i></small>" if np.isfinite(null) else ""
+def _value(rows: pd.DataFrame, name: str, metric: str, with_null: bool) -> Cell:
+    value, null = layers.at(rows, name, metric), layers.at(rows, name, f"{metric}_null")
+    low, high = (layers.at(rows, name, f"{metric}_null_{end}") for end in ("low", "high"))
+    noise = f"{show(low)} – {show(high)}" if np.isfinite(low + high) else show(null)
+    small = f"<small><i>{noise}</i></small>" if with_null and np.isfinite(null) else ""
     return Cell(show(value) + small, value)
 
 
@@ -245,143 +229,3 @@ def _profile(
         style.log_axis(axes, "y", 4)
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
-
-
-class Panel(NamedTuple):
-    """A matrix's drawing: where its row links to, its name, its exponents by stage, the figure, and alt text."""
-
-    anchor: str
-    name: str
-    alphas: dict[str, float]
-    drawn: Figure
-    alt: str
-
-
-def panels(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray]) -> list[Panel]:
-    """A figure for each matrix that has eigenvalues, the first 120 of them."""
-    measured = layers.measured(spectra)
-    rows = {which: layers.stage(measured, which) for which in layers.STAGES}
-    names = layers.ordered_names(measured)
-    short = layers.short_names(names)
-    out = []
-    for place, name in enumerate(names):
-        stored = {which: _positive(eigenvalues.get(f"{which}/{name}")) for which in layers.STAGES}
-        stored = {which: values for which, values in stored.items() if len(values)}
-        if not stored or len(out) == _MOST_PANELS:
-            continue
-        fits = {which: _fit(rows[which], name, stored[which]) for which in stored}
-        drawn = _panel(stored, fits)
-        alphas = {which: fit["alpha"] for which, fit in fits.items()}
-        alt = f"Spectrum of {name}: " + ", ".join(
-            f"α {which} {show(alpha)}" for which, alpha in alphas.items()
-        )
-        out.append(Panel(f"matrix-{place}", short[name], alphas, drawn, alt))
-    return out
-
-
-def overview_figure(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray]) -> Figure | None:
-    """The spectra of up to eight matrices, spread over the model, in one figure."""
-    measured = layers.measured(spectra)
-    rows = {which: layers.stage(measured, which) for which in layers.STAGES}
-    names = layers.ordered_names(measured)
-    short = layers.short_names(names)
-    drawable = []
-    for name in names:
-        stored = {which: _positive(eigenvalues.get(f"{which}/{name}")) for which in ("before", "after")}
-        stored = {which: values for which, values in stored.items() if len(values)}
-        if stored:
-            drawable.append((name, stored))
-    if not drawable:
-        return None
-    picked = [
-        drawable[k]
-        for k in np.unique(np.linspace(0, len(drawable) - 1, min(8, len(drawable))).round().astype(int))
-    ]
-    wide = min(4, len(picked))
-    tall = -(-len(picked) // wide)
-    drawn = style.figure(2.6 * wide + 0.1, 2.4 * tall + 0.2)
-    grid = drawn.subplots(tall, wide, squeeze=False).ravel()
-    for axes, (name, stored) in zip(grid, picked, strict=False):
-        _spectrum(axes, stored, {which: _fit(rows[which], name, stored[which]) for which in stored})
-        axes.set_title(short[name] if len(short[name]) <= 32 else "…" + short[name][-31:], fontsize=8)
-        for place, which in enumerate(stored):
-            said = f"{which}, α {show(layers.column(rows[which], 'alpha').get(name, float('nan')))}"
-            axes.text(0.04, 0.15 - 0.1 * place, said, transform=axes.transAxes, fontsize=8, color=style.LIGHT[which],
-                      bbox={"facecolor": style.LIGHT["paper"], "edgecolor": "none", "pad": 0.5, "alpha": 0.85})  # fmt: skip
-    for axes in grid[len(picked) :]:
-        axes.set_axis_off()
-    for axes in grid[: len(picked) : wide]:
-        axes.set_ylabel("share ≥ λ", labelpad=2)
-    width, height = drawn.get_figwidth(), drawn.get_figheight()
-    drawn.text(0.995, 0.06 / height, "eigenvalues λ of WᵀW; dashed: power law from xmin (upright mark); dotted: MP edge",
-               ha="right", va="bottom", fontsize=8, color=style.LIGHT["muted"])  # fmt: skip
-    drawn.subplots_adjust(0.58 / width, 0.58 / height, 0.985, 1 - 0.25 / height, 0.27, 0.32)
-    return drawn
-
-
-def _positive(values: np.ndarray | None) -> np.ndarray:
-    if values is None:
-        return np.zeros(0)
-    values = np.sort(np.asarray(values, dtype=float).ravel())
-    return values[np.isfinite(values) & (values > 0)]
-
-
-def _fit(rows: pd.DataFrame, name: str, values: np.ndarray) -> dict[str, float]:
-    fit = {key: _at(rows, name, key) for key in ("alpha", "xmin", "edge")}
-    fit["share"] = float(np.mean(values >= fit["xmin"])) if np.isfinite(fit["xmin"]) else float("nan")
-    return fit
-
-
-def _panel(stored: dict[str, np.ndarray], fits: dict[str, dict[str, float]]) -> Figure:
-    weights = [which for which in ("before", "after") if which in stored]
-    columns = [part for part in (weights, ["update"] if "update" in stored else []) if part]
-    drawn = style.figure(1.78 * len(columns), 1.62)
-    for axes, part in zip(drawn.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
-        _spectrum(axes, {which: stored[which] for which in part}, fits)
-        axes.tick_params(labelsize=7.5, pad=2, length=2.5)
-    drawn.subplots_adjust(0.2 / len(columns), 0.235, 0.985, 0.97, 0.24)
-    return drawn
-
-
-def _spectrum(axes: Axes, stored: dict[str, np.ndarray], fits: dict[str, dict[str, float]]) -> None:
-    """Complementary distributions by stage, each with its power-law fit (dashed) and its MP edge (dotted)."""
-    top = max(values[-1] for values in stored.values())
-    # The smallest eigenvalues of a square matrix reach down for decades and tell little: the tail gets the room.
-    bottom = max(min(values[0] for values in stored.values()), 1e-4 * top)
-    lowest = min(1 / len(values) for values in stored.values())
-    for which, values in stored.items():
-        colour = style.LIGHT[which if which in style.LIGHT else "after"]
-        share = np.arange(len(values), 0, -1) / len(values)
-        kept = _thinned(len(values))
-        under = which == "before"  # wide and pale, so that it is seen where training changed little
-        axes.plot(
-            values[kept],
-            share[kept],
-            "-",
-            color=colour,
-            linewidth=3.2 if under else 1.2,
-            alpha=0.45 if under else 1,
-        )
-        axes.plot(values[-6:], share[-6:], "o", color=colour, markersize=4.2 if under else 2.4, alpha=0.6 if under else 1,
-                  markeredgewidth=0)  # fmt: skip
-        fit = fits[which]
-        if np.isfinite([fit["alpha"], fit["xmin"], fit["share"]]).all() and 0 < fit["xmin"] < values[-1]:
-            x = np.geomspace(fit["xmin"], 1.25 * values[-1], 24)
-            y = fit["share"] * (x / fit["xmin"]) ** (1 - fit["alpha"])
-            axes.plot(x, y, linestyle=(0, (4, 2)), color=colour, linewidth=1, alpha=0.75, zorder=2)
-            axes.plot(x[:1], y[:1], "|", color=colour, markersize=9, zorder=4)
-        if np.isfinite(fit["edge"]):
-            bottom = min(bottom, fit["edge"] / 1.5)
-            axes.axvline(fit["edge"], linestyle=(0, (1, 1.6)), color=colour, linewidth=1.1, zorder=1)
-    axes.set_xlim(bottom / 1.2, 1.45 * max([top, *(f["edge"] for w, f in fits.items() if w in stored and np.isfinite(f["edge"]))]))  # fmt: skip
-    axes.set_ylim(lowest / 1.8, 1.4)
-    style.log_axis(axes, "x", 4)
-    style.log_axis(axes, "y", 4)
-    axes.set_xlabel("λ of the update" if list(stored) == ["update"] else "λ", labelpad=1, fontsize=8)
-
-
-def _thinned(count: int) -> Any:
-    """Indices into ascending eigenvalues: all of the 80 largest, about 120 of the others."""
-    if count <= 220:
-        return np.arange(count)
-    return np.concatenate([np.linspace(0, count - 81, 120).round().astype(int), np.arange(count - 80, count)])

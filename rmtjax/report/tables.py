@@ -103,7 +103,7 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], le
     Args:
       caption: plain text above the table.
       heads: plain text, one a column.
-      left: how many first columns are text, set to the left; the others are numbers.
+      left: how many first columns are text, set to the left: 1, or 3 for a table of words.
     """
     lines = [
         f'<div class="scroll"><table class="sortable left{left}"><caption>{escape(caption)}</caption><thead><tr>'

@@ -122,18 +122,19 @@ table { border-collapse: collapse; font-size: .9rem; line-height: 1.35; font-var
 caption { text-align: left; color: var(--muted); font-size: .88rem; padding: 0 0 .45rem; }
 th, td { padding: .34rem .8rem .34rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--rule);
   font-weight: 400; white-space: nowrap; }
-th:first-child, td:first-child, .left2 :is(th, td):nth-child(2) { text-align: left; }
+th:first-child, .left3 :is(th, td) { text-align: left; }
 tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; max-width: 18rem; }
+#spectra tbody th { min-width: 14.5rem; }
+#spectra :is(th, td) { padding-right: .65rem; }
 thead th { border-bottom: 1px solid var(--null); vertical-align: bottom; white-space: normal; }
 thead button { all: unset; cursor: pointer; color: var(--muted); font-size: .85rem; }
 thead button:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--before); outline-offset: 2px; }
 thead button::after { content: "\\2195"; opacity: .35; padding-left: .25em; }
 th[aria-sort=ascending] button::after { content: "\\2191"; opacity: 1; }
 th[aria-sort=descending] button::after { content: "\\2193"; opacity: 1; }
-td small, th small { display: block; color: var(--muted); font-size: .78rem; }
+td small, th small { display: block; color: var(--muted); font-size: .87em; }
 td i { font-style: normal; color: var(--muted); }
 td small i { display: block; }
-.words { display: inline-block; white-space: normal; min-width: 12rem; text-align: left; font-size: .85rem; }
 figure { margin: .8rem 0 1.4rem; }
 figure svg { display: block; height: auto; }
 svg text { font-family: inherit !important; }

@@ -171,7 +171,16 @@ def spectra(path: pathlib.Path, shapes: dict[str, tuple[int, int]], rng: np.rand
             values = np.sort(np.linalg.svd(matrix, compute_uv=False) ** 2)
             eigenvalues[f"{stage}/{name}"] = values
             shown = np.sort(np.linalg.svd(noise * np.sqrt(values.sum() / m), compute_uv=False) ** 2)
-            row = {"stage": stage, "name": name, "kind": "dense", "N": n, "M": m, "Q": n / m, "num_evals": m}
+            row = {
+                "stage": stage,
+                "name": name,
+                "kind": "dense",
+                "slices": 1,
+                "N": n,
+                "M": m,
+                "Q": n / m,
+                "num_evals": m,
+            }
             edge = np.median(values) * (1 + np.sqrt(m / n)) ** 2
             row |= describe(values) | {
                 f"{k}_null": v for k, v in describe(shown).items() if k in ("alpha", "stable_rank")
@@ -181,8 +190,12 @@ def spectra(path: pathlib.Path, shapes: dict[str, tuple[int, int]], rng: np.rand
                 "num_spikes": int((values > edge).sum()),
                 "mp_softrank": edge / values[-1],
             }
+            row |= {"alpha_null_low": row["alpha_null"] * 0.8, "alpha_null_high": row["alpha_null"] * 1.5}
+            row["warning"] = "alpha as low is common in noise of this shape" if row["alpha"] > 2.5 else ""
             rows.append(row)
-    pd.DataFrame(rows).to_parquet(path / "spectra.parquet")
+    table = pd.DataFrame(rows)
+    table.attrs = {"left_out": {"encoder/norm/scale": "a vector"}}
+    table.to_parquet(path / "spectra.parquet")
     np.savez(path / "spectra.npz", **eigenvalues)
 
 

@@ -15,7 +15,7 @@ import report_workdir
 
 from rmtjax import report
 from rmtjax.errors import InputError
-from rmtjax.report import spectra, style
+from rmtjax.report import panels, style, tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "br", "wbr"}
@@ -86,6 +86,24 @@ def test_page_has_every_number(run: pathlib.Path) -> None:
     assert "0.68 (1: as far as unseen real examples" in text  # 1.21 / 1.78
     assert "<code>synthetic.share</code>" in text
     assert "There is no" not in text
+    assert "Tensors without a spectrum (1), and why" in text
+    assert "<dt>encoder/norm/scale</dt><dd>a vector</dd>" in text
+
+
+def test_every_matrix_has_its_row(run: pathlib.Path) -> None:
+    """Values of each stage, below the one after training what noise shows, below the name shape and warning."""
+    text = (run / "report.html").read_text()
+    table = pd.read_parquet(run / "spectra.parquet").set_index(["stage", "name"])
+    name = "encoder/block_0/mlp/up/kernel"
+    row = re.search(r"<tr><th [^>]*>(?:(?!</tr>).)*mlp/<wbr>up</a>(.*?)</tr>", text, re.DOTALL)
+    assert row is not None
+    after = table.loc[("after", name)]
+    low, high = (tables.show(after[f"alpha_null_{end}"]) for end in ("low", "high"))
+    assert f"{tables.show(after['alpha'])}<small><i>{low} – {high}</i></small>" in row.group(1)
+    for stage in ("before", "after", "update"):
+        assert tables.show(table.loc[(stage, name), "stable_rank"]) in row.group(1)
+    assert f"<small>96 × 24{'; ' + after['warning'] if after['warning'] else ''}</small>" in row.group(1)
+    assert f'data-key="{table.loc[("update", name), "alpha"]}"' in row.group(1)
 
 
 def test_colours_follow_the_readers_scheme(run: pathlib.Path) -> None:
@@ -157,7 +175,7 @@ def test_a_missing_workdir_is_named(tmp_path: pathlib.Path) -> None:
 def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Odd names, 100 matrices, NaN everywhere, one class, a run that was killed."""
     rng = np.random.default_rng(3)
-    monkeypatch.setattr(spectra, "_MOST_PANELS", 2)
+    monkeypatch.setattr(panels, "_MOST_PANELS", 2)
     long = "a_rather_long_name_of_a_module_that_somebody_chose/" * 4
     shapes = {f"{long}<script>alert(1)</script>/$x_{{{k}}}^2$/\"q'&/kernel": (6, 4) for k in range(100)}
     report_workdir.spectra(tmp_path, shapes, rng)
@@ -195,6 +213,16 @@ def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     assert text.count('<th scope="row"') >= 100
     assert "nan" not in text.lower().replace("isnan", "")
     assert "mine.deep.er" in text
+
+
+def test_a_set_that_was_not_judged_says_why(tmp_path: pathlib.Path) -> None:
+    judged = {"value": None, "low": None, "high": None, "n": 40, "reason": "all of one class"}
+    report_workdir.dump(
+        tmp_path / "synthetic.json", {"recognised": judged, "nearest_training_distance": None}
+    )
+    text = report.run_page(tmp_path).read_text()
+    assert "not judged: all of one class" in text
+    assert "ratio of these distances" not in text
 
 
 @pytest.mark.parametrize("shapes", [{"w": (3, 1)}, {"w": (5, 5), "head": (1, 1)}])

@@ -91,6 +91,19 @@ def test_synthetic_by_class(tmp_path: pathlib.Path, classes: int) -> None:
     assert size(picture)[1] < 3000
 
 
+def test_a_class_of_few_is_shorter(tmp_path: pathlib.Path) -> None:
+    """NaN fills the places that a class of few examples leaves."""
+    sheet = np.full((2, 5, 8, 8, 1), np.nan, np.float32)
+    sheet[0, :2] = 1
+    np.savez(tmp_path / "synthetic_by_class.npz", images=sheet, classes=np.array(["a", "b"]))
+    few = size(report.synthetic(tmp_path))
+    with Image.open(tmp_path / "synthetic.png") as opened:
+        assert (np.asarray(opened.convert("L")) == 0).mean() < 0.01
+    sheet[0] = 1
+    np.savez(tmp_path / "synthetic_by_class.npz", images=sheet, classes=np.array(["a", "b"]))
+    assert size(report.synthetic(tmp_path))[0] > few[0]
+
+
 @pytest.mark.parametrize(
     ("draw", "name"), [(report.samples, "samples.npz"), (report.synthetic, "synthetic_by_class.npz")]
 )
