@@ -25,6 +25,7 @@ ONLY_IN = {
     "tensorflow_datasets": {"data"},
     "orbax": {"checkpoints"},
     "safetensors": {"checkpoints"},
+    "tensorstore": {"checkpoints"},
     "matplotlib": {"report", "data"},
 }
 

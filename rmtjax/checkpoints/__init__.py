@@ -6,11 +6,20 @@ import os
 from absl import logging as absl_logging
 
 from rmtjax.checkpoints.merging import merge
-from rmtjax.checkpoints.readers import load_params
+from rmtjax.checkpoints.readers import load_model_state, load_params
 from rmtjax.checkpoints.run import Restored, Run, open_run
 from rmtjax.checkpoints.safetensors_files import read_metadata, save_safetensors
 
-__all__ = ["Restored", "Run", "load_params", "merge", "open_run", "read_metadata", "save_safetensors"]
+__all__ = [
+    "Restored",
+    "Run",
+    "load_model_state",
+    "load_params",
+    "merge",
+    "open_run",
+    "read_metadata",
+    "save_safetensors",
+]
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

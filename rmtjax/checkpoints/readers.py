@@ -42,7 +42,19 @@ def load_params(path: str | os.PathLike[str], say: Callable[[str], None] = loggi
                 f"{str(path)!r} is not a run directory, an Orbax checkpoint or a .safetensors file"
             )
         return _widened(nested(read_safetensors(path), path))
-    return _widened(_load_directory(path, say))
+    return _widened(_load_directory(path, say, "params"))
+
+
+def load_model_state(
+    path: str | os.PathLike[str], say: Callable[[str], None] = logging.warning
+) -> dict[str, Any]:
+    """Reads what a model keeps beside its parameters (batch statistics) from a run or one of its checkpoints.
+
+    Args and errors: as `load_params`. Files of other kinds hold parameters alone: {}.
+    """
+    path = pathlib.Path(os.path.abspath(path))
+    ours = (path / steps.CHECKSUMS).is_file() or (path / "checkpoints").is_dir()
+    return _load_directory(path, say, "model_state") if ours else {}
 
 
 def nested(flat: dict[str, Any], source: pathlib.Path) -> dict[str, Any]:
@@ -64,32 +76,32 @@ def nested(flat: dict[str, Any], source: pathlib.Path) -> dict[str, Any]:
     return tree
 
 
-def _load_directory(path: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+def _load_directory(path: pathlib.Path, say: Callable[[str], None], item: str) -> dict[str, Any]:
     if (path / steps.CHECKSUMS).is_file():
         try:
-            return _load_step(path)
+            return _load_step(path, item)
         except steps.DamagedError as error:
             raise InputError(f"the checkpoint {str(path)!r} is damaged: {error}") from error
     if (path / "checkpoints").is_dir():
-        return _load_newest(path / "checkpoints", say)
-    for item in (path, path / "state", path / "params", path / "default"):
-        if (item / "_METADATA").is_file():
-            return _load_foreign(item)
+        return _load_newest(path / "checkpoints", say, item)
+    for folder in (path, path / "state", path / "params", path / "default"):
+        if (folder / "_METADATA").is_file():
+            return _load_foreign(folder)
     raise InputError(f"{str(path)!r} is not a run directory, an Orbax checkpoint or a .safetensors file")
 
 
-def _load_newest(root: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+def _load_newest(root: pathlib.Path, say: Callable[[str], None], item: str) -> dict[str, Any]:
     for step in reversed(steps.committed(root)):
         try:
-            return _load_step(root / str(step))
+            return _load_step(root / str(step), item)
         except steps.DamagedError as error:
             say(f"checkpoint {step} in {str(root)!r} is damaged ({error}): the one before it is read")
     raise InputError(f"{str(root)!r} holds no good checkpoint")
 
 
-def _load_step(path: pathlib.Path) -> dict[str, Any]:
-    arrays = steps.read_verified(path, lambda name: name.startswith("params/"))
-    return nested({name.removeprefix("params/"): x for name, x in arrays.items()}, path)
+def _load_step(path: pathlib.Path, item: str) -> dict[str, Any]:
+    arrays = steps.read_verified(path, lambda name: name.startswith(f"{item}/"))
+    return nested({name.removeprefix(f"{item}/"): x for name, x in arrays.items()}, path)
 
 
 def _load_foreign(path: pathlib.Path) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: nn.Module |
     model = model or models.build(config, len(splits.train.classes))
     init = classification.make_init(model, splits.train.image_shape)
     shapes = jax.eval_shape(init, jax.random.key(0))
-    loaded = checkpoints.load_variables(path)
+    loaded = checkpoints.load_params(path), checkpoints.load_model_state(path)
     merged = tuple(checkpoints.merge(wanted, found, "") for wanted, found in zip(shapes, loaded, strict=True))
     params, model_state = sharding_lib.put(
         merged, sharding_lib.shardings(merged, config.train.sharding, mesh)
