@@ -3,6 +3,7 @@
 python -m rmtjax.train --config=configs/synthetic.py [--workdir=DIR] [--config.field=value ...]
 """
 
+import pathlib
 import signal
 import sys
 from typing import Any
@@ -25,6 +26,8 @@ def main() -> int:
     earlier = workdir_lib.prepare(config, workdir)
     if earlier.get("status") == "finished":
         print(f"{workdir} is finished: nothing to train. For another run choose another --workdir.")
+        if not (pathlib.Path(workdir) / "report.html").exists():  # killed while it was drawn
+            report.run_page(workdir)
         print(report.final_table(workdir))
         return 0
     made: list[generate.SyntheticSet] = []
