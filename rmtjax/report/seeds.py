@@ -5,15 +5,11 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from rmtjax.errors import InputError
 from rmtjax.report import style
 from rmtjax.report.tables import metric_name
-
-# Student's t, 0.975 quantile for 1, 2, ... degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-      2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
-
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean, and the ends of its 95 % interval by Student's t over the finite values; NaN ends for fewer than two."""
