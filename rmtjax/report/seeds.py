@@ -11,6 +11,7 @@ from rmtjax.errors import InputError
 from rmtjax.report import style
 from rmtjax.report.tables import metric_name
 
+
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean, and the ends of its 95 % interval by Student's t over the finite values; NaN ends for fewer than two."""
     values = np.asarray(values, dtype=float)
@@ -20,9 +21,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     mean = float(values.mean())
     if len(values) == 1:
         return mean, float("nan"), float("nan")
-    freedom = len(values) - 1
-    # Beyond the list: the quantile of the normal law with two terms of its Cornish-Fisher expansion.
-    t = _T[freedom - 1] if freedom <= len(_T) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom**2
+    t = scipy.stats.t.ppf(0.975, len(values) - 1)
     half = float(t * values.std(ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 
