@@ -27,10 +27,13 @@ def parse(
         parser.add_argument(
             "--workdir", help="where results go and a stopped run goes on; default runs/<config name>"
         )
+    parser.add_argument("--cache", help="where synthetic sets are stored and looked for; default runs/synthetic")
     add_process_flags(parser)
     parser.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
     arguments, rest = parser.parse_known_args(argv)
     config = config_lib.load(arguments.config, overrides(rest))
+    if arguments.cache:
+        config.synthetic.cache = arguments.cache
     if workdir and arguments.workdir is None:
         arguments.workdir = str(pathlib.Path("runs") / pathlib.Path(arguments.config).stem)
     return config, arguments
