@@ -1,11 +1,10 @@
 """Batches of numpy from a source: the order of training, and one pass for evaluation.
 
 The order is a function of (seed, epoch): position p of the endless stream is entry p mod n of a permutation drawn
-for epoch p // n. So a stream starts at any step without going through the ones before, and every process computes
-its own part of every batch. What is random about example i depends on (seed, epoch, i) alone.
+for epoch p // n. So a stream starts at any step without going through the ones before, and every process finds its
+own part of every batch by itself. What is random about example i depends on (seed, epoch, i) alone.
 """
 
-import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,7 +17,8 @@ from rmtjax.errors import InputError
 Batch = dict[str, np.ndarray]
 Tensors = dict[str, tf.Tensor]
 
-_ORDER, _PARTNER = 0, 1  # unrelated permutations of one epoch
+_COLUMNS = ("epoch", "index", "partner")
+_MIXING = 1000  # folded into an example's seed for its mixup weight, apart from the operations' numbers
 
 
 def train_batches(
@@ -53,24 +53,27 @@ def train_batches(
     local = _local_size(batch_size, process_count)
     if augment is not None and not isinstance(augment, Augmentation):
         augment = Augmentation(image=augment)
-    numbers = _numbers(source.num_examples, seed, batch_size, process_index * local, local)
 
-    @_plainly
-    def of_step(step: tf.Tensor) -> Tensors:
-        rows = tf.ensure_shape(tf.numpy_function(numbers, [step], tf.int64), (3, local))
-        return dict(zip(("epoch", "index", "partner"), tf.unstack(rows), strict=True))
+    def numbers(step: int) -> tf.data.Dataset:
+        """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
+        part = slice(process_index * local, (process_index + 1) * local)
+        whole = _order(source.num_examples, seed, step * batch_size).batch(batch_size, drop_remainder=True)
+        return whole.map(
+            _plainly(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
+        )
 
-    steps = tf.data.Dataset.counter(start_step).map(of_step)
     if augment is None and source.decode is None:
-        batches = steps.map(_plainly(lambda n: _example(source, n["index"])))
+        batches = numbers(start_step).map(_plainly(lambda n: _example(source, n["index"])))
     else:
         example = _augmented(source, seed, augment or Augmentation())
-        batches = (
-            steps.unbatch()
-            .map(example, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(local, drop_remainder=True)
-        )
-    return _iterate(batches, source, lambda k: np.ravel(numbers(np.int64(start_step + k))[1:]))
+        single = numbers(start_step).unbatch().map(example, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = single.batch(local, drop_remainder=True)
+
+    def members(k: int) -> np.ndarray:
+        of_batch = next(numbers(start_step + k).as_numpy_iterator())
+        return np.concatenate([of_batch["index"], of_batch["partner"]])
+
+    return _iterate(batches, source, members)
 
 
 def evaluation_batches(
@@ -128,25 +131,28 @@ def _example(source: Source, index: tf.Tensor) -> Tensors:
     }
 
 
-def _numbers(n: int, seed: int, batch_size: int, offset: int, local: int) -> Callable[[np.int64], np.ndarray]:
-    """step -> epoch, index and mixup partner, int64 [3, local], of this process's part of the batch."""
+def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
+    """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [3].
 
-    # True permutations by numpy: tf.random.experimental.index_shuffle is far from uniform for some seeds.
-    @functools.lru_cache(maxsize=4)
-    def permutation(epoch: int, purpose: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch, purpose]).permutation(n)
+    TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
+    """
+    order, partners = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
 
-    def numbers(step: np.int64) -> np.ndarray:
-        position = step * batch_size + offset + np.arange(local)
-        epoch = position // n
-        index, partner = np.empty_like(position), np.empty_like(position)
-        for e in range(epoch[0], epoch[-1] + 1):
-            here = epoch == e
-            index[here] = permutation(e, _ORDER)[position[here] % n]
-            partner[here] = permutation(e, _PARTNER)[index[here]]
-        return np.stack([epoch, index, partner])
+    def permutation(root: np.int32, epoch: tf.Tensor) -> tf.Tensor:
+        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the identity.
+        numbers = tf.range(n, dtype=tf.int64)
+        return tf.random.experimental.stateless_shuffle(
+            numbers, tf.stack([tf.cast(root, tf.int64), epoch]), "philox"
+        )
 
-    return numbers
+    @_plainly
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        index = permutation(order, epoch)
+        partner = tf.gather(permutation(partners, epoch), index)
+        rows = tf.stack([tf.fill((n,), epoch), index, partner], axis=1)
+        return tf.data.Dataset.from_tensor_slices(rows[tf.where(epoch == first // n, first % n, 0) :])
+
+    return tf.data.Dataset.counter(first // n).flat_map(of_epoch)
 
 
 def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[[Tensors], Tensors]:
@@ -172,7 +178,7 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[[Te
         if not augment.mixup:
             return one
         other, _ = read(numbers["partner"], numbers["epoch"])
-        weight = tf.sigmoid(log_odds_of_beta(augment.mixup, fold_in(example_seed, _PARTNER)))
+        weight = tf.sigmoid(log_odds_of_beta(augment.mixup, fold_in(example_seed, _MIXING)))
         inputs = weight * one["inputs"] + (1 - weight) * other["inputs"]
         return one | {"inputs": inputs, "label_mix": other["label"], "mix_weight": weight}
 

@@ -17,19 +17,16 @@ import tensorflow as tf
 from rmtjax.data.sources import Source, resize_tensor, unit_tensor
 from rmtjax.errors import InputError
 
-_LENGTH_HEADER, _FRAME = (
-    12,
-    16,
-)  # bytes of a TFRecord before the data (length, checksum), and in all around it
+_FRAME = 16  # bytes of a TFRecord around its data: length and checksums
+_BUFFER = 2**14  # bytes read at a time
 
 
 class _Records(NamedTuple):
-    """Where a split's records lie, and their labels."""
+    """Where a split's records begin (file number, byte), and their labels."""
 
     files: tuple[str, ...]
     file: np.ndarray
     offset: np.ndarray
-    length: np.ndarray
     label: np.ndarray
 
 
@@ -54,15 +51,10 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
         records = _records(builder, split, label_key)
         if records.label.min() < 0:  # a test split without labels, as ImageNet's
             continue
-        files = [np.memmap(file, np.uint8, "r") for file in records.files]
+        files, file, offset = map(tf.constant, (records.files, records.file, records.offset))
 
-        def record(i: np.int64, records: _Records = records, files: list[np.ndarray] = files) -> bytes:
-            start = records.offset[i]
-            return files[records.file[i]][start : start + records.length[i]].tobytes()
-
-        def decode(i: tf.Tensor, record: Any = record) -> tf.Tensor:
-            serialized = tf.ensure_shape(tf.numpy_function(record, [i], tf.string), ())
-            image = decoded.deserialize_example(serialized)[image_key]
+        def decode(i: tf.Tensor, files: Any = files, file: Any = file, offset: Any = offset) -> tf.Tensor:
+            image = decoded.deserialize_example(_record(files[file[i]], offset[i]))[image_key]
             return resize_tensor(unit_tensor(image), image_size)
 
         found[split] = Source(
@@ -75,6 +67,21 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
             describe=lambda i, split=split: f"example {i} of the {split} split of tfds:{name}",
         )
     return found
+
+
+def _record(file: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """The record of a TFRecord file that begins at a byte, its checksum verified.
+
+    The operation itself, because tf.data.TFRecordDataset does not offer its byte_offsets.
+    """
+    from_there = tf.raw_ops.TFRecordDatasetV2(
+        filenames=file[None],
+        compression_type="",
+        buffer_size=tf.constant(_BUFFER, tf.int64),
+        byte_offsets=offset[None],
+    )
+    records = tf.data.experimental.from_variant(from_there, tf.TensorSpec((), tf.string))
+    return records.take(1).get_single_element()
 
 
 def _folder() -> pathlib.Path:
@@ -164,6 +171,6 @@ def _records(builder: Any, split: str, label_key: str) -> _Records:
             ) from error
         if batches:
             length, label = (np.concatenate(column).astype(np.int64) for column in zip(*batches, strict=True))
-            offset = np.cumsum(length + _FRAME) - length - _FRAME + _LENGTH_HEADER
-            parts.append((np.full(len(length), number), offset, length, label))
+            offset = np.cumsum(length + _FRAME) - length - _FRAME
+            parts.append((np.full(len(length), number), offset, label))
     return _Records(files, *map(np.concatenate, zip(*parts, strict=True)))
