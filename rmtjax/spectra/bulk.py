@@ -1,10 +1,11 @@
 """The noise in a spectrum: its level, its edge, and what stands out of it.
 
 Noise level: σ² = median(λ) / (N μ_c), with μ_c the median of the Marchenko-Pastur law at c = M/N. A few
-spikes do not move a median, while they inflate the mean (the Frobenius norm) and mislead a density fit.
-Where more than about a tenth of the spectrum is signal, or the bulk is no Marchenko-Pastur law at all, it
-is too high, and the edge with it. WeightWatcher fits a kernel density instead, so its `mp_softrank` and
-`num_spikes`, and the bulk edges, differ from these in value.
+spikes do not move a median, while they inflate the mean (the Frobenius norm) and mislead a density fit. All
+of it supposes that most of the spectrum is such a bulk. Where it is not (an update of few steps, whose
+spectrum falls over decades), σ is only the level of the middle of the spectrum, and `num_spikes` says how
+far the rest spreads above it. WeightWatcher fits a kernel density instead, so its `mp_softrank`,
+`num_spikes` and bulk edges differ from these in value.
 """
 
 from typing import Any

@@ -10,12 +10,12 @@ Johnstone, Ann. Statist. 29 (2001); Ma, Bernoulli 18 (2012); Bornemann, Markov P
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.interpolate
 import scipy.special
 
 
@@ -125,13 +125,15 @@ def _log_survival(x: Any) -> np.ndarray:
 
 
 @functools.cache
-def _tracy_widom_table() -> tuple[np.ndarray, scipy.interpolate.CubicSpline, scipy.interpolate.CubicSpline]:
+def _tracy_widom_table() -> tuple[np.ndarray, Callable[[Any], Any], Callable[[Any], Any]]:
     """log(1 - F) and log F on a grid, by splines.
 
     F(s) is the Fredholm determinant of 1 - V on L²(0, ∞), V(x, y) = Ai(s + (x + y)/2) / 2 (Ferrari and
     Spohn, J. Phys. A 38 (2005)), by Gauss-Legendre quadrature, which converges exponentially (Bornemann).
     The eigenvalues of V give both logarithms without cancellation.
     """
+    from scipy.interpolate import CubicSpline  # half a second, and not every caller needs the law
+
     grid = np.linspace(-10.0, 20.0, 241)
     nodes, weights = np.polynomial.legendre.leggauss(40)
     length = 2 * (14.0 - np.minimum(grid, 10.0))[:, None]  # Ai is below 1e-16 beyond s + length / 2
@@ -140,4 +142,4 @@ def _tracy_widom_table() -> tuple[np.ndarray, scipy.interpolate.CubicSpline, sci
     eigenvalues = np.linalg.eigvalsh(w[:, :, None] * kernel * w[:, None, :])
     log_f = np.log1p(-np.minimum(eigenvalues, 1 - 1e-16)).sum(-1)
     log_survival = np.log(-np.expm1(log_f))
-    return grid, scipy.interpolate.CubicSpline(grid, log_survival), scipy.interpolate.CubicSpline(grid, log_f)
+    return grid, CubicSpline(grid, log_survival), CubicSpline(grid, log_f)

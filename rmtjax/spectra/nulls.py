@@ -57,7 +57,7 @@ def simulated_alpha(slices: int, N: int, M: int) -> np.ndarray:
     replicates = int(np.clip(REPLICATES * (1024 / (slices * M)) ** 2, REPLICATES // 3, REPLICATES))
     rng = np.random.default_rng([slices, N, M])
     diagonal, off_diagonal = bidiagonal_wishart(rng, replicates * slices, N, M)
-    rung = _rung(M)
+    rung = _rung(M, 128)
     rows = -(-len(diagonal) // _ROWS) * _ROWS
     diagonal = np.pad(diagonal / N, ((0, rows - len(diagonal)), (0, 0)))
     off_diagonal = np.pad(off_diagonal / N, ((0, rows - len(off_diagonal)), (0, 0)))
@@ -66,7 +66,7 @@ def simulated_alpha(slices: int, N: int, M: int) -> np.ndarray:
     ]
     pooled = np.concatenate(roots)[: replicates * slices, rung - M :].reshape(replicates, slices * M)
     pooled = np.sort(np.maximum(pooled, 0.0), -1)
-    size = _rung(slices * M)
+    size = _rung(slices * M, 512)
     aligned = np.pad(pooled, ((0, 0), (size - slices * M, 0)))
     count = (aligned > eigen.resolution(M, np.float32) * aligned[:, -1:]).sum(-1)
     return np.sort(np.asarray(_fit(aligned, count.astype(np.int32))))
@@ -86,12 +86,9 @@ def bidiagonal_wishart(
     return diagonal.astype(np.float32), np.sqrt(main[:, : M - 1] * side).astype(np.float32)
 
 
-def _rung(size: int) -> int:
-    """Sizes to pad to: 128, 192, 256, 384, 512, ...: few programs serve all shapes."""
-    power = 128
-    while power < size:
-        power *= 2
-    return power * 3 // 4 if power > 128 and size <= power * 3 // 4 else power
+def _rung(size: int, least: int) -> int:
+    """The power of two to pad to: few programs serve all shapes, and a small matrix costs next to nothing."""
+    return max(least, 1 << (size - 1).bit_length())
 
 
 def _solve(diagonal: np.ndarray, off_diagonal: np.ndarray, rung: int) -> np.ndarray:

@@ -1,4 +1,34 @@
-"""From raw metrics of scaled matrices to the table: units, the nulls beside them, warnings in words."""
+"""From raw metrics of scaled matrices to the table: units, the nulls beside them, warnings in words.
+
+Columns, in WeightWatcher's names where the metric is the same; λ are the eigenvalues of W^T W, not divided by
+N, pooled over the slices of a convolution; log is to base 10:
+
+  name, kind            path of the parameter; kind of layer
+  slices, N, M, Q       matrices in the stack, their sides N >= M, Q = N / M
+  num_evals             slices * M
+  norm, log_norm        Σλ = ||W||_F², squared as in WeightWatcher
+  spectral_norm, log_spectral_norm    λ_max, the square of the largest singular value
+  stable_rank           Σλ / λ_max
+  effective_rank        exp(-Σ p ln p), p = λ / Σλ
+  participation_ratio   (Σλ)² / Σλ²
+  entropy               -Σ p ln p / ln(matrix_rank)
+  matrix_rank           eigenvalues that are not zero to rounding (onepass._constants says which)
+  alpha, D, xmin        power law of the tail: exponent of the density, KS distance, start (tails.power_law)
+  num_pl_spikes         eigenvalues in that tail
+  alpha_se, sigma       (alpha - 1) / √num_pl_spikes, under this package's and WeightWatcher's name
+  alpha_null, alpha_null_low, alpha_null_high    median, 5 % and 95 % quantile for noise of that shape
+  alpha_null_p          how often noise of that shape has so small an alpha
+  alpha_weighted        alpha * log_spectral_norm
+  log_alpha_norm        log Σ λ^alpha
+  alpha_hill            Hill's exponent of the upper half of the spectrum
+  noise_std             standard deviation of the entries' noise, by the median eigenvalue (bulk.bulk)
+  bulk_min, bulk_max    edges of the Marchenko-Pastur bulk of that noise
+  mp_softrank           bulk_max / λ_max
+  num_spikes            eigenvalues beyond the 99 % quantile of the largest of that noise
+  num_unresolved        eigenvalues below the resolution of the computation's precision
+  <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
+  warning               what to mind about this row, in words; empty if nothing
+"""
 
 from collections.abc import Sequence
 
@@ -67,13 +97,12 @@ def _in_units(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _nulls(
     slices: np.ndarray, N: np.ndarray, M: np.ndarray, columns: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    noise = nulls.closed_forms(slices, N, M)
+    shapes, which = np.unique(np.stack([slices, N, M], 1), axis=0, return_inverse=True)
+    noise = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
     out = {f"{name}_null": value for name, value in noise.items()}
     out["log_spectral_norm_null"] = columns["log_norm"] - np.log10(noise["stable_rank"])
-    rows = [
-        _alpha_null(alpha, nulls.simulated_alpha(*shape))
-        for alpha, *shape in zip(columns["alpha"], slices.tolist(), N.tolist(), M.tolist(), strict=True)
-    ]
+    alphas = [nulls.simulated_alpha(*shape) for shape in shapes.tolist()]
+    rows = [_alpha_null(alpha, alphas[i]) for alpha, i in zip(columns["alpha"], which, strict=True)]
     return out | {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -74,7 +74,7 @@ def _ks_distances(
         empirical = (place - start) / (size - start)
         return jnp.where(place >= start, jnp.abs(model - empirical), 0.0).max(-1)
 
-    distances: Array = jax.lax.map(distance, place, batch_size=min(size, 64))
+    distances: Array = jax.lax.map(distance, place, batch_size=min(size, 16))
     return distances.T
 
 
