@@ -1,5 +1,8 @@
 """The stream of training batches, and the one pass of evaluation."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -156,6 +159,12 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused():
         data.train_batches(numbered(5), batch_size=9, seed=0, process_count=2)
     with pytest.raises(InputError, match="batch size 9 is not a multiple of the number of processes 2"):
         data.evaluation_batches(numbered(5), batch_size=9, process_count=2)
+
+
+def test_no_pipeline_calls_back_into_python():
+    """A thread of tf.data that waits for the interpreter when it exits hangs the program, at times."""
+    for file in pathlib.Path(data.__file__).parent.glob("*.py"):
+        assert not re.search(r"numpy_function|py_function|py_func|from_generator", file.read_text()), file
 
 
 def test_tensorflow_sees_no_gpu():
