@@ -107,8 +107,7 @@ def ensure(
                 shutil.rmtree(folder / name, ignore_errors=True)
         return {
             "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
-            "final_loss": _loss(model, params, train),
-            "final_loss_test": _loss(model, params, test),
+            **_losses(model, params, train, test),
         }
 
     root = pathlib.Path(synthetic.cache) / "generators"
@@ -151,6 +150,13 @@ def _fit(
     return jax.device_get(average(fitted.state.opt_state))
 
 
-def _loss(model: nn.Module, params: Any, source: data.Source) -> float:
-    numbers = np.linspace(0, source.num_examples - 1, min(source.num_examples, MOST)).astype(np.int64)
-    return flow.mean_loss(model, params, source.images(numbers), source.labels[numbers])
+def _losses(model: nn.Module, params: Any, train: data.Source, test: data.Source) -> dict[str, float]:
+    """The averaged parameters' loss on images fitted to and on others, as many of each."""
+    mean_loss = flow.make_mean_loss(model)
+    n = min(train.num_examples, test.num_examples, MOST)
+
+    def loss(source: data.Source) -> float:
+        numbers = np.linspace(0, source.num_examples - 1, n).astype(np.int64)
+        return mean_loss(params, source.images(numbers), source.labels[numbers])
+
+    return {"final_loss": loss(train), "final_loss_test": loss(test)}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import LossFn, named_key
@@ -169,14 +169,9 @@ def make_sampler(
     return sample
 
 
-def mean_loss(
-    model: nn.Module,
-    params: Any,
-    images: Float[Array | np.ndarray, "n ..."],
-    labels: Int[Array | np.ndarray, "n"],
-    draws: int = 16,
-) -> float:
-    """The conditional loss on images, averaged over `draws` of time and noise for each; always the same draws."""
+def make_mean_loss(model: nn.Module, draws: int = 16) -> Callable[..., float]:
+    """`mean_loss(params, images [n, ...] in [0, 1], labels [n])`: the conditional loss over `draws` of time and
+    noise for each image, always the same ones for one shape; so two sets of one size compare."""
     loss_fn = make_loss(model, 0, label_dropout=0.0)  # without dropout the null class does not matter
 
     @jax.jit
@@ -184,4 +179,4 @@ def mean_loss(
         keys = jax.random.split(jax.random.key(0), draws)
         return jax.lax.map(lambda key: loss_fn(params, {}, batch, {"dropout": key})[0], keys).mean()
 
-    return float(mean(params, {"inputs": images, "label": labels}))
+    return lambda params, images, labels: float(mean(params, {"inputs": images, "label": labels}))

@@ -101,7 +101,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     share, z = hits / n, Z
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)  # against rounding
 
 
 def _some(source: data.Source) -> Float[np.ndarray, "k h w c"]:

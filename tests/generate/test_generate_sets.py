@@ -1,0 +1,327 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from rmtjax import config as config_lib
+from rmtjax import data, generate
+from rmtjax.errors import InputError
+from rmtjax.generate import sets, store
+from rmtjax.train import loop
+
+STEPS = 400  # long enough to be killed in; checkpoints at 100, 200, 300 and 400
+
+
+def small(cache, **changes):
+    config = config_lib.smoke(config_lib.base())
+    config.synthetic.update(share=0.5, cache=str(cache), width=16, total_steps=STEPS)
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    return config
+
+
+def tiny_splits(train_labels, classes=("a", "b")):
+    """Splits of 4 x 4 images: class a dark, class b bright, class c in between."""
+
+    def part(labels, seed):
+        labels = np.asarray(labels, np.int32)
+        noise = np.random.default_rng(seed).uniform(0, 0.2, (len(labels), 4, 4, 1))
+        images = (noise + 0.4 * np.asarray([0, 2, 1])[labels][:, None, None, None]).astype(np.float32)
+        return data.from_arrays("tiny", images, labels, classes)
+
+    everything = np.arange(len(classes))
+    return data.Splits(part(train_labels, 0), part(everything, 1), part(np.tile(everything, 5), 2))
+
+
+def identity(config):
+    """The set's name, without making it."""
+    section = config.data.copy_and_resolve_references()
+    section.image_size = config.synthetic.image_size
+    return store.digest(sets.made_from(config, data.load(section, config.seed).train))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """What several tests compile, here or in processes they start, is compiled by the first."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    settings = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+            environment.setenv(name.upper(), str(value))
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture(scope="module")
+def made(cache):
+    return generate.ensure(small(cache))
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    def fit(**arguments):
+        raise AssertionError("nothing is to be fitted here")
+
+    monkeypatch.setattr(loop, "fit", fit)
+
+
+def test_a_set_is_as_large_as_the_training_set_with_its_class_shares(made):
+    config = small("")
+    train = data.load(config.data, config.seed).train
+    assert made.images.shape == (40, 16, 16, 1)
+    assert made.images.dtype == np.float32
+    assert made.images.min() >= 0
+    assert made.images.max() <= 1
+    assert made.labels.dtype == np.int32
+    np.testing.assert_array_equal(
+        np.bincount(made.labels, minlength=10), np.bincount(train.labels, minlength=10)
+    )
+
+
+def test_manifest_says_what_made_it_and_what_it_is_worth(made):
+    manifest = made.manifest
+    assert made.path.name == store.digest(manifest["made_from"])
+    assert manifest["made_from"]["count"] == 40
+    assert manifest["made_from"]["generator"]["total_steps"] == STEPS
+    assert {"value", "low", "high", "n", "judge", "judge_accuracy"} <= manifest["recognised"].keys()
+    ratio = manifest["nearest_training_distance"] / manifest["nearest_test_distance"]
+    assert manifest["distance_ratio"] == pytest.approx(ratio)
+    assert manifest["generator"]["parameters"] > 1000
+    assert manifest["generator"]["final_loss"] > 0
+    assert {"jax", "rmtjax"} <= manifest["versions"].keys()
+
+
+def test_second_call_finds_the_same_set_and_trains_nothing(made, cache, no_fit):
+    said = []
+    config = small(cache, **{"synthetic.share": 0.9, "synthetic.mode": "replace", "model.name": "mlp"})
+    again = generate.ensure(config, report=said.append)
+    assert again.path == made.path
+    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.labels, made.labels)
+    assert len(said) == 1
+    assert said[0].startswith("reused")
+    assert "recognised" in said[0]
+
+
+def test_other_guidance_or_count_is_another_set_of_the_same_generator(made, cache, no_fit):
+    config = small(cache, **{"synthetic.guidance": 2.0, "synthetic.examples": 60})
+    other = generate.ensure(config)
+    assert other.path != made.path
+    assert other.manifest["generator_path"] == made.manifest["generator_path"]
+    assert len(other.labels) == 60
+    assert np.abs(other.images[:40] - made.images).max() > 1e-3
+
+
+def test_name_depends_on_data_seed_and_generator_and_not_on_share_mode_cache_or_model():
+    base = identity(small("a"))
+    same = {"synthetic.share": 0.25, "synthetic.mode": "replace", "model.name": "mlp", "optim.learning_rate": 1.0,
+            "data.image_size": 8, "data.test_examples": 20, "train.mesh.data": 1}  # fmt: skip
+    for name, value in same.items():
+        assert identity(small("b", **{name: value})) == base, name
+    other = {"seed": 1, "data.train_examples": 30, "synthetic.guidance": 1.5, "synthetic.examples": 41,
+             "synthetic.sampling_steps": 4, "synthetic.width": 24, "synthetic.depth": 2, "synthetic.ema": 0.5,
+             "synthetic.total_steps": 9, "synthetic.learning_rate": 0.1, "synthetic.label_dropout": 0.3,
+             "synthetic.batch_size": 8, "synthetic.image_size": 4}  # fmt: skip
+    names = {identity(small("a", **{name: value})) for name, value in other.items()}
+    assert len(names | {base}) == len(other) + 1
+
+
+def test_one_changed_pixel_changes_the_name():
+    train = tiny_splits([0, 0, 1]).train
+    pixels = train.images().copy()
+    pixels[1, 2, 3, 0] += 0.01
+    changed = data.from_arrays("tiny", pixels, train.labels, train.classes)
+    relabelled = data.from_arrays("tiny", train.images(), train.labels[::-1].copy(), train.classes)
+    names = {store.digest(sets.made_from(small(""), source)) for source in (train, changed, relabelled)}
+    assert len(names) == 3
+
+
+def test_an_altered_file_is_refused_by_name(made, cache):
+    path = made.path / "images_00000.npz"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+        with pytest.raises(InputError, match=r"images_00000\.npz' was altered"):
+            generate.ensure(small(cache))
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_fit_that_was_interrupted_goes_on_and_ends_in_the_same_set(made, tmp_path, monkeypatch):
+    real_fit, starts = loop.fit, []
+
+    def fit(*, interrupt, batches, on_start=None, **arguments):
+        def interrupted(start):
+            starts.append(start)
+            for step, batch in enumerate(batches(start), start + 1):
+                if interrupt and step == 250:
+                    raise KeyboardInterrupt
+                yield batch
+
+        return real_fit(batches=interrupted, **arguments)
+
+    monkeypatch.setattr(loop, "fit", lambda **arguments: fit(interrupt=True, **arguments))
+    with pytest.raises(KeyboardInterrupt):
+        generate.ensure(small(tmp_path))
+    assert not (tmp_path / made.path.name).exists()
+    monkeypatch.setattr(loop, "fit", lambda **arguments: fit(interrupt=False, **arguments))
+    again = generate.ensure(small(tmp_path))
+    assert starts == [0, 200]
+    assert again.path.name == made.path.name
+    np.testing.assert_array_equal(again.images, made.images)
+
+
+def test_sampling_goes_on_after_the_files_that_are_there(made, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(sets, "SHARD", 16)
+    labels = np.arange(40, dtype=np.int32) % 10
+    calls = []
+
+    def sample(start, part):
+        calls.append(start)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return np.full((len(part), 2, 2, 1), start, np.float32)
+
+    with pytest.raises(KeyboardInterrupt):
+        sets._sample_shards(tmp_path, sample, labels)
+    sets._sample_shards(tmp_path, sample, labels)
+    assert calls == [0, 16, 16, 32]
+    images, stored = sets._read_shards(tmp_path)
+    np.testing.assert_array_equal(stored, labels)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(40) // 16 * 16)
+
+
+def test_a_killed_process_leaves_its_fit_to_the_one_that_waits(made, tmp_path):
+    """Two processes ask for one set; the one that fits is killed with SIGKILL, the other goes on and ends."""
+    cache = tmp_path / "cache"
+    (tmp_path / "small.py").write_text(
+        "from rmtjax import config as config_lib\n"
+        "def get_config():\n"
+        "    config = config_lib.smoke(config_lib.base())\n"
+        f"    config.synthetic.update(width=16, total_steps={STEPS})\n"
+        "    return config\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "rmtjax.generate",
+        f"--config={tmp_path / 'small.py'}",
+        "--cache",
+        str(cache),
+    ]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
+    try:
+        deadline = time.monotonic() + 240
+        while not list(cache.glob(f"generators/.*.building/checkpoints/{STEPS // 4}")):
+            assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.02)
+        holders = [holds_a_lock(cache, process.pid) for process in processes]
+        assert sorted(holders) == [False, True]
+        killed, other = (processes[holders.index(wanted)] for wanted in (True, False))
+        os.kill(killed.pid, signal.SIGKILL)
+        said, _ = other.communicate(timeout=240)
+        assert killed.wait() == -signal.SIGKILL
+        assert other.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert "waiting for it" in said
+    assert "recognised" in said
+    assert sorted(path.name for path in cache.iterdir()) == [
+        made.path.name,
+        "generators",
+    ]  # nothing half-made
+    survivor = store.read(cache / made.path.name)
+    assert survivor["files"] == made.manifest["files"]  # every sample, bit for bit
+    assert survivor["generator"] == made.manifest["generator"]
+
+
+def holds_a_lock(cache, pid):
+    """Whether a process has been granted the lock (it waits for one at most: those that wait begin with '->')."""
+    inodes = {str(path.stat().st_ino) for path in cache.glob(".*.lock")}
+    for line in pathlib.Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[4] == str(pid) and words[5].split(":")[-1] in inodes:
+            return True
+    return False
+
+
+def test_files_of_a_run(made, tmp_path):
+    generate.write_run_files(made, tmp_path)
+    stored = np.load(tmp_path / "synthetic_by_class.npz", allow_pickle=False)
+    assert stored["classes"].tolist() == list("0123456789")
+    assert stored["images"].shape == (10, 4, 16, 16, 1)
+    for k in range(10):
+        np.testing.assert_array_equal(stored["images"][k], made.images[made.labels == k][:4])
+    text = (tmp_path / "synthetic.json").read_text()
+    assert made.path.name in text
+    assert '"recognised"' in text
+
+
+def test_a_class_with_one_example_works(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda section, seed: tiny_splits([0, 0, 0, 0, 0, 1]))
+    made = generate.ensure(small(tmp_path, **{"data.source": "npz:tiny", "synthetic.image_size": 4}))
+    assert np.bincount(made.labels).tolist() == [5, 1]
+    generate.write_run_files(made, tmp_path)
+    images = np.load(tmp_path / "synthetic_by_class.npz")["images"]
+    assert images.shape == (2, 5, 16, 16, 1)
+    assert np.isnan(images).any((2, 3, 4)).tolist() == [[False] * 5, [False] + [True] * 4]
+    mixed = data.mix(
+        data.from_arrays("real", made.images, made.labels, ("a", "b")), generate.source(made), "add", 1.0, 0
+    )
+    assert np.bincount(mixed.labels).tolist() == [10, 2]
+
+
+def test_a_class_without_examples_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda section, seed: tiny_splits([0, 0, 1, 1], ("a", "b", "c")))
+    with pytest.raises(InputError, match="class 'c' has no training examples"):
+        generate.ensure(small(tmp_path, **{"data.source": "npz:tiny", "synthetic.image_size": 4}))
+    assert not any(path.name.endswith(".building") for path in tmp_path.rglob("*"))
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"synthetic\.batch_size=12 cannot be split over 8 devices"):
+        generate.ensure(small(tmp_path, **{"synthetic.batch_size": 12}))
+
+
+def test_a_loss_that_is_not_finite_is_one_sentence(tmp_path):
+    with pytest.raises(
+        InputError, match=r"generator's fit failed, the .* is .* at step .*: lower synthetic\.learning_rate"
+    ):
+        generate.ensure(small(tmp_path, **{"synthetic.learning_rate": 1e30}))
+
+
+@pytest.mark.parametrize(("shares", "count", "wanted"), [
+    ([4, 4], 4, [2, 2]), ([5, 1], 6, [5, 1]), ([5, 1], 3, [3, 0]), ([3, 3, 3], 10, [4, 3, 3]), ([40, 39, 41], 60, [20, 20, 20]),
+])  # fmt: skip
+def test_class_shares(shares, count, wanted):
+    labels = sets.class_shares(np.repeat(np.arange(len(shares)), shares), count)
+    assert np.bincount(labels, minlength=len(shares)).tolist() == wanted
+
+
+def test_classes_are_spread_over_the_whole_set():
+    labels = sets.class_shares(np.repeat(np.arange(10), 40), 400)
+    assert np.bincount(labels[:10]).tolist() == [1] * 10
+    assert np.bincount(labels[:100]).tolist() == [10] * 10
