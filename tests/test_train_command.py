@@ -1,6 +1,7 @@
 """`python -m rmtjax.train` as a user types it: the whole job, killed, stopped, resumed, and given bad input."""
 
 import json
+import logging
 import os
 import pathlib
 import random
@@ -98,6 +99,12 @@ def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_aga
     table = [line for line in done.stdout.splitlines() if "accuracy" in line]
     assert table
     assert str(tmp_path / "run" / "report.html") in done.stdout
+    content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    evaluated = run(
+        sys.executable, "-m", "rmtjax.evaluate", str(tmp_path / "run"), "--out", str(tmp_path / "again")
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((tmp_path / "again" / "evaluation.json").read_text()) == content
     again = run(*words)
     assert again.returncode == 0
     assert all(line in again.stdout for line in table)
@@ -225,6 +232,7 @@ def in_process(words, capsys):
     """Exit status and what a command prints to stderr, without the cost of a new interpreter."""
     from rmtjax.train import __main__ as train_main
 
+    logging.getLogger("rmtjax").handlers.clear()  # it would write to the stderr of the test before
     before = sys.argv, signal.getsignal(signal.SIGTERM)
     sys.argv = words[2:]
     try:
