@@ -27,7 +27,9 @@ def parse(
         parser.add_argument(
             "--workdir", help="where results go and a stopped run goes on; default runs/<config name>"
         )
-    parser.add_argument("--cache", help="where synthetic sets are stored and looked for; default runs/synthetic")
+    parser.add_argument(
+        "--cache", help="where synthetic sets are stored and looked for; default runs/synthetic"
+    )
     add_process_flags(parser)
     parser.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
     arguments, rest = parser.parse_known_args(argv)

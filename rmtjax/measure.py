@@ -93,7 +93,9 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     augment = data.augmentation(config.augment)
     if augment is not None:
         # A batch as large as the set is the first epoch: every example once, augmented as in training.
-        first = data.train_batches(data.take(train_set, real), batch_size=len(real), seed=config.seed, augment=augment)
+        first = data.train_batches(
+            data.take(train_set, real), batch_size=len(real), seed=config.seed, augment=augment
+        )
         sets["augmented"] = next(first)["inputs"]
     if (train_set.origin == 1).any():
         sets["synthetic"] = train_set.images(np.flatnonzero(train_set.origin == 1))
@@ -106,7 +108,9 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     for space, examples in spaces.items():
         reference = examples["test"]
         fed = {name: values for name, values in examples.items() if name != "test"}
-        rows += diversity.diversity_rows(fed, reference, space=space, k=config.diversity.neighbours, seed=config.seed)
+        rows += diversity.diversity_rows(
+            fed, reference, space=space, k=config.diversity.neighbours, seed=config.seed
+        )
     content = {"feature_model": "the shipped letters ViT, pooled features before the head", "rows": rows}
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)
 

@@ -59,7 +59,7 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
     return concatenate(real, dataclasses.replace(take(synthetic, drawn), origin=np.ones(len(drawn), np.int8)))
 
 
-def proportional(counts: Int[np.ndarray, "k"], total: int) -> Int[np.ndarray, "k"]:
+def proportional(counts: Int[np.ndarray, " k"], total: int) -> Int[np.ndarray, " k"]:
     """`total` divided in the shares of `counts`, rounded by largest remainder; ties go to the first."""
     exact = counts * total / counts.sum()
     whole = np.floor(exact).astype(np.int64)
@@ -95,8 +95,8 @@ def concatenate(first: Source, second: Source) -> Source:
 
 
 def _first_of_each_class(
-    labels: Int[np.ndarray, "n"], wanted: Int[np.ndarray, "k"], seed: list[int]
-) -> Int[np.ndarray, "m"]:
+    labels: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " k"], seed: list[int]
+) -> Int[np.ndarray, " m"]:
     """Sorted numbers of the first `wanted[c]` examples of every class c in a seeded order."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

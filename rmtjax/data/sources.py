@@ -58,7 +58,7 @@ class Source:
         return unit_tensor(tf.gather(self.tensor, index))
 
     def images(
-        self, indices: Sequence[int] | Int[np.ndarray, "n"] | None = None
+        self, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
     ) -> Float[np.ndarray, "n h w c"]:
         """Images in [0, 1], float32 [n, h, w, c]: those numbered `indices`, or all."""
         numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
@@ -186,7 +186,7 @@ def from_arrays(
     )
 
 
-def take(source: Source, indices: Sequence[int] | Int[np.ndarray, "n"]) -> Source:
+def take(source: Source, indices: Sequence[int] | Int[np.ndarray, " n"]) -> Source:
     """The examples numbered `indices`, in that order, as a source of its own."""
     numbers = np.asarray(indices, np.int64)
     part = dataclasses.replace(source, labels=source.labels[numbers], origin=source.origin[numbers])

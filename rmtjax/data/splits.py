@@ -19,7 +19,7 @@ class Splits(NamedTuple):
     test: Source
 
 
-def stratified_order(labels: Int[np.ndarray, "n"], seed: int | list[int]) -> Int[np.ndarray, "n"]:
+def stratified_order(labels: Int[np.ndarray, " n"], seed: int | list[int]) -> Int[np.ndarray, " n"]:
     """A seeded order of the examples in which every prefix has the classes' shares, to within about one example.
 
     Each class is shuffled and spread evenly over the whole; prefixes of one order are nested subsets.

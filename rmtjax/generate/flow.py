@@ -151,7 +151,7 @@ def make_sampler(
     local = batch_size // jax.process_count()
     first = jax.process_index() * local
 
-    def sample(params: Any, labels: Int[np.ndarray, "n"], start: int = 0) -> Float[np.ndarray, "n ..."]:
+    def sample(params: Any, labels: Int[np.ndarray, " n"], start: int = 0) -> Float[np.ndarray, "n ..."]:
         placed = sharding_lib.put(params, jax.tree.map(lambda _: sharding_lib.replicated(mesh), params))
         images = np.empty((len(labels), *image_shape), np.float32)
         for begin in range(0, len(labels), batch_size):

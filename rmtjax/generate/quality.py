@@ -18,7 +18,7 @@ Z = 1.959964  # of a 95 % interval
 
 def describe(
     images: Float[np.ndarray, "n h w c"],
-    labels: Int[np.ndarray, "n"],
+    labels: Int[np.ndarray, " n"],
     splits: data.Splits,
     source_name: str,
 ) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def describe(
 
 
 def recognised(
-    images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, "n"], whole: list[data.Source]
+    images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, " n"], whole: list[data.Source]
 ) -> dict[str, Any]:
     """The share of images whose class a support vector machine names, with Wilson's 95 % interval.
 
@@ -91,7 +91,7 @@ def recognised(
 
 def nearest(
     images: Float[np.ndarray, "n h w c"], train: Float[np.ndarray, "m h w c"]
-) -> Float[np.ndarray, "k"]:
+) -> Float[np.ndarray, " k"]:
     """Euclidean distance to the nearest training image, of at most 2,000 images spread over the set."""
     return np.asarray(diversity.nearest_distances(_flat(images[_spread(len(images))]), _flat(train)))
 
@@ -108,7 +108,7 @@ def _some(source: data.Source) -> Float[np.ndarray, "k h w c"]:
     return source.images(_spread(source.num_examples))
 
 
-def _spread(n: int) -> Int[np.ndarray, "k"]:
+def _spread(n: int) -> Int[np.ndarray, " k"]:
     return np.linspace(0, n - 1, min(n, MOST_DISTANCES)).astype(np.int64)
 
 

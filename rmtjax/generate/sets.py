@@ -29,7 +29,7 @@ class SyntheticSet(NamedTuple):
 
     path: pathlib.Path
     images: Float[np.ndarray, "n h w c"]  # float32 in [0, 1]
-    labels: Int[np.ndarray, "n"]  # int32
+    labels: Int[np.ndarray, " n"]  # int32
     manifest: dict[str, Any]
 
 
@@ -136,7 +136,7 @@ def write_run_files(synthetic: SyntheticSet, workdir: str | os.PathLike[str]) ->
     _write_by_class(folder / BY_CLASS, synthetic.images, synthetic.labels, manifest["classes"])
 
 
-def class_shares(labels: Int[np.ndarray, "m"], count: int) -> Int[np.ndarray, "count"]:
+def class_shares(labels: Int[np.ndarray, " m"], count: int) -> Int[np.ndarray, " count"]:
     """`count` labels in the shares of `labels` (largest remainder), the classes spread evenly over the whole."""
     shares = np.bincount(labels) * count / len(labels)
     counts = np.floor(shares).astype(np.int64)
@@ -147,7 +147,7 @@ def class_shares(labels: Int[np.ndarray, "m"], count: int) -> Int[np.ndarray, "c
 
 
 def _sample_shards(
-    folder: pathlib.Path, sample: Callable[[int, np.ndarray], np.ndarray], labels: Int[np.ndarray, "n"]
+    folder: pathlib.Path, sample: Callable[[int, np.ndarray], np.ndarray], labels: Int[np.ndarray, " n"]
 ) -> None:
     for start in range(0, len(labels), SHARD):
         path = folder / f"images_{start // SHARD:05d}.npz"
@@ -160,7 +160,7 @@ def _sample_shards(
                 np.savez(temporary, images=images, labels=part)
 
 
-def _read_shards(folder: pathlib.Path) -> tuple[Float[np.ndarray, "n h w c"], Int[np.ndarray, "n"]]:
+def _read_shards(folder: pathlib.Path) -> tuple[Float[np.ndarray, "n h w c"], Int[np.ndarray, " n"]]:
     images, labels = [], []
     for path in sorted(folder.glob("images_*.npz")):
         try:
@@ -175,7 +175,7 @@ def _read_shards(folder: pathlib.Path) -> tuple[Float[np.ndarray, "n h w c"], In
 
 
 def _write_by_class(
-    path: pathlib.Path, images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, "n"], classes: Any
+    path: pathlib.Path, images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, " n"], classes: Any
 ) -> None:
     """images [K, m, H, W, C], m at most 12; NaN where a class has fewer."""
     most = min(SHOWN, int(np.bincount(labels).max()))
