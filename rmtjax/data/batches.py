@@ -5,6 +5,7 @@ for epoch p // n. So a stream starts at any step without going through the ones 
 own part of every batch by itself. What is random about example i depends on (seed, epoch, i) alone.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -57,7 +58,7 @@ def train_batches(
     def numbers(step: int) -> tf.data.Dataset:
         """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
         part = slice(process_index * local, (process_index + 1) * local)
-        whole = _order(source.num_examples, seed, step * batch_size).batch(batch_size, drop_remainder=True)
+        whole = _order(source.num_examples, seed, step * batch_size).rebatch(batch_size)
         return whole.map(
             _plainly(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
         )
@@ -132,7 +133,7 @@ def _example(source: Source, index: tf.Tensor) -> Tensors:
 
 
 def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
-    """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [3].
+    """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [:, 3], by epochs.
 
     TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
     """
@@ -146,13 +147,13 @@ def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
         )
 
     @_plainly
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+    def of_epoch(epoch: tf.Tensor) -> tf.Tensor:
         index = permutation(order, epoch)
         partner = tf.gather(permutation(partners, epoch), index)
         rows = tf.stack([tf.fill((n,), epoch), index, partner], axis=1)
-        return tf.data.Dataset.from_tensor_slices(rows[tf.where(epoch == first // n, first % n, 0) :])
+        return rows[tf.where(epoch == first // n, first % n, 0) :]
 
-    return tf.data.Dataset.counter(first // n).flat_map(of_epoch)
+    return tf.data.Dataset.counter(first // n).map(of_epoch)
 
 
 def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[[Tensors], Tensors]:
@@ -196,14 +197,15 @@ def _iterate(
 def _naming_failures(
     iterator: Iterator[Batch], source: Source, members: Callable[[int], np.ndarray]
 ) -> Iterator[Batch]:
-    count = 0
-    try:
-        for batch in iterator:
-            yield batch
-            count += 1
-    except tf.errors.OpError as error:
-        source.images(members(count))  # raises the error that names the example
-        raise InputError(f"{source.name}: batch {count} cannot be read: {error.message}") from error
+    for count in itertools.count():
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            source.images(members(count))  # raises the error that names the example
+            raise InputError(f"{source.name}: batch {count} cannot be read: {error.message}") from error
+        yield batch
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
