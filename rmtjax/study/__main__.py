@@ -5,6 +5,7 @@ python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_s
 
 import argparse
 import pathlib
+import re
 
 from rmtjax import report, study
 from rmtjax.errors import InputError, run_command
@@ -54,12 +55,11 @@ def main() -> int:
 
 def _seeds(text: str) -> list[int]:
     seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
-    except ValueError as error:
-        raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7") from error
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not ends:
+            raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7")
+        seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     return seeds
 
 
