@@ -230,6 +230,7 @@ def _override(config: ConfigDict, override: str) -> None:
         ) from error
 
 
+_UNITS = ("steps", "epochs", "examples")
 _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or False", tuple: "a list a,b,c"}
 
 _IN = {
@@ -240,20 +241,40 @@ _IN = {
     "train.dtype": ("float32", "bfloat16"),
     "spectra.conv": ("slices", "unfold"),
 }
+# Fields in which None means something; everywhere else it is a slip.
+_OPTIONAL = (
+    "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "optim.head_learning_rate",
+    "optim.clip_norm", "optim.freeze", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
+)  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
     *(f"augment.{name}" for name in base().augment),
-    "synthetic.share", "synthetic.label_dropout", "optim.momentum", "optim.b1", "optim.b2", "synthetic.ema",
+    "synthetic.share", "synthetic.label_dropout",
 )  # fmt: skip
-_BELOW_ONE = ("regularization.dropout", "regularization.label_smoothing")
-_AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.learning_rate", "optim.head_learning_rate",
+_BELOW_ONE = (
+    "optim.momentum",
+    "optim.b1",
+    "optim.b2",
+    "synthetic.ema",
+    "regularization.dropout",
+    "regularization.label_smoothing",
+)
+_AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.learning_rate", "synthetic.learning_rate", "optim.head_learning_rate",
                   "optim.warmup_steps", "optim.warmup_epochs", "optim.warmup_examples", "seed")  # fmt: skip
 _AT_LEAST_ONE = (
-    "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
+    "model.vit.patch", "model.vit.width", "model.vit.depth", "model.vit.heads", "model.vit.mlp_width",
+    "model.resnet.depth", "model.resnet.width", "model.mlp.width", "model.mlp.depth", "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
     "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
     "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
     "evaluation.bootstrap_samples", "diversity.neighbours",
 )  # fmt: skip
+
+
+def _are_rules(rules: Any) -> bool:
+    try:
+        return all(bool(re.compile(regex)) and value in ("fsdp", "replicate") for regex, value in rules)
+    except (ValueError, TypeError, re.error):
+        return False
 
 
 def get(config: ConfigDict, name: str) -> Any:
@@ -273,12 +294,21 @@ def validate(config: ConfigDict) -> None:
             if value is not None and not holds(value):
                 raise InputError(f"{name}={value!r} is out of range: it must be {wanted}")
 
+    for name in _leaves(config):
+        if name not in _OPTIONAL and get(config, name) is None:
+            raise InputError(f"{name}=None is not a value: leave the field as it is, or give it one")
     check(_UNIT, lambda v: 0 <= v <= 1, "between 0 and 1")
     check(_BELOW_ONE, lambda v: 0 <= v < 1, "at least 0 and below 1")
     check(_AT_LEAST_ZERO, lambda v: v >= 0, "0 or more")
     check(_AT_LEAST_ONE, lambda v: v >= 1, "1 or more")
     check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
-    check(("optim.clip_norm", "train.total_epochs", "model.std"), lambda v: v > 0, "above 0")
+    check(("optim.clip_norm", "train.total_epochs", "model.std", "optim.eps"), lambda v: v > 0, "above 0")
+    check(
+        ("train.mesh.data", "train.mesh.fsdp"),
+        lambda v: v == -1 or v >= 1,
+        "1 or more, or -1 for all that are left",
+    )
+    check(("train.sharding",), _are_rules, "pairs of a regular expression and 'fsdp' or 'replicate'")
     for name, choices in _IN.items():
         check((name,), lambda v, c=choices: v in c, f"one of {', '.join(choices)}")
     check(
@@ -316,7 +346,7 @@ def duration(config: ConfigDict, name: str, num_examples: int) -> int:
       name: e.g. `train.total`.
       num_examples: examples in an epoch of the set trained on.
     """
-    given = {unit: get(config, f"{name}_{unit}") for unit in ("steps", "epochs", "examples")}
+    given = {unit: get(config, f"{name}_{unit}") for unit in _UNITS}
     given = {unit: value for unit, value in given.items() if value is not None}
     if len(given) != 1:
         fields = ", ".join(f"{name}_{unit}={value}" for unit, value in given.items()) or "none of them is set"

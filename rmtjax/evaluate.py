@@ -33,7 +33,7 @@ def main() -> int:
         if arguments.config
         else config_lib.from_stored(json.loads((runs[0] / "config.json").read_text(encoding="utf-8")))
     )
-    if overrides and not arguments.config:
+    if flags.overrides(overrides) and not arguments.config:
         raise InputError(f"{overrides[0]!r} needs --config: a run is evaluated as it was configured")
     flags.initialise(arguments)
 
@@ -49,6 +49,8 @@ def main() -> int:
             out.mkdir(parents=True, exist_ok=True)
             files.write_json(out / "evaluation.json", content)
             print(f"results: {out / 'evaluation.json'}")
+            if runs and out == runs[0]:
+                report.run_page(out)
         print(report.evaluation_table(content))
     return 0
 

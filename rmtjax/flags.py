@@ -21,7 +21,9 @@ def parse(
       The checked, locked config, and a namespace with `config` (the file), `workdir` (default
       `runs/<config name>`) and the multi-process flags.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", required=True, help="a file such as configs/synthetic.py")
     if workdir:
         parser.add_argument(

@@ -54,6 +54,19 @@ def test_overrides_take_the_fields_types():
             "optim.freeze=(",
             "optim.freeze='(' is not a regular expression: missing ), unterminated subpattern at position 0",
         ),
+        ("model.vit.patch=0", "model.vit.patch=0 is out of range: it must be 1 or more"),
+        (
+            "synthetic.learning_rate=-1.0",
+            "synthetic.learning_rate=-1.0 is out of range: it must be 0 or more",
+        ),
+        (
+            "train.batch_size=None",
+            "train.batch_size=None is not a value: leave the field as it is, or give it one",
+        ),
+        (
+            "train.sharding=(('(','fsdp'),)",
+            "train.sharding=(('(', 'fsdp'),) is out of range: it must be pairs of a regular expression and 'fsdp' or 'replicate'",
+        ),
         ("seed", "override 'seed' has no value: write --config.seed=VALUE"),
     ],
 )

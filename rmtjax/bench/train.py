@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax import models
+from rmtjax.errors import InputError
 from rmtjax.train import classification, loop, optim
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import make_step
@@ -59,13 +60,14 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
         out = (placement, sharding_lib.replicated(mesh))
         step_fn = jax.jit(make_step(loss_fn, optimizer, **plain), out_shardings=out, donate_argnums=0)
         batches = [sharding_lib.put_batch(next(stream), mesh) for _ in range(4)]
-        start = 0.0
+        start, before = 0.0, None
         for step in range(skip + steps):
             if step == skip:
                 jax.block_until_ready(state)
                 start = time.perf_counter()
             state, scalars = step_fn(state, batches[step % len(batches)])
-            jax.block_until_ready(scalars)
+            jax.block_until_ready(before)  # one step in flight, as in the loop
+            before = scalars
         jax.block_until_ready(state)
         return time.perf_counter() - start, 0.0
 
@@ -125,6 +127,8 @@ def _batches(config: ConfigDict) -> tuple[Iterator[dict[str, np.ndarray]], tuple
 
 
 def main(arguments: Any, overrides: list[str]) -> None:
+    if arguments.steps < 1:
+        raise InputError(f"--steps={arguments.steps} is out of range: it must be 1 or more")
     config = config_lib.load(arguments.config, overrides)
     table = compare(config, arguments.steps)
     print(

@@ -11,9 +11,7 @@ from rmtjax.errors import run_command
 
 
 def main() -> int:
-    words = [word.replace("--cache", "--config.synthetic.cache", 1) if word.partition("=")[0] == "--cache" else word
-             for word in sys.argv[1:]]  # fmt: skip
-    config, arguments = flags.parse(__doc__, words, workdir=False)
+    config, arguments = flags.parse(__doc__, workdir=False)
     flags.initialise(arguments)
 
     import jax

@@ -81,7 +81,7 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
                 name: generator.stored.manifest[name]
                 for name in ("parameters", "final_loss", "final_loss_test")
             },
-            "generator_path": str(generator.stored.path),
+            "generator_path": f"generators/{generator.stored.path.name}",  # in the cache
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }

@@ -25,7 +25,8 @@ class MLP(nn.Module):
         x = standardise(x, self.mean, self.std, self.dtype).reshape(x.shape[0], -1)
         for i in range(self.depth):
             x = nn.relu(nn.Dense(self.width, dtype=self.dtype, name=f"hidden_{i}")(x))
-            x = Dropout(self.rates["mlp"])(x, train)
+            if i + 1 < self.depth:  # the last hidden layer is the head's input, and has the head's dropout
+                x = Dropout(self.rates["mlp"])(x, train)
         features = x.astype(jnp.float32)
         logits = nn.Dense(self.num_classes, name="head")(Dropout(self.rates["head"])(features, train))
         return logits, features

@@ -60,6 +60,8 @@ def _seeds(text: str) -> list[int]:
         if not ends:
             raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7")
         seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    if not seeds:
+        raise InputError(f"--seeds={text!r} names no seed: write 0-4 or 0,3,7")
     return seeds
 
 

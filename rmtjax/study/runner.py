@@ -21,6 +21,7 @@ from tqdm import tqdm
 from rmtjax import config as config_lib
 from rmtjax import files
 from rmtjax.errors import InputError
+from rmtjax.train.workdir import FREE
 
 SPECTRA = ("alpha", "stable_rank", "log_norm", "log_spectral_norm", "entropy", "mp_softrank")
 
@@ -50,6 +51,8 @@ def load_arms(path: str) -> dict[str, list[str]]:
     if not hasattr(module, "get_arms"):
         raise InputError(f"arms file {path!r} defines no get_arms()")
     arms = {name: list(overrides) for name, overrides in module.get_arms().items()}
+    if not arms:
+        raise InputError(f"get_arms() of {path!r} gives no arms")
     for name in arms:
         if not re.fullmatch(r"[\w.+-]+", name):
             raise InputError(
@@ -89,6 +92,7 @@ def _finished(run: Run) -> bool:
     stored, record = run.workdir / "config.json", run.workdir / "run.json"
     if stored.exists():
         changed = config_lib.differing_fields(run.config, json.loads(stored.read_text(encoding="utf-8")))
+        changed = [line for line in changed if not line.startswith(FREE)]
         if changed:
             raise InputError(
                 f"{str(run.workdir)!r} holds a run with another config ({'; '.join(changed)}): choose another --out"

@@ -3,9 +3,9 @@
 python -m rmtjax.train --config=configs/synthetic.py [--workdir=DIR] [--config.field=value ...]
 """
 
+import os
 import pathlib
 import signal
-import sys
 from typing import Any
 
 from rmtjax import flags
@@ -58,12 +58,13 @@ def main() -> int:
 
 
 def _say_stopped(where: str) -> None:
-    print(f"stopped by SIGTERM {where}: the same command goes on from there", file=sys.stderr)
+    os.write(2, f"\nstopped by SIGTERM {where}: the same command goes on from there\n".encode())
 
 
 def _stopped_between_steps(number: int, frame: Any) -> None:
     _say_stopped("between training steps")
-    sys.exit(128 + number)
+    # Not sys.exit: an exception that lands in one of JAX's callbacks is lost. Files are whole or absent anyway.
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

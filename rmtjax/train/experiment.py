@@ -61,6 +61,7 @@ def run(
     _check_batch(config)
 
     splits = data.load(config.data, config.seed)
+    _check_evaluation_sets(config, splits)
     train = splits.train
     if config.synthetic.share > 0:
         if synthetic is None:
@@ -71,6 +72,12 @@ def run(
     augment = augment if augment is not None else data.augmentation(config.augment)
     total_steps = config_lib.duration(config, "train.total", train.num_examples)
     warmup_steps = config_lib.duration(config, "optim.warmup", train.num_examples)
+    if warmup_steps >= total_steps:
+        LOG.warning(
+            "the warm-up of %d steps is as long as the run of %d: the learning rate never falls",
+            warmup_steps,
+            total_steps,
+        )
 
     def batches(start_step: int) -> Any:
         return data.train_batches(
@@ -109,6 +116,7 @@ def run(
         if main_process:
             metrics.append(workdir_lib.Metrics(workdir, step))
 
+    workdir_lib.claim(config, workdir)
     if main_process and not (workdir / "samples.npz").exists():
         write_samples(workdir, train, batches(0))
     try:
@@ -203,6 +211,27 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
     arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
     with files.atomic(workdir / "samples.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
+
+
+def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
+    """Shifted sets need the classes and shape of the test set, others the shape: said before training, not after."""
+    if not config.evaluation.enabled:
+        return
+    for field, names in (("shifts", config.evaluation.shifts), ("ood", config.evaluation.ood)):
+        for name in names:
+            if field == "shifts" and name == "corrupted":
+                continue
+            source = data.load_source(name, config.data.image_size)
+            what = ""
+            if source.image_shape != splits.test.image_shape:
+                what = f"images of shape {list(source.image_shape)}, not {list(splits.test.image_shape)}"
+            elif field == "shifts" and source.classes != splits.test.classes:
+                what = "other classes"
+            if what:
+                raise InputError(
+                    f"evaluation.{field} names {name!r}, which has {what} as data.source={config.data.source!r} has: "
+                    "leave it out, with --config.evaluation.shifts=corrupted --config.evaluation.ood=()"
+                )
 
 
 def _check_batch(config: ConfigDict) -> None:

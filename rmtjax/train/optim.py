@@ -11,6 +11,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from rmtjax.errors import InputError
 from rmtjax.train import rules
 
 
@@ -39,13 +40,16 @@ def make_optimizer(
     Args:
       params: a tree with the parameters' names; leaves are not read.
 
+    Raises:
+      InputError: a regex that is meant to do something matches no parameter.
+
     Returns:
       The transformation. Order: frozen gradients to zero, global norm clipped, coupled L2 added, moments,
       decoupled decay added, learning rate (the head's own where given) with the minus sign.
     """
     optim, rate = config.optim, config.regularization.weight_decay
-    frozen = rules.mask(optim.freeze, params, "freeze")
-    decayed = rules.mask(config.regularization.decayed, params, "decay")
+    frozen = _matching("optim.freeze", optim.freeze, params, wanted=optim.freeze is not None)
+    decayed = _matching("regularization.decayed", config.regularization.decayed, params, wanted=rate > 0)
     decayed = jax.tree.map(lambda yes, still: yes and not still, decayed, frozen)
     decay = optax.masked(optax.add_decayed_weights(rate), decayed) if rate else optax.identity()
     moments = {
@@ -56,7 +60,7 @@ def make_optimizer(
     schedule = make_schedule(config, optim.learning_rate, total_steps, warmup_steps)
     rates = [optax.scale_by_learning_rate(schedule)]
     if optim.head_learning_rate is not None:
-        head = rules.mask(optim.head, params, "head learning rate")
+        head = _matching("optim.head", optim.head, params, wanted=True)
         head_schedule = make_schedule(config, optim.head_learning_rate, total_steps, warmup_steps)
         rates = [
             optax.masked(optax.scale_by_learning_rate(head_schedule), head),
@@ -65,6 +69,17 @@ def make_optimizer(
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
     zero_frozen = optax.masked(optax.set_to_zero(), frozen) if optim.freeze else optax.identity()
     return optax.chain(zero_frozen, clip, *moments, *rates), schedule
+
+
+def _matching(field: str, regex: str | None, params: Any, wanted: bool) -> Any:
+    mask = rules.mask(regex, params, field)
+    if wanted and not any(jax.tree.leaves(mask)):
+        names: list[str] = []
+        rules.map_named(lambda name, _: names.append(name), params)
+        raise InputError(
+            f"{field}={regex!r} matches no parameter: names are such as {names[0]!r} and {names[-1]!r}"
+        )
+    return mask
 
 
 def _no(mask: Any) -> Any:

@@ -33,7 +33,7 @@ VERSIONS = (
 
 
 def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Makes the folder, or checks that it belongs to the same config.
+    """Makes the folder, or checks that it belongs to the same config. Claims it for none: see `claim`.
 
     Returns:
       What an earlier start wrote to run.json, {} if there was none.
@@ -68,9 +68,14 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
                 f"the workdir {str(folder)!r} holds a run with another config ({'; '.join(changed)}): "
                 "choose another --workdir, or set these fields back"
             )
-    elif jax.process_index() == 0:
-        files.write_text(path, config_lib.to_json(config) + "\n")
     return _read(folder / "run.json") if (folder / "run.json").exists() else {}
+
+
+def claim(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
+    """Writes config.json, once all that could be wrong with the input has been looked at."""
+    path = pathlib.Path(workdir) / "config.json"
+    if jax.process_index() == 0 and not path.exists():
+        files.write_text(path, config_lib.to_json(config) + "\n")
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
