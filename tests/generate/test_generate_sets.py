@@ -208,7 +208,7 @@ def test_sampling_goes_on_after_the_files_that_are_there(made, cache, tmp_path, 
     np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(40) // 16 * 16)
 
 
-def test_a_killed_process_leaves_its_fit_to_the_one_that_waits(made, tmp_path):
+def test_a_killed_process_leaves_its_fit_to_the_other_one(made, tmp_path):
     """Two processes ask for one set; the one that fits is killed with SIGKILL, the other goes on and ends."""
     cache = tmp_path / "cache"
     (tmp_path / "small.py").write_text(
@@ -247,7 +247,6 @@ def test_a_killed_process_leaves_its_fit_to_the_one_that_waits(made, tmp_path):
         for process in processes:
             process.kill()
             process.communicate()
-    assert "waiting for it" in said
     assert "recognised" in said
     assert sorted(path.name for path in cache.iterdir()) == [
         made.path.name,
