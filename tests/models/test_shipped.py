@@ -1,0 +1,43 @@
+"""The weights that ship: whole, small, and made by the config that says so."""
+
+import hashlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rmtjax import checkpoints, models
+from rmtjax import config as config_lib
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+
+def test_letters_carry_their_config_and_its_hash():
+    path = models.SHIPPED["letters"]
+    assert path.stat().st_size <= 1.7e6
+    metadata = checkpoints.read_metadata(path)
+    assert hashlib.sha256(metadata["config"].encode()).hexdigest() == metadata["config_sha256"]
+    stored = json.loads(metadata["config"])
+    now = json.loads(config_lib.to_json(config_lib.load(str(CONFIGS / "pretrain_letters.py"))))
+    for section in ("data", "augment", "model", "regularization", "optim", "train"):
+        assert stored[section] == now[section], section
+
+
+def test_letters_fit_the_model_and_a_wrong_one_is_refused():
+    loaded = checkpoints.load_params(models.SHIPPED["letters"])
+    config = config_lib.base()
+    model = models.build(config, 52)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False))[
+        "params"
+    ]
+    merged = checkpoints.merge(params, loaded, "")
+    assert {leaf.dtype for leaf in jax.tree.leaves(merged)} == {jnp.dtype("float32")}
+    config.model.vit.depth = 3
+    smaller = models.build(config, 52)
+    params = jax.eval_shape(lambda: smaller.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False))[
+        "params"
+    ]
+    with pytest.raises(ValueError, match="encoder/block_3/attention/key/bias"):
+        checkpoints.merge(params, loaded, "")
