@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import onepass, table, updates
+from rmtjax.spectra import onepass, solve, table, updates
 from rmtjax.spectra.matrices import Matrix, Rule, weight_matrices
 
 
@@ -113,22 +113,22 @@ def eigenvalues(
     found, left_out = weight_matrices(params, rules, conv)
     if not found:
         raise ValueError(_nothing(left_out))
-    return _scaled(found, *onepass.run(found, dtype, with_metrics=False))
+    return _scaled(found, solve.spectra(found, dtype))
 
 
 def _analyze(found: Sequence[Matrix], precision: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    spectra, raw = onepass.run(found, _dtype(precision))
-    return table.make(found, raw), _scaled(found, spectra, raw)
+    dtype = _dtype(precision)
+    spectra = solve.spectra(found, dtype)
+    raw = onepass.measure(spectra, [matrix.shape for matrix in found], frozenset(), dtype)
+    return table.make(found, raw), _scaled(found, spectra)
 
 
-def _scaled(
-    found: Sequence[Matrix], spectra: Sequence[np.ndarray], raw: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _scaled(found: Sequence[Matrix], spectra: Sequence[solve.Spectrum]) -> dict[str, np.ndarray]:
     out = {}
-    for matrix, values, exponent, bad in zip(found, spectra, raw["exponent"], raw["bad"], strict=True):
+    for matrix, one in zip(found, spectra, strict=True):
         with np.errstate(over="ignore"):  # beyond 1e308: infinite
-            out[matrix.name] = np.ldexp(values.astype(np.float64), 2 * int(exponent))
-        if bad:
+            out[matrix.name] = np.ldexp(one.eigenvalues.astype(np.float64), 2 * one.exponent)
+        if one.bad:
             out[matrix.name][:] = np.nan
     return out
 

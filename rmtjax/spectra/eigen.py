@@ -1,10 +1,10 @@
-"""Eigenvalues of W^T W, all matrices of a model in one program.
+"""Eigenvalues of W^T W for stacks of matrices: Gram matrix, tridiagonal form, roots.
 
-Gram matrix on the short side, Householder reduction to tridiagonal form (LAPACK, cuSOLVER), then bisection,
-which runs in parallel over eigenvalues and matrices. `jnp.linalg.eigvalsh` computes vectors and drops them,
-and hangs on several emulated CPU devices next to a batched product; so reductions run one after another,
-under `lax.map`. Tridiagonal matrices of different sizes are padded to a short ladder of sizes, which keeps
-the number of bisection loops to compile small.
+Gram matrix on the short side, lower triangle only; Householder reduction to tridiagonal form (LAPACK, cuSOLVER);
+then bisection, parallel over eigenvalues and matrices. `jnp.linalg.eigvalsh` computes vectors and drops them.
+The three are programs of their own, small and few: they compile in a fraction of the time of one large program,
+serve every model, and a batched solver next to a batched product can hang on several emulated CPU devices.
+Tridiagonal matrices of different sizes are padded to a short ladder of sizes.
 
 Precision. A Gram matrix in precision ε gives eigenvalues with an absolute error of a few ε λ_max: enough for
 norms, tails and spikes in single precision, and not for the bottom of the spectrum, which needs double
@@ -12,17 +12,19 @@ norms, tails and spikes in single precision, and not for the bottom of the spect
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 # What padding may cost, in steps of the Sturm recurrence (rows x size x size), before another size is
 # compiled: about the time of a compilation. At most 8 sizes.
 _PADDING, _MOST_SIZES = 1e7, 8
+# Width of the blocks of the Gram matrix: at 768 columns 6 of 16 products are left out, and float64 takes .6 of the time.
+_BLOCK = 192
 
 
 def resolution(M: Any, dtype: Any) -> Any:
@@ -54,36 +56,72 @@ def padded_sizes(rows: Mapping[int, int], padding: float = _PADDING) -> dict[int
         padding *= 2
 
 
-def normalise(
-    weights: Float[Array, "layers slices N M"],
-) -> tuple[Float[Array, "layers slices N M"], Int[Array, " layers"], Int[Array, " layers"]]:
-    """Each layer divided by a power of two so that its largest entry is in [1, 2): no scale over- or underflows.
+def gram_stack(
+    weights: Shaped[Array, "rows N M"], widths: Int[Array, " rows"], dtype: Any, block: int = _BLOCK
+) -> tuple[Float[Array, "rows M M"], Int[Array, " rows"], Int[Array, " rows"]]:
+    """W^T W (lower triangle; what is above the diagonal is undefined) of each matrix of a stack, scaled.
+
+    Each matrix is divided by a power of two so that its largest entry is in [1, 2): no scale over- or
+    underflows, and mantissas stay as they are. One matrix at a time: what a matrix needs beside the stack
+    is needed once.
+
+    Args:
+      weights: matrices, padded with zeros to a common shape.
+      widths: how many columns of each matrix are its own. Columns of padding become eigenvalues below all others.
+      dtype: of the product.
+      block: columns that are multiplied at a time; blocks above the diagonal are left out.
 
     Returns:
-      The scaled weights (zeros for a layer with NaN or infinite entries), the exponents of two, and the
-      number of entries that are not finite.
+      The products (zeros for a matrix with NaN or infinite entries), the exponents of two, and the number of
+      entries that are not finite.
     """
-    bad = (~jnp.isfinite(weights)).sum((1, 2, 3))
-    largest = jnp.where(bad > 0, 0.0, jnp.abs(weights).max((1, 2, 3)))
-    exponents = jnp.where(largest > 0, jnp.frexp(largest)[1] - 1, 0)
-    scale = jnp.ldexp(jnp.ones_like(largest), exponents)[:, None, None, None]
-    return jnp.where(bad[:, None, None, None] > 0, 0.0, weights / scale), exponents, bad
+    M = weights.shape[2]
+
+    def of_one(matrix: Array, width: Array) -> tuple[Array, Array, Array]:
+        largest = jnp.abs(matrix).max().astype(dtype)  # NaN if there is one
+        good = jnp.isfinite(largest)
+        bad = jax.lax.cond(good, lambda: 0, lambda: (~jnp.isfinite(matrix)).sum())
+        exponent = jnp.where(good & (largest > 0), jnp.frexp(largest)[1] - 1, 0).astype(jnp.int32)
+        scale = jnp.ldexp(jnp.ones((), dtype), -exponent)
+        # Cast and scaled block by block: what goes over the whole matrix more often costs as much as the product.
+        panels = [
+            jnp.where(good, matrix[:, start : start + block].astype(dtype) * scale, 0.0)
+            for start in range(0, M, block)
+        ]
+        gram = _lower_product(panels)
+        diagonal = jnp.diagonal(gram)
+        below = -jnp.maximum(diagonal.max(), jnp.finfo(dtype).tiny)
+        places = jnp.arange(M)
+        filled = jnp.where(places < width, diagonal, below)
+        return gram.at[places, places].set(filled), exponent, bad.astype(jnp.int32)
+
+    grams, exponents, bad = jax.lax.map(lambda row: of_one(*row), (weights, widths))
+    return grams, exponents, bad
 
 
-def tridiagonal_of_gram(
-    weights: Float[Array, "matrices N M"],
-) -> tuple[Float[Array, "matrices M"], Float[Array, "matrices M-1"]]:
-    """Diagonal and off-diagonal of a tridiagonal matrix similar to W^T W, one matrix after another."""
-    if weights.shape[-1] == 1:
-        return jnp.square(weights).sum(1), jnp.zeros((len(weights), 0), weights.dtype)
+def _lower_product(panels: Sequence[Float[Array, "N _"]]) -> Float[Array, "_ _"]:
+    """W^T W of the matrix that consists of these blocks of columns, with zeros in blocks above the diagonal."""
+    M = sum(panel.shape[1] for panel in panels)
+    rows = []
+    for i, left in enumerate(panels):
+        row = [jnp.matmul(left.T, right, precision="highest") for right in panels[: i + 1]]
+        above = M - sum(part.shape[1] for part in row)
+        rows.append(jnp.concatenate([*row, jnp.zeros((left.shape[1], above), left.dtype)], 1))
+    return jnp.concatenate(rows)
 
-    def reduce(matrix: Float[Array, "N M"]) -> tuple[Float[Array, " M"], Float[Array, " M-1"]]:
-        gram = jnp.matmul(matrix.T, matrix, precision="highest")
-        _, diagonal, off_diagonal, _ = jax.lax.linalg.tridiagonal(gram, lower=True)
-        return diagonal, off_diagonal
 
-    diagonals, off_diagonals = jax.lax.map(reduce, weights)
-    return diagonals, off_diagonals
+def tridiagonal(
+    symmetric: Float[Array, "rows M M"],
+) -> tuple[Float[Array, "rows M"], Float[Array, "rows M-1"]]:
+    """Diagonal and off-diagonal of tridiagonal matrices similar to symmetric ones, of which the lower triangle is read.
+
+    By LAPACK or cuSOLVER, in a program of its own: next to a product, a batched solver can hang on several emulated
+    CPU devices.
+    """
+    if symmetric.shape[-1] == 1:
+        return symmetric[..., 0], jnp.zeros((len(symmetric), 0), symmetric.dtype)
+    _, diagonal, off_diagonal, _ = jax.lax.linalg.tridiagonal(symmetric, lower=True)
+    return diagonal, off_diagonal
 
 
 def pad_tridiagonal(
@@ -96,36 +134,126 @@ def pad_tridiagonal(
 
 
 def tridiagonal_eigenvalues(
-    diagonal: Float[Array, "matrices M"], off_diagonal: Float[Array, "matrices M-1"]
-) -> Float[Array, "matrices M"]:
+    diagonal: Float[Array, "rows M"],
+    off_diagonal: Float[Array, "rows M-1"],
+    widths: Int[Array, " rows"] | None = None,
+) -> Float[Array, "rows M"]:
     """All eigenvalues, ascending, of symmetric tridiagonal matrices, to a few ε times the norm.
 
-    Bisection by Sturm counts (Golub and Van Loan, Matrix Computations, 8.4.1). One sweep over a uniform grid
-    of M points brackets every eigenvalue, which saves log2(M) of the halvings; about three times as fast as
-    `jax.scipy.linalg.eigh_tridiagonal` under vmap, which starts all of them from the same interval.
+    Bisection by Sturm counts (Golub and Van Loan, Matrix Computations, 8.4.1). One sweep over a uniform grid of M
+    points brackets every eigenvalue, which saves log2(M) of the halvings. In double precision bisection is done in
+    single, and its brackets are checked and closed by Newton's method on the characteristic polynomial, which
+    falls back to halving wherever it leaves the bracket or does not halve its step.
+
+    Args:
+      diagonal, off_diagonal: the matrices.
+      widths: only the `widths` largest eigenvalues of each row are wanted; None: all.
     """
-    M, info = diagonal.shape[-1], np.finfo(diagonal.dtype)
+    M = diagonal.shape[-1]
+    order = jnp.arange(M)
+    if diagonal.dtype == jnp.float32:
+        return _bisection(diagonal, off_diagonal)
+    coarse = _bisection(diagonal.astype(jnp.float32), off_diagonal.astype(jnp.float32)).astype(diagonal.dtype)
+    low, high = _gershgorin(diagonal, off_diagonal)
+    slack = 32 * np.finfo(np.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    step, count_below = _sturm(diagonal, off_diagonal), _counts(diagonal, off_diagonal)
+    tolerance = 2 * np.finfo(np.float64).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    at_low, at_high = jnp.maximum(coarse - slack, low), jnp.minimum(coarse + slack, high)
+    below_low, below_high = jax.lax.map(count_below, jnp.stack([at_low, at_high]))
+    low = jnp.where(below_low <= order, at_low, low)
+    high = jnp.where(below_high > order, at_high, high)
+    wanted = jnp.ones(coarse.shape, bool) if widths is None else used(widths, M)
+
+    def improve(state: Any) -> Any:
+        low, high, x, moved, was_good, open_ = state
+        below, newton = step(x)
+        low, high = jnp.where(below > order, low, x), jnp.where(below > order, x, high)
+        target = x - newton
+        own = (below == order) | (below == order + 1)  # else the nearest root is another's
+        # In a cluster of m roots Newton's steps shrink by 1 - 1/m only, and say m times too little.
+        good = own & (target >= low) & (target <= high) & (4 * jnp.abs(newton) <= moved)
+        target = jnp.where(open_, jnp.where(good, target, (low + high) / 2), x)
+        moved = jnp.abs(target - x)
+        closed = (good & was_good & (moved <= tolerance)) | (high - low <= tolerance)
+        return low, high, target, moved, good, open_ & ~closed
+
+    start = (low, high, jnp.clip(coarse, low, high), high - low, jnp.zeros_like(wanted), wanted)
+    roots: Array = jax.lax.while_loop(lambda state: state[-1].any(), improve, start)[2]
+    return jax.lax.cummax(roots, axis=1)  # neighbours closer than the tolerance may have changed places
+
+
+def _gershgorin(
+    diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
+) -> tuple[Float[Array, "rows 1"], Float[Array, "rows 1"]]:
     neighbours = jnp.abs(off_diagonal)
     radius = jnp.pad(neighbours, ((0, 0), (1, 0))) + jnp.pad(neighbours, ((0, 0), (0, 1)))
-    low = (diagonal - radius).min(-1, keepdims=True)  # Gershgorin
+    low = (diagonal - radius).min(-1, keepdims=True)
     high = (diagonal + radius).max(-1, keepdims=True)
-    slack = 4 * info.eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
-    low, high = low - slack, high + slack
-    squares = jnp.pad(jnp.square(off_diagonal), ((0, 0), (1, 0)))
-    pivot = 4 * info.tiny * jnp.maximum(1.0, squares.max(-1, keepdims=True))
+    slack = 4 * jnp.finfo(diagonal.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    return low - slack, high + slack
 
-    def count_below(x: Float[Array, "matrices M"]) -> Int[Array, "matrices M"]:
-        def step(carry: Any, entries: Any) -> Any:
+
+def _squares(
+    off_diagonal: Float[Array, "rows off"],
+) -> tuple[Float[Array, "rows _"], Float[Array, "rows 1"]]:
+    """Squares of the off-diagonal, zero in front, and the least size of a pivot."""
+    squares = jnp.pad(jnp.square(off_diagonal), ((0, 0), (1, 0)))
+    tiny = jnp.finfo(off_diagonal.dtype).tiny
+    return squares, 4 * tiny * jnp.maximum(1.0, squares.max(-1, keepdims=True))
+
+
+def _sturm(
+    diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
+) -> Callable[[Array], tuple[Array, Array]]:
+    """x -> how many eigenvalues lie below x, and Newton's step p(x) / p'(x) for the characteristic polynomial p."""
+    squares, pivot = _squares(off_diagonal)
+
+    def of(x: Float[Array, "rows M"]) -> tuple[Int[Array, "rows M"], Float[Array, "rows M"]]:
+        def row(carry: Any, entries: Any) -> Any:
+            inverse, slope, count, total = carry
+            square = entries[1][:, None]
+            ratio = entries[0][:, None] - x - square * inverse
+            ratio = jnp.where(jnp.abs(ratio) < pivot, -pivot, ratio)
+            slope = square * slope * inverse * inverse - 1
+            inverse = 1 / ratio
+            return (inverse, slope, count + (ratio < 0), total + slope * inverse), None
+
+        zero = jnp.zeros_like(x)
+        start = (jnp.ones_like(x), zero, jnp.zeros(x.shape, jnp.int32), zero)
+        (_, _, count, total), _ = jax.lax.scan(row, start, (diagonal.T, squares.T), unroll=4)
+        return count, jnp.nan_to_num(1 / total, nan=jnp.inf)
+
+    return of
+
+
+def _counts(
+    diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
+) -> Callable[[Array], Array]:
+    """x -> how many eigenvalues lie below x."""
+    squares, pivot = _squares(off_diagonal)
+
+    def count_below(x: Float[Array, "rows M"]) -> Int[Array, "rows M"]:
+        def row(carry: Any, entries: Any) -> Any:
             ratio, count = carry
             ratio = entries[0][:, None] - x - entries[1][:, None] / ratio
             ratio = jnp.where(jnp.abs(ratio) < pivot, -pivot, ratio)
             return (ratio, count + (ratio < 0)), None
 
         start = (jnp.ones_like(x), jnp.zeros(x.shape, jnp.int32))
-        (_, count), _ = jax.lax.scan(step, start, (diagonal.T, squares.T), unroll=4)
+        (_, count), _ = jax.lax.scan(row, start, (diagonal.T, squares.T), unroll=4)
         below: Array = count
         return below
 
+    return count_below
+
+
+def _bisection(
+    diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
+) -> Float[Array, "rows M"]:
+    M, info = diagonal.shape[-1], np.finfo(diagonal.dtype)
+    low, high = _gershgorin(diagonal, off_diagonal)
+    slack = 4 * info.eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    count_below = _counts(diagonal, off_diagonal)
     order = jnp.arange(M)
     width = (high - low) / M
     at_grid = count_below(low + width * (order + 1)).at[:, -1].set(M)
@@ -143,37 +271,6 @@ def tridiagonal_eigenvalues(
     low, high = jax.lax.fori_loop(0, halvings, halve, (low, high))
     roots: Array = (low + high) / 2
     return roots
-
-
-def eigenvalues_of_stacks(
-    stacks: Sequence[Float[Array, "_ _ _ _"]],
-) -> list[Float[Array, "_ _"]]:
-    """Eigenvalues of W^T W, pooled over slices and ascending: `[layers, slices, N, M] -> [layers, slices * M]`.
-
-    Meant to be called under `jit`: one program for all stacks. Rounding below zero is clipped.
-    """
-    sizes = [stack.shape[-1] for stack in stacks]
-    rows: dict[int, int] = {}
-    for stack in stacks:
-        rows[stack.shape[-1]] = rows.get(stack.shape[-1], 0) + stack.shape[0] * stack.shape[1]
-    ladder = padded_sizes(rows)
-    reduced = [tridiagonal_of_gram(stack.reshape(-1, *stack.shape[2:])) for stack in stacks]
-    solved: dict[int, Array] = {}
-    for rung in sorted(set(ladder.values())):
-        members = [i for i, size in enumerate(sizes) if ladder[size] == rung]
-        padded = [pad_tridiagonal(*reduced[i], rung) for i in members]
-        diagonal = jnp.concatenate([pair[0] for pair in padded])
-        off_diagonal = jnp.concatenate([pair[1] for pair in padded])
-        roots = tridiagonal_eigenvalues(diagonal, off_diagonal)
-        parts = jnp.split(roots, np.cumsum([len(pair[0]) for pair in padded])[:-1])
-        solved |= dict(zip(members, parts, strict=True))
-    return [pool(solved[i], stack.shape[1], stack.shape[-1]) for i, stack in enumerate(stacks)]
-
-
-def pool(roots: Float[Array, "matrices size"], slices: int, M: int) -> Float[Array, "layers eigenvalues"]:
-    """The M largest of each row, without negative ones, pooled over the slices of a layer and sorted."""
-    pooled = jnp.maximum(roots[:, roots.shape[1] - M :], 0.0).reshape(-1, slices * M)
-    return jnp.sort(pooled, axis=-1) if slices > 1 else pooled
 
 
 def right_aligned(eigenvalues: Float[Array, "layers n"], size: int) -> Float[Array, "layers {size}"]:

@@ -44,11 +44,19 @@ class Rule(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """A weight matrix: its name (the parameter's path), kind, and slices `[slices, N, M]`, N >= M."""
+    """A weight matrix that is read when it is needed.
+
+    Attributes:
+      name: the parameter's path, with a suffix where a tensor holds several matrices.
+      kind: of layer.
+      shape: (slices, N, M), N >= M.
+      load: gives the weights, `[slices, N, M]`.
+    """
 
     name: str
     kind: str
-    weights: Shaped[np.ndarray, "slices N M"]
+    shape: tuple[int, int, int]
+    load: Callable[[], np.ndarray]
 
 
 def dense(kernel: Shaped[np.ndarray, "rows columns"]) -> dict[str, np.ndarray]:
@@ -175,7 +183,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 def weight_matrices(
     params: Any, rules: Sequence[Rule] = (), conv: str = "slices"
 ) -> tuple[list[Matrix], dict[str, str]]:
-    """Weight matrices of a pytree of arrays, and what is left out with the reason.
+    """Weight matrices of a pytree of arrays, and what is left out with the reason; no array is read.
 
     Args:
       params: a pytree of arrays (numpy or JAX), in Flax: `variables["params"]`.
@@ -183,8 +191,8 @@ def weight_matrices(
       conv: how the default rules treat convolutions.
 
     Returns:
-      The matrices in natural order of their names, as views where the layout allows it, and a dict from the
-      path of each tensor that is left out to the reason.
+      The matrices in natural order of their names, and a dict from the path of each tensor that is left out to
+      the reason.
 
     Raises:
       ValueError: a floating tensor of two or more dimensions that no rule matches, or a rule's `unfold`
@@ -195,21 +203,24 @@ def weight_matrices(
     without: dict[str, str] = {}
     unknown: list[str] = []
     for name, leaf in named_tensors(params):
-        tensor = np.asarray(leaf)
-        reason = _no_matrix(tensor)
+        spec = leaf if hasattr(leaf, "shape") else np.asarray(leaf)
+        reason = _no_matrix(spec)
         if reason:
             without[name] = reason
             continue
-        rule = next((r for r in table if r.ndim in (None, tensor.ndim) and re.search(r.pattern, name)), None)
+        rule = next(
+            (r for r in table if r.ndim in (None, len(spec.shape)) and re.search(r.pattern, name)), None
+        )
         if rule is None:
-            unknown.append(f"{name} {tensor.shape}")
+            unknown.append(f"{name} {spec.shape}")
             continue
-        pieces = rule.unfold(tensor)
-        logging.getLogger(__name__).debug("%s %s: %s, by %r", name, tensor.shape, rule.kind, rule.pattern)
+        # All strides are zero: reshapes of it copy nothing, however large the tensor is.
+        pieces = rule.unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
+        logging.getLogger(__name__).debug("%s %s: %s, by %r", name, spec.shape, rule.kind, rule.pattern)
         if isinstance(pieces, str):
             without[name] = pieces
         else:
-            found += _oriented(name, rule.kind, pieces)
+            found += _oriented(name, rule, pieces, leaf)
     if unknown:
         raise ValueError(
             f"no rule says how these tensors are laid out as matrices: {', '.join(unknown)}. Give rules=(Rule(pattern,"
@@ -218,22 +229,32 @@ def weight_matrices(
     return found, without
 
 
-def _no_matrix(tensor: np.ndarray) -> str:
-    if tensor.ndim < 2:
+def _no_matrix(spec: Any) -> str:
+    if len(spec.shape) < 2:
         return "fewer than two dimensions: no spectrum"
-    if tensor.size == 0:
-        return f"empty: shape {tensor.shape}"
-    if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        return f"{tensor.dtype.name}, not real floating point"
+    if 0 in spec.shape:
+        return f"empty: shape {spec.shape}"
+    if not jnp.issubdtype(spec.dtype, jnp.floating):
+        return f"{spec.dtype.name}, not real floating point"
     return ""
 
 
-def _oriented(name: str, kind: str, pieces: Mapping[str, np.ndarray]) -> Iterator[Matrix]:
+def _oriented(name: str, rule: Rule, pieces: Mapping[str, np.ndarray], leaf: Any) -> Iterator[Matrix]:
     for suffix, piece in pieces.items():
         if piece.ndim not in (2, 3) or piece.size == 0:
             raise ValueError(
                 f"the rule for {name} unfolds it to shape {piece.shape}: it must give [rows, columns] or"
                 " [slices, rows, columns]"
             )
-        stack = piece[None] if piece.ndim == 2 else piece
-        yield Matrix(name + suffix, kind, stack if stack.shape[1] >= stack.shape[2] else stack.swapaxes(1, 2))
+        slices, rows, columns = piece.shape if piece.ndim == 3 else (1, *piece.shape)
+
+        def load(
+            suffix: str = suffix, slices: int = slices, rows: int = rows, columns: int = columns
+        ) -> np.ndarray:
+            unfolded = rule.unfold(np.asarray(leaf))
+            assert not isinstance(unfolded, str)
+            stack = unfolded[suffix].reshape(slices, rows, columns)
+            return stack if rows >= columns else stack.swapaxes(1, 2)
+
+        shape = (slices, max(rows, columns), min(rows, columns))
+        yield Matrix(name + suffix, rule.kind, shape, load)

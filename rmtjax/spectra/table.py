@@ -52,8 +52,8 @@ _COLUMNS = (
 
 
 def make(found: Sequence[Matrix], raw: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The table of `analyze`, a row per matrix in the order of `found`, from the metrics of `onepass.run`."""
-    slices, N, M = np.array([matrix.weights.shape for matrix in found]).T
+    """The table of `analyze`, a row per matrix in the order of `found`, from the metrics of `onepass.measure`."""
+    slices, N, M = np.array([matrix.shape for matrix in found]).T
     columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()})
     columns |= _nulls(slices, N, M, columns)
     bad = raw["bad"] > 0

@@ -4,6 +4,7 @@ At small learning rates the spectrum of a fine-tuned W is almost wholly that of 
 own spectrum is the sensitive instrument.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,13 +27,16 @@ def updates(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list[Mat
         base = earlier.get(matrix.name)
         if base is None:
             without[matrix.name] = "no update: only after"
-        elif base.weights.shape != matrix.weights.shape:
-            without[matrix.name] = f"no update: {base.weights.shape} before, {matrix.weights.shape} after"
+        elif base.shape != matrix.shape:
+            without[matrix.name] = f"no update: {base.shape} before, {matrix.shape} after"
         else:
-            with np.errstate(invalid="ignore", over="ignore"):  # a non-finite weight is reported as such
-                difference = matrix.weights.astype(np.float64) - base.weights.astype(np.float64)
-            found.append(matrix._replace(weights=difference))
+            found.append(matrix._replace(load=functools.partial(_difference, base, matrix)))
     return found, without
+
+
+def _difference(before: Matrix, after: Matrix) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):  # a non-finite weight is reported as such
+        return after.load().astype(np.float64) - before.load().astype(np.float64)
 
 
 def sizes(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,15 +1,15 @@
 """Eigenvalues against scipy in double precision, prescribed spectra and clusters."""
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given
 from hypothesis import strategies as st
 
 from rmtjax import spectra
-from rmtjax.spectra import eigen, onepass
+from rmtjax.spectra import eigen, solve
 
 RNG = np.random.default_rng(1)
 SHAPES = {
@@ -22,8 +22,12 @@ SHAPES = {
 }
 
 
-def stacked(**shapes: tuple[int, ...]) -> list[spectra.Matrix]:
-    return [spectra.Matrix(name, "dense", RNG.standard_normal(shape)) for name, shape in shapes.items()]
+def stacked(**shapes: tuple[int, int, int]) -> list[spectra.Matrix]:
+    return [given(name, RNG.standard_normal(shape)) for name, shape in shapes.items()]
+
+
+def given(name: str, weights: np.ndarray) -> spectra.Matrix:
+    return spectra.Matrix(name, "dense", weights.shape, lambda: weights)
 
 
 def reference(weights: np.ndarray) -> np.ndarray:
@@ -33,9 +37,9 @@ def reference(weights: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-14), (np.float32, 1e-6)])
 def test_parity_with_scipy(dtype, tolerance):
     found = stacked(**SHAPES)
-    values, raw = onepass.run(found, dtype, with_metrics=False)
-    for matrix, got, exponent in zip(found, values, raw["exponent"], strict=True):
-        expected = reference(matrix.weights)
+    for matrix, (got, exponent, bad) in zip(found, solve.spectra(found, dtype), strict=True):
+        expected = reference(matrix.load())
+        assert bad == 0
         assert got.dtype == dtype
         assert (np.diff(got) >= 0).all()
         np.testing.assert_allclose(
@@ -83,7 +87,7 @@ def test_bisection_on_special_tridiagonals_padded_to_one_size():
         np.testing.assert_allclose(got[50 - len(diagonal) :], expected, atol=tolerance)
 
 
-@given(
+@hypothesis.given(
     st.dictionaries(st.integers(1, 4000), st.integers(1, 40), min_size=1, max_size=30), st.floats(1.0, 1e9)
 )
 def test_ladder_covers_every_size_with_few_rungs(rows, padding):
@@ -97,13 +101,76 @@ def test_ladder_keeps_sizes_apart_when_padding_is_dear():
     assert eigen.padded_sizes({64: 1, 768: 24, 3072: 24}) == {64: 768, 768: 768, 3072: 3072}
 
 
-def test_batches_above_the_budget_give_the_same_numbers(monkeypatch):
-    found = stacked(a=(1, 96, 64), b=(1, 96, 64), c=(1, 96, 64), d=(1, 40, 3))
-    whole, _ = onepass.run(found, np.float64, with_metrics=False)
-    monkeypatch.setattr(onepass, "CALL_BYTES", 2 * 96 * 64 * 8)
-    batches = list(onepass._batches(found, 8))
-    assert sorted(i for batch in batches for members in batch for i in members) == [0, 1, 2, 3]
-    assert len(batches) == 2
-    parts, _ = onepass.run(found, np.float64, with_metrics=False)
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-13)
+def test_clusters_and_close_pairs_in_double_precision():
+    """Newton's steps say m times too little in a cluster of m roots, and may find a neighbour's root."""
+    u, v = (np.linalg.qr(RNG.standard_normal((96, 96)))[0] for _ in range(2))
+    prescribed = {
+        "cluster": np.repeat([1.0, 2.0, 3.0], 32),
+        "rank two": np.r_[np.zeros(94), 1.0, 5.0],
+        "pairs": np.sort(np.r_[np.arange(1.0, 49.0), np.arange(1.0, 49.0) * (1 + 1e-9)]),
+        "graded": np.geomspace(1e-14, 1.0, 96),
+    }
+    found = [given(name, ((u * np.sqrt(roots)) @ v.T)[None]) for name, roots in prescribed.items()]
+    for roots, got in zip(prescribed.values(), solve.spectra(found, np.float64), strict=True):
+        values = np.ldexp(got.eigenvalues, 2 * got.exponent)
+        np.testing.assert_allclose(values, roots, atol=50 * np.finfo(float).eps * roots.max())
+
+
+@hypothesis.given(
+    st.dictionaries(
+        st.tuples(st.integers(1, 900), st.integers(1, 900)).map(lambda shape: (max(shape), min(shape))),
+        st.integers(1, 40), min_size=1, max_size=20,
+    ),
+    st.floats(1.0, 1e10),
+)  # fmt: skip
+def test_common_shapes_hold_their_members_and_waste_little(rows, padding):
+    shapes = solve.padded_shapes(rows, padding)
+    assert set(shapes) == set(rows)
+    waste: dict[tuple[int, int], float] = {}
+    for shape, common in shapes.items():
+        assert common[0] >= shape[0]
+        assert common[1] >= shape[1]
+        extra = rows[shape] * (solve._cost(1, *common) - solve._cost(1, *shape))
+        waste[common] = waste.get(common, 0) + extra
+    assert max(waste.values()) <= padding
+
+
+def test_numbers_of_rows_are_few():
+    assert [solve.round_rows(n) for n in range(1, 14)] == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16]
+    assert [solve.round_rows(n, 8) for n in (1, 8, 9, 17)] == [8, 8, 16, 24]
+
+
+def test_stacks_above_the_budget_give_the_same_numbers(monkeypatch):
+    found = stacked(a=(1, 96, 64), b=(4, 96, 64), c=(1, 96, 64), d=(1, 40, 3))
+    whole = solve.spectra(found, np.float64)
+    monkeypatch.setattr(solve, "STACK_BYTES", 2 * (96 * 64 + 3 * 64 * 64) * 8)
+    stacks = [members for _, members in solve._stacks(found, range(4), 8)]
+    assert stacks == [[0], [1], [2, 3]]
+    for one, other in zip(whole, solve.spectra(found, np.float64), strict=True):
+        np.testing.assert_allclose(one.eigenvalues, other.eigenvalues, rtol=1e-13)
+
+
+def test_a_stopped_call_goes_on_where_it_was(tmp_path, monkeypatch):
+    found = stacked(a=(1, 96, 64), b=(1, 96, 64), c=(2, 40, 24))
+    whole = solve.spectra(found, np.float32)
+    monkeypatch.setattr(solve, "STACK_BYTES", 1)
+    loaded = []
+
+    def counted(matrix: spectra.Matrix, stop: bool) -> spectra.Matrix:
+        def load() -> np.ndarray:
+            if stop:
+                raise KeyboardInterrupt
+            loaded.append(matrix.name)
+            return matrix.load()
+
+        return matrix._replace(load=load)
+
+    with pytest.raises(KeyboardInterrupt):
+        solve.spectra([counted(m, m.name == "c") for m in found], np.float32, partial=tmp_path)
+    resumed = solve.spectra([counted(m, False) for m in found], np.float32, partial=tmp_path)
+    assert sorted(loaded) == ["a", "b", "b", "c"]  # b was on its way when c could not be read
+    for one, other in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(one.eigenvalues, other.eigenvalues)
+    assert not list(tmp_path.glob(".*"))
+    others = stacked(a=(1, 40, 24))
+    assert solve.spectra(others, np.float32, partial=tmp_path)[0].eigenvalues.shape == (24,)
