@@ -90,7 +90,7 @@ def gram_stack(
         ]
         gram = _lower_product(panels)
         diagonal = jnp.diagonal(gram)
-        below = -jnp.maximum(diagonal.max(), jnp.finfo(dtype).tiny)
+        below = -jnp.maximum(diagonal.max(), float(np.finfo(dtype).tiny))
         places = jnp.arange(M)
         filled = jnp.where(places < width, diagonal, below)
         return gram.at[places, places].set(filled), exponent, bad.astype(jnp.int32)
@@ -189,7 +189,7 @@ def _gershgorin(
     radius = jnp.pad(neighbours, ((0, 0), (1, 0))) + jnp.pad(neighbours, ((0, 0), (0, 1)))
     low = (diagonal - radius).min(-1, keepdims=True)
     high = (diagonal + radius).max(-1, keepdims=True)
-    slack = 4 * jnp.finfo(diagonal.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    slack = 4 * float(np.finfo(diagonal.dtype).eps) * jnp.maximum(jnp.abs(low), jnp.abs(high))
     return low - slack, high + slack
 
 
@@ -198,7 +198,7 @@ def _squares(
 ) -> tuple[Float[Array, "rows _"], Float[Array, "rows 1"]]:
     """Squares of the off-diagonal, zero in front, and the least size of a pivot."""
     squares = jnp.pad(jnp.square(off_diagonal), ((0, 0), (1, 0)))
-    tiny = jnp.finfo(off_diagonal.dtype).tiny
+    tiny = float(np.finfo(off_diagonal.dtype).tiny)
     return squares, 4 * tiny * jnp.maximum(1.0, squares.max(-1, keepdims=True))
 
 

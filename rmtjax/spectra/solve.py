@@ -28,6 +28,7 @@ STACK_BYTES = 1 << 28
 # Operations that padding to a common shape may cost before another shape is compiled: about as long as that takes.
 _PADDING = 4e9
 _AXIS = "matrices"
+_OVER = PartitionSpec(_AXIS)  # type: ignore[no-untyped-call]
 
 
 class Spectrum(NamedTuple):
@@ -88,7 +89,7 @@ def _reduce(
     bar = tqdm(total=sum(costs), initial=sum(costs[i] for i in done), disable=not progress, unit="flop",
                unit_scale=True, desc="spectra", smoothing=0.1)  # fmt: skip
     gram, tridiagonal = _programs(mesh, dtype)
-    rows_over = NamedSharding(mesh, PartitionSpec(_AXIS))
+    rows_over = NamedSharding(mesh, _OVER)
     running: list[tuple[list[int], Any]] = []
 
     def finish() -> None:
@@ -207,15 +208,14 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = np.zeros(size + 64, np.uint8)
     start = -buffer.ctypes.data % 64
-    return buffer[start : start + size].view(dtype).reshape(shape)
+    aligned: np.ndarray = buffer[start : start + size].view(dtype).reshape(shape)
+    return aligned
 
 
 @functools.cache
 def _programs(mesh: Mesh, dtype: np.dtype) -> tuple[Any, Any]:
-    over = PartitionSpec(_AXIS)
-
     def split(of: Any) -> Any:
-        return jax.jit(jax.shard_map(of, mesh=mesh, in_specs=over, out_specs=over, check_vma=False))
+        return jax.jit(jax.shard_map(of, mesh=mesh, in_specs=_OVER, out_specs=_OVER, check_vma=False))
 
     # The platform's own blocking is better where there is one.
     block = {"block": 1 << 30} if mesh.devices.flat[0].platform != "cpu" else {}
