@@ -3,14 +3,16 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import onepass, solve, table, updates
-from rmtjax.spectra.matrices import Matrix, Rule, weight_matrices
+from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
 class Analysis(NamedTuple):
@@ -43,37 +45,62 @@ class Analysis(NamedTuple):
             rows.to_parquet(path)
 
 
+# What `metrics="default"` computes, and what comes on request.
+DEFAULT = ("scale", "tail", "bulk", "correlation")
+GROUPS = (*DEFAULT, "local", "bootstrap", "farms", "fingers", "vectors", "shuffles", "nulls")
+
+
 def analyze(
-    params: Any, *, rules: Sequence[Rule] = (), conv: str = "slices", precision: str = "double"
+    params: Any,
+    *,
+    metrics: str | Iterable[str] = "default",
+    layers: str = "",
+    precision: str = "double",
+    seed: int = 0,
+    devices: Sequence[jax.Device] | None = None,
+    partial: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **layout: Any,
 ) -> Analysis:
-    """Spectra and metrics of every weight matrix of a pytree.
+    """Spectra and metrics of every weight matrix of a model.
 
     Args:
-      params: a pytree of arrays, in Flax `variables["params"]`; names are paths such as `block_0/mlp/up/kernel`.
-      rules: say how further tensors are laid out (`matrices.Rule`); tried before the default table.
-      conv: "slices" pools the eigenvalues of one matrix per tap, as WeightWatcher does; "unfold" takes the
-        kernel as one matrix.
+      params: a pytree of arrays, in Flax `variables["params"]`, or what `rmtjax.checkpoints.open` gives, which is
+        read matrix by matrix.
+      metrics: "default" (scale, tail, bulk, correlation), "all", or names of groups, with commas between or in a
+        list: what needs resampling, vectors or further spectra comes on request.
+      layers: only matrices in whose name this regular expression is found.
       precision: of the Gram matrices. "single" takes about half the time and is enough for norms, alpha and
         spikes; ranks and entropy of nearly singular matrices need "double" (column `num_unresolved`).
+      seed: of shuffles and bootstrap.
+      devices: to split the matrices over; None: all accelerators, or one CPU.
+      partial: a folder, for these weights alone, that keeps what is done: a stopped call goes on from there.
+      progress: show a bar.
+      layout: how tensors become matrices (`rules`, `conv`, ...): see `weight_matrices`.
 
     Raises:
-      ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown `conv` or `precision`.
+      ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group or precision.
     """
-    _dtype(precision)
-    found, left_out = weight_matrices(params, rules, conv)
+    options = Options(_groups(metrics), _dtype(precision), seed, devices, partial, progress)
+    found, left_out = _chosen(params, layers, layout)
     if not found:
         raise ValueError(_nothing(left_out))
-    rows, values = _analyze(found, precision)
-    return Analysis(rows, values, left_out)
+    rows, values = _analyze(found, options)
+    return Analysis(rows, dict(zip(rows["name"], values, strict=True)), left_out)
 
 
 def compare(
     before: Any,
     after: Any,
     *,
-    rules: Sequence[Rule] = (),
-    conv: str = "slices",
+    metrics: str | Iterable[str] = "default",
+    layers: str = "",
     precision: str = "double",
+    seed: int = 0,
+    devices: Sequence[jax.Device] | None = None,
+    partial: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **layout: Any,
 ) -> Analysis:
     """Spectra before and after training and of the update, in one table with a column `stage`.
 
@@ -83,54 +110,86 @@ def compare(
 
     Args and errors: as `analyze`; also ValueError if the two have no matrix in common.
     """
-    _dtype(precision)
-    (old, left_out), (new, left_out_after) = (weight_matrices(tree, rules, conv) for tree in (before, after))
+    options = Options(_groups(metrics), _dtype(precision), seed, devices, partial, progress)
+    (old, left_out), (new, left_out_after) = (_chosen(tree, layers, layout) for tree in (before, after))
     changes, without = updates.updates(old, new)
     if not changes:
         raise ValueError(
             f"before and after have no weight matrix in common: {_names(old)} before, {_names(new)} after"
         )
-    parts: list[pd.DataFrame] = []
-    by_stage: dict[str, np.ndarray] = {}
-    for stage, found in (("before", old), ("after", new), ("update", changes)):
-        rows, values = _analyze(found, precision)
-        rows.insert(0, "stage", stage)
-        parts.append(rows)
-        by_stage |= {f"{stage}/{name}": value for name, value in values.items()}
-    joined = pd.concat(parts, ignore_index=True)
-    joined = pd.concat([joined.drop(columns="warning"), updates.sizes(joined), joined["warning"]], axis=1)
-    return Analysis(joined, by_stage, left_out | left_out_after | without)
+    stages = ["before"] * len(old) + ["after"] * len(new) + ["update"] * len(changes)
+    rows, values = _analyze([*old, *new, *changes], options)
+    rows.insert(0, "stage", stages)
+    joined = pd.concat([rows.drop(columns="warning"), updates.sizes(rows), rows["warning"]], axis=1)
+    names = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
+    return Analysis(joined, dict(zip(names, values, strict=True)), left_out | left_out_after | without)
 
 
 def eigenvalues(
-    params: Any, *, rules: Sequence[Rule] = (), conv: str = "slices", precision: str = "double"
+    params: Any, *, layers: str = "", precision: str = "double", **layout: Any
 ) -> dict[str, np.ndarray]:
     """Eigenvalues of W^T W (not divided by N) of every weight matrix, by name, ascending, float64.
 
     Slices of a convolution are pooled; a matrix that is not finite has NaN. Args and errors: as `analyze`.
     """
     dtype = _dtype(precision)
-    found, left_out = weight_matrices(params, rules, conv)
+    found, left_out = _chosen(params, layers, layout)
     if not found:
         raise ValueError(_nothing(left_out))
-    return _scaled(found, solve.spectra(found, dtype))
-
-
-def _analyze(found: Sequence[Matrix], precision: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    dtype = _dtype(precision)
     spectra = solve.spectra(found, dtype)
-    raw = onepass.measure(spectra, [matrix.shape for matrix in found], frozenset(), dtype)
-    return table.make(found, raw), _scaled(found, spectra)
+    return dict(zip((matrix.name for matrix in found), map(_scaled, spectra), strict=True))
 
 
-def _scaled(found: Sequence[Matrix], spectra: Sequence[solve.Spectrum]) -> dict[str, np.ndarray]:
-    out = {}
-    for matrix, one in zip(found, spectra, strict=True):
-        with np.errstate(over="ignore"):  # beyond 1e308: infinite
-            out[matrix.name] = np.ldexp(one.eigenvalues.astype(np.float64), 2 * one.exponent)
-        if one.bad:
-            out[matrix.name][:] = np.nan
-    return out
+class Options(NamedTuple):
+    """How an analysis is computed: the arguments of `analyze`, checked."""
+
+    groups: frozenset[str]
+    dtype: Any
+    seed: int
+    devices: Sequence[jax.Device] | None
+    partial: str | os.PathLike[str] | None
+    progress: bool
+
+
+def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The table and the eigenvalues, in the order of `found`."""
+    spectra = solve.spectra(
+        found, options.dtype, devices=options.devices, partial=options.partial, progress=options.progress
+    )
+    raw = onepass.measure(spectra, [matrix.shape for matrix in found], options.groups, options.dtype)
+    return table.make(found, raw), [_scaled(one) for one in spectra]
+
+
+def _scaled(one: solve.Spectrum) -> np.ndarray:
+    if one.bad:
+        return np.full(len(one.eigenvalues), np.nan)
+    with np.errstate(over="ignore"):  # beyond 1e308: infinite
+        values: np.ndarray = np.ldexp(one.eigenvalues.astype(np.float64), 2 * one.exponent)
+    return values
+
+
+def _chosen(params: Any, layers: str, layout: dict[str, Any]) -> tuple[list[Matrix], dict[str, str]]:
+    try:
+        pattern = re.compile(layers)
+    except re.error as error:
+        raise ValueError(f"layers={layers!r} is not a regular expression: {error}") from error
+    found, left_out = weight_matrices(params, **layout)
+    chosen = [matrix for matrix in found if pattern.search(matrix.name)]
+    if found and not chosen:
+        raise ValueError(f"layers={layers!r} is found in no name of a matrix: they are {_names(found)}, ...")
+    return chosen, left_out
+
+
+def _groups(metrics: str | Iterable[str]) -> frozenset[str]:
+    names = [part.strip() for part in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
+    chosen: set[str] = set()
+    for name in names:
+        if name not in ("default", "all", *GROUPS):
+            raise ValueError(
+                f"metrics has {name!r}: it must be default, all, or of {', '.join(GROUPS)}, with commas between"
+            )
+        chosen |= set(DEFAULT) if name == "default" else set(GROUPS) if name == "all" else {name}
+    return frozenset(chosen)
 
 
 def _dtype(precision: str) -> Any:

@@ -102,12 +102,28 @@ def test_comparison(comparison):
     assert np.isnan(analysis.table.loc[analysis.table["stage"] == "before", "norm_ratio"]).all()
 
 
-def test_one_program_serves_all_three_stages(comparison):
+def test_another_model_of_like_shapes_compiles_nothing(comparison):
     before, after, _ = comparison
-    trees = ({name: tree[name] for name in ("a", "b")} for tree in (before, after))
+    like = [{name: tree[name] for name in ("a", "b")} | {"other": normal(39, 23)} for tree in (before, after)]
     compiled = onepass._measure._cache_size(), solve._solve._cache_size()
-    spectra.compare(*trees)  # two matrices a stage, as the update of the fixture had
+    spectra.compare(*like)  # nine matrices instead of eight, padded to as many rows and to the same shape
+    assert (onepass._measure._cache_size(), solve._solve._cache_size()) <= (compiled[0] + 1, compiled[1] + 1)
+    compiled = onepass._measure._cache_size(), solve._solve._cache_size()
+    spectra.compare(*like)
     assert (onepass._measure._cache_size(), solve._solve._cache_size()) == compiled
+
+
+def test_groups_and_layers_are_chosen_by_name():
+    tree = {"a": {"kernel": normal(40, 24)}, "b": {"kernel": normal(24, 40)}}
+    assert list(spectra.analyze(tree, layers="^b").table["name"]) == ["b/kernel"]
+    with pytest.raises(
+        ValueError, match="layers='c' is found in no name of a matrix: they are a/kernel, b/kernel"
+    ):
+        spectra.analyze(tree, layers="c")
+    with pytest.raises(ValueError, match=r"layers='\(' is not a regular expression"):
+        spectra.analyze(tree, layers="(")
+    with pytest.raises(ValueError, match="metrics has 'size': it must be default, all, or of scale"):
+        spectra.analyze(tree, metrics="scale,size")
 
 
 def test_a_matrix_that_changed_its_shape_has_no_update():
