@@ -13,9 +13,11 @@ from rmtjax.spectra.analysis import Analysis as Analysis
 from rmtjax.spectra.analysis import analyze as analyze
 from rmtjax.spectra.analysis import compare as compare
 from rmtjax.spectra.analysis import eigenvalues as eigenvalues
+from rmtjax.spectra.layouts import grouped as grouped
+from rmtjax.spectra.layouts import left_out as left_out
+from rmtjax.spectra.layouts import scanned as scanned
 from rmtjax.spectra.matrices import Matrix as Matrix
-from rmtjax.spectra.matrices import Rule as Rule
-from rmtjax.spectra.matrices import default_rules as default_rules
-from rmtjax.spectra.matrices import left_out as left_out
-from rmtjax.spectra.matrices import scanned as scanned
 from rmtjax.spectra.matrices import weight_matrices as weight_matrices
+from rmtjax.spectra.rules import Rule as Rule
+from rmtjax.spectra.rules import default_rules as default_rules
+from rmtjax.spectra.rules import torch_rules as torch_rules

@@ -1,15 +1,16 @@
-"""Weight matrices of a pytree: which tensors are matrices, and how each is laid out.
+"""Weight matrices of a model: which tensors are matrices, and how each is laid out.
 
-A tensor is found by its path, `encoder/block_0/mlp/up/kernel`, in a table of rules `(pattern, kind, unfold,
-ndim)`; the first rule whose regex is found in the path and whose `ndim` fits decides. What comes out is a
-stack `[slices, N, M]` with N >= M: one slice for a dense layer, one per tap for a convolution, whose
-eigenvalues are pooled later. A tensor of two or more dimensions that no rule knows is an error, since a
-wrong layout (`kernel.reshape(-1, last)` of an attention output, say) gives a wrong spectrum in silence.
+A tensor is found by its name, `encoder/block_0/mlp/up/kernel`, in a table of rules (`rules.py`); the first rule whose
+regex is found in the name and whose `ndim` fits decides. What comes out is a stack `[slices, N, M]` with N >= M: one
+slice for a dense layer, one per tap for a convolution, whose eigenvalues are pooled later. Names, shapes and dtypes
+suffice for that: weights are read one by one, when they are needed.
 
-Layouts are those of Flax: dense `(in, out)`, convolution `(*window, in, out)`, attention projections
-`(width, heads, head width)` in and `(heads, head width, width)` out.
+A tensor of more dimensions than two that no rule knows is an error in a live pytree, since a wrong layout
+(`kernel.reshape(-1, last)` of an attention output, say) gives a wrong spectrum in silence; in a file, which its reader
+cannot change, it is left out and listed.
 """
 
+import functools
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,29 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Shaped
 
-# Below here the first axis of a kernel may count layers: `layers/mlp/kernel`, but not `layers/3/mlp/kernel`.
-_STACK = r"(^|/)(layers|blocks)(?=/)(?!/\d)"
-
-Unfold = Callable[[np.ndarray], Mapping[str, np.ndarray] | str]
-
-
-class Rule(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-      pattern: regex, searched for in the tensor's path.
-      kind: of layer, as it stands in the table of results: "dense", "conv", "attention_query", "mlp", ...
-      unfold: tensor -> `{suffix of the name: [rows, columns] or [slices, rows, columns]}`, or a sentence
-        that says why this tensor has no matrix. A tensor that is one matrix has the suffix "".
-      ndim: the number of dimensions that the rule is for; None: any.
-    """
-
-    pattern: str
-    kind: str
-    unfold: Unfold
-    ndim: int | None = None
+from rmtjax.spectra.rules import Rule, default_rules, lstm_rules, torch_rules
 
 
 class Matrix(NamedTuple):
@@ -59,115 +39,6 @@ class Matrix(NamedTuple):
     load: Callable[[], np.ndarray]
 
 
-def dense(kernel: Shaped[np.ndarray, "rows columns"]) -> dict[str, np.ndarray]:
-    """The tensor as it is."""
-    return {"": kernel}
-
-
-def heads_out(kernel: Shaped[np.ndarray, "width heads head_width"]) -> dict[str, np.ndarray]:
-    """Query, key or value projection: `(D, H, Dh) -> (D, H * Dh)`."""
-    return {"": kernel.reshape(kernel.shape[0], -1)}
-
-
-def heads_in(kernel: Shaped[np.ndarray, "heads head_width width"]) -> dict[str, np.ndarray]:
-    """Output projection of attention: `(H, Dh, D) -> (H * Dh, D)`."""
-    return {"": kernel.reshape(-1, kernel.shape[-1])}
-
-
-def conv_unfold(kernel: Shaped[np.ndarray, "*window inputs outputs"]) -> dict[str, np.ndarray]:
-    """Convolution as one matrix of patches: `(*window, in, out) -> (taps * in, out)`."""
-    return {"": kernel.reshape(-1, kernel.shape[-1])}
-
-
-def conv_slices(kernel: Shaped[np.ndarray, "*window inputs outputs"]) -> dict[str, np.ndarray]:
-    """Convolution as one matrix per tap: `(*window, in, out) -> (taps, in, out)`.
-
-    With one input channel (grey images; depthwise kernels, whose layout is `(*window, 1, channels)`) a tap
-    is a single row, so the taps together make the matrix: `(taps, out)`.
-    """
-    if kernel.shape[-2] == 1:
-        return conv_unfold(kernel)
-    return {"": kernel.reshape(-1, *kernel.shape[-2:])}
-
-
-def leading_one(tensor: Shaped[np.ndarray, "1 rows columns"]) -> dict[str, np.ndarray] | str:
-    """A matrix behind an axis of length 1, as in position embeddings `(1, tokens, width)`."""
-    if tensor.shape[0] != 1:
-        return f"its first axis has length {tensor.shape[0]}, not 1: give a rule for it"
-    return {"": tensor[0]}
-
-
-def scanned(unfold: Unfold) -> Unfold:
-    """The rule `unfold` on each layer of a stack `(layers, ...)` made by `nn.scan`: names end in `[i]`."""
-
-    def unfold_each(tensor: np.ndarray) -> Mapping[str, np.ndarray] | str:
-        pieces: dict[str, np.ndarray] = {}
-        for i, layer in enumerate(tensor):
-            unfolded = unfold(layer)
-            if isinstance(unfolded, str):
-                return unfolded
-            pieces |= {f"[{i}]{suffix}": piece for suffix, piece in unfolded.items()}
-        return pieces
-
-    return unfold_each
-
-
-def left_out(reason: str) -> Unfold:
-    """A rule that leaves the tensor out, for `reason`."""
-    return lambda tensor: reason
-
-
-def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
-    """The table for Flax trees.
-
-    Args:
-      conv: "slices" pools the eigenvalues of the taps' matrices, as WeightWatcher does; "unfold" takes the
-        kernel as one matrix of `taps * inputs` rows.
-
-    A stack made by `nn.scan` is told from a single layer by its extra dimension: always in an MLP and for
-    attention with split heads, elsewhere below a module called `layers` or `blocks` without a number.
-    """
-    if conv not in ("slices", "unfold"):
-        raise ValueError(f"conv is {conv!r}: it must be 'slices' or 'unfold'")
-    convolution = conv_slices if conv == "slices" else conv_unfold
-    attention: list[Rule] = []
-    for name, pattern, unfold in (
-        ("query", r"(^|/)query/kernel$", heads_out),
-        ("key", r"(^|/)key/kernel$", heads_out),
-        ("value", r"(^|/)value/kernel$", heads_out),
-        ("out", r"(^|/)[^/]*[Aa]tt[^/]*/out/kernel$", heads_in),
-    ):
-        kind = f"attention_{name}"
-        attention += [
-            Rule(pattern, kind, dense, 2),
-            Rule(_STACK + ".*" + pattern, kind, scanned(dense), 3),
-            Rule(pattern, kind, unfold, 3),
-            Rule(pattern, kind, scanned(unfold), 4),
-        ]
-    mlp = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
-    position = r"(?i)(^|[/_])pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
-    return (
-        Rule(r"(^|/)(bias|scale|mean|var)$", "bias", left_out("bias or scale: vectors, not a matrix")),
-        Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", left_out("a token: one vector")),
-        Rule(position, "position_embedding", leading_one, 3),
-        Rule(position, "position_embedding", dense, 2),
-        Rule(r"(^|/)embedding$", "embedding", dense, 2),
-        Rule(r"(?i)(^|/)[^/]*patch[^/]*/kernel$", "patch_embedding", conv_unfold),
-        Rule(r"(^|/)embed[^/]*/kernel$", "patch_embedding", conv_unfold, 4),
-        *attention,
-        Rule(r"(?i)(^|/)([^/]*head|classifier|logits)/kernel$", "head", dense, 2),
-        Rule(mlp, "mlp", dense, 2),
-        Rule(mlp, "mlp", scanned(dense), 3),
-        Rule(r"(?i)(^|/)[^/]*(depth_?wise|dw_?conv)[^/]*/kernel$", "conv_depthwise", conv_unfold),
-        Rule(r"(?i)(^|/)[^/]*conv[^/]*/kernel$", "conv", convolution, 3),
-        Rule(r"(^|/)kernel$", "conv", convolution, 4),
-        Rule(_STACK + r".*/kernel$", "conv", scanned(convolution), 5),
-        Rule(r"(^|/)kernel$", "conv", convolution, 5),
-        Rule(_STACK + r".*/kernel$", "dense", scanned(dense), 3),
-        Rule(r"", "dense", dense, 2),
-    )
-
-
 def named_tensors(params: Any) -> list[tuple[str, Any]]:
     """Leaves of a pytree with their paths, `a/b/kernel`, numbers in natural order (block_2 before block_10)."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
@@ -181,47 +52,78 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def weight_matrices(
-    params: Any, rules: Sequence[Rule] = (), conv: str = "slices"
+    params: Any,
+    rules: Sequence[Rule] = (),
+    conv: str = "slices",
+    conv_norm: bool = False,
+    num_heads: int = 0,
+    lora_scale: float = 1.0,
 ) -> tuple[list[Matrix], dict[str, str]]:
-    """Weight matrices of a pytree of arrays, and what is left out with the reason; no array is read.
+    """Weight matrices of a model, and what is left out with the reason; no array is read.
 
     Args:
-      params: a pytree of arrays (numpy or JAX), in Flax: `variables["params"]`.
-      rules: tried before `default_rules(conv)`; the first that matches decides.
-      conv: how the default rules treat convolutions.
+      params: a pytree of arrays (numpy or JAX), in Flax: `variables["params"]`; or a flat mapping of names to arrays
+        that has `specs`, from names to shapes and dtypes, `layout`, "flax" or "torch", and perhaps `refused`, from
+        names to reasons (`rmtjax.checkpoints.open`).
+      rules: tried before the table of the layout; the first that matches decides.
+      conv: "slices" pools the eigenvalues of one matrix per tap, as WeightWatcher does; "unfold" takes the
+        kernel as one matrix.
+      conv_norm: multiply the slices of 2-D convolutions by √½, as WeightWatcher does by default.
+      num_heads: if not 0, query, key, value and output projections are split into that many matrices.
+      lora_scale: what products of LoRA factors B A are multiplied by, alpha / r: weights alone do not tell it.
 
     Returns:
-      The matrices in natural order of their names, and a dict from the path of each tensor that is left out to
-      the reason.
+      The matrices, in natural order of their names (a pytree) or in the file's order, and a dict from the name of
+      each tensor that is left out to the reason.
 
     Raises:
-      ValueError: a floating tensor of two or more dimensions that no rule matches, or a rule's `unfold`
-        that gives something else than matrices; all such tensors are listed.
+      ValueError: in a pytree a floating tensor of three or more dimensions that no rule matches (all are listed),
+        or a rule's `unfold` that gives something else than matrices.
     """
-    table = (*rules, *default_rules(conv))
+    stored = hasattr(params, "specs")
+    if stored:
+        specs, read = dict(params.specs), _one_at_a_time(params)
+    else:
+        leaves = dict(named_tensors(params))
+        specs = {name: leaf if hasattr(leaf, "shape") else np.asarray(leaf) for name, leaf in leaves.items()}
+        read = leaves.__getitem__
+    torch = stored and params.layout == "torch"
+    gates = lstm_rules({name: tuple(spec.shape) for name, spec in specs.items()})
+    table = (*rules, *gates, *(torch_rules(conv) if torch else default_rules(conv)))
     found: list[Matrix] = []
-    without: dict[str, str] = {}
+    without: dict[str, str] = dict(getattr(params, "refused", {}))
     unknown: list[str] = []
-    for name, leaf in named_tensors(params):
-        spec = leaf if hasattr(leaf, "shape") else np.asarray(leaf)
+    for name, spec in specs.items():
         reason = _no_matrix(spec)
         if reason:
             without[name] = reason
+            continue
+        if "lora_" in name.lower():
+            _lora(name, specs, read, lora_scale, torch, found, without)
             continue
         rule = next(
             (r for r in table if r.ndim in (None, len(spec.shape)) and re.search(r.pattern, name)), None
         )
         if rule is None:
-            unknown.append(f"{name} {spec.shape}")
+            unknown.append(f"{name} {tuple(spec.shape)}")
+            without[name] = f"no rule says how shape {tuple(spec.shape)} is laid out as matrices"
             continue
         # All strides are zero: reshapes of it copy nothing, however large the tensor is.
         pieces = rule.unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
         logging.getLogger(__name__).debug("%s %s: %s, by %r", name, spec.shape, rule.kind, rule.pattern)
         if isinstance(pieces, str):
             without[name] = pieces
-        else:
-            found += _oriented(name, rule, pieces, leaf)
-    if unknown:
+            continue
+        factor = (
+            0.5**0.5
+            if conv_norm and conv == "slices" and rule.kind == "conv" and len(spec.shape) == 4
+            else 1.0
+        )
+        for suffix, piece in pieces.items():
+            whole = functools.partial(_piece, read, name, rule.unfold, suffix, factor)
+            kind = rule.kind.replace("*", suffix.strip("[]"))
+            found += _matrices(name + suffix, kind, piece, whole, num_heads, torch)
+    if unknown and not stored:
         raise ValueError(
             f"no rule says how these tensors are laid out as matrices: {', '.join(unknown)}. Give rules=(Rule(pattern,"
             " kind, unfold), ...) for them (see rmtjax.spectra.default_rules), or leave them out with left_out(reason)"
@@ -233,28 +135,89 @@ def _no_matrix(spec: Any) -> str:
     if len(spec.shape) < 2:
         return "fewer than two dimensions: no spectrum"
     if 0 in spec.shape:
-        return f"empty: shape {spec.shape}"
+        return f"empty: shape {tuple(spec.shape)}"
     if not jnp.issubdtype(spec.dtype, jnp.floating):
-        return f"{spec.dtype.name}, not real floating point"
+        return f"{np.dtype(spec.dtype).name}, not real floating point"
     return ""
 
 
-def _oriented(name: str, rule: Rule, pieces: Mapping[str, np.ndarray], leaf: Any) -> Iterator[Matrix]:
-    for suffix, piece in pieces.items():
-        if piece.ndim not in (2, 3) or piece.size == 0:
-            raise ValueError(
-                f"the rule for {name} unfolds it to shape {piece.shape}: it must give [rows, columns] or"
-                " [slices, rows, columns]"
-            )
-        slices, rows, columns = piece.shape if piece.ndim == 3 else (1, *piece.shape)
+def _one_at_a_time(weights: Any) -> Callable[[str], np.ndarray]:
+    """Reads tensors, and keeps the last: matrices that lie in one tensor come one after another."""
+    return functools.lru_cache(maxsize=1)(weights.__getitem__)
 
-        def load(
-            suffix: str = suffix, slices: int = slices, rows: int = rows, columns: int = columns
-        ) -> np.ndarray:
-            unfolded = rule.unfold(np.asarray(leaf))
-            assert not isinstance(unfolded, str)
-            stack = unfolded[suffix].reshape(slices, rows, columns)
-            return stack if rows >= columns else stack.swapaxes(1, 2)
 
-        shape = (slices, max(rows, columns), min(rows, columns))
-        yield Matrix(name + suffix, rule.kind, shape, load)
+def _piece(
+    read: Callable[[str], Any], name: str, unfold: Callable[..., Any], suffix: str, factor: float
+) -> np.ndarray:
+    pieces = unfold(np.asarray(read(name)))
+    piece: np.ndarray = pieces[suffix]
+    return piece if factor == 1 else piece * np.asarray(factor, piece.dtype)
+
+
+def _matrices(
+    name: str, kind: str, piece: np.ndarray, whole: Callable[[], np.ndarray], num_heads: int, torch: bool
+) -> Iterator[Matrix]:
+    """One matrix, or one a head; `piece` has the shape of what `whole` loads, and no numbers."""
+    if piece.ndim not in (2, 3) or piece.size == 0:
+        raise ValueError(
+            f"the rule for {name} unfolds it to shape {piece.shape}: it must give [rows, columns] or"
+            " [slices, rows, columns]"
+        )
+    if not num_heads or kind not in ("attention_query", "attention_key", "attention_value", "attention_out"):
+        yield _matrix(name, kind, piece, whole)
+        return
+    axis = int(torch == (kind == "attention_out"))
+    width = piece.shape[axis] // num_heads
+    if piece.ndim != 2 or width * num_heads != piece.shape[axis]:
+        raise ValueError(f"{name} of shape {piece.shape} cannot be split into num_heads={num_heads} heads")
+    for head in range(num_heads):
+        part = functools.partial(_head, whole, axis, head * width, width)
+        yield _matrix(f"{name}[head {head}]", kind, _cut(piece, axis, 0, width), part)
+
+
+def _head(whole: Callable[[], np.ndarray], axis: int, start: int, width: int) -> np.ndarray:
+    return _cut(whole(), axis, start, width)
+
+
+def _cut(matrix: np.ndarray, axis: int, start: int, width: int) -> np.ndarray:
+    return matrix[start : start + width] if axis == 0 else matrix[:, start : start + width]
+
+
+def _matrix(name: str, kind: str, piece: np.ndarray, whole: Callable[[], np.ndarray]) -> Matrix:
+    slices, rows, columns = piece.shape if piece.ndim == 3 else (1, *piece.shape)
+    load = functools.partial(_oriented, whole, (slices, rows, columns))
+    return Matrix(name, kind, (slices, max(rows, columns), min(rows, columns)), load)
+
+
+def _oriented(whole: Callable[[], np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    stack = whole().reshape(shape)
+    return stack if shape[1] >= shape[2] else stack.swapaxes(1, 2)
+
+
+def _lora(
+    name: str, specs: Mapping[str, Any], read: Callable[[str], Any], scale: float, torch: bool,
+    found: list[Matrix], without: dict[str, str],
+) -> None:  # fmt: skip
+    """The product of a pair of LoRA factors, under the name of its first with `lora_BA`."""
+    if "lora_b" in name.lower():
+        if name.replace("lora_B", "lora_A").replace("lora_b", "lora_a") not in specs:
+            without[name] = "one factor of a LoRA product, without the other"
+        return
+    other = name.replace("lora_A", "lora_B").replace("lora_a", "lora_b")
+    if other not in specs or other == name:
+        without[name] = "one factor of a LoRA product, without the other"
+        return
+    a, b = specs[name].shape, specs[other].shape
+    shape = (b[0], a[1]) if torch else (a[0], b[1])
+    if len(a) != 2 or len(b) != 2 or (a[0] != b[1] if torch else a[1] != b[0]):
+        without[name] = f"factors of a LoRA product that do not fit: {tuple(a)} and {tuple(b)}"
+        return
+
+    def product() -> np.ndarray:
+        left, right = (
+            np.asarray(read(n)).astype(np.float32) for n in ((other, name) if torch else (name, other))
+        )
+        return scale * (left @ right)
+
+    piece = np.broadcast_to(np.zeros((), np.int8), shape)
+    found.append(_matrix(re.sub("lora_a", "lora_BA", name, flags=re.I), "lora", piece, product))

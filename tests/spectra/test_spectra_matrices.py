@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rmtjax import spectra
-from rmtjax.spectra.matrices import conv_unfold
+from rmtjax.spectra.layouts import conv_unfold
 
 RNG = np.random.default_rng(0)
 
@@ -61,7 +61,7 @@ def test_vit_tree():
     everything = {name for name, _ in spectra.matrices.named_tensors(tree)}
     assert set(kinds) | set(left_out) == everything
     for matrix in matrices:
-        assert matrix.weights.shape[1] >= matrix.weights.shape[2]
+        assert matrix.load().shape[1] >= matrix.load().shape[2]
 
 
 def test_attention_layouts_are_the_operators():
@@ -71,10 +71,10 @@ def test_attention_layouts_are_the_operators():
     x, mixed = normal(8), normal(2, 4)
     flat = found(tree)
     np.testing.assert_allclose(
-        x @ flat["attention/query/kernel"].weights[0], np.einsum("d,dhk->hk", x, query).ravel(), rtol=1e-5
+        x @ flat["attention/query/kernel"].load()[0], np.einsum("d,dhk->hk", x, query).ravel(), rtol=1e-5
     )
     np.testing.assert_allclose(
-        mixed.ravel() @ flat["attention/out/kernel"].weights[0], np.einsum("hk,hkd->d", mixed, out), rtol=1e-5
+        mixed.ravel() @ flat["attention/out/kernel"].load()[0], np.einsum("hk,hkd->d", mixed, out), rtol=1e-5
     )
 
 
@@ -92,17 +92,17 @@ def test_convolutions():
         "conv_1d": {"kernel": line},
     }
     sliced = found(tree)
-    assert sliced["conv/kernel"].weights.shape == (9, 6, 4)
-    np.testing.assert_array_equal(sliced["conv/kernel"].weights[5], kernel[1, 2].T)
-    assert sliced["stem/kernel"].weights.shape == (1, 9, 5)  # one input channel: a tap is a row, no matrix
-    assert sliced["depthwise/kernel"].weights.shape == (1, 9, 7)
+    assert sliced["conv/kernel"].load().shape == (9, 6, 4)
+    np.testing.assert_array_equal(sliced["conv/kernel"].load()[5], kernel[1, 2].T)
+    assert sliced["stem/kernel"].load().shape == (1, 9, 5)  # one input channel: a tap is a row, no matrix
+    assert sliced["depthwise/kernel"].load().shape == (1, 9, 7)
     assert sliced["depthwise/kernel"].kind == "conv_depthwise"
-    assert sliced["conv_1d/kernel"].weights.shape == (5, 6, 4)
+    assert sliced["conv_1d/kernel"].load().shape == (5, 6, 4)
     unfolded = found(tree, conv="unfold")["conv/kernel"]
-    assert unfolded.weights.shape == (1, 36, 6)
+    assert unfolded.load().shape == (1, 36, 6)
     patch = normal(3, 3, 4)
     np.testing.assert_allclose(
-        patch.ravel() @ unfolded.weights[0], np.einsum("hwi,hwio->o", patch, kernel), rtol=1e-4
+        patch.ravel() @ unfolded.load()[0], np.einsum("hwi,hwio->o", patch, kernel), rtol=1e-4
     )
 
 
@@ -131,29 +131,29 @@ def test_scanned_stacks_are_split_into_layers():
     flat = found(tree)
     assert len(flat) == 15
     up = flat["layers/mlp/up/kernel[1]"]
-    np.testing.assert_array_equal(up.weights[0], oriented(layers["mlp"]["up"]["kernel"][1]))
-    out = flat["layers/attention/out/kernel[2]"].weights[0]
+    np.testing.assert_array_equal(up.load()[0], oriented(layers["mlp"]["up"]["kernel"][1]))
+    out = flat["layers/attention/out/kernel[2]"].load()[0]
     np.testing.assert_array_equal(out, layers["attention"]["out"]["kernel"][2].reshape(8, 8))
     joined = flat["layers/joined/attention/query/kernel[0]"]
-    np.testing.assert_array_equal(joined.weights[0], layers["joined"]["attention"]["query"]["kernel"][0])
+    np.testing.assert_array_equal(joined.load()[0], layers["joined"]["attention"]["query"]["kernel"][0])
     numbered = found({"layers": [{"query": {"kernel": normal(8, 2, 4)}}]})
-    assert numbered["layers/0/query/kernel"].weights.shape == (1, 8, 8)
+    assert numbered["layers/0/query/kernel"].load().shape == (1, 8, 8)
 
 
 def test_unknown_layouts_are_listed_and_a_rule_mends_them():
     tree = {
-        "experts": {"w": normal(4, 8, 16)},
+        "routed": {"w": normal(4, 8, 16)},
         "gates": {"kernel": normal(2, 8, 16)},
         "dense": {"kernel": normal(8, 4)},
     }
-    with pytest.raises(ValueError, match=r"experts/w \(4, 8, 16\), gates/kernel \(2, 8, 16\)"):
+    with pytest.raises(ValueError, match=r"gates/kernel \(2, 8, 16\), routed/w \(4, 8, 16\)"):
         spectra.weight_matrices(tree)
     rules = (
-        spectra.Rule("experts/w", "expert", spectra.scanned(lambda w: {"": w})),
+        spectra.Rule("routed/w", "expert", spectra.scanned(lambda w: {"": w})),
         spectra.Rule("gates", "gate", spectra.left_out("not wanted")),
     )
     matrices, left_out = spectra.weight_matrices(tree, rules)
-    assert [m.name for m in matrices] == ["dense/kernel", *(f"experts/w[{i}]" for i in range(4))]
+    assert [m.name for m in matrices] == ["dense/kernel", *(f"routed/w[{i}]" for i in range(4))]
     assert left_out == {"gates/kernel": "not wanted"}
 
 
@@ -184,7 +184,7 @@ def test_what_cannot_have_a_spectrum_is_left_out_with_the_reason():
 
 
 def test_half_precision_and_bare_arrays():
-    assert found({"w": jnp.ones((4, 3), jnp.bfloat16)})["w"].weights.shape == (1, 4, 3)
+    assert found({"w": jnp.ones((4, 3), jnp.bfloat16)})["w"].load().shape == (1, 4, 3)
     assert list(found(normal(4, 3))) == ["matrix"]
 
 

@@ -1,0 +1,212 @@
+"""Checkpoints of torch and Hugging Face: real names, fused tensors, and a plan that reads nothing."""
+
+import jax
+import numpy as np
+import pytest
+
+from rmtjax import spectra
+from rmtjax.spectra import layouts
+
+RNG = np.random.default_rng(3)
+
+
+class Stored(dict):
+    """What `checkpoints.open` gives: names to arrays, with shapes known before anything is read."""
+
+    layout = "torch"
+
+    def __init__(self, shapes, layout="torch", refused=None):
+        super().__init__(
+            {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        )
+        self.specs = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+        self.layout, self.refused, self.reads = layout, refused or {}, []
+
+    def __getitem__(self, name):
+        self.reads.append(name)
+        return super().__getitem__(name)
+
+
+KINDS = {
+    # BERT
+    "bert.embeddings.word_embeddings.weight": ((50, 8), {"": "embedding"}),
+    "bert.embeddings.position_embeddings.weight": ((16, 8), {"": "position_embedding"}),
+    "bert.encoder.layer.0.attention.self.query.weight": ((8, 8), {"": "attention_query"}),
+    "bert.encoder.layer.0.attention.self.key.weight": ((8, 8), {"": "attention_key"}),
+    "bert.encoder.layer.0.attention.self.value.weight": ((8, 8), {"": "attention_value"}),
+    "bert.encoder.layer.0.attention.output.dense.weight": ((8, 8), {"": "attention_out"}),
+    "bert.encoder.layer.0.intermediate.dense.weight": ((32, 8), {"": "mlp"}),
+    "bert.encoder.layer.0.output.dense.weight": ((8, 32), {"": "mlp"}),
+    "bert.pooler.dense.weight": ((8, 8), {"": "dense"}),
+    "classifier.weight": ((3, 8), {"": "head"}),
+    # CLIP, timm
+    "visual.transformer.resblocks.0.attn.in_proj_weight": ((24, 8), dict.fromkeys(("[query]", "[key]", "[value]"))),
+    "visual.transformer.resblocks.0.attn.out_proj.weight": ((8, 8), {"": "attention_out"}),
+    "visual.transformer.resblocks.0.mlp.c_fc.weight": ((32, 8), {"": "mlp"}),
+    "visual.conv1.weight": ((8, 3, 4, 4), {"": "patch_embedding"}),
+    "visual.positional_embedding": ((5, 8), {"": "position_embedding"}),
+    "blocks.0.attn.qkv.weight": ((24, 8), dict.fromkeys(("[query]", "[key]", "[value]"))),
+    "blocks.0.attn.proj.weight": ((8, 8), {"": "attention_out"}),
+    "patch_embed.proj.weight": ((8, 3, 4, 4), {"": "patch_embedding"}),
+    "pos_embed": ((1, 5, 8), {"": "position_embedding"}),
+    # GPT-2, GPT-NeoX
+    "transformer.wte.weight": ((50, 8), {"": "embedding"}),
+    "transformer.wpe.weight": ((16, 8), {"": "position_embedding"}),
+    "transformer.h.0.attn.c_attn.weight": ((8, 24), dict.fromkeys(("[query]", "[key]", "[value]"))),
+    "transformer.h.0.attn.c_proj.weight": ((8, 8), {"": "attention_out"}),
+    "transformer.h.0.mlp.c_proj.weight": ((32, 8), {"": "mlp"}),
+    "gpt_neox.layers.0.attention.query_key_value.weight": ((24, 8), {"": "attention_qkv"}),
+    # Llama, Mixtral
+    "model.embed_tokens.weight": ((50, 8), {"": "embedding"}),
+    "model.layers.0.self_attn.q_proj.weight": ((8, 8), {"": "attention_query"}),
+    "model.layers.0.self_attn.k_proj.weight": ((4, 8), {"": "attention_key"}),
+    "model.layers.0.self_attn.v_proj.weight": ((4, 8), {"": "attention_value"}),
+    "model.layers.0.self_attn.o_proj.weight": ((8, 8), {"": "attention_out"}),
+    "model.layers.0.mlp.gate_proj.weight": ((24, 8), {"": "mlp"}),
+    "model.layers.0.mlp.experts.gate_up_proj": ((4, 8, 12), dict.fromkeys(("[0]", "[1]", "[2]", "[3]"), "expert")),
+    "lm_head.weight": ((50, 8), {"": "head"}),
+    # ResNet
+    "module.layer1.0.conv1.weight": ((16, 8, 3, 3), {"": "conv"}),
+    "module.layer2.0.downsample.0.weight": ((16, 8, 1, 1), {"": "conv"}),
+    "module.linear.weight": ((10, 16), {"": "head"}),
+    "encoder.conv_layers.0.conv.weight": ((8, 4, 5), {"": "conv"}),
+    "stem.weight": ((8, 4, 3, 3, 3), {"": "conv"}),
+    "features.0.depthwise.weight": ((16, 1, 3, 3), {"": "conv"}),
+}  # fmt: skip
+
+
+def test_names_of_real_models_give_their_kinds_and_nothing_is_read():
+    stored = Stored({name: shape for name, (shape, _) in KINDS.items()}, refused={"q.weight": "4-bit"})
+    found, left_out = spectra.weight_matrices(stored)
+    assert stored.reads == []
+    assert left_out == {"q.weight": "4-bit"}
+    got = {matrix.name: matrix.kind for matrix in found}
+    expected = {}
+    for name, (_, kinds) in KINDS.items():
+        expected |= {
+            name + suffix: kind or f"attention_{suffix.strip('[]')}" for suffix, kind in kinds.items()
+        }
+    assert got == expected
+
+
+def test_what_is_no_matrix_is_listed():
+    shapes = {
+        "conv.weight": (8, 4, 3, 3), "bn.running_mean": (8,), "empty.weight": (0, 3), "odd.weight": (2, 3, 4),
+        "cls_token": (1, 1, 8), "class_embedding": (8,),
+    }  # fmt: skip
+    _, left_out = spectra.weight_matrices(Stored(shapes))
+    assert left_out == {
+        "bn.running_mean": "fewer than two dimensions: no spectrum",
+        "empty.weight": "empty: shape (0, 3)",
+        "cls_token": "a token: one vector",
+        "class_embedding": "fewer than two dimensions: no spectrum",
+        "odd.weight": "no rule says how shape (2, 3, 4) is laid out as matrices",
+    }
+
+
+def test_fused_projections_are_read_once_and_cut_where_they_were_joined():
+    stored = Stored({"h.0.attn.in_proj_weight": (24, 8), "h.0.attn.c_attn.weight": (8, 24)})
+    found, _ = spectra.weight_matrices(stored)
+    parts = [matrix.load() for matrix in found]
+    assert stored.reads == ["h.0.attn.in_proj_weight", "h.0.attn.c_attn.weight"]
+    rows, columns = (stored[name] for name in stored.specs)
+    for i in range(3):
+        np.testing.assert_array_equal(parts[i][0], rows[8 * i : 8 * i + 8])
+        np.testing.assert_array_equal(parts[3 + i][0], columns[:, 8 * i : 8 * i + 8])
+
+
+@pytest.mark.parametrize("layout", ["torch", "flax"])
+def test_heads_are_cut_along_the_axis_that_holds_them(layout):
+    names = (
+        ("attn.q_proj.weight", "attn.o_proj.weight")
+        if layout == "torch"
+        else ("attn/query/kernel", "attn/out/kernel")
+    )
+    stored = Stored({names[0]: (8, 12), names[1]: (12, 8)} if layout == "flax" else {names[0]: (12, 8), names[1]: (8, 12)}, layout)  # fmt: skip
+    found = {matrix.name: matrix.load()[0] for matrix in spectra.weight_matrices(stored, num_heads=3)[0]}
+    query, out = (stored[name] for name in names)
+    for head in range(3):
+        part = slice(4 * head, 4 * head + 4)
+        own = query[part].T if layout == "torch" else query[:, part]
+        np.testing.assert_array_equal(found[f"{names[0]}[head {head}]"], own)
+        own = out[:, part] if layout == "torch" else out[part].T
+        np.testing.assert_array_equal(found[f"{names[1]}[head {head}]"], own)
+    with pytest.raises(ValueError, match="cannot be split into num_heads=5 heads"):
+        spectra.weight_matrices(stored, num_heads=5)
+
+
+def test_gates_of_recurrent_layers():
+    shapes = {
+        "rnn.weight_ih_l0": (20, 7), "rnn.weight_hh_l0": (20, 5), "gru.weight_ih_l0_reverse": (15, 7),
+        "gru.weight_hh_l0_reverse": (15, 5),
+    }  # fmt: skip
+    stored = Stored(shapes)
+    found = {matrix.name: matrix for matrix in spectra.weight_matrices(stored)[0]}
+    assert set(found) == {f"rnn.weight_{side}_l0[{gate}]" for side in ("ih", "hh") for gate in "ifgo"} | {
+        f"gru.weight_{side}_l0_reverse[{gate}]" for side in ("ih", "hh") for gate in "rzn"
+    }
+    assert {matrix.kind for matrix in found.values()} == {"lstm"}
+    np.testing.assert_array_equal(found["rnn.weight_ih_l0[f]"].load()[0], stored["rnn.weight_ih_l0"][5:10].T)
+    keras = Stored({"lstm/cell/kernel": (7, 20), "lstm/cell/recurrent_kernel": (5, 20)}, "flax")
+    found = {matrix.name: matrix for matrix in spectra.weight_matrices(keras)[0]}
+    np.testing.assert_array_equal(found["lstm/cell/kernel[g]"].load()[0], keras["lstm/cell/kernel"][:, 10:15])
+
+
+def test_lora_factors_are_multiplied_out():
+    names = ("m.q_proj.lora_A.default.weight", "m.q_proj.lora_B.default.weight")
+    stored = Stored({names[0]: (2, 8), names[1]: (6, 2), "m.v.lora_A.weight": (2, 8)})
+    (matrix,), left_out = spectra.weight_matrices(stored, lora_scale=2.0)
+    assert matrix.name == "m.q_proj.lora_BA.default.weight"
+    assert matrix.shape == (1, 8, 6)
+    expected = 2 * stored[names[1]] @ stored[names[0]]
+    np.testing.assert_allclose(matrix.load()[0], expected.T, rtol=1e-5)
+    assert left_out == {"m.v.lora_A.weight": "one factor of a LoRA product, without the other"}
+    flax = Stored({"d/lora_a": (8, 2), "d/lora_b": (2, 6)}, "flax")
+    (matrix,), _ = spectra.weight_matrices(flax)
+    np.testing.assert_allclose(matrix.load()[0], flax["d/lora_a"] @ flax["d/lora_b"], rtol=1e-5)
+
+
+def convolve(kernel, groups, image):
+    """A circular convolution in groups by its definition, `[H, W, C] -> [H, W, out]`."""
+    taps, inputs, outputs = kernel.shape
+    out = np.zeros((*image.shape[:1], outputs))
+    for o in range(outputs):
+        group = o // (outputs // groups)
+        for t in range(taps):
+            for i in range(inputs):
+                out[:, o] += kernel[t, i, o] * np.roll(image[:, group * inputs + i], -t, 0)
+    return out
+
+
+def test_grouped_convolution_is_a_block_diagonal_operator():
+    """Each tap's dense operator, zeros between groups, has the pooled eigenvalues of the blocks."""
+    kernel = RNG.standard_normal((1, 3, 8))  # one tap, 2 groups of 3 channels, 8 outputs
+    blocks = layouts.grouped(2)(kernel)[""]
+    assert blocks.shape == (2, 3, 4)
+    operator = np.stack([convolve(kernel, 2, row[None])[0] for row in np.eye(6)])
+    pooled = np.concatenate([np.linalg.svd(block, compute_uv=False) for block in blocks])
+    whole = np.linalg.svd(operator, compute_uv=False)
+    np.testing.assert_allclose(np.sort(pooled), np.sort(whole), atol=1e-12)
+    assert layouts.grouped(3)(kernel) == "its 8 outputs are not 3 groups"
+    assert layouts.grouped(2, "unfold")(RNG.standard_normal((3, 3, 4, 8)))[""].shape == (2, 36, 4)
+
+
+def test_convolutions_of_torch_are_those_of_flax():
+    torch = Stored({"c.weight": (6, 4, 3, 5)})
+    flax = Stored({"c/kernel": (3, 5, 4, 6)}, "flax")
+    dict.__setitem__(flax, "c/kernel", torch["c.weight"].transpose(2, 3, 1, 0))
+    for conv in ("slices", "unfold"):
+        one, other = (spectra.eigenvalues(stored, conv=conv) for stored in (torch, flax))
+        np.testing.assert_allclose(one["c.weight"], other["c/kernel"], rtol=1e-12)
+    halved = spectra.eigenvalues(torch, conv_norm=True)["c.weight"]
+    np.testing.assert_allclose(halved, spectra.eigenvalues(torch)["c.weight"] / 2, rtol=1e-6)
+
+
+def test_a_plan_for_a_huge_tensor_takes_no_memory():
+    shapes = {"model.embed_tokens.weight": (1_000_000, 16_384), "a.in_proj_weight": (300_000, 100_000)}
+    stored = Stored({})
+    stored.specs = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    found, _ = spectra.weight_matrices(stored, num_heads=8)
+    assert len(found) == 1 + 3 * 8
+    assert found[0].shape == (1, 1_000_000, 16_384)
+    assert found[1].shape == (1, 100_000, 12_500)
