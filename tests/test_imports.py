@@ -26,6 +26,10 @@ ONLY_IN = {
     "orbax": {"checkpoints"},
     "safetensors": {"checkpoints"},
     "tensorstore": {"checkpoints"},
+    "torch": {"checkpoints"},
+    "h5py": {"checkpoints"},
+    "onnx": {"checkpoints"},
+    "msgpack": {"checkpoints"},
     "matplotlib": {"report", "data"},
 }
 
@@ -103,6 +107,7 @@ def test_train_builds_no_layers():
     [
         ("rmtjax", ["jax", "tensorflow", "flax", "matplotlib"]),
         ("rmtjax.spectra", ["tensorflow", "flax", "matplotlib", "orbax"]),
+        ("rmtjax.checkpoints", ["tensorflow", "flax", "matplotlib", "orbax", "torch"]),
         ("rmtjax.diversity", ["tensorflow", "flax", "matplotlib", "orbax"]),
         ("rmtjax.evaluation", ["tensorflow", "flax", "matplotlib", "orbax"]),
         ("rmtjax.train.loop", ["tensorflow", "matplotlib"]),

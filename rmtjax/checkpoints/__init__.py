@@ -1,30 +1,38 @@
-"""Weights on disk: this project's own save and restore, and readers of other formats."""
+"""Weights on disk: this project's own save and restore, and readers of other formats.
 
-import logging
-import os
+What needs Orbax is imported when it is first used: `checkpoints.open` of a safetensors file does without.
+"""
 
-from absl import logging as absl_logging
+import importlib
+from typing import Any
 
-from rmtjax.checkpoints.merging import merge
-from rmtjax.checkpoints.readers import load_model_state, load_params
-from rmtjax.checkpoints.run import Restored, Run, open_run
+from rmtjax.checkpoints.opening import Weights, open
 from rmtjax.checkpoints.safetensors_files import read_metadata, save_safetensors
+
+_LATER = {
+    "Restored": "run",
+    "Run": "run",
+    "load_model_state": "readers",
+    "load_params": "readers",
+    "merge": "merging",
+    "open_run": "run",
+}
 
 __all__ = [
     "Restored",
     "Run",
+    "Weights",
     "load_model_state",
     "load_params",
     "merge",
+    "open",
     "open_run",
     "read_metadata",
     "save_safetensors",
 ]
 
 
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return f"{os.sep}orbax{os.sep}checkpoint{os.sep}" not in record.pathname
-
-
-# Orbax logs dozens of lines a save, and every error, which it also raises, with its traceback.
-absl_logging.get_absl_logger().addFilter(_not_from_orbax)
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"rmtjax.checkpoints.{_LATER[name]}"), name)

@@ -10,7 +10,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from rmtjax.checkpoints import steps
+from rmtjax.checkpoints import (
+    quiet,  # noqa: F401
+    steps,
+)
 from rmtjax.checkpoints.digests import named_leaves
 from rmtjax.checkpoints.safetensors_files import read_safetensors
 from rmtjax.errors import InputError

@@ -16,7 +16,10 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from rmtjax.checkpoints import steps
+from rmtjax.checkpoints import (
+    quiet,  # noqa: F401
+    steps,
+)
 from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
 from rmtjax.checkpoints.merging import describe_mismatch
 from rmtjax.errors import InputError
