@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import onepass, solve, table, updates
+from rmtjax.spectra import groups, onepass, solve, table, updates
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -45,11 +45,6 @@ class Analysis(NamedTuple):
             rows.to_parquet(path)
 
 
-# What `metrics="default"` computes, and what comes on request.
-DEFAULT = ("scale", "tail", "bulk", "correlation")
-GROUPS = (*DEFAULT, "local", "bootstrap", "farms", "fingers", "vectors", "shuffles", "nulls")
-
-
 def analyze(
     params: Any,
     *,
@@ -81,7 +76,7 @@ def analyze(
     Raises:
       ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group or precision.
     """
-    options = Options(_groups(metrics), _dtype(precision), seed, devices, partial, progress)
+    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress)
     found, left_out = _chosen(params, layers, layout)
     if not found:
         raise ValueError(_nothing(left_out))
@@ -110,7 +105,7 @@ def compare(
 
     Args and errors: as `analyze`; also ValueError if the two have no matrix in common.
     """
-    options = Options(_groups(metrics), _dtype(precision), seed, devices, partial, progress)
+    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress)
     (old, left_out), (new, left_out_after) = (_chosen(tree, layers, layout) for tree in (before, after))
     changes, without = updates.updates(old, new)
     if not changes:
@@ -178,18 +173,6 @@ def _chosen(params: Any, layers: str, layout: dict[str, Any]) -> tuple[list[Matr
     if found and not chosen:
         raise ValueError(f"layers={layers!r} is found in no name of a matrix: they are {_names(found)}, ...")
     return chosen, left_out
-
-
-def _groups(metrics: str | Iterable[str]) -> frozenset[str]:
-    names = [part.strip() for part in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
-    chosen: set[str] = set()
-    for name in names:
-        if name not in ("default", "all", *GROUPS):
-            raise ValueError(
-                f"metrics has {name!r}: it must be default, all, or of {', '.join(GROUPS)}, with commas between"
-            )
-        chosen |= set(DEFAULT) if name == "default" else set(GROUPS) if name == "all" else {name}
-    return frozenset(chosen)
 
 
 def _dtype(precision: str) -> Any:
