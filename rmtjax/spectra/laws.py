@@ -68,6 +68,49 @@ def marchenko_pastur_quantile(p: Any, c: Any, variance: Any = 1.0) -> Any:
     return variance * (lower + upper) / 2
 
 
+def bbp_singular_value(theta: Any, c: Any) -> Any:
+    """Singular value, in units of σ √N, of a rank-one signal of strength θ in noise; the bulk's edge for θ <= c^¼.
+
+    Baik, Ben Arous and Péché (2005); Benaych-Georges and Nadakuditi, J. Multivar. Anal. 111 (2012).
+    """
+    xp, theta, c = _arrays(theta, c)
+    outside = theta > c**0.25
+    safe = xp.where(outside, theta, 1.0)
+    return xp.where(outside, xp.sqrt((1 + safe**2) * (c + safe**2)) / safe, 1 + xp.sqrt(c))
+
+
+def bbp_strength(s: Any, c: Any) -> tuple[Any, Any, Any]:
+    """The inverse of `bbp_singular_value`, and how much of the signal its singular vectors hold.
+
+    Args:
+      s: a singular value in units of σ √N.
+      c: M / N.
+
+    Returns:
+      θ, and the squared cosines between true and observed singular vectors of length N and of length M; NaN
+      for s inside the bulk.
+    """
+    xp, s, c = _arrays(s, c)
+    outside = s > 1 + xp.sqrt(c)
+    excess = xp.where(outside, s**2 - 1 - c, 2.0)
+    square = xp.where(outside, (excess + xp.sqrt(xp.maximum(excess**2 - 4 * c, 0.0))) / 2, 1.0)
+    along_N = 1 - (c + square) / (square * (square + 1))
+    along_M = 1 - c * (1 + square) / (square * (square + c))
+    return tuple(xp.where(outside, value, xp.nan) for value in (xp.sqrt(square), along_N, along_M))
+
+
+def gavish_donoho_threshold(c: Any) -> Any:
+    """Optimal hard threshold of singular values, in units of σ √N, for noise of known σ (arXiv 1305.5870, eq. 11)."""
+    xp, c = _arrays(c)
+    return xp.sqrt(2 * (c + 1) + 8 * c / (c + 1 + xp.sqrt(c**2 + 14 * c + 1)))
+
+
+def gavish_donoho_omega(c: Any) -> Any:
+    """The same in units of the median singular value, for noise of unknown σ."""
+    xp, c = _arrays(c)
+    return gavish_donoho_threshold(c) / xp.sqrt(marchenko_pastur_quantile(0.5, c))
+
+
 def largest_eigenvalue_scale(N: Any, M: Any) -> tuple[Any, Any]:
     """Centre and scale of the largest eigenvalue of W^T W for σ = 1: (λ_max - centre) / scale ~ Tracy-Widom 1.
 

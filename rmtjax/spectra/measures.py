@@ -23,27 +23,45 @@ def measures(
       rank_cut: eigenvalues above this share of the largest count for the rank.
 
     Returns, with p = λ / Σλ:
-      norm: Σλ = ||W||_F². spectral_norm: λ_max.
+      norm: Σλ = ||W||_F². spectral_norm: λ_max. nuclear_norm: Σ √λ. sv_max, sv_min: √λ_max, √λ_min.
+      condition_number: sv_max / sv_min; infinite where the rank is not full.
       stable_rank: Σλ / λ_max. participation_ratio: (Σλ)² / Σλ².
-      effective_rank: exp(-Σ p ln p). Roy and Vetterli (2007) take p from singular values: the same word,
-        another number.
-      matrix_rank: the number of eigenvalues above `rank_cut` λ_max.
+      effective_rank: exp(-Σ p ln p). effective_rank_sv: the same with p = √λ / Σ√λ (Roy and Vetterli, 2007).
+      renyi_entropy_2, renyi_entropy_inf: -ln Σ p² and -ln max p, normalised as `entropy`; their exponentials are
+        participation ratio and stable rank.
+      matrix_rank: the number of eigenvalues above `rank_cut` λ_max. rank_loss: how many there are not.
       entropy: -Σ p ln p / ln(matrix_rank), in [0, 1]; NaN where the rank is below 2.
       Ranks and entropy are NaN for a matrix of zeros.
     """
     norm = eigenvalues.sum(-1)
     largest = eigenvalues[:, -1]
     entropy = jax.scipy.special.entr(eigenvalues / norm[:, None]).sum(-1)
+    roots = jnp.sqrt(eigenvalues)
+    nuclear = roots.sum(-1)
     nonzero = nonzero_eigenvalues(eigenvalues, count, rank_cut)
     rank = nonzero.astype(eigenvalues.dtype)
+    smallest = jnp.take_along_axis(roots, (eigenvalues.shape[1] - count)[:, None], -1)[:, 0]
+    spread = norm**2 / jnp.square(eigenvalues).sum(-1)
+
+    def normalised(value: Array) -> Array:
+        return jnp.where(nonzero > 1, value / jnp.log(rank), jnp.nan)
+
     return {
         "norm": norm,
         "spectral_norm": largest,
+        "nuclear_norm": nuclear,
+        "sv_max": roots[:, -1],
+        "sv_min": smallest,
+        "condition_number": jnp.where(nonzero < count, jnp.inf, roots[:, -1] / smallest),
         "stable_rank": norm / largest,
         "effective_rank": jnp.exp(entropy),
-        "participation_ratio": norm**2 / jnp.square(eigenvalues).sum(-1),
+        "effective_rank_sv": jnp.exp(jax.scipy.special.entr(roots / nuclear[:, None]).sum(-1)),
+        "participation_ratio": spread,
         "matrix_rank": rank,
-        "entropy": jnp.where(nonzero > 1, entropy / jnp.log(rank), jnp.nan),
+        "rank_loss": count - rank,
+        "entropy": normalised(entropy),
+        "renyi_entropy_2": normalised(jnp.log(spread)),
+        "renyi_entropy_inf": normalised(jnp.log(norm / largest)),
     }
 
 

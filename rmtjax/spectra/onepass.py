@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rmtjax.spectra import bulk, eigen, measures, tails
+from rmtjax.spectra import bulk, correlation, eigen, measures, mp_fit, rivals, tails
 from rmtjax.spectra.solve import Spectrum, round_rows
 
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
@@ -81,9 +81,19 @@ def _measure(
 ) -> dict[str, Array]:
     metrics = measures.measures(eigenvalues, count, constants["rank_cut"])
     nonzero = metrics["matrix_rank"].astype(jnp.int32)
-    metrics |= tails.power_law(eigenvalues, nonzero)
-    metrics["log_alpha_norm"] = tails.log_power_sum(eigenvalues, metrics["alpha"])
-    metrics["alpha_hill"] = tails.hill(eigenvalues, nonzero // 2)
-    metrics |= bulk.bulk(eigenvalues, count, constants)
     resolved = measures.nonzero_eigenvalues(eigenvalues, count, constants["resolution"])
-    return metrics | {"num_unresolved": (count - resolved).astype(eigenvalues.dtype)}
+    metrics["num_unresolved"] = (count - resolved).astype(eigenvalues.dtype)
+    tail = tails.power_law(eigenvalues, nonzero)
+    if "tail" in groups:
+        metrics |= tail | rivals.rivals(eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"])
+        metrics["log_alpha_norm"] = tails.log_power_sum(eigenvalues, tail["alpha"])
+        metrics["alpha_hill"] = tails.hill(eigenvalues, nonzero // 2)
+        metrics["alpha_hill_10"] = tails.hill(eigenvalues, nonzero // 10)
+        metrics["alpha_hill_sqrt"] = tails.hill(eigenvalues, jnp.sqrt(nonzero).astype(jnp.int32))
+    if "bulk" in groups:
+        metrics |= bulk.bulk(eigenvalues, count, constants)
+        N = constants["N"]
+        metrics |= mp_fit.mp_fit(eigenvalues, count, N, jnp.round(N * constants["c"]))
+    if "correlation" in groups:
+        metrics |= correlation.erg(eigenvalues, count, tail["num_pl_spikes"])
+    return metrics

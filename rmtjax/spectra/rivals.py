@@ -67,12 +67,15 @@ def rivals(
         standard = jnp.where(spread > 0, total / spread, 0.0)
         out[f"R_{name}"] = standard
         out[f"p_{name}"] = jax.scipy.special.erfc(jnp.abs(standard) / np.sqrt(2))
-    gain = jnp.maximum(jnp.where(used, truncated - power, 0.0).sum(-1), 0.0)
+    gain = jnp.where(used, truncated - power, 0.0).sum(-1)
+    better = (
+        gain > 0
+    )  # else the best cut-off is none, which Newton's method, for which Lambda > 0, only nears
     out |= {
-        "R_tpl": -gain,
-        "p_tpl": jnp.where(gain > 0, jax.scipy.special.erfc(jnp.sqrt(gain)) / 2, 1.0),
-        "alpha_tpl": k + 1,
-        "Lambda": cut / jnp.where(fits, xmin, 1.0),
+        "R_tpl": jnp.where(better, -gain, 0.0),
+        "p_tpl": jnp.where(better, jax.scipy.special.erfc(jnp.sqrt(jnp.maximum(gain, 0.0))) / 2, 1.0),
+        "alpha_tpl": jnp.where(better, k, rate) + 1,
+        "Lambda": jnp.where(better, cut / jnp.where(fits, xmin, 1.0), 0.0),
     }
     return {name: jnp.where(fits, values, jnp.nan) for name, values in out.items()}
 
@@ -83,7 +86,12 @@ def _lognormal(y: Array, mean: Array, square: Array, power: Array) -> Array:
 
     def moments(z: Array) -> tuple[Array, Array]:
         mills = jnp.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - jax.scipy.special.log_ndtr(z))
-        return z + mills, 1 + z * (z + mills)
+        # Far from the mean both terms nearly cancel: the asymptotic series instead.
+        w = 1 / jnp.square(jnp.minimum(z, -8.0))
+        second = w * (2 - w * (10 - w * (74 - w * 706)))
+        far = z < -8
+        first = jnp.where(far, (second - 1) / z, z + mills)
+        return first, jnp.where(far, second, 1 + z * first)
 
     def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
@@ -111,7 +119,11 @@ def _truncated(y: Array, ratio: Array, rate: Array, mean: Array, level: Array) -
     def integrals(k: Array, cut: Array) -> tuple[Array, Array, Array]:
         # Where the exponent k y + cut (e^y - 1) has grown by _FARTHEST, with either term alone.
         reach = jnp.log1p(_FARTHEST / cut)
-        reach = jnp.where(k > 0, jnp.minimum(reach, _FARTHEST / jnp.maximum(k, 1e-6)), reach + jnp.log1p(-k * reach / _FARTHEST) * (k < 0))
+        reach = jnp.where(
+            k > 0,
+            jnp.minimum(reach, _FARTHEST / jnp.maximum(k, 1e-6)),
+            reach + jnp.log1p(-k * reach / _FARTHEST) * (k < 0),
+        )
         at = nodes * reach[:, None]
         exponent = -k[:, None] * at - cut[:, None] * jnp.expm1(at)
         top = exponent.max(-1, keepdims=True)
@@ -128,10 +140,13 @@ def _truncated(y: Array, ratio: Array, rate: Array, mean: Array, level: Array) -
         vy, vx, c = (mass * dy**2).sum(-1), (mass * dx**2).sum(-1), (mass * dx * dy).sum(-1)
         # Newton for the two means; the covariance matrix is the Hessian.
         gy, gx = ey - mean, ex - level
-        det = jnp.maximum(vy * vx - c**2, 1e-12 * vy * vx + jnp.finfo(y.dtype).tiny)
+        det = jnp.maximum(vy * vx - c**2, 1e-12 * vy * vx + float(np.finfo(y.dtype).tiny))
         dk, dcut = (vx * gy - c * gx) / det, (vy * gx - c * gy) / det
         # One factor for both, so that the direction stays Newton's while the steps are long.
-        room = jnp.minimum(1 / jnp.maximum(jnp.abs(dk), 1.0), jnp.where(dcut < 0, 0.75 * cut, 3 * cut) / jnp.maximum(jnp.abs(dcut), 1e-30))
+        room = jnp.minimum(
+            1 / jnp.maximum(jnp.abs(dk), 1.0),
+            jnp.where(dcut < 0, 0.75 * cut, 3 * cut) / jnp.maximum(jnp.abs(dcut), 1e-30),
+        )
         share = jnp.minimum(room, 1.0)
         return k + share * dk, cut + share * dcut
 

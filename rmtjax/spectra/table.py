@@ -1,18 +1,25 @@
 """From raw metrics of scaled matrices to the table: units, the nulls beside them, warnings in words.
 
 Columns, in WeightWatcher's names where the metric is the same; λ are the eigenvalues of W^T W, not divided by
-N, pooled over the slices of a convolution; log is to base 10:
+N, pooled over the slices of a convolution; p = λ / Σλ; log is to base 10:
 
   name, kind            path of the parameter; kind of layer
   slices, N, M, Q       matrices in the stack, their sides N >= M, Q = N / M
   num_evals             slices * M
+scale
   norm, log_norm        Σλ = ||W||_F², squared as in WeightWatcher
   spectral_norm, log_spectral_norm    λ_max, the square of the largest singular value
+  nuclear_norm          Σ √λ
+  sv_max, sv_min        √λ_max, √λ_min
   stable_rank           Σλ / λ_max
-  effective_rank        exp(-Σ p ln p), p = λ / Σλ
+  effective_rank        exp(-Σ p ln p); effective_rank_sv the same with p = √λ / Σ√λ (Roy and Vetterli 2007)
   participation_ratio   (Σλ)² / Σλ²
-  entropy               -Σ p ln p / ln(matrix_rank)
+  entropy               -Σ p ln p / ln(matrix_rank); renyi_entropy_2, renyi_entropy_inf: of orders 2 and ∞
   matrix_rank           eigenvalues that are not zero to rounding (onepass._constants says which)
+  rank_loss             num_evals - matrix_rank
+  condition_number      sv_max / sv_min
+  num_unresolved        eigenvalues below the resolution of the computation's precision
+tail
   alpha, D, xmin        power law of the tail: exponent of the density, KS distance, start (tails.power_law)
   num_pl_spikes         eigenvalues in that tail
   alpha_se, sigma       (alpha - 1) / √num_pl_spikes, under this package's and WeightWatcher's name
@@ -20,45 +27,82 @@ N, pooled over the slices of a convolution; log is to base 10:
   alpha_null_p          how often noise of that shape has so small an alpha
   alpha_weighted        alpha * log_spectral_norm
   log_alpha_norm        log Σ λ^alpha
-  alpha_hill            Hill's exponent of the upper half of the spectrum
-  noise_std             standard deviation of the entries' noise, by the median eigenvalue (bulk.bulk)
+  alpha_hill            Hill's exponent of the upper half of the spectrum; alpha_hill_10, alpha_hill_sqrt: of the
+                        upper tenth, and of the √n largest
+  R_..., p_...          the power law against exponential, lognormal and truncated power law (rivals)
+  alpha_tpl, Lambda     of the truncated power law λ^-alpha exp(-Lambda λ)
+bulk
+  noise_std             standard deviation of the entries' noise, by the quantiles of the bulk; noise_std_median: by
+                        the median eigenvalue; noise_std_frobenius: by the norm, as if all were noise
   bulk_min, bulk_max    edges of the Marchenko-Pastur bulk of that noise
   mp_softrank           bulk_max / λ_max
   num_spikes            eigenvalues beyond the 99 % quantile of the largest of that noise
-  num_unresolved        eigenvalues below the resolution of the computation's precision
+  tw_statistic, tw_p    the largest eigenvalue on the scale of Tracy and Widom, and how often noise has as large a one
+  ks_mp                 distance of the spectrum without its spikes from that law
+  bbp_theta             strength of the largest spike, in units of σ √N; bbp_overlap_N, bbp_overlap_M: how much of the
+                        signal its singular vectors hold
+  gavish_donoho_rank    eigenvalues above the optimal threshold of Gavish and Donoho for unknown noise
+  W_scale, sigma_mp, num_spikes_mp_fit, mp_softrank_mp_fit, bulk_min_mp_fit, bulk_max_mp_fit    WeightWatcher's fit
+correlation
+  num_ERG_spikes, detX_val    the tail whose rescaled eigenvalues multiply to one, and where it starts (correlation.erg)
+  ERG_gap               num_ERG_spikes - num_pl_spikes
   <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
   warning               what to mind about this row, in words; empty if nothing
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import nulls
+from rmtjax.spectra import laws, nulls
 from rmtjax.spectra.matrices import Matrix
 
 FEW_EIGENVALUES = 20
 COMMON_IN_NOISE = 0.05
 
+# Raw metrics by the power of the weights' scale that they grow with; all others do not.
+_POWERS = {
+    2: (
+        "norm",
+        "spectral_norm",
+        "xmin",
+        "bulk_min",
+        "bulk_max",
+        "bulk_min_mp_fit",
+        "bulk_max_mp_fit",
+        "detX_val",
+    ),
+    1: ("nuclear_norm", "sv_max", "sv_min", "noise_std", "noise_std_median", "noise_std_frobenius"),
+    -1: ("W_scale",),
+    -2: ("Lambda",),
+}
 _COLUMNS = (
-    "norm", "log_norm", "spectral_norm", "log_spectral_norm", "log_spectral_norm_null",
-    "stable_rank", "stable_rank_null", "effective_rank", "effective_rank_null",
-    "participation_ratio", "participation_ratio_null", "entropy", "entropy_null", "matrix_rank",
+    "norm", "log_norm", "spectral_norm", "log_spectral_norm", "nuclear_norm", "sv_max", "sv_min",
+    "stable_rank", "effective_rank", "effective_rank_sv", "participation_ratio",
+    "entropy", "renyi_entropy_2", "renyi_entropy_inf", "matrix_rank", "rank_loss", "condition_number", "num_unresolved",
     "alpha", "alpha_se", "alpha_null", "alpha_null_low", "alpha_null_high", "alpha_null_p",
-    "D", "sigma", "xmin", "num_pl_spikes", "alpha_weighted", "log_alpha_norm", "alpha_hill", "alpha_hill_null",
-    "mp_softrank", "mp_softrank_null", "noise_std", "bulk_min", "bulk_max", "num_spikes", "num_unresolved",
+    "D", "sigma", "xmin", "num_pl_spikes", "alpha_weighted", "log_alpha_norm",
+    "alpha_hill", "alpha_hill_10", "alpha_hill_sqrt",
+    "R_exponential", "p_exponential", "R_lognormal", "p_lognormal", "R_tpl", "p_tpl", "alpha_tpl", "Lambda",
+    "noise_std", "noise_std_median", "noise_std_frobenius", "bulk_min", "bulk_max", "mp_softrank",
+    "num_spikes", "tw_statistic", "tw_p", "ks_mp", "bbp_theta", "bbp_overlap_N", "bbp_overlap_M", "gavish_donoho_rank",
+    "W_scale", "sigma_mp", "num_spikes_mp_fit", "mp_softrank_mp_fit", "bulk_min_mp_fit", "bulk_max_mp_fit",
+    "num_ERG_spikes", "ERG_gap", "detX_val",
 )  # fmt: skip
 
 
 def make(found: Sequence[Matrix], raw: dict[str, np.ndarray]) -> pd.DataFrame:
     """The table of `analyze`, a row per matrix in the order of `found`, from the metrics of `onepass.measure`."""
     slices, N, M = np.array([matrix.shape for matrix in found]).T
-    columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()})
+    columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()}, slices, N, M)
     columns |= _nulls(slices, N, M, columns)
     bad = raw["bad"] > 0
     zero = ~bad & ~(columns["norm"] > 0)
-    for name in _COLUMNS:
+    names = [part for name in _COLUMNS for part in (name, f"{name}_null") if part in columns]
+    names = list(dict.fromkeys(names))
+    for name in names:
         columns[name][bad] = np.nan
     layout = {
         "name": [matrix.name for matrix in found],
@@ -69,28 +113,43 @@ def make(found: Sequence[Matrix], raw: dict[str, np.ndarray]) -> pd.DataFrame:
         "Q": N / M,
         "num_evals": slices * M,
     }
-    table = pd.DataFrame(layout | {name: columns[name] for name in _COLUMNS})
+    table = pd.DataFrame(layout | {name: columns[name] for name in names})
     table["warning"] = [
         _warning(row, int(count), bool(empty))
-        for (_, row), count, empty in zip(table.iterrows(), raw["bad"], zero, strict=True)
+        for row, count, empty in zip(table.to_dict("records"), raw["bad"], zero, strict=True)
     ]
     return table
 
 
-def _in_units(raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _in_units(
+    raw: dict[str, np.ndarray], slices: np.ndarray, N: np.ndarray, M: np.ndarray
+) -> dict[str, np.ndarray]:
     """Metrics of W from those of W / 2^exponent; logarithms never pass through the number itself."""
-    shift = 2 * raw["exponent"].astype(np.int64)
+    out = dict(raw)
+    exponent = out.pop("exponent").astype(np.int64)
+    out.pop("bad")
     with np.errstate(all="ignore"):  # zeros, overflow of norms beyond 1e308, NaN: infinite or NaN as they are
-        log_shift = shift * np.log10(2.0)
-        out = dict(raw)
-        for name in ("norm", "spectral_norm", "xmin", "bulk_min", "bulk_max", "noise_variance"):
-            out[name] = np.ldexp(raw[name], shift)
-        out["noise_std"] = np.sqrt(out.pop("noise_variance"))
+        log_shift = 2 * exponent * np.log10(2.0)
         for name in ("norm", "spectral_norm"):
             out[f"log_{name}"] = np.where(raw[name] > 0, np.log10(raw[name]) + log_shift, np.nan)
-        out["log_alpha_norm"] = raw["log_alpha_norm"] + raw["alpha"] * log_shift
-        out["alpha_weighted"] = raw["alpha"] * out["log_spectral_norm"]
-        out["sigma"] = raw["alpha_se"].copy()
+        if "alpha" in raw:
+            out["log_alpha_norm"] = raw["log_alpha_norm"] + raw["alpha"] * log_shift
+            out["alpha_weighted"] = raw["alpha"] * out["log_spectral_norm"]
+            out["sigma"] = raw["alpha_se"].copy()
+        if "noise_variance" in raw:
+            out["noise_std"] = np.sqrt(out.pop("noise_variance"))
+            out["noise_std_median"] = np.sqrt(out.pop("noise_variance_median"))
+            out["noise_std_frobenius"] = np.sqrt(raw["norm"] / (slices * N * M))
+            out["W_scale"] = np.sqrt(slices * M / raw["norm"])
+            known = np.where(np.isfinite(raw["tw_statistic"]), raw["tw_statistic"], 0.0)
+            of_one = np.clip(laws.tracy_widom_sf(np.clip(known, -10, 1e4)), 0.0, 1.0)
+            out["tw_p"] = np.where(
+                np.isfinite(raw["tw_statistic"]), -np.expm1(slices * np.log1p(-of_one)), np.nan
+            )
+        for power, names in _POWERS.items():
+            for name in names:
+                if name in out:
+                    out[name] = np.ldexp(out[name], power * exponent)
     return out
 
 
@@ -99,21 +158,23 @@ def _nulls(
 ) -> dict[str, np.ndarray]:
     shapes, which = np.unique(np.stack([slices, N, M], 1), axis=0, return_inverse=True)
     noise = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
-    out = {f"{name}_null": value for name, value in noise.items()}
-    out["log_spectral_norm_null"] = columns["log_norm"] - np.log10(noise["stable_rank"])
-    alphas = [nulls.simulated_alpha(*shape) for shape in shapes.tolist()]
-    rows = [_alpha_null(alpha, alphas[i]) for alpha, i in zip(columns["alpha"], which, strict=True)]
-    return out | {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    with np.errstate(invalid="ignore", over="ignore"):
+        share = noise.pop("nuclear_share")
+        out = {f"{name}_null": value for name, value in noise.items() if name in columns}
+        out["nuclear_norm_null"] = share * np.sqrt(slices * M) * np.sqrt(columns["norm"])
+        out["log_spectral_norm_null"] = columns["log_norm"] - np.log10(noise["stable_rank"])
+    if "alpha" in columns:
+        quantiles = nulls.alpha_quantiles(*shapes.T)[which]
+        low, median, high = (
+            np.array([np.interp(level, nulls.ALPHA_LEVELS, q) for q in quantiles])
+            for level in (0.05, 0.5, 0.95)
+        )
+        p = nulls.alpha_p(columns["alpha"], quantiles)
+        out |= {"alpha_null": median, "alpha_null_low": low, "alpha_null_high": high, "alpha_null_p": p}
+    return out
 
 
-def _alpha_null(alpha: float, noise: np.ndarray) -> dict[str, float]:
-    noise = noise[np.isfinite(noise)]
-    low, median, high = np.quantile(noise, (0.05, 0.5, 0.95)) if len(noise) else (np.nan,) * 3
-    p = (1 + (noise <= alpha).sum()) / (1 + len(noise)) if len(noise) and np.isfinite(alpha) else np.nan
-    return {"alpha_null": median, "alpha_null_low": low, "alpha_null_high": high, "alpha_null_p": p}
-
-
-def _warning(row: pd.Series, bad: int, zero: bool) -> str:
+def _warning(row: dict[Any, Any], bad: int, zero: bool) -> str:
     if bad:
         return f"{bad} of {row['slices'] * row['N'] * row['M']} weights are not finite"
     if zero:
@@ -123,10 +184,11 @@ def _warning(row: pd.Series, bad: int, zero: bool) -> str:
         said.append(f"rank {row['matrix_rank']:.0f} of {row['num_evals']}")
     if row["num_unresolved"]:
         said.append(f"{row['num_unresolved']:.0f} eigenvalues below the resolution of this precision")
-    if np.isnan(row["alpha"]):
-        said.append("no power law can be fitted")
-    elif row["matrix_rank"] < FEW_EIGENVALUES:
-        said.append(f"alpha from fewer than {FEW_EIGENVALUES} eigenvalues")
-    if row["alpha_null_p"] > COMMON_IN_NOISE:
-        said.append("alpha as low is common in noise of this shape")
+    if "alpha" in row:
+        if np.isnan(row["alpha"]):
+            said.append("no power law can be fitted")
+        elif row["matrix_rank"] < FEW_EIGENVALUES:
+            said.append(f"alpha from fewer than {FEW_EIGENVALUES} eigenvalues")
+        if row["alpha_null_p"] > COMMON_IN_NOISE:
+            said.append("alpha as low is common in noise of this shape")
     return "; ".join(said)

@@ -94,6 +94,20 @@ def hill(eigenvalues: Float[Array, "layers size"], tail: Int[Array, " layers"]) 
     return jnp.where(fits, 1 + tail / jnp.where(fits, spread, 1.0), jnp.nan)
 
 
+def hill_curve(
+    eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"]
+) -> Float[Array, "layers size"]:
+    """Hill's exponent for every tail: at place i that of all eigenvalues above the i-th, NaN where there is none."""
+    size = eigenvalues.shape[1]
+    place = jnp.arange(size)
+    tail = size - 1 - place
+    within = (place >= size - count[:, None]) & (eigenvalues > 0)
+    logs = jnp.where(within, jnp.log(jnp.where(within, eigenvalues, 1.0) / eigenvalues[:, -1:]), 0.0)
+    spread = jnp.cumsum(logs[:, ::-1], -1)[:, ::-1] - logs - tail * logs
+    fits = within & (tail > 0) & (spread > _LEAST_SPREAD * tail)
+    return jnp.where(fits, 1 + tail / jnp.where(fits, spread, 1.0), jnp.nan)
+
+
 def log_power_sum(
     eigenvalues: Float[Array, "layers size"], power: Float[Array, " layers"]
 ) -> Float[Array, " layers"]:

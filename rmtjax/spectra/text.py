@@ -26,7 +26,7 @@ def table(rows: pd.DataFrame) -> str:
     lines = [heads + [part for name in shown for part in _heads(name, rows)]]
     for _, row in rows.head(_MOST_ROWS).iterrows():
         size = f"{row['N']:.0f} x {row['M']:.0f}"
-        first = [row["stage"]] * ("stage" in rows) + [
+        first = ([row["stage"]] if "stage" in rows else []) + [
             _cut(row["name"]),
             size if row["slices"] == 1 else f"{row['slices']:.0f} x {size}",
         ]

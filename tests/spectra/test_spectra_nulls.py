@@ -1,29 +1,31 @@
 """What noise shows: closed forms against samples of noise, and the metrics' own closed forms (FIELD.md 7, rows 2, 3, 7)."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmtjax.spectra import bulk, eigen, measures, nulls
+from rmtjax.spectra import bulk, correlation, eigen, measures, nulls
 
 
 def noise_metrics(replicates: int, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
     """Metrics of noise, from the exact tridiagonal model; `values` are the eigenvalues."""
-    rng = np.random.default_rng([replicates, slices, N, M])
-    pair = nulls.bidiagonal_wishart(rng, replicates * slices, N, M)
-    constants = {k: np.full(replicates, v, np.float32) for k, v in bulk.shape_constants(slices, N, M).items()}
-    return jax.device_get(measured(*pair, constants, slices))
+    values = nulls.simulated_spectra(slices, N, M, replicates)
+    return jax.device_get(measured(values, bulk_constants(replicates, slices, N, M))) | {"values": values}
 
 
-@functools.partial(jax.jit, static_argnames="slices")
-def measured(diagonal, off_diagonal, constants, slices):
-    values = eigen.pool(eigen.tridiagonal_eigenvalues(diagonal, off_diagonal), slices, diagonal.shape[1])
+def bulk_constants(rows: int, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
+    shapes = (np.full(rows, float(n)) for n in (slices, N, M))
+    return {name: value.astype(np.float32) for name, value in bulk.shape_constants(*shapes).items()}
+
+
+@jax.jit
+def measured(values, constants):
     count = jnp.full(len(values), values.shape[1], jnp.int32)
     found = measures.measures(values, count, jnp.full(len(values), 1e-6))
-    return found | bulk.bulk(values, count, constants) | {"values": values}
+    return (
+        found | bulk.bulk(values, count, constants) | correlation.erg(values, count, jnp.zeros(len(values)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,9 +48,15 @@ def test_marchenko_pastur_rows_of_the_field(N, expected):
 def test_closed_forms_agree_with_noise(shape):
     got = noise_metrics(300, *shape)
     closed = nulls.closed_forms(*shape)
-    tolerance = {"stable_rank": 0.02, "mp_softrank": 0.03, "effective_rank": 0.01, "entropy": 0.005}
-    for name in ("stable_rank", "effective_rank", "participation_ratio", "entropy", "mp_softrank"):
-        assert got[name].mean() == pytest.approx(float(closed[name]), rel=tolerance.get(name, 0.005)), name
+    tolerance = {"stable_rank": 0.02, "mp_softrank": 0.03, "effective_rank": 0.01, "num_ERG_spikes": 0.06}
+    names = ["stable_rank", "effective_rank", "effective_rank_sv", "participation_ratio", "entropy", "mp_softrank",
+             "renyi_entropy_2", "renyi_entropy_inf"]  # fmt: skip
+    for name in names + ["num_ERG_spikes"] * (shape[2] >= 16):
+        assert got[name].mean() == pytest.approx(float(closed[name]), rel=tolerance.get(name, 0.01)), name
+    share = got["nuclear_norm"] / np.sqrt(got["norm"] * got["values"].shape[1])
+    assert share.mean() == pytest.approx(float(closed["nuclear_share"]), rel=0.01)
+    if shape[2] >= 16:  # the 95 % quantile of the distance to the law
+        assert 0.8 < np.quantile(got["ks_mp"], 0.95) / float(closed["ks_mp"]) < 1.25
 
 
 def test_tridiagonal_model_has_the_law_of_gaussian_matrices():
@@ -68,16 +76,32 @@ def test_alpha_of_noise():
     These come from few draws; the distribution has a long upper tail, so its median is compared.
     """
     for shape, centre, spread in (((768, 768), 10.1, 4.1), ((3072, 768), 15, 10), ((128, 128), 4.6, 1.0)):
-        alphas = nulls.simulated_alpha(1, *shape)
-        assert len(alphas) == nulls.REPLICATES
+        alphas = nulls.simulated_alpha(1, *shape, 64)
         assert abs(np.median(alphas) - centre) < spread
-    assert nulls.simulated_alpha(1, 128, 128) is nulls.simulated_alpha(1, 128, 128)
-    again = nulls.simulated_alpha.__wrapped__(1, 128, 128)
-    np.testing.assert_array_equal(alphas, again)
+    np.testing.assert_array_equal(alphas, nulls.simulated_alpha(1, 128, 128, 64))
+    assert not np.array_equal(alphas, nulls.simulated_alpha(1, 128, 128, 64, seed=1))
+
+
+@pytest.mark.parametrize("shape", [(1, 900, 300), (1, 96, 96), (9, 120, 40), (25, 64, 16)])
+def test_the_table_of_alpha_agrees_with_noise_between_its_points(shape):
+    """Within four standard errors of the simulation, and a tenth for the interpolation."""
+    quantiles = nulls.alpha_quantiles(*shape)[0]
+    alphas = nulls.simulated_alpha(*shape, 256, seed=5)
+    for level in (0.05, 0.25, 0.5, 0.75):
+        found = np.interp(level, nulls.ALPHA_LEVELS, quantiles)
+        share = (alphas <= found).mean()
+        assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / 256) + 0.06, (level, share)
+    p = nulls.alpha_p(
+        np.array([quantiles[0] / 2, quantiles[len(quantiles) // 2], 1e9, np.nan]), np.tile(quantiles, (4, 1))
+    )
+    assert p[0] == nulls.ALPHA_LEVELS[0] / 2
+    assert p[1] == pytest.approx(0.5, abs=0.03)
+    assert p[2] > 0.99
+    assert np.isnan(p[3])
 
 
 def test_alpha_of_noise_where_nothing_can_be_fitted():
-    assert np.isnan(nulls.simulated_alpha(1, 50, 1)).all()
+    assert np.isnan(nulls.simulated_alpha(1, 50, 1, 8)).all()
 
 
 def test_measures_of_a_known_spectrum():
@@ -89,7 +113,9 @@ def test_measures_of_a_known_spectrum():
     entropy = -(p * np.log(p)).sum()
     expected = {
         "norm": 16, "spectral_norm": 10, "stable_rank": 1.6, "effective_rank": np.exp(entropy),
-        "participation_ratio": 256 / 114, "matrix_rank": 4, "entropy": entropy / np.log(4),
+        "participation_ratio": 256 / 114, "matrix_rank": 4, "entropy": entropy / np.log(4), "rank_loss": 1,
+        "renyi_entropy_2": np.log(256 / 114) / np.log(4), "renyi_entropy_inf": np.log(1.6) / np.log(4),
+        "nuclear_norm": np.sqrt([1, 2, 3, 10]).sum(), "sv_max": np.sqrt(10), "sv_min": 0, "condition_number": np.inf,
     }  # fmt: skip
     for name, value in expected.items():
         assert float(got[name][0]) == pytest.approx(value, rel=1e-6), name

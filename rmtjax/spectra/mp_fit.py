@@ -1,0 +1,96 @@
+"""WeightWatcher's fit of the Marchenko-Pastur law to a kernel density, for comparison with `bulk`.
+
+As coded in its release 0.7.7: eigenvalues are scaled to mean 1, for square matrices their roots are taken; a
+triangular kernel of width 0.1 gives a density on 1000 points, of which those above 0.01 are fitted by least squares
+in σ alone. What is known of it: for square matrices the support does not move with σ, and 1000 points over a
+spectrum with large spikes do not resolve the bulk. Its kernel density is found once, by prefix sums.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+_POINTS, _WIDTH, _LEAST = 1000, 0.1, 0.01
+_GRID = np.arange(0.05, 2.0, 0.01)
+_LAYERS = 16  # evaluated side by side
+
+
+def mp_fit(
+    eigenvalues: Float[Array, "layers size"],
+    count: Int[Array, " layers"],
+    N: Float[Array, " layers"],
+    M: Float[Array, " layers"],
+) -> dict[str, Float[Array, " layers"]]:
+    """The fit of each spectrum.
+
+    Args:
+      eigenvalues: of W^T W, ascending, right-aligned; slices pooled.
+      count: how many there are in each row.
+      N, M: sides of the matrices.
+
+    Returns:
+      sigma_mp, in units of the scaled spectrum (mean 1), as theirs; num_spikes_mp_fit; mp_softrank_mp_fit;
+      bulk_min_mp_fit and bulk_max_mp_fit, in units of λ. NaN for a spectrum of zeros.
+    """
+    one = (eigenvalues, count, N / M, M)
+    fitted: dict[str, Array] = jax.lax.map(lambda row: _fit(*row), one, batch_size=_LAYERS)
+    return fitted
+
+
+def _fit(eigenvalues: Array, count: Array, Q: Array, M: Array) -> dict[str, Array]:
+    size = eigenvalues.shape[0]
+    used = jnp.arange(size) >= size - count
+    scale = count / eigenvalues.sum()  # W_scale² of WeightWatcher
+    mu = eigenvalues * scale
+    square = Q == 1
+    t = jnp.where(used, jnp.where(square, jnp.sqrt(mu), mu), -1.0)
+    x = jnp.linspace(0.0, 1.0, _POINTS, dtype=mu.dtype) * (t[-1] + 0.5)
+    density = _density(t, used, x, count)
+    kept = density > _LEAST
+    root = jnp.sqrt(jnp.where(square, 1.0, 1 / Q))
+
+    def objective(sigma: Array) -> Array:
+        lower, upper = (sigma * (1 - root)) ** 2, (sigma * (1 + root)) ** 2
+        inside = (x > lower) & (x < upper)
+        law = Q * jnp.sqrt(jnp.where(inside, (upper - x) * (x - lower), 0.0))
+        law = law / (2 * np.pi * sigma**2 * jnp.where(x > 0, x, 1.0))
+        peak = x[density.argmax()]
+        outside = (upper < peak) | (upper > jnp.where(kept, x, 0.0).max()) | (lower > peak)
+        return jnp.where(outside, 1e6 * kept.sum(), jnp.where(kept, jnp.square(law - density), 0.0).sum())
+
+    start = jnp.sqrt(mu[-1]) / (1 + jnp.sqrt(1 / Q))
+    grid = start * jnp.asarray(_GRID, mu.dtype)
+    best = grid[jax.lax.map(objective, grid, batch_size=65).argmin()]
+
+    def refine(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        best, width = state
+        near = best + width * jnp.linspace(-1.0, 1.0, 9, dtype=mu.dtype)
+        return near[jax.vmap(objective)(near).argmin()], width / 4
+
+    sigma, _ = jax.lax.fori_loop(0, 8, refine, (best, 0.01 * start))
+    circle = jnp.sqrt(jnp.maximum(4 - x**2, 0.0)) / np.pi
+    quarter = jnp.where(kept, circle**2, 0.0).sum() / jnp.where(kept, circle * density, 0.0).sum()
+    sigma = jnp.where(square, jnp.sqrt(quarter), sigma)
+    upper = (sigma * (1 + root)) ** 2
+    margin = jnp.sqrt(root * upper ** (2 / 3) * M ** (-2 / 3))
+    return {
+        "sigma_mp": sigma,
+        "num_spikes_mp_fit": (used & (mu > upper + margin)).sum().astype(mu.dtype),
+        "mp_softrank_mp_fit": upper / mu[-1],
+        "bulk_min_mp_fit": (sigma * (1 - root)) ** 2 / scale,
+        "bulk_max_mp_fit": upper / scale,
+    }
+
+
+def _density(t: Array, used: Array, x: Array, count: Array) -> Array:
+    """Of the triangular kernel: sums over the points to the left and to the right of each x, by prefix sums."""
+    sums = jnp.concatenate([jnp.zeros(1, t.dtype), jnp.cumsum(jnp.where(used, t, 0.0))])
+    first, middle, last = (jnp.searchsorted(t, at, side="right") for at in (x - _WIDTH, x, x + _WIDTH))
+    first = jnp.maximum(first, t.shape[0] - count)
+    middle, last = jnp.maximum(middle, first), jnp.maximum(last, first)
+    left = (middle - first) * (1 - x / _WIDTH) + (sums[middle] - sums[first]) / _WIDTH
+    right = (last - middle) * (1 + x / _WIDTH) - (sums[last] - sums[middle]) / _WIDTH
+    return (left + right) / (count * _WIDTH)

@@ -1,0 +1,98 @@
+"""Noise level, spikes and their strengths, against noise and planted signals (FIELD.md 7, rows 4 and 5)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rmtjax.spectra import bulk, laws, nulls
+
+RNG = np.random.default_rng(11)
+
+
+def constants(rows: int, slices: int, N: int, M: int, dtype=np.float32) -> dict[str, np.ndarray]:
+    shapes = (np.full(rows, float(n)) for n in (slices, N, M))
+    return {name: value.astype(dtype) for name, value in bulk.shape_constants(*shapes).items()}
+
+
+def of(values: np.ndarray, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
+    count = jnp.full(len(values), values.shape[1], jnp.int32)
+    return jax.device_get(
+        jax.jit(bulk.bulk)(values.astype(np.float32), count, constants(len(values), slices, N, M))
+    )
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return nulls.simulated_spectra(1, 256, 128, 2000)
+
+
+def test_false_positive_rate_of_spikes(noise):
+    """At the 99 % level, of 2,000 matrices of noise of 256 x 128, .6 to 1.5 % show one."""
+    got = of(noise, 1, 256, 128)
+    assert 0.006 <= (got["num_spikes"] > 0).mean() <= 0.015
+    assert got["noise_variance"].mean() == pytest.approx(1, abs=0.005)
+    assert got["noise_variance_median"].mean() == pytest.approx(1, abs=0.005)
+    p = laws.tracy_widom_sf(got["tw_statistic"])
+    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+    assert (got["gavish_donoho_rank"] == 0).all()
+    assert np.isnan(got["bbp_theta"]).mean() > 0.5  # half of noise or more has nothing outside the bulk
+
+
+def test_planted_spikes_are_counted_and_move_no_robust_noise_level(noise):
+    values = noise.copy()
+    values[:, -5:] = 3 * values[:, -1:] * np.arange(1, 6)
+    got = of(values, 1, 256, 128)
+    assert (got["num_spikes"] == 5).mean() > 0.95
+    assert (got["gavish_donoho_rank"] == 5).all()
+    assert got["noise_variance"].mean() == pytest.approx(1, abs=0.02)
+    assert got["noise_variance_median"].mean() == pytest.approx(1, abs=0.02)
+    assert got["mp_softrank"].mean() < 0.1
+    assert got["ks_mp"].mean() < 0.05
+
+
+def test_heavy_tailed_spectra_are_far_from_the_law(noise):
+    heavy = np.sort(RNG.pareto(1.0, (50, 128)) + 1, -1)
+    assert of(heavy, 1, 256, 128)["ks_mp"].min() > 3 * np.quantile(of(noise, 1, 256, 128)["ks_mp"], 0.95)
+
+
+@pytest.mark.parametrize(("N", "M", "theta"), [(1000, 500, 2.0), (600, 600, 1.5), (1200, 150, 1.2)])
+def test_strength_and_overlaps_of_a_planted_spike(N, M, theta):
+    """FIELD.md 7, row 4: N = 1000, M = 500, θ = 2: singular value 2.372, overlaps .775 (N side) and .861 (M side)."""
+    c = M / N
+    s = float(laws.bbp_singular_value(theta, c))
+    found, along_N, along_M = (float(v) for v in laws.bbp_strength(s, c))
+    assert found == pytest.approx(theta, rel=1e-9)
+    if theta == 2:
+        assert (s, along_N, along_M) == pytest.approx((2.372, 0.775, 0.861), abs=5e-4)
+    overlaps = []
+    for _ in range(6):
+        u, v = (x / np.linalg.norm(x) for x in (RNG.standard_normal(N), RNG.standard_normal(M)))
+        left, values, right = np.linalg.svd(
+            theta * np.outer(u, v) + RNG.standard_normal((N, M)) / np.sqrt(N), full_matrices=False
+        )
+        overlaps.append((values[0], (u @ left[:, 0]) ** 2, (v @ right[0]) ** 2))
+    np.testing.assert_allclose(np.mean(overlaps, 0), (s, along_N, along_M), rtol=0.05)
+
+
+def test_nothing_below_the_threshold_is_a_spike():
+    assert np.isnan(laws.bbp_strength(1.5, 0.5)[0])
+    assert float(laws.bbp_singular_value(0.5, 0.5)) == pytest.approx(1 + np.sqrt(0.5))
+    assert np.isfinite(laws.bbp_strength(1 + np.sqrt(0.5) + 1e-6, 0.5)[0])
+
+
+def test_gavish_donoho():
+    """FIELD.md 7, row 5; the cubic of their paper errs by at most .4 %."""
+    assert float(laws.gavish_donoho_threshold(1.0)) == pytest.approx(4 / np.sqrt(3), rel=1e-12)
+    for c, omega in ((1.0, 2.8584), (0.5, 2.1712), (0.25, 1.8369), (0.125, 1.6500)):
+        assert float(laws.gavish_donoho_omega(c)) == pytest.approx(omega, abs=1e-4)
+        assert 0.56 * c**3 - 0.95 * c**2 + 1.82 * c + 1.43 == pytest.approx(omega, rel=0.004)
+
+
+def test_padding_and_pooling_change_nothing():
+    values = np.sort(RNG.chisquare(3, (3, 90)), -1)
+    together = np.concatenate([np.zeros((3, 38)), values], 1).astype(np.float32)
+    alone = of(values, 3, 60, 30)
+    padded = jax.device_get(jax.jit(bulk.bulk)(together, jnp.full(3, 90, jnp.int32), constants(3, 3, 60, 30)))
+    for name, value in alone.items():
+        np.testing.assert_allclose(padded[name], value, rtol=2e-5, err_msg=name)
