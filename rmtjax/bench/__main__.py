@@ -1,5 +1,6 @@
 """Side-by-side measurements.
 
+python -m rmtjax.bench spectra [--repeats=5] [--no-peer] [--no-cold]
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
 """
 
@@ -21,6 +22,13 @@ def main() -> int:
     train.add_argument("--config", default="configs/digits.py")
     train.add_argument("--steps", type=int, default=60)
     flags.add_process_flags(train)
+    spectra = benches.add_parser(
+        "spectra", help="the spectral pass beside WeightWatcher and bare linear algebra"
+    )
+    spectra.add_argument("--repeats", type=int, default=5)
+    spectra.add_argument("--no-peer", dest="peer", action="store_false", help="without WeightWatcher")
+    spectra.add_argument("--no-cold", dest="cold", action="store_false", help="without whole processes")
+    flags.add_process_flags(spectra)
     arguments, rest = parser.parse_known_args()
     overrides = flags.overrides(rest)
     flags.initialise(arguments)
@@ -31,9 +39,14 @@ def main() -> int:
     print(
         f"{jax.device_count()} x {kinds} ({platform.processor() or platform.machine()}); JAX {jax.__version__}"
     )
-    from rmtjax.bench import train as bench_train
+    if arguments.bench == "spectra":
+        from rmtjax.bench import spectra as bench_spectra
 
-    bench_train.main(arguments, overrides)
+        bench_spectra.main(arguments.repeats, arguments.cold, arguments.peer)
+    else:
+        from rmtjax.bench import train as bench_train
+
+        bench_train.main(arguments, overrides)
     return 0
 
 

@@ -106,8 +106,8 @@ def _compilation_cache() -> None:
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "rmtjax" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+        jax.config.update("jax_compilation_cache_dir", str(home / "rmtjax" / "jax"))  # type: ignore[no-untyped-call]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

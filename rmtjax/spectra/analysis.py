@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import groups, onepass, solve, table, updates
+from rmtjax.spectra import groups, onepass, shuffles, solve, table, updates
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -148,10 +148,15 @@ class Options(NamedTuple):
 
 def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The table and the eigenvalues, in the order of `found`."""
-    spectra = solve.spectra(
-        found, options.dtype, devices=options.devices, partial=options.partial, progress=options.progress
+    wanted = list(found)
+    if "shuffles" in options.groups:
+        wanted += [shuffles.shuffled(matrix, options.seed) for matrix in found]
+    solved = solve.spectra(
+        wanted, options.dtype, devices=options.devices, partial=options.partial, progress=options.progress
     )
-    raw = onepass.measure(spectra, [matrix.shape for matrix in found], options.groups, options.dtype)
+    spectra, shuffled = solved[: len(found)], solved[len(found) :]
+    shapes = [matrix.shape for matrix in found]
+    raw = onepass.measure(spectra, shapes, options.groups, options.dtype, shuffled)
     return table.make(found, raw), [_scaled(one) for one in spectra]
 
 

@@ -25,6 +25,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 _PADDING, _MOST_SIZES = 1e7, 8
 # Width of the blocks of the Gram matrix: at 768 columns 6 of 16 products are left out, and float64 takes .6 of the time.
 _BLOCK = 192
+# More than bisection alone would need from the widest bracket.
+_MOST_TURNS = 80
 
 
 def resolution(M: Any, dtype: Any) -> Any:
@@ -78,9 +80,10 @@ def gram_stack(
     M = weights.shape[2]
 
     def of_one(matrix: Array, width: Array) -> tuple[Array, Array, Array]:
-        largest = jnp.abs(matrix).max().astype(dtype)  # NaN if there is one
-        good = jnp.isfinite(largest)
-        bad = jax.lax.cond(good, lambda: 0, lambda: (~jnp.isfinite(matrix)).sum())
+        finite = jnp.isfinite(matrix)  # a maximum may pass over NaN
+        bad = (~finite).sum()
+        good = bad == 0
+        largest = jnp.where(finite, jnp.abs(matrix), 0).max().astype(dtype)
         exponent = jnp.where(good & (largest > 0), jnp.frexp(largest)[1] - 1, 0).astype(jnp.int32)
         scale = jnp.ldexp(jnp.ones((), dtype), -exponent)
         # Cast and scaled block by block: what goes over the whole matrix more often costs as much as the product.
@@ -157,7 +160,8 @@ def tridiagonal_eigenvalues(
     low, high = _gershgorin(diagonal, off_diagonal)
     slack = 32 * np.finfo(np.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
     step, count_below = _sturm(diagonal, off_diagonal), _counts(diagonal, off_diagonal)
-    tolerance = 2 * np.finfo(np.float64).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    # Never zero: the brackets of a matrix of zeros could not close.
+    tolerance = 2 * np.finfo(np.float64).eps * jnp.maximum(jnp.abs(low), jnp.abs(high)) + 1e-280
     at_low, at_high = jnp.maximum(coarse - slack, low), jnp.minimum(coarse + slack, high)
     below_low, below_high = jax.lax.map(count_below, jnp.stack([at_low, at_high]))
     low = jnp.where(below_low <= order, at_low, low)
@@ -165,7 +169,7 @@ def tridiagonal_eigenvalues(
     wanted = jnp.ones(coarse.shape, bool) if widths is None else used(widths, M)
 
     def improve(state: Any) -> Any:
-        low, high, x, moved, was_good, open_ = state
+        low, high, x, moved, was_good, open_, turn = state
         below, newton = step(x)
         low, high = jnp.where(below > order, low, x), jnp.where(below > order, x, high)
         target = x - newton
@@ -175,10 +179,12 @@ def tridiagonal_eigenvalues(
         target = jnp.where(open_, jnp.where(good, target, (low + high) / 2), x)
         moved = jnp.abs(target - x)
         closed = (good & was_good & (moved <= tolerance)) | (high - low <= tolerance)
-        return low, high, target, moved, good, open_ & ~closed
+        return low, high, target, moved, good, open_ & ~closed, turn + 1
 
-    start = (low, high, jnp.clip(coarse, low, high), high - low, jnp.zeros_like(wanted), wanted)
-    roots: Array = jax.lax.while_loop(lambda state: state[-1].any(), improve, start)[2]
+    start = (low, high, jnp.clip(coarse, low, high), high - low, jnp.zeros_like(wanted), wanted, 0)
+    roots: Array = jax.lax.while_loop(
+        lambda state: state[-2].any() & (state[-1] < _MOST_TURNS), improve, start
+    )[2]
     return jax.lax.cummax(roots, axis=1)  # neighbours closer than the tolerance may have changed places
 
 

@@ -10,14 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rmtjax.spectra import bulk, correlation, eigen, measures, mp_fit, rivals, tails
+from rmtjax.spectra import bulk, correlation, eigen, measures, mp_fit, rivals, shuffles, tails
 from rmtjax.spectra.solve import Spectrum, round_rows
 
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
 
 
 def measure(
-    spectra: Sequence[Spectrum], shapes: Sequence[tuple[int, int, int]], groups: frozenset[str], dtype: Any
+    spectra: Sequence[Spectrum],
+    shapes: Sequence[tuple[int, int, int]],
+    groups: frozenset[str],
+    dtype: Any,
+    shuffled: Sequence[Spectrum] = (),
 ) -> dict[str, np.ndarray]:
     """Raw metrics of spectra, in their order.
 
@@ -26,6 +30,7 @@ def measure(
       shapes: (slices, N, M) of each.
       groups: of metrics; those that need no more than eigenvalues.
       dtype: of the computation, float32 or float64.
+      shuffled: spectra of the same matrices with their entries shuffled, if the group "shuffles" is wanted.
 
     Returns:
       Arrays of one value per spectrum, in the units of the scaled matrices; `exponent` and `bad` are theirs.
@@ -44,14 +49,22 @@ def measure(
         for rung in sorted(set(ladder.values())):
             members = [i for i, one in enumerate(spectra) if ladder[len(one.eigenvalues)] == rung]
             padding = [members[0]] * (round_rows(len(members)) - len(members))
-            values = np.zeros((len(members) + len(padding), rung), dtype)
-            for row, i in zip(values, members, strict=False):
-                row[rung - len(spectra[i].eigenvalues) :] = spectra[i].eigenvalues
+            rows_padded = len(members) + len(padding)
+            values = _aligned([spectra[i] for i in members], rows_padded, rung, dtype)
+            others = _aligned([shuffled[i] for i in members], rows_padded, rung, dtype) if shuffled else None
             given = {name: column[[*members, *padding]] for name, column in constants.items()}
             count = given.pop("count")
-            for name, column in jax.device_get(_measure(values, count, given, groups)).items():
+            for name, column in jax.device_get(_measure(values, count, given, others, groups)).items():
                 out.setdefault(name, np.zeros(len(spectra), column.dtype))[members] = column[: len(members)]
     return out
+
+
+def _aligned(spectra: Sequence[Spectrum], rows: int, size: int, dtype: Any) -> np.ndarray:
+    """Spectra as rows, each with zeros in front."""
+    values = np.zeros((rows, size), dtype)
+    for row, one in zip(values, spectra, strict=False):
+        row[size - len(one.eigenvalues) :] = one.eigenvalues
+    return values
 
 
 def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
@@ -72,11 +85,12 @@ def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
     }
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=4)
 def _measure(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     constants: dict[str, Array],
+    shuffled: Float[Array, "layers size"] | None,
     groups: frozenset[str],
 ) -> dict[str, Array]:
     metrics = measures.measures(eigenvalues, count, constants["rank_cut"])
@@ -84,6 +98,8 @@ def _measure(
     resolved = measures.nonzero_eigenvalues(eigenvalues, count, constants["resolution"])
     metrics["num_unresolved"] = (count - resolved).astype(eigenvalues.dtype)
     tail = tails.power_law(eigenvalues, nonzero)
+    N = constants["N"]
+    M = jnp.round(N * constants["c"])
     if "tail" in groups:
         metrics |= tail | rivals.rivals(eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"])
         metrics["log_alpha_norm"] = tails.log_power_sum(eigenvalues, tail["alpha"])
@@ -92,8 +108,12 @@ def _measure(
         metrics["alpha_hill_sqrt"] = tails.hill(eigenvalues, jnp.sqrt(nonzero).astype(jnp.int32))
     if "bulk" in groups:
         metrics |= bulk.bulk(eigenvalues, count, constants)
-        N = constants["N"]
-        metrics |= mp_fit.mp_fit(eigenvalues, count, N, jnp.round(N * constants["c"]))
+        metrics |= mp_fit.mp_fit(eigenvalues, count, N, M)
     if "correlation" in groups:
         metrics |= correlation.erg(eigenvalues, count, tail["num_pl_spikes"])
+    if shuffled is not None:
+        metrics |= shuffles.against_shuffled(eigenvalues, shuffled)
+        fit = mp_fit.mp_fit(shuffled, count, N, M)
+        metrics |= {"rand_" + name.removesuffix("_mp_fit"): value for name, value in fit.items()}
+        metrics["num_traps"] = bulk.bulk(shuffled, count, constants)["num_spikes"]
     return metrics

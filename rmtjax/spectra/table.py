@@ -46,6 +46,11 @@ bulk
 correlation
   num_ERG_spikes, detX_val    the tail whose rescaled eigenvalues multiply to one, and where it starts (correlation.erg)
   ERG_gap               num_ERG_spikes - num_pl_spikes
+shuffles (on request): the same entries in random order (shuffles.against_shuffled)
+  max_rand_eval, ww_softrank, ww_maxdist, rand_distance
+  num_traps             as num_spikes; rand_num_spikes, rand_sigma_mp, rand_mp_softrank, rand_bulk_min, rand_bulk_max:
+                        WeightWatcher's fit of the shuffled spectrum
+
   <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
   warning               what to mind about this row, in words; empty if nothing
 """
@@ -64,20 +69,11 @@ COMMON_IN_NOISE = 0.05
 
 # Raw metrics by the power of the weights' scale that they grow with; all others do not.
 _POWERS = {
-    2: (
-        "norm",
-        "spectral_norm",
-        "xmin",
-        "bulk_min",
-        "bulk_max",
-        "bulk_min_mp_fit",
-        "bulk_max_mp_fit",
-        "detX_val",
-    ),
-    1: ("nuclear_norm", "sv_max", "sv_min", "noise_std", "noise_std_median", "noise_std_frobenius"),
-    -1: ("W_scale",),
+    2: ("norm", "spectral_norm", "xmin", "bulk_min", "bulk_max", "bulk_min_mp_fit", "bulk_max_mp_fit", "detX_val",
+        "max_rand_eval", "ww_maxdist", "rand_bulk_min", "rand_bulk_max"),
+    1: ("nuclear_norm", "sv_max", "sv_min", "noise_std", "noise_std_median"),
     -2: ("Lambda",),
-}
+}  # fmt: skip
 _COLUMNS = (
     "norm", "log_norm", "spectral_norm", "log_spectral_norm", "nuclear_norm", "sv_max", "sv_min",
     "stable_rank", "effective_rank", "effective_rank_sv", "participation_ratio",
@@ -90,6 +86,8 @@ _COLUMNS = (
     "num_spikes", "tw_statistic", "tw_p", "ks_mp", "bbp_theta", "bbp_overlap_N", "bbp_overlap_M", "gavish_donoho_rank",
     "W_scale", "sigma_mp", "num_spikes_mp_fit", "mp_softrank_mp_fit", "bulk_min_mp_fit", "bulk_max_mp_fit",
     "num_ERG_spikes", "ERG_gap", "detX_val",
+    "max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps", "rand_num_spikes", "rand_sigma_mp",
+    "rand_mp_softrank", "rand_bulk_min", "rand_bulk_max",
 )  # fmt: skip
 
 
@@ -139,8 +137,8 @@ def _in_units(
         if "noise_variance" in raw:
             out["noise_std"] = np.sqrt(out.pop("noise_variance"))
             out["noise_std_median"] = np.sqrt(out.pop("noise_variance_median"))
-            out["noise_std_frobenius"] = np.sqrt(raw["norm"] / (slices * N * M))
-            out["W_scale"] = np.sqrt(slices * M / raw["norm"])
+            out["noise_std_frobenius"] = np.ldexp(np.sqrt(raw["norm"] / (slices * N * M)), exponent)
+            out["W_scale"] = np.ldexp(np.sqrt(slices * M / raw["norm"]), -exponent)
             known = np.where(np.isfinite(raw["tw_statistic"]), raw["tw_statistic"], 0.0)
             of_one = np.clip(laws.tracy_widom_sf(np.clip(known, -10, 1e4)), 0.0, 1.0)
             out["tw_p"] = np.where(

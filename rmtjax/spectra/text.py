@@ -55,7 +55,7 @@ def by_kind(rows: pd.DataFrame) -> str:
         [*(["stage"] if "stage" in rows else []), "median by kind", "matrices"]
         + [p for name in shown for p in _heads(name, rows)]
     ]
-    for key, group in rows.groupby(keys, sort=False):
+    for key, group in rows.groupby(keys, sort=False):  # a tuple for each group
         medians = group.select_dtypes("number").median()
         lines.append(
             [*key, str(len(group))] + [part for name in shown for part in _cells(name, medians, rows)]
@@ -82,7 +82,8 @@ def _heads(name: str, rows: pd.DataFrame) -> list[str]:
 
 def _cells(name: str, row: pd.Series, rows: pd.DataFrame) -> list[str]:
     null = _SHOWN[name][1]
-    return [_number(row[name])] + ([f"({_number(row[null])})"] if null in rows else [])
+    beside = [f"({_number(row[null])})"] if null is not None and null in rows else []
+    return [_number(row[name]), *beside]
 
 
 def _number(value: float) -> str:

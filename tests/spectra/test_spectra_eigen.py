@@ -116,6 +116,25 @@ def test_clusters_and_close_pairs_in_double_precision():
         np.testing.assert_allclose(values, roots, atol=50 * np.finfo(float).eps * roots.max())
 
 
+def test_matrices_without_numbers_end_the_search(monkeypatch):
+    """All zeros, and NaN, which becomes zeros: with columns of padding and without. The cap must not be what ends it."""
+    monkeypatch.setattr(eigen, "_MOST_TURNS", 10**6)
+    jax.clear_caches()
+    spoiled = RNG.standard_normal((1, 64, 40))
+    spoiled[0, 3, 4] = np.nan
+    low_rank = RNG.standard_normal((64, 2)) @ RNG.standard_normal((2, 64))
+    found = [given("zero", np.zeros((1, 64, 40))), given("spoiled", spoiled), given("wide", np.zeros((1, 64, 64))),
+             given("low rank", low_rank[None]), given("noise", RNG.standard_normal((1, 64, 64)))]  # fmt: skip
+    got = solve.spectra(found, np.float64)
+    assert [one.bad for one in got] == [0, 1, 0, 0, 0]
+    for one in got[:3]:
+        assert (one.eigenvalues == 0).all()
+    expected = reference(low_rank[None])
+    np.testing.assert_allclose(
+        np.ldexp(got[3].eigenvalues, 2 * got[3].exponent), expected, atol=1e-13 * expected[-1]
+    )
+
+
 @hypothesis.given(
     st.dictionaries(
         st.tuples(st.integers(1, 900), st.integers(1, 900)).map(lambda shape: (max(shape), min(shape))),
