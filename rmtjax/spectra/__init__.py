@@ -9,6 +9,7 @@ Conventions: W is `N x M` with N >= M, eigenvalues are of W^T W and not divided 
 are WeightWatcher's where the metric is the same.
 """
 
+from rmtjax.spectra import observe as observe
 from rmtjax.spectra.analysis import Analysis as Analysis
 from rmtjax.spectra.analysis import analyze as analyze
 from rmtjax.spectra.analysis import compare as compare
