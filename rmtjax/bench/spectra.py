@@ -132,7 +132,7 @@ if path.endswith("safetensors"):
     from safetensors.torch import load_file
     state = load_file(path)
 else:
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
 state = state.get("state_dict", state)
 print(weightwatcher.WeightWatcher(model=state).analyze()[["name", "alpha"]].to_string())
 """

@@ -151,11 +151,14 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     wanted = list(found)
     if "shuffles" in options.groups:
         wanted += [shuffles.shuffled(matrix, options.seed) for matrix in found]
+    shapes = [matrix.shape for matrix in found]
+    compiling = onepass.prepare(shapes, options.groups, options.dtype)
     solved = solve.spectra(
         wanted, options.dtype, devices=options.devices, partial=options.partial, progress=options.progress
     )
     spectra, shuffled = solved[: len(found)], solved[len(found) :]
-    shapes = [matrix.shape for matrix in found]
+    for thread in compiling:
+        thread.join()
     raw = onepass.measure(spectra, shapes, options.groups, options.dtype, shuffled)
     return table.make(found, raw), [_scaled(one) for one in spectra]
 

@@ -10,13 +10,13 @@ Johnstone, Ann. Statist. 29 (2001); Ma, Bernoulli 18 (2012); Bornemann, Markov P
 """
 
 import functools
+import importlib.resources
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 
 def _arrays(*values: Any) -> tuple[Any, ...]:
@@ -162,27 +162,35 @@ def _log_survival(x: Any) -> np.ndarray:
     # Below the median the survival function is 1 - F, and F is what is known to relative accuracy.
     low = np.log1p(-np.exp(np.minimum(lower(inside), -0.1)))
     far = np.maximum(x, grid[-1])
-    # Leading term of the trace of the kernel in _tracy_widom_table for a large argument.
+    # Leading term of the trace of the kernel in tracy_widom_logs for a large argument.
     tail = -2 / 3 * far**1.5 - 0.75 * np.log(far) - np.log(4 * np.sqrt(np.pi))
     return np.asarray(np.where(x > grid[-1], tail, np.where(x > -1.27, near, low)))
 
 
 @functools.cache
 def _tracy_widom_table() -> tuple[np.ndarray, Callable[[Any], Any], Callable[[Any], Any]]:
-    """log(1 - F) and log F on a grid, by splines.
+    """log(1 - F) and log F on a grid, by splines through what `make_tables` stored of `tracy_widom_logs`."""
+    from scipy.interpolate import CubicSpline  # half a second, and not every caller needs the law
+
+    file = importlib.resources.files("rmtjax.spectra") / "assets" / "tracy_widom.npz"
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as table:
+        grid, log_survival, log_f = (table[name] for name in ("grid", "log_survival", "log_f"))
+    return grid, CubicSpline(grid, log_survival), CubicSpline(grid, log_f)
+
+
+def tracy_widom_logs(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log(1 - F) and log F of the law for β = 1, from its determinant; a millisecond a point.
 
     F(s) is the Fredholm determinant of 1 - V on L²(0, ∞), V(x, y) = Ai(s + (x + y)/2) / 2 (Ferrari and
     Spohn, J. Phys. A 38 (2005)), by Gauss-Legendre quadrature, which converges exponentially (Bornemann).
     The eigenvalues of V give both logarithms without cancellation.
     """
-    from scipy.interpolate import CubicSpline  # half a second, and not every caller needs the law
+    import scipy.special
 
-    grid = np.linspace(-10.0, 20.0, 241)
     nodes, weights = np.polynomial.legendre.leggauss(40)
     length = 2 * (14.0 - np.minimum(grid, 10.0))[:, None]  # Ai is below 1e-16 beyond s + length / 2
     x, w = (nodes + 1) / 2 * length, np.sqrt(weights / 2 * length)
     kernel = scipy.special.airy(grid[:, None, None] + (x[:, :, None] + x[:, None, :]) / 2)[0] / 2
     eigenvalues = np.linalg.eigvalsh(w[:, :, None] * kernel * w[:, None, :])
     log_f = np.log1p(-np.minimum(eigenvalues, 1 - 1e-16)).sum(-1)
-    log_survival = np.log(-np.expm1(log_f))
-    return grid, CubicSpline(grid, log_survival), CubicSpline(grid, log_f)
+    return np.log(-np.expm1(log_f)), log_f

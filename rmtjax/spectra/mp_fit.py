@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Int
 
 _POINTS, _WIDTH, _LEAST = 1000, 0.1, 0.01
 _GRID = np.arange(0.05, 2.0, 0.01)
-_LAYERS = 16  # evaluated side by side
 
 
 def mp_fit(
@@ -35,8 +34,7 @@ def mp_fit(
       sigma_mp, in units of the scaled spectrum (mean 1), as theirs; num_spikes_mp_fit; mp_softrank_mp_fit;
       bulk_min_mp_fit and bulk_max_mp_fit, in units of λ. NaN for a spectrum of zeros.
     """
-    one = (eigenvalues, count, N / M, M)
-    fitted: dict[str, Array] = jax.lax.map(lambda row: _fit(*row), one, batch_size=_LAYERS)
+    fitted: dict[str, Array] = jax.vmap(_fit)(eigenvalues, count, N / M, M)
     return fitted
 
 
@@ -52,23 +50,26 @@ def _fit(eigenvalues: Array, count: Array, Q: Array, M: Array) -> dict[str, Arra
     kept = density > _LEAST
     root = jnp.sqrt(jnp.where(square, 1.0, 1 / Q))
 
-    def objective(sigma: Array) -> Array:
+    peak = x[density.argmax()]
+    farthest = jnp.where(kept, x, 0.0).max()
+    safe = jnp.where(x > 0, x, 1.0)
+
+    def objective(sigmas: Array) -> Array:
+        sigma = sigmas[:, None]
         lower, upper = (sigma * (1 - root)) ** 2, (sigma * (1 + root)) ** 2
-        inside = (x > lower) & (x < upper)
-        law = Q * jnp.sqrt(jnp.where(inside, (upper - x) * (x - lower), 0.0))
-        law = law / (2 * np.pi * sigma**2 * jnp.where(x > 0, x, 1.0))
-        peak = x[density.argmax()]
-        outside = (upper < peak) | (upper > jnp.where(kept, x, 0.0).max()) | (lower > peak)
-        return jnp.where(outside, 1e6 * kept.sum(), jnp.where(kept, jnp.square(law - density), 0.0).sum())
+        law = Q * jnp.sqrt(jnp.maximum((upper - x) * (x - lower), 0.0)) / (2 * np.pi * sigma**2 * safe)
+        outside = ((upper < peak) | (upper > farthest) | (lower > peak))[:, 0]
+        misfit = jnp.where(kept, jnp.square(law - density), 0.0).sum(-1)
+        return jnp.where(outside, 1e6 * kept.sum(), misfit)
 
     start = jnp.sqrt(mu[-1]) / (1 + jnp.sqrt(1 / Q))
     grid = start * jnp.asarray(_GRID, mu.dtype)
-    best = grid[jax.lax.map(objective, grid, batch_size=65).argmin()]
+    best = grid[objective(grid).argmin()]
 
     def refine(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         best, width = state
         near = best + width * jnp.linspace(-1.0, 1.0, 9, dtype=mu.dtype)
-        return near[jax.vmap(objective)(near).argmin()], width / 4
+        return near[objective(near).argmin()], width / 4
 
     sigma, _ = jax.lax.fori_loop(0, 8, refine, (best, 0.01 * start))
     circle = jnp.sqrt(jnp.maximum(4 - x**2, 0.0)) / np.pi

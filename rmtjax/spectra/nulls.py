@@ -67,7 +67,7 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
 def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
     """Quantiles (`ALPHA_LEVELS`) of the power-law exponent of noise, `[shapes, levels]`.
 
-    Read off a table of simulated values (`make_alpha_null`), linearly in the logarithms of the number of eigenvalues,
+    Read off a table of simulated values (`make_tables`), linearly in the logarithms of the number of eigenvalues,
     of c and of the number of slices; outside the table its nearest edge is taken: fewer than 8 or more than 2048
     eigenvalues, c below 1/64, more than 49 slices.
     """

@@ -1,8 +1,9 @@
-"""The metrics of many spectra in one compiled call for each rung of a short ladder of sizes."""
+"""The metrics of many spectra in two compiled calls for each rung of a short ladder of sizes."""
 
 import contextlib
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from jaxtyping import Array, Float, Int
 from rmtjax.spectra import bulk, correlation, eigen, measures, mp_fit, rivals, shuffles, tails
 from rmtjax.spectra.solve import Spectrum, round_rows
 
+_ROWS = 64  # spectra in a call, at most
+_MULTIPLE = 16  # lengths are multiples of it: few are compiled, and the scan over tails goes in blocks of it
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -35,28 +38,91 @@ def measure(
     Returns:
       Arrays of one value per spectrum, in the units of the scaled matrices; `exponent` and `bad` are theirs.
     """
-    rows: dict[int, int] = {}
-    for one in spectra:
-        rows[len(one.eigenvalues)] = rows.get(len(one.eigenvalues), 0) + 1
-    ladder = eigen.padded_sizes(rows)
     constants = _constants(np.array(shapes), dtype)
     out: dict[str, np.ndarray] = {
         "exponent": np.array([one.exponent for one in spectra]),
         "bad": np.array([one.bad for one in spectra]),
     }
-    x64 = jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
-    with x64:
-        for rung in sorted(set(ladder.values())):
-            members = [i for i, one in enumerate(spectra) if ladder[len(one.eigenvalues)] == rung]
-            padding = [members[0]] * (round_rows(len(members)) - len(members))
-            rows_padded = len(members) + len(padding)
-            values = _aligned([spectra[i] for i in members], rows_padded, rung, dtype)
-            others = _aligned([shuffled[i] for i in members], rows_padded, rung, dtype) if shuffled else None
-            given = {name: column[[*members, *padding]] for name, column in constants.items()}
+    with _precision(dtype):
+        for rung, members in _calls([len(one.eigenvalues) for one in spectra]):
+            rows = round_rows(len(members))
+            padded = [*members, *[members[0]] * (rows - len(members))]
+            given = {name: column[padded] for name, column in constants.items()}
             count = given.pop("count")
-            for name, column in jax.device_get(_measure(values, count, given, others, groups)).items():
+            values = _aligned([spectra[i] for i in members], rows, rung, dtype)
+            found = dict(_tail(values, count, given, groups))
+            if "bulk" in groups:
+                found |= _noise(values, count, given)
+            if shuffled:
+                others = _aligned([shuffled[i] for i in members], rows, rung, dtype)
+                found |= _against(values, others)
+                noise = _noise(others, count, given)
+                found |= {name: noise[source] for name, source in _SHUFFLED.items()}
+            for name, column in jax.device_get(found).items():
                 out.setdefault(name, np.zeros(len(spectra), column.dtype))[members] = column[: len(members)]
     return out
+
+
+# Columns of shuffled spectra -> the metric of the noise in them.
+_SHUFFLED = {
+    "num_traps": "num_spikes",
+    "rand_num_spikes": "num_spikes_mp_fit",
+    "rand_sigma_mp": "sigma_mp",
+    "rand_mp_softrank": "mp_softrank_mp_fit",
+    "rand_bulk_min": "bulk_min_mp_fit",
+    "rand_bulk_max": "bulk_max_mp_fit",
+}
+
+
+def prepare(
+    shapes: Sequence[tuple[int, int, int]], groups: frozenset[str], dtype: Any
+) -> list[threading.Thread]:
+    """Starts to compile what `measure` will need for these shapes, while the weights are read and reduced.
+
+    Returns:
+      Threads to join before `measure`, which would compile once more what is not ready; none if all is compiled.
+    """
+    constants = _constants(np.array(shapes[:1]), dtype)
+    threads = []
+    for rung, members in _calls([slices * M for slices, _, M in shapes]):
+        rows = round_rows(len(members))
+        given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
+        count = given.pop("count")
+        key = (rung, rows, groups, np.dtype(dtype))
+        if key in _compiled:
+            continue
+        _compiled.add(key)
+        values = np.zeros((rows, rung), dtype)
+        threads.append(threading.Thread(target=_compile, args=(dtype, _tail, (values, count, given, groups))))
+        if "bulk" in groups:
+            threads.append(threading.Thread(target=_compile, args=(dtype, _noise, (values, count, given))))
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+_compiled: set[Any] = set()
+
+
+def _compile(dtype: Any, program: Any, arguments: tuple[Any, ...]) -> None:
+    with _precision(dtype):
+        program(*arguments)
+
+
+def _precision(dtype: Any) -> Any:
+    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+
+
+def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """The length to pad to, and which spectra go together, for each call."""
+    rows: dict[int, int] = {}
+    for size in sizes:
+        rows[size] = rows.get(size, 0) + 1
+    ladder = eigen.padded_sizes(rows)
+    for rung in sorted(set(ladder.values())):
+        members = [i for i, size in enumerate(sizes) if ladder[size] == rung]
+        for start in range(0, len(members), _ROWS):
+            yield -(-rung // _MULTIPLE) * _MULTIPLE, members[start : start + _ROWS]
 
 
 def _aligned(spectra: Sequence[Spectrum], rows: int, size: int, dtype: Any) -> np.ndarray:
@@ -85,35 +151,45 @@ def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
     }
 
 
-@functools.partial(jax.jit, static_argnums=4)
-def _measure(
+# Two programs, which compile side by side. Level 1 takes less time to compile and runs as fast: little of this is
+# inner loops.
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+
+
+@functools.partial(_jit, static_argnums=3)
+def _tail(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     constants: dict[str, Array],
-    shuffled: Float[Array, "layers size"] | None,
     groups: frozenset[str],
 ) -> dict[str, Array]:
+    """Scale, tail and correlation."""
     metrics = measures.measures(eigenvalues, count, constants["rank_cut"])
     nonzero = metrics["matrix_rank"].astype(jnp.int32)
     resolved = measures.nonzero_eigenvalues(eigenvalues, count, constants["resolution"])
     metrics["num_unresolved"] = (count - resolved).astype(eigenvalues.dtype)
+    if not groups & {"tail", "correlation"}:
+        return metrics
     tail = tails.power_law(eigenvalues, nonzero)
-    N = constants["N"]
-    M = jnp.round(N * constants["c"])
     if "tail" in groups:
         metrics |= tail | rivals.rivals(eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"])
         metrics["log_alpha_norm"] = tails.log_power_sum(eigenvalues, tail["alpha"])
         metrics["alpha_hill"] = tails.hill(eigenvalues, nonzero // 2)
         metrics["alpha_hill_10"] = tails.hill(eigenvalues, nonzero // 10)
         metrics["alpha_hill_sqrt"] = tails.hill(eigenvalues, jnp.sqrt(nonzero).astype(jnp.int32))
-    if "bulk" in groups:
-        metrics |= bulk.bulk(eigenvalues, count, constants)
-        metrics |= mp_fit.mp_fit(eigenvalues, count, N, M)
     if "correlation" in groups:
         metrics |= correlation.erg(eigenvalues, count, tail["num_pl_spikes"])
-    if shuffled is not None:
-        metrics |= shuffles.against_shuffled(eigenvalues, shuffled)
-        fit = mp_fit.mp_fit(shuffled, count, N, M)
-        metrics |= {"rand_" + name.removesuffix("_mp_fit"): value for name, value in fit.items()}
-        metrics["num_traps"] = bulk.bulk(shuffled, count, constants)["num_spikes"]
     return metrics
+
+
+@_jit
+def _noise(
+    eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], constants: dict[str, Array]
+) -> dict[str, Array]:
+    """Bulk, by quantiles and by WeightWatcher's fit."""
+    N = constants["N"]
+    fit = mp_fit.mp_fit(eigenvalues, count, N, jnp.round(N * constants["c"]))
+    return bulk.bulk(eigenvalues, count, constants) | fit
+
+
+_against = _jit(shuffles.against_shuffled)

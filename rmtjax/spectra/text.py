@@ -55,10 +55,12 @@ def by_kind(rows: pd.DataFrame) -> str:
         [*(["stage"] if "stage" in rows else []), "median by kind", "matrices"]
         + [p for name in shown for p in _heads(name, rows)]
     ]
-    for key, group in rows.groupby(keys, sort=False):  # a tuple for each group
+    for key, group in rows.groupby(keys, sort=False):
+        assert isinstance(key, tuple)
         medians = group.select_dtypes("number").median()
         lines.append(
-            [*key, str(len(group))] + [part for name in shown for part in _cells(name, medians, rows)]
+            [*(str(part) for part in key), str(len(group))]
+            + [part for name in shown for part in _cells(name, medians, rows)]
         )
     return _aligned(lines)
 

@@ -105,12 +105,12 @@ def test_comparison(comparison):
 def test_another_model_of_like_shapes_compiles_nothing(comparison):
     before, after, _ = comparison
     like = [{name: tree[name] for name in ("a", "b")} | {"other": normal(39, 23)} for tree in (before, after)]
-    compiled = onepass._measure._cache_size(), solve._solve._cache_size()
+    compiled = onepass._tail._cache_size(), solve._solve._cache_size()
     spectra.compare(*like)  # nine matrices instead of eight, padded to as many rows and to the same shape
-    assert (onepass._measure._cache_size(), solve._solve._cache_size()) <= (compiled[0] + 1, compiled[1] + 1)
-    compiled = onepass._measure._cache_size(), solve._solve._cache_size()
+    assert (onepass._tail._cache_size(), solve._solve._cache_size()) <= (compiled[0] + 1, compiled[1] + 1)
+    compiled = onepass._tail._cache_size(), solve._solve._cache_size()
     spectra.compare(*like)
-    assert (onepass._measure._cache_size(), solve._solve._cache_size()) == compiled
+    assert (onepass._tail._cache_size(), solve._solve._cache_size()) == compiled
 
 
 def test_groups_and_layers_are_chosen_by_name():

@@ -1,7 +1,7 @@
-"""Makes the table of `nulls.alpha_quantiles`: python -m rmtjax.spectra.make_alpha_null (about ten minutes on two cores).
+"""Makes the tables that this package ships: python -m rmtjax.spectra.make_tables (about ten minutes on two cores).
 
-The power-law exponent of noise on a grid of the number of slices, of eigenvalues and of the aspect ratio Q = N / M;
-between its points the table is interpolated.
+The Tracy-Widom law on a grid; and the power-law exponent of noise, on a grid of the number of slices, of eigenvalues
+and of the aspect ratio Q = N / M. Between their points the tables are interpolated.
 """
 
 import pathlib
@@ -9,12 +9,12 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
-from rmtjax.spectra import nulls
+from rmtjax.spectra import laws, nulls
 
 SLICES = (1, 9, 49)
 EIGENVALUES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 Q = (1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0)
-FILE = pathlib.Path(__file__).parent / "assets" / "alpha_null.npz"
+ASSETS = pathlib.Path(__file__).parent / "assets"
 
 
 def replicates(n: int) -> int:
@@ -22,6 +22,20 @@ def replicates(n: int) -> int:
 
 
 def main() -> None:
+    ASSETS.mkdir(exist_ok=True)
+    tracy_widom()
+    alpha_of_noise()
+    for path in sorted(ASSETS.iterdir()):
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def tracy_widom() -> None:
+    grid = np.linspace(-10.0, 20.0, 241)
+    log_survival, log_f = laws.tracy_widom_logs(grid)
+    np.savez(ASSETS / "tracy_widom.npz", grid=grid, log_survival=log_survival, log_f=log_f)
+
+
+def alpha_of_noise() -> None:
     alpha = np.zeros((len(SLICES), len(EIGENVALUES), len(Q), len(nulls.ALPHA_LEVELS)), np.float32)
     for place in tqdm(list(np.ndindex(alpha.shape[:3])), desc="alpha of noise"):
         slices, n, q = SLICES[place[0]], EIGENVALUES[place[1]], Q[place[2]]
@@ -33,9 +47,10 @@ def main() -> None:
     # Too few eigenvalues for a fit: the next larger number's.
     for i in range(len(EIGENVALUES) - 2, -1, -1):
         alpha[:, i] = np.where(np.isnan(alpha[:, i]), alpha[:, i + 1], alpha[:, i])
-    FILE.parent.mkdir(exist_ok=True)
-    np.savez_compressed(FILE, alpha=alpha, slices=np.array(SLICES), n=np.array(EIGENVALUES), Q=np.array(Q))
-    print(f"{FILE}: {FILE.stat().st_size:,} bytes")
+    eigenvalues, ratios = np.array(EIGENVALUES), np.array(Q)
+    np.savez_compressed(
+        ASSETS / "alpha_null.npz", alpha=alpha, slices=np.array(SLICES), n=eigenvalues, Q=ratios
+    )
 
 
 if __name__ == "__main__":
