@@ -3,6 +3,7 @@
 from rmtjax.report.images import samples, synthetic
 from rmtjax.report.page import run_page
 from rmtjax.report.seeds import mean_interval, seeds_figure
+from rmtjax.report.weights import spectra_page
 from rmtjax.report.words import evaluation_table, final_table
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "run_page",
     "samples",
     "seeds_figure",
+    "spectra_page",
     "synthetic",
 ]

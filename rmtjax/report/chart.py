@@ -13,14 +13,17 @@ from rmtjax.report.tables import escape, show
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 22.0, 30.0  # margins
 
 
+Number = float | int  # sizes and places are either
+
+
 class Scale(NamedTuple):
     """An axis: `low` and `high` lie at pixels `start` and `end`, linear or logarithmic."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
     log: bool
-    start: float
-    end: float
+    start: Number
+    end: Number
 
     def __call__(self, values: np.ndarray | float) -> np.ndarray:
         """Pixels of values, kept within the axis; a logarithmic axis has what is not positive at its low end."""
@@ -30,7 +33,10 @@ class Scale(NamedTuple):
 
 
 def scales(
-    x: tuple[float, float], y: tuple[float, float], log: str = "", size: tuple[float, float] = (320, 190)
+    x: tuple[Number, Number],
+    y: tuple[Number, Number],
+    log: str = "",
+    size: tuple[Number, Number] = (320, 190),
 ) -> tuple[Scale, Scale]:
     """Axes of a chart of that size; `log` names those that are logarithmic, "", "x", "y" or "xy"."""
     (width, height), (low, high), (bottom, top) = size, _apart(*x, "x" in log), _apart(*y, "y" in log)
@@ -40,7 +46,7 @@ def scales(
     )
 
 
-def _apart(low: float, high: float, log: bool) -> tuple[float, float]:
+def _apart(low: Number, high: Number, log: bool) -> tuple[Number, Number]:
     if high > low * (1 + 1e-9) or (low < 0 and high > low * (1 - 1e-9)):
         return low, high
     return (low / 1.5, low * 1.5) if log else (low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1))
@@ -92,7 +98,7 @@ def band(x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> str:
     return f'<polygon class="band" style="fill:var(--{colour})" points="{points}"/>'
 
 
-def bars(edges: np.ndarray, tops: np.ndarray, base: float, colour: str) -> str:
+def bars(edges: np.ndarray, tops: np.ndarray, base: Number, colour: str) -> str:
     """A histogram as one outline, in pixels: `tops` between `edges`, down to `base`."""
     steps = "".join(f"V{t:.1f}H{e:.1f}" for t, e in zip(tops.tolist(), edges[1:].tolist(), strict=True))
     return (
@@ -100,13 +106,13 @@ def bars(edges: np.ndarray, tops: np.ndarray, base: float, colour: str) -> str:
     )
 
 
-def ticks(x: np.ndarray, base: float, colour: str, height: float = 7) -> str:
+def ticks(x: np.ndarray, base: Number, colour: str, height: Number = 7) -> str:
     """Short upright marks on the pixel line `base`."""
     path = "".join(f"M{a:.1f},{base:.1f}v-{height:g}" for a in np.ravel(x).tolist())
     return f'<path class="line" style="stroke:var(--{colour})" d="{path}"/>' if path else ""
 
 
-def upright(x: Scale, y: Scale, value: float, colour: str, kind: str = "dash") -> str:
+def upright(x: Scale, y: Scale, value: Number, colour: str, kind: str = "dash") -> str:
     """A line across the chart at that value of x; nothing where it is NaN or outside."""
     if not x.low <= value <= x.high:
         return ""
@@ -114,7 +120,7 @@ def upright(x: Scale, y: Scale, value: float, colour: str, kind: str = "dash") -
     return line(at, np.array([y.start, y.end]), colour, kind)
 
 
-def dot(x: float, y: float, colour: str, shape: int = 0, hollow: bool = False, radius: float = 3.2) -> str:
+def dot(x: Number, y: Number, colour: str, shape: int = 0, hollow: bool = False, radius: Number = 3.2) -> str:
     """A mark at a pixel: circle, square, triangle or diamond by `shape` modulo 4; nothing for NaN."""
     if not (x == x and y == y):
         return ""
@@ -156,9 +162,10 @@ def _ticks(scale: Scale) -> list[float]:
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def _label(value: float) -> str:
+def _label(value: Number) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         head = "" if float(mantissa) == 1 else f"{float(mantissa):g}×"
         return f"{head}10{str(int(exponent)).translate(_SUPERSCRIPTS)}".replace("-", "−")
+    value += 0.0  # no "−0"
     return show(float(f"{value:.6g}")) if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")

@@ -74,6 +74,14 @@ def frobenius(rows: pd.DataFrame, which: str, eigenvalues: dict[str, np.ndarray]
     return np.sqrt(squares.fillna(10.0 ** column(rows, "log_norm")))
 
 
+def positive(values: np.ndarray | None) -> np.ndarray:
+    """Eigenvalues that are finite and above zero, ascending; none for None."""
+    if values is None:
+        return np.zeros(0)
+    values = np.sort(np.asarray(values, dtype=float).ravel())
+    return values[np.isfinite(values) & (values > 0)]
+
+
 def ordered_names(table: pd.DataFrame) -> list[str]:
     """Names in the table's order, but with numbers counted: block_2 before block_10.
 

@@ -173,12 +173,7 @@ def spectra_body(run: Run, table: pd.DataFrame) -> str:
     drawn = panels.panels(table, run.eigenvalues)
     parts.append(spectra.matrix_table(table, run.eigenvalues, linked=tuple(panel.anchor for panel in drawn)))
     parts.append(_panels(drawn, layers.measured(table)["name"].nunique()))
-    left_out = table.attrs.get("left_out")
-    if isinstance(left_out, dict) and left_out:
-        reasons = tables.pairs((str(name), str(reason)) for name, reason in left_out.items())
-        parts.append(
-            f"<details><summary>Tensors without a spectrum ({len(left_out)}), and why</summary>{reasons}</details>"
-        )
+    parts.append(spectra.left_out(table))
     overview = panels.overview_figure(table, run.eigenvalues)
     if overview is not None:
         style.save_png(overview, run.path / "figures" / "spectra.png")

@@ -35,7 +35,7 @@ def panels(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray]) -> list[Pa
     short = layers.short_names(names)
     out = []
     for place, name in enumerate(names):
-        stored = {which: _positive(eigenvalues.get(f"{which}/{name}")) for which in layers.STAGES}
+        stored = {which: layers.positive(eigenvalues.get(f"{which}/{name}")) for which in layers.STAGES}
         stored = {which: values for which, values in stored.items() if len(values)}
         if not stored or len(out) == _MOST_PANELS:
             continue
@@ -57,7 +57,7 @@ def overview_figure(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray]) -
     short = layers.short_names(names)
     drawable = []
     for name in names:
-        stored = {which: _positive(eigenvalues.get(f"{which}/{name}")) for which in ("before", "after")}
+        stored = {which: layers.positive(eigenvalues.get(f"{which}/{name}")) for which in ("before", "after")}
         stored = {which: values for which, values in stored.items() if len(values)}
         if stored:
             drawable.append((name, stored))
@@ -87,13 +87,6 @@ def overview_figure(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray]) -
                ha="right", va="bottom", fontsize=8, color=style.LIGHT["muted"])  # fmt: skip
     drawn.subplots_adjust(0.58 / width, 0.58 / height, 0.985, 1 - 0.25 / height, 0.27, 0.32)
     return drawn
-
-
-def _positive(values: np.ndarray | None) -> np.ndarray:
-    if values is None:
-        return np.zeros(0)
-    values = np.sort(np.asarray(values, dtype=float).ravel())
-    return values[np.isfinite(values) & (values > 0)]
 
 
 def _fit(rows: pd.DataFrame, name: str, values: np.ndarray) -> dict[str, float]:

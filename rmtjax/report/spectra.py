@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmtjax.report import layers, style
-from rmtjax.report.tables import Cell, breakable, escape, number_cell, show, table
+from rmtjax.report.tables import Cell, breakable, escape, number_cell, pairs, show, table
 
 _TITLES = {
     "frobenius": "Frobenius norm",
@@ -103,12 +103,12 @@ def matrix_table(
             else breakable(short[name])
         )
         warning = str(now["warning"].get(name) or "") if "warning" in now else ""
-        below = "; ".join(filter(None, [_shape(measured, name), warning]))
+        below = "; ".join(filter(None, [shape(measured, name), warning]))
         line = [Cell(f"{said}<small>{escape(below)}</small>", place)]
         if size.notna().any():
             line.append(number_cell(float(size.get(name, float("nan")))))
         # Noise of a shape is the same before and after, so it is said once a measure.
-        line += [_value(rows_of, name, metric, with_null=rows_of is now) for rows_of, metric, _ in stages]
+        line += [value(rows_of, name, metric, with_null=rows_of is now) for rows_of, metric, _ in stages]
         rows.append(line)
     return table(
         "Each matrix; below its name: slices × N × M. Below a value: noise of that shape (α: 90 % of such matrices). D: distance of the tail from its fit",
@@ -117,7 +117,8 @@ def matrix_table(
     )
 
 
-def _shape(measured: pd.DataFrame, name: str) -> str:
+def shape(measured: pd.DataFrame, name: str) -> str:
+    """Slices, N and M of a matrix as text, empty where they are not known."""
     row = measured[measured["name"] == name].iloc[0]
     n, m = (float(row.get(k, float("nan"))) for k in "NM")
     if not np.isfinite(n * m):
@@ -126,12 +127,25 @@ def _shape(measured: pd.DataFrame, name: str) -> str:
     return (f"{slices:.0f} × " if slices > 1 else "") + f"{n:.0f} × {m:.0f}"
 
 
-def _value(rows: pd.DataFrame, name: str, metric: str, with_null: bool) -> Cell:
-    value, null = layers.at(rows, name, metric), layers.at(rows, name, f"{metric}_null")
+def value(rows: pd.DataFrame, name: str, metric: str, with_null: bool) -> Cell:
+    """A number of the table, its standard error beside it and its null below where there are any."""
+    number, null, error = (layers.at(rows, name, metric + end) for end in ("", "_null", "_se"))
     low, high = (layers.at(rows, name, f"{metric}_null_{end}") for end in ("low", "high"))
     noise = f"{show(low)} – {show(high)}" if np.isfinite(low + high) else show(null)
     small = f"<small><i>{noise}</i></small>" if with_null and np.isfinite(null) else ""
-    return Cell(show(value) + small, value)
+    spread = f"<i>\u202f±\u202f{show(error, 2)}</i>" if np.isfinite(error) else ""
+    return Cell(show(number) + spread + small, number)
+
+
+def left_out(spectra: pd.DataFrame) -> str:
+    """Tensors without a spectrum and the reasons, folded away; nothing where there are none."""
+    reasons = spectra.attrs.get("left_out")
+    if not isinstance(reasons, dict) or not reasons:
+        return ""
+    shown = pairs((str(name), str(reason)) for name, reason in reasons.items())
+    return (
+        f"<details><summary>Tensors without a spectrum ({len(reasons)}), and why</summary>{shown}</details>"
+    )
 
 
 def profile_figure(spectra: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None) -> Figure | None:

@@ -32,6 +32,16 @@ DARK = {
     "before": "#82aee6", "after": "#f18a5d", "update": "#5cc4a4", "null": "#77818f", "second": "#c094dc",
 }  # fmt: skip
 
+# Only in a page: the line of a fit, and colours of kinds of layer (k0 to k7).
+PAGE_LIGHT = {
+    "fit": "#b3261e", "k0": "#3a6ea8", "k1": "#c24e22", "k2": "#1f7f68", "k3": "#80519b",
+    "k4": "#9a7400", "k5": "#b5366f", "k6": "#4b7a1e", "k7": "#5d6878",
+}  # fmt: skip
+PAGE_DARK = {
+    "fit": "#ff8a80", "k0": "#82aee6", "k1": "#f18a5d", "k2": "#5cc4a4", "k3": "#c094dc",
+    "k4": "#dcb650", "k5": "#ee86b4", "k6": "#a0cc6c", "k7": "#9aa5b5",
+}  # fmt: skip
+
 WIDTH = 11.1  # inches, of a figure as wide as the page
 
 _RC: dict[str, Any] = {

@@ -28,7 +28,10 @@ def page(title: str, header: str, sections: Sequence[Section]) -> str:
     )
     colours = {
         scheme: "; ".join(f"--{name}: {colour}" for name, colour in palette.items())
-        for scheme, palette in (("light", style.LIGHT), ("dark", style.DARK))
+        for scheme, palette in (
+            ("light", style.LIGHT | style.PAGE_LIGHT),
+            ("dark", style.DARK | style.PAGE_DARK),
+        )
     }
     css = Template(_CSS).substitute(colours)
     return Template(_PAGE).substitute(
@@ -150,6 +153,31 @@ summary { cursor: pointer; color: var(--before); margin: .6rem 0; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .22rem 1.4rem; font-size: .92rem; margin: .6rem 0; }
 dd { margin: 0; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: 1.3em; height: 0; border-top: 3px solid; vertical-align: middle; margin-right: .3em; }
+.chart { display: block; width: 100%; height: auto; }
+.chart text { font-size: 10.5px; fill: var(--muted); font-variant-numeric: tabular-nums; }
+.chart .title { font-size: 12px; fill: var(--ink); }
+.chart .note { fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+.chart .grid { stroke: var(--rule); stroke-width: .7; fill: none; }
+.chart .axis { stroke: var(--null); stroke-width: .8; fill: none; }
+.chart .line { fill: none; stroke-width: 1.3; stroke-linejoin: round; }
+.chart .thin { stroke-width: 1; opacity: .75; }
+.chart .strong { stroke-width: 2; }
+.chart .dash { stroke-dasharray: 4 3; }
+.chart .dot.line, .chart .line.dot { stroke-dasharray: 1.2 2.4; }
+.chart .band { opacity: .18; }
+.chart .bars { opacity: .45; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: .8rem 1.2rem; margin: 1rem 0; }
+.charts figure { margin: 0; break-inside: avoid; }
+.charts a { cursor: pointer; }
+.key { display: inline-block; width: .8em; height: .8em; margin-right: .35em; }
+.mark { margin-right: 1.2em; white-space: nowrap; }
+.three { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .2rem .8rem; margin: .3rem 0 1rem; break-inside: avoid; }
+.three figcaption { grid-column: 1 / -1; }
+.matrix { scroll-margin-top: 1rem; border-top: 1px solid var(--rule); }
+.matrix:target { outline: 2px solid var(--before); outline-offset: .3rem; border-radius: .2rem; }
+.matrix summary small { color: var(--muted); margin-left: .5em; }
+.warn ul { margin: .3rem 0 0; padding-left: 1.2rem; }
+@media (max-width: 46rem) { .three { grid-template-columns: 1fr; } }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } .panels { grid-template-columns: 1fr; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10.5pt; }
@@ -182,7 +210,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 for (const link of document.querySelectorAll('a[href^="#matrix-"]')) link.addEventListener("click", () => {
-  const goal = document.getElementById(link.hash.slice(1));
+  const goal = document.getElementById(link.getAttribute("href").slice(1));
   if (goal && goal.closest("details")) goal.closest("details").open = true;
 });
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));

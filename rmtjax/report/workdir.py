@@ -89,6 +89,20 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
     return _read(path, arrays)
 
 
+def read_spectra(path: pathlib.Path) -> tuple[pd.DataFrame | None, dict[str, np.ndarray] | None, bool]:
+    """spectra.parquet and spectra.npz of a folder, and whether they compare two models; None where one is missing.
+
+    The weights of one model stand as the stage "after", as in `read`. Raises InputError where a file is damaged.
+    """
+    table = _read(path / "spectra.parquet", pd.read_parquet)
+    compared = table is not None and "stage" in table
+    table = _read(path / "spectra.parquet", _spectra)
+    eigenvalues = read_arrays(path / "spectra.npz")
+    if eigenvalues is not None and not compared:
+        eigenvalues = {f"after/{name}": values for name, values in eigenvalues.items()}
+    return table, eigenvalues, compared
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
     """An object of JSON; None where there is no such file. Raises InputError where it is damaged."""
     return _read(path, _json)

@@ -1,0 +1,69 @@
+"""The page of a checkpoint's spectra, of one model and of a comparison."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rmtjax import report, spectra
+from rmtjax.errors import InputError
+
+RNG = np.random.default_rng(6)
+
+
+def tree(blocks: int) -> dict:
+    def kernel(rows: int, columns: int) -> dict:
+        return {"kernel": RNG.standard_normal((rows, columns)).astype(np.float32)}
+
+    attention = ("query", "key", "value")
+    return {
+        f"block_{i}": {
+            "attention": {name: kernel(32, 32) for name in attention},
+            "mlp": {"up": kernel(32, 64)},
+        }
+        for i in range(blocks)
+    }
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    before = tree(3)
+    before["block_1"]["mlp"]["up"]["kernel"][:] = 0
+    after = tree(3)
+    after["block_0"]["attention"]["query"]["kernel"][0, 0] = np.nan
+    folder = tmp_path_factory.mktemp("pages")
+    spectra.analyze(before, precision="single").save(folder / "one")
+    spectra.compare(before, after, precision="single").save(folder / "two")
+    return folder
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+def test_the_page_holds_every_matrix_and_its_warnings(folders, which):
+    path = report.spectra_page(folders / which)
+    assert path == folders / which / "report.html"
+    page = path.read_text()
+    table = pd.read_parquet(folders / which / "spectra.parquet")
+    for name in table["name"].unique():
+        assert name.removesuffix("/kernel").split("/")[-1] in page
+    if which == "one":
+        assert "all weights are zero" in page
+    if which == "two":
+        assert "weights are not finite" in page
+        assert "update" in page
+    for kind in ("attention query", "attention key", "mlp"):
+        assert kind in page
+    assert page.count("<svg") >= 12
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert links <= set(re.findall(r'id="([^"]+)"', page))
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_without_eigenvalues_and_without_a_table(folders, tmp_path):
+    rows = pd.read_parquet(folders / "one" / "spectra.parquet")
+    rows.to_parquet(tmp_path / "spectra.parquet")
+    assert report.spectra_page(tmp_path).is_file()
+    with pytest.raises(InputError, match=r"no spectra\.parquet in"):
+        report.spectra_page(folders)
+    with pytest.raises(InputError):
+        report.spectra_page(tmp_path / "nowhere")
