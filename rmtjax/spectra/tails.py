@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_SMALL_SAMPLE, _SMALL_TAIL = 20, 8
+SMALL_SAMPLE, SMALL_TAIL = 20, 8
 # Tails in which all eigenvalues are equal have no exponent; this is the least mean log-spread.
-_LEAST_SPREAD = 1e-6
+LEAST_SPREAD = 1e-6
 
 
 def power_law(
@@ -39,9 +39,9 @@ def power_law(
     logs = jnp.where(within, jnp.log(jnp.where(within, eigenvalues, 1.0) / eigenvalues[:, -1:]), 0.0)
     tail = jnp.broadcast_to(size - place, logs.shape)
     spread = jnp.cumsum(logs[:, ::-1], -1)[:, ::-1] - tail * logs
-    small = (count < _SMALL_SAMPLE)[:, None]
-    least = jnp.where(small, jnp.minimum(_SMALL_TAIL, count[:, None]), 2)
-    candidate = within & (tail >= jnp.maximum(least, 2)) & (spread > _LEAST_SPREAD * tail)
+    small = (count < SMALL_SAMPLE)[:, None]
+    least = jnp.where(small, jnp.minimum(SMALL_TAIL, count[:, None]), 2)
+    candidate = within & (tail >= jnp.maximum(least, 2)) & (spread > LEAST_SPREAD * tail)
     slope = jnp.where(candidate, (tail - small) / jnp.where(candidate, spread, 1.0), 0.0)
     distances = jnp.where(candidate, _ks_distances(logs, slope), jnp.inf)
     best = distances.argmin(-1)
@@ -90,7 +90,7 @@ def hill(eigenvalues: Float[Array, "layers size"], tail: Int[Array, " layers"]) 
     fits = (tail > 0) & (tail < size) & (threshold[:, 0] > 0)
     ratio = jnp.where(kept & fits[:, None], eigenvalues / jnp.where(threshold > 0, threshold, 1.0), 1.0)
     spread = jnp.log(ratio).sum(-1)
-    fits &= spread > _LEAST_SPREAD * tail
+    fits &= spread > LEAST_SPREAD * tail
     return jnp.where(fits, 1 + tail / jnp.where(fits, spread, 1.0), jnp.nan)
 
 
@@ -104,7 +104,7 @@ def hill_curve(
     within = (place >= size - count[:, None]) & (eigenvalues > 0)
     logs = jnp.where(within, jnp.log(jnp.where(within, eigenvalues, 1.0) / eigenvalues[:, -1:]), 0.0)
     spread = jnp.cumsum(logs[:, ::-1], -1)[:, ::-1] - logs - tail * logs
-    fits = within & (tail > 0) & (spread > _LEAST_SPREAD * tail)
+    fits = within & (tail > 0) & (spread > LEAST_SPREAD * tail)
     return jnp.where(fits, 1 + tail / jnp.where(fits, spread, 1.0), jnp.nan)
 
 
