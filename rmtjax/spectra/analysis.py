@@ -1,9 +1,12 @@
 """The one pass over all matrices and all metrics, and the table it returns."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import groups, onepass, shuffles, solve, table, updates
+from rmtjax.spectra import farms, groups, nulls, onepass, shuffles, solve, table, updates
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -151,16 +154,56 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     wanted = list(found)
     if "shuffles" in options.groups:
         wanted += [shuffles.shuffled(matrix, options.seed) for matrix in found]
+    if "farms" in options.groups:
+        wanted += [farms.windowed(matrix) for matrix in found]
     shapes = [matrix.shape for matrix in found]
     compiling = onepass.prepare(shapes, options.groups, options.dtype)
     solved = solve.spectra(
         wanted, options.dtype, devices=options.devices, partial=options.partial, progress=options.progress
     )
-    spectra, shuffled = solved[: len(found)], solved[len(found) :]
     for thread in compiling:
         thread.join()
-    raw = onepass.measure(spectra, shapes, options.groups, options.dtype, shuffled)
-    return table.make(found, raw), [_scaled(one) for one in spectra]
+    spectra, rest = solved[: len(found)], solved[len(found) :]
+    shuffled = rest[: len(found)] if "shuffles" in options.groups else []
+    seeds = [zlib.crc32(f"{options.seed}/{matrix.name}".encode()) >> 1 for matrix in found]
+    raw = onepass.measure(spectra, shapes, options.groups, options.dtype, shuffled, seeds)
+    simulated: dict[str, np.ndarray] = {}
+    if "farms" in options.groups:
+        windows = [matrix.shape for matrix in wanted[-len(found) :]]
+        tail = onepass.measure(rest[-len(found) :], windows, frozenset({"tail"}), options.dtype)
+        raw["alpha_farms"] = tail["alpha_hill"]
+        simulated["alpha_farms_null"] = nulls.closed_forms(*np.array(windows).T)["alpha_hill"]
+    if "nulls" in options.groups:
+        simulated |= _simulated(shapes, options)
+    return table.make(found, raw, simulated), [_scaled(one) for one in spectra]
+
+
+def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict[str, np.ndarray]:
+    """Median, 5 % and 95 % quantile of every metric that has no scale, over REPLICATES matrices of noise of each shape."""
+    distinct = sorted(set(shapes))
+    which = [distinct.index(shape) for shape in shapes]
+    out: dict[str, np.ndarray] = {}
+    for place, shape in enumerate(distinct):
+        for name, values in _metrics_of_noise(shape, options.groups, options.dtype).items():
+            if not table.has_scale(name):
+                with warnings.catch_warnings():
+                    warnings.simplefilter(
+                        "ignore", RuntimeWarning
+                    )  # all NaN: the metric is undefined for that shape
+                    low, median, high = np.nanquantile(values.astype(np.float64), (0.05, 0.5, 0.95))
+                for end, value in (("null", median), ("null_low", low), ("null_high", high)):
+                    out.setdefault(f"{name}_{end}", np.full(len(distinct), np.nan))[place] = value
+    return {name: column[which] for name, column in out.items()}
+
+
+@functools.cache
+def _metrics_of_noise(shape: tuple[int, int, int], of: frozenset[str], dtype: Any) -> dict[str, np.ndarray]:
+    rows = nulls.simulated_spectra(*shape, REPLICATES).astype(dtype)
+    noise = [solve.Spectrum(row, 0, 0) for row in rows]
+    return onepass.measure(noise, [shape] * len(noise), of - {"shuffles"}, dtype)
+
+
+REPLICATES = 100  # matrices of noise of each shape, for the group "nulls"
 
 
 def _scaled(one: solve.Spectrum) -> np.ndarray:

@@ -84,7 +84,7 @@ def _least_distance(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
     """D, alpha - 1 and the tail's size at the candidate with the least D (infinite if there is none)."""
     size = len(logs)
-    place = jnp.arange(size)
+    place = jnp.arange(size, dtype=jnp.int32)
     # Values that are equal stand in one tail or in none.
     first = jax.lax.cummax(jnp.where(logs > jnp.roll(logs, 1), place, size - count).at[0].set(0))
     start = jnp.maximum(first[size - sizes], size - count)
@@ -94,9 +94,9 @@ def _least_distance(
     small = count < tails.SMALL_SAMPLE
     least = jnp.where(small, jnp.minimum(tails.SMALL_TAIL, count), 2)
     fits = (tail >= jnp.maximum(least, 2)) & (tail <= count) & (spread > tails.LEAST_SPREAD * tail)
-    slope = jnp.where(fits, (tail - small) / jnp.where(fits, spread, 1.0), 0.0)
+    slope = jnp.where(fits, (tail - small).astype(logs.dtype) / jnp.where(fits, spread, 1.0), 0.0)
     model = 1 - jnp.exp(slope[:, None] * (threshold[:, None] - logs))
-    empirical = (place - start[:, None]) / tail[:, None]
+    empirical = (place - start[:, None]).astype(logs.dtype) * (1 / tail.astype(logs.dtype))[:, None]
     apart = jnp.where(place >= start[:, None], jnp.abs(model - empirical), 0.0).max(-1)
     distances = jnp.where(fits, apart, jnp.inf)
     best = distances.argmin()
@@ -117,11 +117,11 @@ def _draw(
     """
     size = len(logs)
     below_all, each = jnp.split(jax.random.exponential(key, (size + 1,), jnp.float32), [1])
-    from_top = jnp.arange(size)
+    from_top = jnp.arange(size, dtype=jnp.int32)
     each = jnp.where(from_top < count, jnp.maximum(each, float(np.finfo(np.float32).tiny)), 0.0)
     sums = jnp.cumsum(each)
     above = (sums / (sums[-1] + below_all))[::-1]  # the share of the law above each value
-    share = tail / count
+    share = tail.astype(logs.dtype) / count.astype(logs.dtype)
     in_tail = above < share
     threshold = logs[size - tail]
     drawn = threshold - jnp.log(jnp.where(in_tail, above / share, 1.0)) / jnp.where(slope > 0, slope, 1.0)

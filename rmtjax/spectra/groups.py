@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 # What `metrics="default"` computes; the others come on request.
 DEFAULT = ("scale", "tail", "bulk", "correlation")
-GROUPS = (*DEFAULT, "local", "bootstrap", "farms", "fingers", "vectors", "shuffles", "nulls")
+GROUPS = (*DEFAULT, "local", "bootstrap", "farms", "fingers", "shuffles", "nulls")
 
 
 def chosen(metrics: str | Iterable[str]) -> frozenset[str]:

@@ -11,7 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rmtjax.spectra import bulk, correlation, eigen, measures, mp_fit, rivals, shuffles, tails
+from rmtjax.spectra import (
+    bulk,
+    correlation,
+    eigen,
+    fingers,
+    goodness,
+    local,
+    measures,
+    mp_fit,
+    rivals,
+    shuffles,
+    tails,
+)
 from rmtjax.spectra.solve import Spectrum, round_rows
 
 _ROWS = 64  # spectra in a call, at most
@@ -25,6 +37,7 @@ def measure(
     groups: frozenset[str],
     dtype: Any,
     shuffled: Sequence[Spectrum] = (),
+    seeds: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """Raw metrics of spectra, in their order.
 
@@ -34,6 +47,7 @@ def measure(
       groups: of metrics; those that need no more than eigenvalues.
       dtype: of the computation, float32 or float64.
       shuffled: spectra of the same matrices with their entries shuffled, if the group "shuffles" is wanted.
+      seeds: of the bootstrap, one for each spectrum; none: no bootstrap.
 
     Returns:
       Arrays of one value per spectrum, in the units of the scaled matrices; `exponent` and `bad` are theirs.
@@ -53,6 +67,15 @@ def measure(
             found = dict(_tail(values, count, given, groups))
             if "bulk" in groups:
                 found |= _noise(values, count, given)
+            if "bootstrap" in groups and len(seeds):
+                rank = found["matrix_rank"].astype(jnp.int32)
+                found |= _goodness(values, rank, np.asarray(seeds, np.int32)[padded])
+            if "fingers" in groups:
+                found |= _fingers(values, found["matrix_rank"].astype(jnp.int32))
+            if "local" in groups:
+                noise = found if "bulk" in groups else _noise(values, count, given)
+                spikes, variance = noise["num_spikes"], noise["noise_variance"]
+                found |= _local(values, count, spikes, variance, given["N"], given["c"])
             if shuffled:
                 others = _aligned([shuffled[i] for i in members], rows, rung, dtype)
                 found |= _against(values, others)
@@ -193,3 +216,6 @@ def _noise(
 
 
 _against = _jit(shuffles.against_shuffled)
+_goodness = _jit(goodness.goodness_of_fit)
+_fingers = _jit(fingers.clip_fingers)
+_local = _jit(local.local)

@@ -51,6 +51,13 @@ shuffles (on request): the same entries in random order (shuffles.against_shuffl
   num_traps             as num_spikes; rand_num_spikes, rand_sigma_mp, rand_mp_softrank, rand_bulk_min, rand_bulk_max:
                         WeightWatcher's fit of the shuffled spectrum
 
+bootstrap (on request)  gof_p, gof_p_se: could the tail be a power law at all (goodness.goodness_of_fit)
+fingers (on request)    alpha_clipped, num_fingers (fingers.clip_fingers)
+farms (on request)      alpha_farms: alpha_hill of square windows of one size
+local (on request)      spacing_ratio, spacing_ratio_se, brody, number_variance_1, _2, _5, _10 (local.local)
+nulls (on request)      <metric>_null, <metric>_null_low, <metric>_null_high of every metric without scale: median, 5 %
+                        and 95 % quantile of 100 matrices of noise of that shape
+
   <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
   warning               what to mind about this row, in words; empty if nothing
 """
@@ -61,7 +68,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import laws, nulls
+from rmtjax.spectra import laws, local, nulls
 from rmtjax.spectra.matrices import Matrix
 
 FEW_EIGENVALUES = 20
@@ -88,20 +95,44 @@ _COLUMNS = (
     "num_ERG_spikes", "ERG_gap", "detX_val",
     "max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps", "rand_num_spikes", "rand_sigma_mp",
     "rand_mp_softrank", "rand_bulk_min", "rand_bulk_max",
+    "gof_p", "gof_p_se", "alpha_clipped", "num_fingers", "alpha_farms",
+    "spacing_ratio", "spacing_ratio_se", "brody",
+    "number_variance_1", "number_variance_2", "number_variance_5", "number_variance_10",
 )  # fmt: skip
 
 
-def make(found: Sequence[Matrix], raw: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The table of `analyze`, a row per matrix in the order of `found`, from the metrics of `onepass.measure`."""
+def has_scale(metric: str) -> bool:
+    """Does a raw metric grow with the weights, so that noise of unit variance says nothing about it?"""
+    with_scale = {name for names in _POWERS.values() for name in names}
+    return metric in with_scale | {
+        "exponent",
+        "bad",
+        "noise_variance",
+        "noise_variance_median",
+        "log_alpha_norm",
+    }
+
+
+def make(
+    found: Sequence[Matrix], raw: dict[str, np.ndarray], simulated: dict[str, np.ndarray] | None = None
+) -> pd.DataFrame:
+    """The table of `analyze`, a row per matrix in the order of `found`.
+
+    Args:
+      found: the matrices.
+      raw: of `onepass.measure`.
+      simulated: further columns `<metric>_null`, `<metric>_null_low`, `<metric>_null_high`; they replace closed forms.
+    """
     slices, N, M = np.array([matrix.shape for matrix in found]).T
     columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()}, slices, N, M)
-    columns |= _nulls(slices, N, M, columns)
+    columns |= _nulls(slices, N, M, columns) | (simulated or {})
     bad = raw["bad"] > 0
     zero = ~bad & ~(columns["norm"] > 0)
-    names = [part for name in _COLUMNS for part in (name, f"{name}_null") if part in columns]
+    ends = ("", "_null", "_null_low", "_null_high")
+    names = [name + end for name in _COLUMNS for end in ends if name + end in columns]
     names = list(dict.fromkeys(names))
     for name in names:
-        columns[name][bad] = np.nan
+        columns[name] = np.where(bad, np.nan, columns[name])
     layout = {
         "name": [matrix.name for matrix in found],
         "kind": [matrix.kind for matrix in found],
@@ -161,6 +192,11 @@ def _nulls(
         out = {f"{name}_null": value for name, value in noise.items() if name in columns}
         out["nuclear_norm_null"] = share * np.sqrt(slices * M) * np.sqrt(columns["norm"])
         out["log_spectral_norm_null"] = columns["log_norm"] - np.log10(noise["stable_rank"])
+    if "spacing_ratio" in columns:
+        one = slices == 1
+        known = {"spacing_ratio": local.SPACING_RATIO_GOE, "brody": 1.0}
+        known |= {f"number_variance_{n}": local.number_variance_goe(n) for n in local.LENGTHS}
+        out |= {f"{name}_null": np.where(one, value, np.nan) for name, value in known.items()}
     if "alpha" in columns:
         quantiles = nulls.alpha_quantiles(*shapes.T)[which]
         low, median, high = (

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmtjax.spectra import nulls, tails
+from rmtjax.spectra import fingers, nulls, tails
 
 power_law = jax.jit(tails.power_law)
 
@@ -106,6 +106,53 @@ def test_where_no_tail_can_be_fitted():
     assert (got["num_pl_spikes"][:2] == 0).all()
     assert got["alpha"][2] == pytest.approx(1 + 1 / np.log(2))  # unbiased: n - 1 over the sum
     assert np.isfinite(got["alpha"][3])
+
+
+def clip_written_out(x: np.ndarray, thresh: float) -> tuple[float, int]:
+    """alpha and num_fingers, fit by fit; at least 20 values are always left."""
+    first = scan(x)[1]
+    for clip in range(2, 10):
+        alpha = scan(x[:-clip])[1]
+        if alpha + thresh < first:
+            return alpha, clip - 1
+        if alpha <= 2:
+            break
+    return first, 0
+
+
+def test_clipped_fingers_equal_the_search_written_out():
+    rng = np.random.default_rng(6)
+    rows = [np.sort(rng.pareto(a, 60) + 1) for a in (0.8, 2.0, 3.0)]
+    rows += [np.sort(np.r_[rng.uniform(1, 2, 60 - k), rng.uniform(3, 4, k)]) for k in (1, 3, 5, 8)]
+    clip = jax.jit(fingers.clip_fingers)
+    with jax.enable_x64(True):
+        count = jnp.full(len(rows), 60, jnp.int32)
+        for thresh in (1.0, 0.2):
+            got = jax.device_get(clip(jnp.asarray(np.stack(rows)), count, thresh))
+            alpha, number = np.array([clip_written_out(row, thresh) for row in rows]).T
+            np.testing.assert_allclose(got["alpha_clipped"], alpha, rtol=1e-12)
+            np.testing.assert_array_equal(got["num_fingers"], number)
+            assert (number > 0).any()
+            assert (number == 0).any()
+        three = np.pad([[1.0, 2.0, 4.0]], ((0, 6), (57, 0)))  # other rows: zeros
+        few = jax.device_get(clip(jnp.asarray(three), jnp.full(7, 3, jnp.int32), 1.0))
+    assert few["alpha_clipped"][0] > 1
+    assert few["num_fingers"][0] == 0
+    assert np.isnan(few["alpha_clipped"][1:]).all()
+    assert np.isnan(few["num_fingers"][1:]).all()
+
+
+def test_hill_curve_is_hill_at_every_tail():
+    rng = np.random.default_rng(8)
+    x = np.stack([np.r_[np.zeros(n), np.sort(rng.pareto(1.5, 30 - n) + 1)] for n in (0, 12)]).astype(
+        np.float32
+    )
+    curve = jax.device_get(tails.hill_curve(jnp.asarray(x), jnp.asarray([30, 18], jnp.int32)))
+    assert np.isnan(curve[:, -1]).all()
+    assert np.isnan(curve[1, :12]).all()
+    for place, tail in ((0, 29), (12, 17), (20, 9), (28, 1)):
+        expected = tails.hill(jnp.asarray(x), jnp.full(2, tail, jnp.int32))
+        np.testing.assert_allclose(curve[:, place], expected, rtol=2e-5)
 
 
 def test_hill():
