@@ -124,7 +124,7 @@ def test_clipped_fingers_equal_the_search_written_out():
     rng = np.random.default_rng(6)
     rows = [np.sort(rng.pareto(a, 60) + 1) for a in (0.8, 2.0, 3.0)]
     rows += [np.sort(np.r_[rng.uniform(1, 2, 60 - k), rng.uniform(3, 4, k)]) for k in (1, 3, 5, 8)]
-    clip = jax.jit(fingers.clip_fingers)
+    clip = jax.jit(fingers.clip_fingers, static_argnums=2)
     with jax.enable_x64(True):
         count = jnp.full(len(rows), 60, jnp.int32)
         for thresh in (1.0, 0.2):
