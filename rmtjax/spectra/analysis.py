@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import farms, groups, nulls, onepass, shuffles, solve, table, updates
+from rmtjax.spectra import alignment, farms, groups, nulls, onepass, shuffles, solve, table, updates
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -103,7 +103,8 @@ def compare(
     """Spectra before and after training and of the update, in one table with a column `stage`.
 
     Rows come stage by stage ("before", "after", "update"); eigenvalues are under `<stage>/<name>`. The
-    update's rows also have `norm_ratio`, `spectral_ratio` and `cosine` (`updates.sizes`). A matrix that only
+    update's rows also have `norm_ratio`, `spectral_ratio` and `cosine` (`updates.sizes`), and with the group
+    "alignment" where the update lies in the weights it changed (`alignment.alignment`). A matrix that only
     one side has, or that changed its shape, has no update: `left_out` says so.
 
     Args and errors: as `analyze`; also ValueError if the two have no matrix in common.
@@ -118,9 +119,17 @@ def compare(
     stages = ["before"] * len(old) + ["after"] * len(new) + ["update"] * len(changes)
     rows, values = _analyze([*old, *new, *changes], options)
     rows.insert(0, "stage", stages)
-    joined = pd.concat([rows.drop(columns="warning"), updates.sizes(rows), rows["warning"]], axis=1)
-    names = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
-    return Analysis(joined, dict(zip(names, values, strict=True)), left_out | left_out_after | without)
+    added = [updates.sizes(rows)]
+    if "alignment" in options.groups:
+        earlier, later = ({matrix.name: matrix for matrix in side} for side in (old, new))
+        names = [matrix.name for matrix in changes]
+        geometry = alignment.alignment(
+            [earlier[name] for name in names], [later[name] for name in names], options.dtype
+        )
+        added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :]).reindex(rows.index))
+    joined = pd.concat([rows.drop(columns="warning"), *added, rows["warning"]], axis=1)
+    keys = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
+    return Analysis(joined, dict(zip(keys, values, strict=True)), left_out | left_out_after | without)
 
 
 def eigenvalues(

@@ -5,7 +5,8 @@ The rivals are exponential families there, so that maximum likelihood is a matte
 
   exponential    rate n / Σ (x - xmin), in closed form
   lognormal      y is normal, truncated at 0: its first two moments are matched, by bisection in mean / deviation;
-                 where the second moment is too large for any, the best lognormal is the power law itself
+                 where the second moment is too large for any, the best lognormal is the power law itself, which
+                 is its limit: R is never above 0
   truncated      x^-alpha exp(-Lambda x): the means of y and x are matched by Newton's method, the integrals by
   power law      Gauss-Legendre quadrature in y
 

@@ -1,0 +1,135 @@
+"""Where an update lies in the weights it changed: subspaces, angles, intruders.
+
+U, s, V are singular vectors and values of W before and after, k of them leading or trailing (10, or M where that is
+smaller). A random update spreads over all directions alike; what it would show stands beside each number.
+Sources: Shuttleworth et al., arXiv 2410.21228 (intruder dimensions, of left vectors there; here of both sides).
+"""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from rmtjax.spectra.matrices import Matrix
+from rmtjax.spectra.solve import STACK_BYTES
+
+LEADING = 10
+_INTRUDER = 0.5
+
+
+def alignment(before: Sequence[Matrix], after: Sequence[Matrix], dtype: Any) -> dict[str, np.ndarray]:
+    """Geometry of each update, averaged over the slices of a convolution; NaN where a side is not finite or nothing changed.
+
+    Args:
+      before, after: pairs of matrices of the same shape.
+      dtype: of Gram matrices and vectors. Singular vectors come from W^T W, so that those of singular values below
+        the square root of its precision (2e-4 of the largest in float32) are not resolved.
+
+    Returns, with `<name>_null` for a random update beside it:
+      update_energy_top, update_energy_bottom: ||U_k^T ΔW V_k||_F² / ||ΔW||_F² for the leading and the trailing k vectors
+        of before (null k² / NM).
+      overlap_left, overlap_right: ||U_k^T U'_k||_F² / k, mean squared cosine of the principal angles between the leading
+        subspaces before and after (null of unrelated subspaces: k / N, k / M).
+      intruders_left, intruders_right: how many of the k leading singular vectors of after have |cos| below 0.5 with every
+        singular vector of before. shift_top: relative change of the largest singular value.
+    """
+    out: dict[str, np.ndarray] = {}
+    for i, (old, new) in enumerate(zip(before, after, strict=True)):
+        for name, value in _of_pair(old, new, np.dtype(dtype)).items():
+            out.setdefault(name, np.full(len(before), np.nan))[i] = value
+    return out
+
+
+def _of_pair(old: Matrix, new: Matrix, dtype: np.dtype) -> dict[str, float]:
+    slices, N, M = old.shape
+    k = min(LEADING, M)
+    nulls = {
+        "update_energy_top_null": k**2 / (N * M),
+        "update_energy_bottom_null": k**2 / (N * M),
+        "overlap_left_null": k / N,
+        "overlap_right_null": k / M,
+    }
+    b, a = (np.asarray(matrix.load(), np.float64) for matrix in (old, new))
+    scale = np.abs(b).max()
+    if not (np.isfinite(b).all() and np.isfinite(a).all()) or scale == 0 or (a == b).all():
+        return nulls
+    rows = max(1, STACK_BYTES // (6 * N * M * dtype.itemsize))
+    found: list[dict[str, np.ndarray]] = []
+    with jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext():
+        for start in range(0, slices, rows):
+            part = [jnp.asarray((w[start : start + rows] / scale).astype(dtype)) for w in (b, a)]
+            pairs = [_eigh(_gram(w)) for w in part]
+            found.append(jax.device_get(_geometry(*part, *pairs[0], *pairs[1])))
+    return nulls | {name: float(np.concatenate([f[name] for f in found]).mean()) for name in found[0]}
+
+
+@jax.jit
+def _gram(weights: Float[Array, "rows N M"]) -> Float[Array, "rows M M"]:
+    gram: Array = jax.lax.map(lambda w: jnp.matmul(w.T, w, precision="highest"), weights)
+    return gram
+
+
+@jax.jit  # a program of its own: next to a product it can hang on several emulated CPU devices
+def _eigh(gram: Float[Array, "rows M M"]) -> tuple[Float[Array, "rows M"], Float[Array, "rows M M"]]:
+    values, vectors = jnp.linalg.eigh(gram)
+    return jnp.sqrt(jnp.maximum(values, 0.0)), vectors
+
+
+@jax.jit
+def _geometry(
+    before: Float[Array, "rows N M"],
+    after: Float[Array, "rows N M"],
+    s_before: Float[Array, "rows M"],
+    v_before: Float[Array, "rows M M"],
+    s_after: Float[Array, "rows M"],
+    v_after: Float[Array, "rows M M"],
+) -> dict[str, Float[Array, " rows"]]:
+    k = min(LEADING, before.shape[2])
+    times = functools.partial(jnp.matmul, precision="highest")
+
+    def of_one(b: Array, a: Array, sb: Array, vb: Array, sa: Array, va: Array) -> dict[str, Array]:
+        def left(w: Array, s: Array, v: Array) -> Array:
+            resolved = s > jnp.sqrt(float(np.finfo(w.dtype).eps)) * s[-1]
+            return times(w, v) * jnp.where(resolved, 1 / jnp.where(resolved, s, 1.0), 0.0)
+
+        ub, ua = left(b, sb, vb), left(a, sa[-k:], va[:, -k:])
+        change = a - b
+        total = jnp.square(change).sum()
+
+        def energy(u: Array, v: Array) -> Array:
+            return jnp.square(times(times(u.T, change), v)).sum() / total
+
+        cos_left, cos_right = jnp.abs(times(ua.T, ub)), jnp.abs(times(va[:, -k:].T, vb))
+        return {
+            "update_energy_top": energy(ub[:, -k:], vb[:, -k:]),
+            "update_energy_bottom": energy(ub[:, :k], vb[:, :k]),
+            "overlap_left": jnp.square(cos_left[:, -k:]).sum() / k,
+            "overlap_right": jnp.square(cos_right[:, -k:]).sum() / k,
+            "intruders_left": (cos_left.max(1) < _INTRUDER).sum().astype(b.dtype),
+            "intruders_right": (cos_right.max(1) < _INTRUDER).sum().astype(b.dtype),
+            "shift_top": sa[-1] / sb[-1] - 1,
+        }
+
+    found: dict[str, Array] = jax.lax.map(
+        lambda row: of_one(*row), (before, after, s_before, v_before, s_after, v_after)
+    )
+    return found
+
+
+def cosine_between_updates(
+    before: Sequence[Matrix], after: Sequence[Matrix], other: Sequence[Matrix]
+) -> np.ndarray:
+    """Cosine of the angle between the updates of two runs from the same start, matrix by matrix; NaN where one is zero."""
+    out = np.full(len(before), np.nan)
+    for i, matrices in enumerate(zip(before, after, other, strict=True)):
+        start, one, two = (np.asarray(matrix.load(), np.float64) for matrix in matrices)
+        one, two = one - start, two - start
+        norms = np.linalg.norm(one) * np.linalg.norm(two)
+        if np.isfinite(norms) and norms > 0:
+            out[i] = float((one * two).sum() / norms)
+    return out
