@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import alignment, farms, groups, nulls, onepass, shuffles, solve, table, updates
+from rmtjax.spectra import alignment, farms, groups, nulls, onepass, shuffles, solve, table, updates, vectors
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -176,15 +176,18 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     shuffled = rest[: len(found)] if "shuffles" in options.groups else []
     seeds = [zlib.crc32(f"{options.seed}/{matrix.name}".encode()) >> 1 for matrix in found]
     raw = onepass.measure(spectra, shapes, options.groups, options.dtype, shuffled, seeds)
-    simulated: dict[str, np.ndarray] = {}
+    further: dict[str, np.ndarray] = {}
     if "farms" in options.groups:
         windows = [matrix.shape for matrix in wanted[-len(found) :]]
-        tail = onepass.measure(rest[-len(found) :], windows, frozenset({"tail"}), options.dtype)
-        raw["alpha_farms"] = tail["alpha_hill"]
-        simulated["alpha_farms_null"] = nulls.closed_forms(*np.array(windows).T)["alpha_hill"]
+        cut = onepass.measure(rest[-len(found) :], windows, frozenset({"tail"}), options.dtype)
+        raw["alpha_farms"] = cut["alpha_hill"]
+        further["alpha_farms_null"] = nulls.closed_forms(*np.array(windows).T)["alpha_hill"]
     if "nulls" in options.groups:
-        simulated |= _simulated(shapes, options)
-    return table.make(found, raw, simulated), [_scaled(one) for one in spectra]
+        further |= _simulated(shapes, options)
+    if "vectors" in options.groups:
+        tail = raw["num_pl_spikes"] if "tail" in options.groups else np.full(len(found), np.nan)
+        further |= vectors.vectors(found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype)
+    return table.make(found, raw, further), [_scaled(one) for one in spectra]
 
 
 def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 # What `metrics="default"` computes; the others come on request. "alignment" needs two sides to compare.
 DEFAULT = ("scale", "tail", "bulk", "correlation")
-GROUPS = (*DEFAULT, "local", "bootstrap", "farms", "fingers", "shuffles", "nulls", "alignment")
+GROUPS = (*DEFAULT, "local", "vectors", "bootstrap", "farms", "fingers", "shuffles", "nulls", "alignment")
 
 
 def chosen(metrics: str | Iterable[str]) -> frozenset[str]:

@@ -55,6 +55,8 @@ bootstrap (on request)  gof_p, gof_p_se: could the tail be a power law at all (g
 fingers (on request)    alpha_clipped, num_fingers (fingers.clip_fingers)
 farms (on request)      alpha_farms: alpha_hill of square windows of one size
 local (on request)      spacing_ratio, spacing_ratio_se, brody, number_variance_1, _2, _5, _10 (local.local)
+vectors (on request)    of singular vectors (vectors.vectors)
+alignment (on request, of two sides)    where the update lies in the weights it changed (alignment.alignment)
 nulls (on request)      <metric>_null, <metric>_null_low, <metric>_null_high of every metric without scale: median, 5 %
                         and 95 % quantile of 100 matrices of noise of that shape
 
@@ -114,22 +116,23 @@ def has_scale(metric: str) -> bool:
 
 
 def make(
-    found: Sequence[Matrix], raw: dict[str, np.ndarray], simulated: dict[str, np.ndarray] | None = None
+    found: Sequence[Matrix], raw: dict[str, np.ndarray], further: dict[str, np.ndarray] | None = None
 ) -> pd.DataFrame:
     """The table of `analyze`, a row per matrix in the order of `found`.
 
     Args:
       found: the matrices.
       raw: of `onepass.measure`.
-      simulated: further columns `<metric>_null`, `<metric>_null_low`, `<metric>_null_high`; they replace closed forms.
+      further: columns that are done: metrics without scale, and simulated nulls, which replace closed forms.
     """
     slices, N, M = np.array([matrix.shape for matrix in found]).T
     columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()}, slices, N, M)
-    columns |= _nulls(slices, N, M, columns) | (simulated or {})
+    columns |= _nulls(slices, N, M, columns) | (further or {})
     bad = raw["bad"] > 0
     zero = ~bad & ~(columns["norm"] > 0)
     ends = ("", "_null", "_null_low", "_null_high")
     names = [name + end for name in _COLUMNS for end in ends if name + end in columns]
+    names += [name for name in further or {} if name not in names]
     names = list(dict.fromkeys(names))
     for name in names:
         columns[name] = np.where(bad, np.nan, columns[name])

@@ -34,14 +34,14 @@ def vectors(found: Sequence[Matrix], tail: np.ndarray, dtype: Any) -> dict[str, 
 
     Args:
       found: the matrices; each is loaded once, and programs are compiled for each shape.
-      tail: how many of the pooled eigenvalues of each are in its tail (`num_pl_spikes`), NaN if there is none. A number, since
-        comparing eigenvalues with xmin leaves the one that is xmin to rounding.
+      tail: how many of the pooled eigenvalues of each are in its tail (`num_pl_spikes`), NaN if there is none. A
+        number, since comparing eigenvalues with xmin leaves the one that is xmin to rounding.
       dtype: of W^T W and the vectors, float32 or float64.
 
     Returns:
       <bulk|tail>_<mean|var>_<vec_entropy|loc_ratio|part_ratio>: WeightWatcher's, of vectors of length M: entropy (nats)
-        of a histogram of |u| in 100 bins (in float32 an entry may fall into the next bin); ||u||_1 / ||u||_inf; ||u||_2 / ||u||_4. Null of the means of the last two; the
-        histogram's has no closed form.
+        of a histogram of |u| in 100 bins (in float32 an entry may fall into the next bin); ||u||_1 / ||u||_inf;
+        ||u||_2 / ||u||_4. Null of the means of the last two; the histogram's has no closed form.
       num_non_porter_thomas_<N|M>: how many vectors of that length are not normal, by the Kolmogorov-Smirnov test and
         Benjamini and Hochberg's rule at a false discovery rate of 5 %: noise has any in at most 5 % of matrices
         (null 0). NaN below 16 entries.
@@ -209,6 +209,6 @@ def _summary(of: dict[str, np.ndarray], rank: np.ndarray, tail: float, N: int, M
 
 
 def num_rejected(p: np.ndarray, rate: float = FALSE_DISCOVERIES) -> int:
-    """How many hypotheses are rejected at this false discovery rate (Benjamini and Hochberg, J. R. Stat. Soc. B 57 (1995))."""
+    """How many hypotheses are rejected at this rate (Benjamini and Hochberg, J. R. Stat. Soc. B 57 (1995))."""
     below = np.nonzero(np.sort(p) <= rate * np.arange(1, len(p) + 1) / len(p))[0]
     return int(below[-1]) + 1 if len(below) else 0
