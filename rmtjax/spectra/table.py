@@ -61,6 +61,7 @@ nulls (on request)      <metric>_null, <metric>_null_low, <metric>_null_high of 
                         and 95 % quantile of 100 matrices of noise of that shape
 
   <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
+  phase                 of Martin and Mahoney's 5+1, by the rules of phases.phases
   warning               what to mind about this row, in words; empty if nothing
 """
 
@@ -70,7 +71,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import laws, local, nulls
+from rmtjax.spectra import laws, local, nulls, phases
 from rmtjax.spectra.matrices import Matrix
 
 FEW_EIGENVALUES = 20
@@ -146,6 +147,8 @@ def make(
         "num_evals": slices * M,
     }
     table = pd.DataFrame(layout | {name: columns[name] for name in names})
+    if {"ks_mp", "alpha"} <= columns.keys():
+        table["phase"] = phases.phases(table)
     table["warning"] = [
         _warning(row, int(count), bool(empty))
         for row, count, empty in zip(table.to_dict("records"), raw["bad"], zero, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtjax import spectra
+from rmtjax import checkpoints, spectra
 from rmtjax.spectra import onepass, solve, updates
 
 RNG = np.random.default_rng(7)
@@ -58,6 +58,32 @@ def test_parity_with_weightwatcher(precision, tolerance):
     np.testing.assert_array_equal(ours.loc[apart, "matrix_rank"], theirs.loc[apart, "matrix_rank"])
     odd = theirs.index.drop("conv2x2_even")
     np.testing.assert_array_equal(ours.loc[odd, ["N", "M", "Q"]], theirs.loc[odd, ["N", "M", "Q"]])
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-6), ("single", 1e-4)])
+def test_parity_with_its_factor_its_density_fit_and_the_trace_log_condition(precision, tolerance):
+    """conv2x2_even carries its bug B16, which reaches its fit; sv_min of convolutions its bug B15."""
+    folder = weightwatcher()
+    theirs = pd.read_csv(folder / "layers8_full.csv").set_index("name")
+    weights = checkpoints.open(folder / "layers8.safetensors")
+    ours = spectra.analyze(weights, conv_norm=True, precision=precision).table
+    ours = ours.set_index(ours["name"].str.removesuffix(".weight")).loc[theirs.index]
+    scale = ["alpha", "D", "xmin", "sigma", "norm", "log_norm", "spectral_norm", "log_spectral_norm", "stable_rank",
+             "alpha_weighted", "log_alpha_norm", "sv_max", "W_scale", "detX_val"]  # fmt: skip
+    for name in scale:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=tolerance, err_msg=name)
+    for name in ("num_pl_spikes", "num_evals", "num_ERG_spikes", "ERG_gap"):
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    odd = theirs.index.drop("conv2x2_even")
+    np.testing.assert_allclose(ours.loc[odd, "sigma_mp"], theirs.loc[odd, "sigma_mp"], atol=2e-4)
+    np.testing.assert_array_equal(ours.loc[odd, "num_spikes_mp_fit"], theirs.loc[odd, "num_spikes"])
+    for name in ("mp_softrank", "bulk_max", "bulk_min"):
+        np.testing.assert_allclose(
+            ours.loc[odd, f"{name}_mp_fit"], theirs.loc[odd, name], rtol=1e-3, atol=1e-5, err_msg=name
+        )
+    dense = [name for name in theirs.index if not name.startswith("conv")]
+    whole = [name for name in dense if ours.loc[name, "num_unresolved"] == 0]
+    np.testing.assert_allclose(ours.loc[whole, "sv_min"], theirs.loc[whole, "sv_min"], rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
