@@ -14,7 +14,19 @@ import jax
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import alignment, farms, groups, nulls, onepass, shuffles, solve, table, updates, vectors
+from rmtjax.spectra import (
+    alignment,
+    eigen,
+    farms,
+    groups,
+    nulls,
+    onepass,
+    shuffles,
+    solve,
+    table,
+    updates,
+    vectors,
+)
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -179,8 +191,13 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     further: dict[str, np.ndarray] = {}
     if "farms" in options.groups:
         windows = [matrix.shape for matrix in wanted[-len(found) :]]
-        cut = onepass.measure(rest[-len(found) :], windows, frozenset({"tail"}), options.dtype)
-        raw["alpha_farms"] = cut["alpha_hill"]
+        pooled = zip(rest[-len(found) :], windows, strict=True)
+        further["alpha_farms"] = np.array(
+            [
+                farms.median_hill(one.eigenvalues, eigen.resolution(M, options.dtype))
+                for one, (_, _, M) in pooled
+            ]
+        )
         further["alpha_farms_null"] = nulls.closed_forms(*np.array(windows).T)["alpha_hill"]
     if "nulls" in options.groups:
         further |= _simulated(shapes, options)

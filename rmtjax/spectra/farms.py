@@ -8,6 +8,7 @@ far tail: what is in a few directions of the whole matrix is spread over all of 
 import functools
 
 import numpy as np
+from jaxtyping import Float
 
 from rmtjax.spectra.matrices import Matrix
 
@@ -32,3 +33,12 @@ def _cut(matrix: Matrix, side: int, rows: tuple[int, ...], columns: tuple[int, .
     weights = matrix.load()
     pieces = [weights[:, r : r + side, c : c + side] for r in rows for c in columns]
     return np.concatenate(pieces)
+
+
+def median_hill(eigenvalues: Float[np.ndarray, " n"], resolution: float) -> float:
+    """Hill's exponent of the upper half of a spectrum, ascending, without what is below `resolution` of the largest."""
+    kept = eigenvalues[eigenvalues > resolution * eigenvalues[-1]].astype(np.float64)
+    half = len(kept) // 2
+    if not half or kept[-1] == kept[-half - 1]:
+        return float("nan")
+    return 1 + half / float(np.log(kept[-half:] / kept[-half - 1]).sum())

@@ -98,7 +98,7 @@ _COLUMNS = (
     "num_ERG_spikes", "ERG_gap", "detX_val",
     "max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps", "rand_num_spikes", "rand_sigma_mp",
     "rand_mp_softrank", "rand_bulk_min", "rand_bulk_max",
-    "gof_p", "gof_p_se", "alpha_clipped", "num_fingers", "alpha_farms",
+    "gof_p", "gof_p_se", "alpha_clipped", "num_fingers",
     "spacing_ratio", "spacing_ratio_se", "brody",
     "number_variance_1", "number_variance_2", "number_variance_5", "number_variance_10",
 )  # fmt: skip
