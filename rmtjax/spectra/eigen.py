@@ -25,8 +25,9 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 _PADDING, _MOST_SIZES = 1e7, 8
 # Width of the blocks of the Gram matrix: at 768 columns 6 of 16 products are left out, and float64 takes .6 of the time.
 _BLOCK = 192
-# More than bisection alone would need from the widest bracket.
-_MOST_TURNS = 80
+# Newton's turns: of all roots together, which closes nearly all; then of this many of a row at a time, at most more
+# turns than bisection alone would need from the widest bracket.
+_TURNS_OF_ALL, _FEW, _MOST_TURNS = 4, 32, 80
 
 
 def resolution(M: Any, dtype: Any) -> Any:
@@ -169,7 +170,7 @@ def tridiagonal_eigenvalues(
     wanted = jnp.ones(coarse.shape, bool) if widths is None else used(widths, M)
 
     def improve(state: Any) -> Any:
-        low, high, x, moved, was_good, open_, turn = state
+        order, low, high, x, moved, was_good, open_ = state
         below, newton = step(x)
         low, high = jnp.where(below > order, low, x), jnp.where(below > order, x, high)
         target = x - newton
@@ -179,12 +180,25 @@ def tridiagonal_eigenvalues(
         target = jnp.where(open_, jnp.where(good, target, (low + high) / 2), x)
         moved = jnp.abs(target - x)
         closed = (good & was_good & (moved <= tolerance)) | (high - low <= tolerance)
-        return low, high, target, moved, good, open_ & ~closed, turn + 1
+        return order, low, high, target, moved, good, open_ & ~closed
 
-    start = (low, high, jnp.clip(coarse, low, high), high - low, jnp.zeros_like(wanted), wanted, 0)
-    roots: Array = jax.lax.while_loop(
-        lambda state: state[-2].any() & (state[-1] < _MOST_TURNS), improve, start
-    )[2]
+    def close_a_few(state: Any) -> Any:
+        """The first open roots of each row, to the end: a turn costs what its columns do, and few need many."""
+        places = jax.lax.top_k(state[-1].astype(jnp.int32), min(M, _FEW))[1]
+        few = tuple(jnp.take_along_axis(part, places, 1) for part in state)
+        few, _ = jax.lax.while_loop(
+            lambda at: at[0][-1].any() & (at[1] < _MOST_TURNS),
+            lambda at: (improve(at[0]), at[1] + 1),
+            (few, 0),
+        )
+        put = jax.vmap(lambda part, place, new: part.at[place].set(new))
+        state = tuple(put(part, places, new) for part, new in zip(state, few, strict=True))
+        return (*state[:-1], put(state[-1], places, jnp.zeros_like(few[-1])))
+
+    begin = (jnp.broadcast_to(order, coarse.shape), low, high, jnp.clip(coarse, low, high), high - low,
+             jnp.zeros_like(wanted), wanted)  # fmt: skip
+    state = jax.lax.fori_loop(0, _TURNS_OF_ALL, lambda _, state: improve(state), begin)
+    roots: Array = jax.lax.while_loop(lambda state: state[-1].any(), close_a_few, state)[3]
     return jax.lax.cummax(roots, axis=1)  # neighbours closer than the tolerance may have changed places
 
 
