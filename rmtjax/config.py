@@ -117,6 +117,9 @@ def base() -> ConfigDict:
 
     config.spectra = ConfigDict()
     config.spectra.enabled = True
+    config.spectra.every_steps = placeholder(
+        int
+    )  # a table of the weights so often; None: before and after alone
     config.spectra.conv = "slices"  # slices (one matrix per tap, pooled) | unfold
 
     config.evaluation = ConfigDict()
@@ -244,7 +247,7 @@ _IN = {
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
     "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "optim.head_learning_rate",
-    "optim.clip_norm", "optim.freeze", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
+    "optim.clip_norm", "optim.freeze", "spectra.every_steps", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
     *(f"augment.{name}" for name in base().augment),
@@ -266,7 +269,7 @@ _AT_LEAST_ONE = (
     "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
     "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
-    "evaluation.bootstrap_samples", "diversity.neighbours",
+    "evaluation.bootstrap_samples", "diversity.neighbours", "spectra.every_steps",
 )  # fmt: skip
 
 

@@ -82,13 +82,14 @@ def unbroken(tiny, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_again(tiny, tmp_path):
-    words = command(tiny, tmp_path / "run", "--config.synthetic.share=0.5", "--config.augment.mixup=0.2")
+    more = ("--config.synthetic.share=0.5", "--config.augment.mixup=0.2", "--config.spectra.every_steps=20")
+    words = command(tiny, tmp_path / "run", *more)
     done = run(*words)
     assert done.returncode == 0, done.stderr
     there = {path.name for path in (tmp_path / "run").iterdir()}
     assert there >= {
         "config.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "samples.npz", "samples.png",
-        "spectra.parquet", "spectra.npz", "evaluation.json", "diversity.json", "synthetic.json", "report.html", "figures",
+        "spectra_steps", "spectra.parquet", "spectra.npz", "evaluation.json", "diversity.json", "synthetic.json", "report.html", "figures",
     }  # fmt: skip
     assert [path for path in (tmp_path / "run").rglob(".*") if path.is_file()] == []
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -31,10 +31,11 @@ def alignment(before: Sequence[Matrix], after: Sequence[Matrix], dtype: Any) -> 
         the square root of its precision (2e-4 of the largest in float32) are not resolved.
 
     Returns, with `<name>_null` for a random update beside it:
-      update_energy_top, update_energy_bottom: ||U_k^T ΔW V_k||_F² / ||ΔW||_F² for the leading and the trailing k vectors
-        of before (null k² / NM).
+      update_energy_top, update_energy_bulk, update_energy_bottom: ||U^T ΔW V||_F² / ||ΔW||_F² for the leading k vectors
+        of before, those between, and the trailing k (null: number² / NM).
       overlap_left, overlap_right: ||U_k^T U'_k||_F² / k, mean squared cosine of the principal angles between the leading
         subspaces before and after (null of unrelated subspaces: k / N, k / M).
+      angle_left, angle_right: the largest of these angles, in degrees (null: mean over drawn subspaces).
       intruders_left, intruders_right: how many of the k leading singular vectors of after have |cos| below 0.5 with every
         singular vector of before. shift_top: relative change of the largest singular value.
     """
@@ -50,9 +51,12 @@ def _of_pair(old: Matrix, new: Matrix, dtype: np.dtype) -> dict[str, float]:
     k = min(LEADING, M)
     nulls = {
         "update_energy_top_null": k**2 / (N * M),
+        "update_energy_bulk_null": max(M - 2 * k, 0) ** 2 / (N * M),
         "update_energy_bottom_null": k**2 / (N * M),
         "overlap_left_null": k / N,
         "overlap_right_null": k / M,
+        "angle_left_null": _angle_of_noise(N, k),
+        "angle_right_null": _angle_of_noise(M, k),
     }
     b, a = (np.asarray(matrix.load(), np.float64) for matrix in (old, new))
     scale = np.abs(b).max()
@@ -66,6 +70,15 @@ def _of_pair(old: Matrix, new: Matrix, dtype: np.dtype) -> dict[str, float]:
             pairs = [_eigh(_gram(w)) for w in part]
             found.append(jax.device_get(_geometry(*part, *pairs[0], *pairs[1])))
     return nulls | {name: float(np.concatenate([f[name] for f in found]).mean()) for name in found[0]}
+
+
+@functools.cache
+def _angle_of_noise(n: int, k: int, draws: int = 20) -> float:
+    """Mean largest principal angle, in degrees, between k-dimensional subspaces of n dimensions drawn at random."""
+    rng = np.random.default_rng(0)
+    bases = np.linalg.qr(rng.standard_normal((draws, n, k)))[0]
+    least = np.linalg.svd(bases[:, :k], compute_uv=False)[:, -1]  # against the first k axes
+    return float(np.degrees(np.arccos(np.minimum(least, 1.0))).mean())
 
 
 @jax.jit
@@ -104,12 +117,21 @@ def _geometry(
         def energy(u: Array, v: Array) -> Array:
             return jnp.square(times(times(u.T, change), v)).sum() / total
 
+        def angle(one: Array, two: Array) -> Array:
+            # The sine is what the one loses by projection on the other; near 0 a cosine could not tell.
+            lost = one - times(two, times(two.T, one))
+            sine = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(times(lost.T, lost))[-1], 0.0))
+            return jnp.degrees(jnp.arcsin(jnp.minimum(sine, 1.0)))
+
         cos_left, cos_right = jnp.abs(times(ua.T, ub)), jnp.abs(times(va[:, -k:].T, vb))
         return {
             "update_energy_top": energy(ub[:, -k:], vb[:, -k:]),
+            "update_energy_bulk": energy(ub[:, k:-k], vb[:, k:-k]),
             "update_energy_bottom": energy(ub[:, :k], vb[:, :k]),
             "overlap_left": jnp.square(cos_left[:, -k:]).sum() / k,
             "overlap_right": jnp.square(cos_right[:, -k:]).sum() / k,
+            "angle_left": angle(ua, ub[:, -k:]),
+            "angle_right": angle(va[:, -k:], vb[:, -k:]),
             "intruders_left": (cos_left.max(1) < _INTRUDER).sum().astype(b.dtype),
             "intruders_right": (cos_right.max(1) < _INTRUDER).sum().astype(b.dtype),
             "shift_top": sa[-1] / sb[-1] - 1,

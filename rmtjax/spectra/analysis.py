@@ -39,6 +39,8 @@ class Analysis(NamedTuple):
       eigenvalues: of W^T W (not divided by N), ascending, slices pooled, float64; by the matrix's name, from
         `compare` by `<stage>/<name>`.
       left_out: path of each tensor without a spectrum -> the reason.
+
+    The table's `attrs` say how it was made: precision, metrics, seed, and the source where the weights know it.
     """
 
     table: pd.DataFrame
@@ -53,7 +55,7 @@ class Analysis(NamedTuple):
         folder = pathlib.Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         rows = self.table.copy()
-        rows.attrs = {"left_out": self.left_out}
+        rows.attrs = self.table.attrs | {"left_out": self.left_out}
         with _atomic(folder / "spectra.npz") as path:
             np.savez(path, **self.eigenvalues)  # type: ignore[arg-type]
         with _atomic(folder / "spectra.parquet") as path:
@@ -96,6 +98,7 @@ def analyze(
     if not found:
         raise ValueError(_nothing(left_out))
     rows, values = _analyze(found, options)
+    rows.attrs = _made_of(options, params)
     return Analysis(rows, dict(zip(rows["name"], values, strict=True)), left_out)
 
 
@@ -140,6 +143,7 @@ def compare(
         )
         added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :]).reindex(rows.index))
     joined = pd.concat([rows.drop(columns="warning"), *added, rows["warning"]], axis=1)
+    joined.attrs = _made_of(options, before, after)
     keys = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
     return Analysis(joined, dict(zip(keys, values, strict=True)), left_out | left_out_after | without)
 
@@ -205,6 +209,12 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
         tail = raw["num_pl_spikes"] if "tail" in options.groups else np.full(len(found), np.nan)
         further |= vectors.vectors(found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype)
     return table.make(found, raw, further), [_scaled(one) for one in spectra]
+
+
+def _made_of(options: Options, *params: Any) -> dict[Any, Any]:
+    sources = [source for tree in params if (source := getattr(tree, "source", None))]
+    made = {"precision": "single" if options.dtype == np.float32 else "double", "seed": options.seed}
+    return ({"source": sources} if sources else {}) | made | {"metrics": sorted(options.groups)}
 
 
 def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict[str, np.ndarray]:

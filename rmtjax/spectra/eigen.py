@@ -191,9 +191,9 @@ def tridiagonal_eigenvalues(
             lambda at: (improve(at[0]), at[1] + 1),
             (few, 0),
         )
-        put = jax.vmap(lambda part, place, new: part.at[place].set(new))
-        state = tuple(put(part, places, new) for part, new in zip(state, few, strict=True))
-        return (*state[:-1], put(state[-1], places, jnp.zeros_like(few[-1])))
+        rows = jnp.arange(len(places))[:, None]
+        state = tuple(part.at[rows, places].set(new) for part, new in zip(state, few, strict=True))
+        return (*state[:-1], state[-1].at[rows, places].set(False))
 
     begin = (jnp.broadcast_to(order, coarse.shape), low, high, jnp.clip(coarse, low, high), high - low,
              jnp.zeros_like(wanted), wanted)  # fmt: skip

@@ -7,6 +7,7 @@ A step's table is a file of its own, named by the step, so that writing costs th
 leaves only whole files, and a resumed one overwrites the steps it repeats.
 """
 
+import logging
 import os
 import pathlib
 import time
@@ -18,6 +19,7 @@ import pandas as pd
 
 from rmtjax.spectra.analysis import analyze
 
+LOG = logging.getLogger(__name__)
 FOLDER = "spectra_steps"
 _SUMMARY = ("alpha", "stable_rank", "log_norm", "num_spikes")
 
@@ -63,6 +65,12 @@ def every(
             os.replace(temporary, path)
         now = time.monotonic()
         spent += now - start
+        LOG.info(
+            "spectra of step %d: %.1f s, %.1f %% of the time so far",
+            step,
+            now - start,
+            100 * spent / max(now - began[0], 1e-9),
+        )
         scalars = {f"spectra/{name}": float(table[name].median()) for name in _SUMMARY}
         return scalars | {"spectra/overhead": spent / max(now - began[0], 1e-9)}
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from rmtjax import checkpoints, data, files, models
+from rmtjax import checkpoints, data, files, models, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
 from rmtjax.train import classification, loop, optim
@@ -101,6 +101,10 @@ def run(
         ),
         also_every=config.train.checkpoint_steps,
     )  # fmt: skip
+
+    if config.spectra.every_steps is not None:
+        watch = spectra.observe.every(config.spectra.every_steps, workdir, conv=config.spectra.conv)
+        observers = (watch, *observers)
 
     metrics: list[workdir_lib.Metrics] = []
     main_process = jax.process_index() == 0

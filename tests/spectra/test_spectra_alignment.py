@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from rmtjax import spectra
 from rmtjax.spectra.alignment import alignment, cosine_between_updates
@@ -61,7 +62,20 @@ def test_against_numpy():
     change = after - BASE
     expected = np.square(U[:, :K].T @ change @ VT[:K].T).sum() / np.square(change).sum()
     assert got["update_energy_top"][0] == pytest.approx(expected, rel=1e-8)
+    middle = np.square(U[:, K : M - K].T @ change @ VT[K : M - K].T).sum() / np.square(change).sum()
+    assert got["update_energy_bulk"][0] == pytest.approx(middle, rel=1e-8)
     assert got["shift_top"][0] == pytest.approx(s[0] / S[0] - 1, rel=1e-9)
+    for side, one, two in (("left", U[:, :K], u[:, :K]), ("right", VT[:K].T, vt[:K].T)):
+        largest = np.degrees(scipy.linalg.subspace_angles(one, two)).max()
+        assert got[f"angle_{side}"][0] == pytest.approx(largest, rel=1e-6)
+
+
+def test_angles_of_unrelated_subspaces_are_those_of_their_null():
+    got = of(*RNG.standard_normal((8, N, M)))
+    for side in ("left", "right"):
+        assert got[f"angle_{side}"].mean() == pytest.approx(got[f"angle_{side}_null"][0], abs=3)
+    same = of(1.5 * BASE)
+    assert same["angle_left"][0] == pytest.approx(0, abs=1e-4)
 
 
 def test_slices_are_averaged_and_what_is_undefined_is_nan():

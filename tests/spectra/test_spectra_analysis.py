@@ -257,12 +257,13 @@ def test_files_are_whole_and_hold_everything(tmp_path, faulty):
     analysis.save(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["spectra.npz", "spectra.parquet"]
     table = pd.read_parquet(folder / "spectra.parquet")
-    assert table.attrs["left_out"] == analysis.left_out
+    assert table.attrs == analysis.table.attrs | {"left_out": analysis.left_out}
+    assert table.attrs["precision"] == "double"
+    assert table.attrs["metrics"] == ["bulk", "correlation", "scale", "tail"]
     pd.testing.assert_frame_equal(table, analysis.table)
     with np.load(folder / "spectra.npz", allow_pickle=False) as stored:
         assert set(stored) == set(analysis.eigenvalues)
         np.testing.assert_array_equal(stored["good"], analysis.eigenvalues["good"])
-    assert analysis.table.attrs == {}
 
 
 def test_a_failed_save_leaves_the_old_files(tmp_path, faulty):
