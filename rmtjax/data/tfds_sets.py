@@ -17,6 +17,10 @@ import tensorflow as tf
 from rmtjax.data.sources import Source, resize_tensor, unit_tensor
 from rmtjax.errors import InputError
 
+# TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the classes' names.
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_OF_CIFAR10 = ("cifar10_corrupted", "cifar10_1")
+
 _FRAME = 16  # bytes of a TFRecord around its data: length and checksums
 _BUFFER = 2**14  # bytes read at a time
 
@@ -34,7 +38,8 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
     """The labelled splits of a prepared set: its "train", "validation" and "test", whichever it has.
 
     Args:
-      name: as TFDS knows it, with configuration and version if wanted: "cifar10", "cifar10_corrupted/brightness_1".
+      name: as TFDS knows it, with configuration and version if wanted: "cifar10", "cifar100", "cars196",
+        "domainnet/real", "cifar10_corrupted/brightness_1", "cifar10_1/v6".
       image_size: images are resized to this side.
 
     Raises:
@@ -44,6 +49,7 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
     image_key, label_key = _keys(name, builder)
     feature = builder.info.features[image_key]
     decoded = _only(builder, image_key)
+    classes = CIFAR10 if builder.name in _OF_CIFAR10 else tuple(builder.info.features[label_key].names)
     found = {}
     for split in ("train", "validation", "test"):
         if split not in builder.info.splits:
@@ -60,7 +66,7 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
         found[split] = Source(
             name=f"tfds:{name}",
             labels=records.label.astype(np.int32),
-            classes=tuple(builder.info.features[label_key].names),
+            classes=classes,
             image_shape=(image_size, image_size, feature.shape[-1]),
             origin=np.zeros(len(records.label), np.int8),
             decode=decode,
@@ -98,27 +104,67 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
 
     try:
         # Looked for on disk first: TFDS otherwise asks its servers about sets that are not here.
-        prepared = (folder / name.split("/")[0].split(":")[0]).is_dir()
+        prepared = (folder / _base(name)).is_dir()
         builder = tfds.builder(name, data_dir=folder) if prepared else None
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, RuntimeError) as error:
-        raise InputError(f"tfds:{name} cannot be opened in {folder}: {str(error).splitlines()[0]}") from error
-    if builder is None or not builder.is_prepared():
-        there = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != "downloads")
-        near = difflib.get_close_matches(name, there, 1)
-        hint = (
-            f"did you mean tfds:{near[0]}?" if near else f"prepared there: {', '.join(there) or 'nothing'}."
-        )
         raise InputError(
-            f"tfds:{name} is not prepared in {folder}: {hint} Prepare it once with "
-            f"tensorflow_datasets.builder({name!r}, data_dir={str(folder)!r}).download_and_prepare(), "
-            f"or point RMTJAX_DATA at a folder whose tfds/ has it"
-        )
+            _unknown_configuration(name)
+            or f"tfds:{name} cannot be opened in {folder}: {str(error).splitlines()[0]}"
+        ) from error
+    if builder is None or not builder.is_prepared():
+        raise InputError(_unknown_configuration(name) or _not_prepared(name, folder))
     if builder.info.file_format.value != "tfrecord":
         raise InputError(
             f"tfds:{name} in {folder} is stored as {builder.info.file_format.value}: "
             f"prepare it with file_format='tfrecord'"
         )
     return builder
+
+
+def _not_prepared(name: str, folder: pathlib.Path) -> str:
+    base = _base(name)
+    there = _subfolders(folder)
+    near = [] if _configurations(name) is not None else difflib.get_close_matches(name, there, 1)
+    if near:
+        hint = f"did you mean tfds:{near[0]}?"
+    elif base in there:
+        hint = f"of {base} are prepared there: {', '.join(_subfolders(folder / base)) or 'nothing'}."
+    else:
+        hint = f"prepared there: {', '.join(there) or 'nothing'}."
+    return (
+        f"tfds:{name} is not prepared in {folder}: {hint} Where it can be downloaded, prepare it once with "
+        f"tensorflow_datasets.builder({name!r}, data_dir={str(folder)!r}).download_and_prepare(), "
+        f"or point RMTJAX_DATA at a folder whose tfds/ has it"
+    )
+
+
+def _unknown_configuration(name: str) -> str:
+    """A sentence if TFDS knows the set but not the configuration; else empty."""
+    configuration = name.partition("/")[2].partition(":")[0]
+    known = _configurations(name)
+    if not configuration or known is None or configuration in known:
+        return ""
+    near = difflib.get_close_matches(configuration, known, 3) or known
+    comes = f"it comes as {', '.join(near)}" if known else "it has none"
+    return f"tfds:{name}: {_base(name)} has no configuration {configuration!r}: {comes}"
+
+
+def _configurations(name: str) -> list[str] | None:
+    """Names of a set's configurations by TFDS's own code, without asking servers; None for a set it does not know."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return [config.name for config in tfds.builder_cls(_base(name)).BUILDER_CONFIGS]
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError):
+        return None
+
+
+def _base(name: str) -> str:
+    return name.split("/")[0].split(":")[0]
+
+
+def _subfolders(folder: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir() and path.name != "downloads")
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:

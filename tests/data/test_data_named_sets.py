@@ -1,0 +1,139 @@
+"""The paper's sets by name: as TFDS lays them out, and CIFAR-10.1 from its own files."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from rmtjax import data
+from rmtjax.data import cifar10_1, tfds_sets
+from rmtjax.errors import InputError
+
+SPLITS = {  # those of TFDS
+    "cifar100": ("train", "test"),
+    "cars196": ("train", "test"),
+    "domainnet/clipart": ("train", "test"),
+    "cifar10_corrupted/fog_3": ("test",),
+    "cifar10_1/v6": ("test",),
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """RMTJAX_DATA with a few random examples of each set, in the features of TFDS's own code."""
+    import tensorflow_datasets as tfds
+
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, splits in SPLITS.items():
+        info = tfds.builder(name, data_dir=root / "tfds").info
+        base, _, config = name.partition("/")
+
+        def example(i, features=info.features):
+            others = {
+                "id": str(i), "bbox": tfds.features.BBox(0.0, 0.0, 1.0, 1.0), "coarse_label": 19 - i, "label": i,
+                "image": rng.integers(0, 256, (32, 32, 3), np.uint8),
+            }  # fmt: skip
+            return {key: others[key] for key in features}
+
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=base, version=str(info.version), data_dir=root / "tfds", features=info.features, description="",
+            split_datasets={split: [(i, example(i)) for i in range(10)] for split in splits},
+            **({"config": config} if config else {}),
+        )  # fmt: skip
+    return root
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_a_set_of_the_paper_is_read_by_name(prepared, monkeypatch, name):
+    monkeypatch.setenv("RMTJAX_DATA", str(prepared))
+    splits = tfds_sets.splits(name, 32)
+    assert tuple(splits) == SPLITS[name]
+    for source in splits.values():
+        assert sorted(source.labels) == list(range(10))  # the fine labels, where there are coarse ones
+        assert source.image_shape == (32, 32, 3)
+        assert source.images([0]).max() > 0.9
+    assert data.load_source(f"tfds:{name}", 32).num_examples == 10
+    if name.startswith("cifar10_"):
+        assert splits["test"].classes == tfds_sets.CIFAR10
+    else:
+        assert (
+            len(splits["test"].classes) == {"cifar100": 100, "cars196": 196, "domainnet/clipart": 345}[name]
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar10", "tfds:cifar10 is not prepared in .*: prepared there: cars196, cifar100, .*download_and_prepare"),
+        ("domainnet/sketch", "is not prepared in .*: of domainnet are prepared there: clipart. Where it can be"),
+        ("domainnet/sketches", "domainnet has no configuration 'sketches': it comes as sketch"),
+        ("domainnet/photo", "domainnet has no configuration 'photo': it comes as real, painting, clipart"),
+        ("cars196/small", "cars196 has no configuration 'small': it has none"),
+        ("cifar1000", "tfds:cifar1000 is not prepared in .*: did you mean tfds:cifar100?"),
+    ],
+)  # fmt: skip
+def test_a_set_that_is_not_here_is_refused_in_one_sentence(prepared, monkeypatch, name, message):
+    monkeypatch.setenv("RMTJAX_DATA", str(prepared))
+    with pytest.raises(InputError, match=message) as caught:
+        tfds_sets.splits(name, 32)
+    assert "\n" not in str(caught.value)
+
+
+CIFAR10 = pathlib.Path(os.environ.get("RMTJAX_DATA", "-"), "tfds", "cifar10")
+
+
+@pytest.mark.skipif(not CIFAR10.is_dir(), reason="RMTJAX_DATA has no tfds/cifar10")
+def test_the_names_of_cifar10_are_its_own():
+    assert tfds_sets.splits("cifar10", 32)["test"].classes == tfds_sets.CIFAR10
+
+
+# CIFAR-10.1
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+LABELS = np.array([3, 8, 8, 0, 6, 9])
+
+
+def write(folder, version="v6", images=IMAGES, labels=LABELS):
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"cifar10.1_{version}_data.npy", images)
+    np.save(folder / f"cifar10.1_{version}_labels.npy", labels)
+    return folder
+
+
+def test_cifar10_1_from_its_files(tmp_path):
+    folder = write(tmp_path)
+    (source,) = cifar10_1.parts(str(folder), 32).values()
+    np.testing.assert_array_equal(source.images(), IMAGES.astype(np.float32) * np.float32(1 / 255))
+    np.testing.assert_array_equal(source.labels, LABELS)
+    assert source.classes == tfds_sets.CIFAR10
+    small = cifar10_1.parts(str(folder / "cifar10.1_v6_data.npy"), 16)["test"]
+    np.testing.assert_allclose(small.images(), data.resize(source.images(), 16), atol=1e-6)
+    write(folder, "v4", IMAGES[::-1])
+    with pytest.raises(
+        InputError, match=r"has cifar10.1_v4_data.npy, cifar10.1_v6_data.npy: name one of them"
+    ):
+        cifar10_1.parts(str(folder), 32)
+    v4 = cifar10_1.parts(str(folder / "cifar10.1_v4_data.npy"), 32)["test"]
+    np.testing.assert_array_equal(v4.images(), source.images()[::-1])
+
+
+def test_cifar10_1_files_that_are_not_so_are_refused(tmp_path):
+    def refused(path, message):
+        with pytest.raises(InputError, match=message) as caught:
+            cifar10_1.parts(str(path), 32)
+        assert "\n" not in str(caught.value)
+
+    refused(tmp_path, "the path must be of cifar10.1_v6_data.npy, or of its folder")
+    refused(tmp_path / "other.npy", "the path must be of cifar10.1_v6_data.npy")
+    refused(tmp_path / "cifar10.1_v6_data.npy", "is not there; download it from")
+    folder = write(tmp_path / "objects", images=np.array([{}], object))
+    refused(folder, "data.npy cannot be read as an npy file of plain numbers")
+    (folder / "cifar10.1_v6_data.npy").write_bytes(b"")
+    refused(folder, "cannot be read as an npy file")
+    refused(write(tmp_path / "short", labels=LABELS[:3]), r"labels have shape \[3\]")
+    folder = write(tmp_path / "alone")
+    (folder / "cifar10.1_v6_labels.npy").unlink()
+    refused(folder, "cifar10.1_v6_labels.npy is not there")
