@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference, placeholder
 
@@ -37,7 +38,7 @@ def base() -> ConfigDict:
     config.seed = 0  # of the run: split, order, augmentation, initialisation, dropout
 
     config.data = ConfigDict()
-    config.data.source = "digits"  # digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH
+    config.data.source = "digits"  # digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH; a PATH may be data:..., below $RMTJAX_DATA
     config.data.image_size = 16  # side in pixels; examples of another size are resized (bilinear)
     config.data.train_examples = 400  # drawn class by class (stratified); None: all
     config.data.validation_examples = 200  # held out of the training part, stratified
@@ -70,14 +71,30 @@ def base() -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "vit"  # vit | resnet | mlp
     config.model.reinit = r"head/.*"  # parameters that may be missing or of another shape in init_from
-    config.model.mean = 0.5  # inputs in [0, 1] enter the model as (x - mean) / std
+    # Inputs in [0, 1] enter the model as (x - mean) / std: one number, or one a channel, the model's own in every arm.
+    config.model.mean = placeholder(object)
+    config.model.std = placeholder(object)
+    config.model.mean = 0.5
     config.model.std = 0.5
     config.model.vit = ConfigDict({"patch": 4, "width": 128, "depth": 4, "heads": 4, "mlp_width": 512})
-    config.model.resnet = ConfigDict({"depth": 20, "width": 16})  # depth = 6 n + 2
+    config.model.resnet = ConfigDict()
+    config.model.resnet.kind = (
+        "cifar"  # cifar (depth = 6 n + 2) | imagenet (10, 14, 18, 26, 34, 50, 101, 152)
+    )
+    config.model.resnet.depth = 20
+    config.model.resnet.width = 16  # channels of the first stage's 3x3 convolutions
+    config.model.resnet.shortcut = (
+        "projection"  # projection | pad (without parameters: option A of He et al.)
+    )
     config.model.mlp = ConfigDict({"width": 256, "depth": 2})
-    # "letters" (shipped), a run directory, an Orbax checkpoint or a .safetensors file; None: from scratch.
+    # "letters" (shipped), a run directory, an Orbax checkpoint, or weights of another program (safetensors, torch, npz,
+    # Keras, a folder of shards); data:PATH is below $RMTJAX_DATA, package:NAME/PATH in an installed Python package;
+    # None: from scratch.
     config.model.init_from = placeholder(str)
     config.model.init_from = "letters"
+    config.model.init_names = placeholder(
+        str
+    )  # whose names they are (models.pretrained.TABLES); None: told by them
 
     config.regularization = ConfigDict()
     config.regularization.dropout = 0.0
@@ -239,6 +256,8 @@ _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or Fa
 _IN = {
     "synthetic.mode": ("add", "replace"),
     "model.name": ("vit", "resnet", "mlp"),
+    "model.resnet.kind": ("cifar", "imagenet"),
+    "model.resnet.shortcut": ("projection", "pad"),
     "optim.name": ("adamw", "adam_l2", "sgd"),
     "optim.schedule": ("cosine", "linear", "constant"),
     "train.dtype": ("float32", "bfloat16"),
@@ -246,7 +265,7 @@ _IN = {
 }
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
-    "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "optim.head_learning_rate",
+    "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "model.init_names", "optim.head_learning_rate",
     "optim.clip_norm", "optim.freeze", "spectra.every_steps", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
@@ -280,6 +299,11 @@ def _are_rules(rules: Any) -> bool:
         return False
 
 
+def _are_numbers(value: Any) -> bool:
+    values = value if isinstance(value, tuple) and value else (value,)
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
 def get(config: ConfigDict, name: str) -> Any:
     """The value of a dotted field name."""
     node: Any = config
@@ -305,7 +329,9 @@ def validate(config: ConfigDict) -> None:
     check(_AT_LEAST_ZERO, lambda v: v >= 0, "0 or more")
     check(_AT_LEAST_ONE, lambda v: v >= 1, "1 or more")
     check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
-    check(("optim.clip_norm", "train.total_epochs", "model.std", "optim.eps"), lambda v: v > 0, "above 0")
+    check(("optim.clip_norm", "train.total_epochs", "optim.eps"), lambda v: v > 0, "above 0")
+    check(("model.mean", "model.std"), _are_numbers, "a number, or a list of one number a channel")
+    check(("model.std",), lambda v: np.min(v) > 0, "above 0")
     check(
         ("train.mesh.data", "train.mesh.fsdp"),
         lambda v: v == -1 or v >= 1,

@@ -2,6 +2,7 @@
 
 python -m rmtjax.evaluate WORKDIR
 python -m rmtjax.evaluate CHECKPOINT --config=configs/digits.py --out=DIR
+python -m rmtjax.evaluate data:resnet_cifar10/resnet20-12fca82f.th --config=configs/cifar10_resnet20.py --out=DIR
 """
 
 import argparse
@@ -17,12 +18,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", help="a run's folder, one of its checkpoints/STEP, or a file of parameters")
+    parser.add_argument(
+        "path", help="a run's folder, one of its checkpoints/STEP, or anything that model.init_from may be"
+    )
     parser.add_argument("--config", help="which model and data; default: the run's own")
     parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
     flags.add_process_flags(parser)
     arguments, overrides = parser.parse_known_args()
-    folder = pathlib.Path(arguments.path)
+    folder = files.located(arguments.path)
     if not folder.exists():
         raise InputError(f"there is nothing at {str(folder)!r}: give a run's folder or a checkpoint")
     runs = [parent for parent in (folder, folder.parent.parent) if (parent / "config.json").is_file()]

@@ -1,11 +1,49 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and where a name in a config says they are."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
+
+from rmtjax.errors import InputError
+
+
+def located(name: str) -> pathlib.Path:
+    """The path that a name in a config means.
+
+    Args:
+      name: `data:PATH` is below the folder that RMTJAX_DATA names, `package:NAME/PATH` is inside an installed Python
+        package (which is not imported); anything else is a path.
+
+    Raises:
+      InputError: RMTJAX_DATA is not set, no such package, or nothing is there.
+    """
+    kind, separator, rest = name.partition(":")
+    if not separator or kind not in ("data", "package"):
+        return pathlib.Path(name)
+    if kind == "data":
+        root = os.environ.get("RMTJAX_DATA")
+        if not root:
+            raise InputError(
+                f"{name!r} is below the folder that the environment variable RMTJAX_DATA names, and it is not set: "
+                "set it, and put the file there from where the config's docstring says it comes"
+            )
+        path, mend = pathlib.Path(root, rest), "put it there from where the config's docstring says it comes"
+    else:
+        package, _, inside = rest.partition("/")
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        if not folders:
+            raise InputError(
+                f"{name!r} is inside the Python package {package!r}, which is not installed: install it"
+            )
+        path, mend = pathlib.Path(folders[0], inside), f"install a version of {package} that has it"
+    if not path.exists():
+        raise InputError(f"{name!r} is not there: {str(path)!r} does not exist; {mend}")
+    return path
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from rmtjax.checkpoints.safetensors_files import read_metadata, save_safetensors
 _LATER = {
     "Restored": "run",
     "Run": "run",
+    "is_own": "readers",
     "load_model_state": "readers",
     "load_params": "readers",
     "merge": "merging",
@@ -22,6 +23,7 @@ __all__ = [
     "Restored",
     "Run",
     "Weights",
+    "is_own",
     "load_model_state",
     "load_params",
     "merge",

@@ -55,9 +55,13 @@ def load_model_state(
 
     Args and errors: as `load_params`. Files of other kinds hold parameters alone: {}.
     """
-    path = pathlib.Path(os.path.abspath(path))
-    ours = (path / steps.CHECKSUMS).is_file() or (path / "checkpoints").is_dir()
-    return _load_directory(path, say, "model_state") if ours else {}
+    return _load_directory(pathlib.Path(os.path.abspath(path)), say, "model_state") if is_own(path) else {}
+
+
+def is_own(path: str | os.PathLike[str]) -> bool:
+    """Is it a run's folder or one of its checkpoints, with model state beside the parameters?"""
+    path = pathlib.Path(path)
+    return (path / steps.CHECKSUMS).is_file() or (path / "checkpoints").is_dir()
 
 
 def nested(flat: dict[str, Any], source: pathlib.Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from rmtjax import files
 from rmtjax.data import digits, folders, glyphs, npz, tfds_sets
 from rmtjax.data.sources import Source, take
 from rmtjax.errors import InputError
@@ -39,7 +40,8 @@ def load_source(name: str, image_size: int) -> Source:
     """The whole of a set; of one that has a test part of its own, that part.
 
     Args:
-      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH or npz:PATH.
+      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH or npz:PATH, in which a PATH
+        may be `data:...` (`files.located`).
       image_size: side in pixels of the images returned.
 
     Raises:
@@ -90,8 +92,10 @@ def load(config: ConfigDict, seed: int) -> Splits:
 def _parts(name: str, image_size: int) -> dict[str, Source]:
     """The parts a set comes in: "all", or some of "train", "validation" and "test"."""
     kind, _, rest = name.partition(":")
-    if rest and kind in ("tfds", "folder", "npz"):
-        return {"tfds": tfds_sets.splits, "folder": folders.parts, "npz": npz.parts}[kind](rest, image_size)
+    if rest and kind == "tfds":
+        return tfds_sets.splits(rest, image_size)
+    if rest and kind in ("folder", "npz"):
+        return {"folder": folders.parts, "npz": npz.parts}[kind](str(files.located(rest)), image_size)
     if name == "letters":
         return dict(zip(("train", "test"), glyphs.letters(image_size), strict=True))
     whole = {

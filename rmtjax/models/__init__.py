@@ -8,7 +8,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from rmtjax.config import DROPOUT_SITES
-from rmtjax.errors import InputError
+from rmtjax.models import pretrained as pretrained
+from rmtjax.models import resnet
 from rmtjax.models.mlp import MLP
 from rmtjax.models.resnet import ResNet
 from rmtjax.models.vit import ViT
@@ -21,14 +22,12 @@ def build(config: ConfigDict, num_classes: int) -> nn.Module:
     """The module a config describes. `init` and `apply` take inputs `[B, H, W, C]` in [0, 1] and `train`.
 
     Raises:
-      InputError: a ResNet depth that is not 6 n + 2.
+      InputError: there is no ResNet of that kind and depth.
     """
     rate = config.regularization.dropout
     name = config.model.name
-    if name == "resnet" and (config.model.resnet.depth - 2) % 6:
-        raise InputError(
-            f"model.resnet.depth={config.model.resnet.depth} is not 6 n + 2: use 8, 14, 20, 32, 44, 56 or 110"
-        )
+    if name == "resnet":
+        resnet.stages(config.model.resnet.kind, config.model.resnet.depth)
     return MODELS[name](
         num_classes=num_classes,
         rates={site: rate if site in config.regularization.dropout_sites else 0.0 for site in DROPOUT_SITES},

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 
@@ -28,6 +29,11 @@ class Dropout(nn.Module):
         return jnp.where(mask, x / keep, 0).astype(x.dtype)
 
 
-def standardise(x: jax.Array, mean: float, std: float, dtype: Any) -> jax.Array:
-    """Inputs in [0, 1] to what the network is fed, in its compute dtype."""
+def standardise(x: jax.Array, mean: Any, std: Any, dtype: Any) -> jax.Array:
+    """Inputs `[B, H, W, C]` in [0, 1] to what the network is fed, in its compute dtype.
+
+    Args:
+      mean, std: one number, or one a channel. Grey images become as many channels as there are numbers.
+    """
+    mean, std = (np.asarray(value, np.float32) for value in (mean, std))
     return ((x - mean) / std).astype(dtype)

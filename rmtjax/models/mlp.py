@@ -16,8 +16,8 @@ class MLP(nn.Module):
     width: int
     depth: int
     rates: Any
-    mean: float = 0.5
-    std: float = 0.5
+    mean: Any = 0.5
+    std: Any = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -1,4 +1,16 @@
-"""CIFAR ResNet (He et al. 2016, section 4.2): 6 n + 2 layers in three stages, projection shortcuts."""
+"""Residual networks (He et al. 2016): those of CIFAR and of ImageNet, and the image tower of CLIP's RN50.
+
+They share stages and blocks and differ in what is before and after:
+
+| kind | stem | stages | shortcut | pooling |
+|---|---|---|---|---|
+| cifar | 3x3 | 3, depth 6 n + 2 | 1x1, or none ("pad") | mean |
+| imagenet | 7x7 of stride 2, 3x3 maximum of stride 2 | 4 | 1x1 | mean |
+| clip (Radford et al. 2021) | three 3x3, 2x2 mean | 4 | 2x2 mean, 1x1 | attention |
+
+Strides are on the 3x3 convolution (torchvision's choice); in CLIP a mean over the stride's window after it takes
+their place. Padding is that of torch: half a window on each side, where XLA's "SAME" would put it all at the end.
+"""
 
 import functools
 from typing import Any
@@ -7,55 +19,112 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from rmtjax.errors import InputError
 from rmtjax.models.layers import Dropout, standardise
 
+# Blocks a stage; below 50 layers (but for 14 and 26) of two convolutions each, else bottlenecks of three.
+_STAGES = {10: (1, 1, 1, 1), 14: (1, 1, 1, 1), 18: (2, 2, 2, 2), 26: (2, 2, 2, 2), 34: (3, 4, 6, 3),
+           50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # fmt: skip
+_BASIC = (10, 18, 34)
 
-class ResidualBlock(nn.Module):
+
+def stages(kind: str, depth: int) -> tuple[int, ...]:
+    """Blocks a stage. Raises InputError: there is no such depth."""
+    if kind == "cifar":
+        if depth < 8 or (depth - 2) % 6:
+            raise InputError(f"model.resnet.depth={depth} is not 6 n + 2: use 8, 14, 20, 32, 44, 56 or 110")
+        return ((depth - 2) // 6,) * 3
+    known = [d for d in _STAGES if kind == "imagenet" or d not in _BASIC]
+    if depth not in known:
+        raise InputError(
+            f"model.resnet.depth={depth} is unknown of kind {kind!r}: use {', '.join(map(str, known))}"
+        )
+    return _STAGES[depth]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, or a bottleneck of three, beside a shortcut.
+
+    Attributes:
+      width: of the 3x3 convolutions; a bottleneck puts out four times as many channels.
+      shortcut: "projection" (1x1 convolution and norm where shapes differ), "mean" (a mean over the stride's window
+        before it) or "pad" (every so many pixels, new channels zero: option A of He et al., no parameters).
+    """
+
     width: int
     stride: int
+    bottleneck: bool
+    shortcut: str
     rates: Any
-    dtype: Any
+    conv: Any
+    norm: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
-        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
-        y = conv(self.width, (3, 3), strides=self.stride, name="conv_1")(x)
-        y = nn.relu(norm(name="norm_1")(y))
-        y = Dropout(self.rates["mlp"])(y, train)
-        y = norm(name="norm_2")(conv(self.width, (3, 3), name="conv_2")(y))
+        averaged = self.shortcut == "mean" and self.stride > 1
+        stride = 1 if averaged else self.stride
+        shrink = functools.partial(nn.avg_pool, window_shape=(self.stride,) * 2, strides=(self.stride,) * 2)
+        if self.bottleneck:
+            y = nn.relu(self.norm(name="norm_1")(self.conv(self.width, (1, 1), name="conv_1")(x)))
+            y = self.conv(self.width, (3, 3), strides=stride, padding=1, name="conv_2")(y)
+            y = nn.relu(self.norm(name="norm_2")(y))
+            y = Dropout(self.rates["mlp"])(shrink(y) if averaged else y, train)
+            y = self.norm(name="norm_3")(self.conv(4 * self.width, (1, 1), name="conv_3")(y))
+        else:
+            y = self.conv(self.width, (3, 3), strides=stride, padding=1, name="conv_1")(x)
+            y = nn.relu(self.norm(name="norm_1")(y))
+            y = Dropout(self.rates["mlp"])(y, train)
+            y = self.norm(name="norm_2")(self.conv(self.width, (3, 3), padding=1, name="conv_2")(y))
         y = Dropout(self.rates["residual"])(y, train)
         if x.shape != y.shape:
-            x = norm(name="norm_shortcut")(conv(self.width, (1, 1), strides=self.stride, name="shortcut")(x))
+            if self.shortcut == "pad":
+                new = y.shape[-1] - x.shape[-1]
+                x = x[:, :: self.stride, :: self.stride]
+                x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+            else:
+                x = self.conv(y.shape[-1], (1, 1), strides=stride, name="shortcut")(
+                    shrink(x) if averaged else x
+                )
+                x = self.norm(name="norm_shortcut")(x)
         return nn.relu(x + y)
 
 
 class ResNet(nn.Module):
-    """`[B, H, W, C]` in [0, 1] to logits `[B, num_classes]` and pooled features `[B, 4 width]`, float32.
+    """`[B, H, W, C]` in [0, 1] to logits `[B, num_classes]` and pooled features, float32.
 
-    Dropout: `mlp` between the two convolutions of a block, `residual` at the end of its branch, `head`.
+    Features are `[B, 4 width]` (cifar), `[B, 8 width]` or, of bottlenecks, `[B, 32 width]` (imagenet).
+    Dropout: `mlp` before a block's last convolution, `residual` at the end of its branch, `head`.
     """
 
     num_classes: int
+    kind: str
     depth: int
     width: int
+    shortcut: str
     rates: Any
-    mean: float = 0.5
-    std: float = 0.5
+    mean: Any = 0.5
+    std: Any = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
+        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
         x = standardise(x, self.mean, self.std, self.dtype)
-        x = nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype, name="stem")(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, name="norm_stem")(x)
-        x = nn.relu(x)
-        for stage in range(3):
-            for i in range((self.depth - 2) // 6):
+        if self.kind == "cifar":
+            x = nn.relu(norm(name="norm_stem")(conv(self.width, (3, 3), padding=1, name="stem")(x)))
+        else:
+            x = conv(self.width, (7, 7), strides=2, padding=3, name="stem")(x)
+            x = nn.relu(norm(name="norm_stem")(x))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        bottleneck = self.kind != "cifar" and self.depth not in _BASIC
+        for stage, blocks in enumerate(stages(self.kind, self.depth)):
+            for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
-                block = ResidualBlock(
-                    self.width * 2**stage, stride, self.rates, self.dtype, name=f"stage_{stage}_block_{i}"
-                )
+                block = Block(
+                    self.width * 2**stage, stride, bottleneck, self.shortcut, self.rates, conv, norm,
+                    name=f"stage_{stage}_block_{i}",
+                )  # fmt: skip
                 x = block(x, train)
         features = x.mean((1, 2)).astype(jnp.float32)
         logits = nn.Dense(self.num_classes, name="head")(Dropout(self.rates["head"])(features, train))

@@ -98,8 +98,8 @@ class ViT(nn.Module):
     heads: int
     mlp_width: int
     rates: Any
-    mean: float = 0.5
-    std: float = 0.5
+    mean: Any = 0.5
+    std: Any = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -1,5 +1,6 @@
 """One training run, from a config to a folder, readable from top to bottom."""
 
+import functools
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from rmtjax import checkpoints, data, files, models, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.train import classification, loop, optim
+from rmtjax.train import classification, loop, optim, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
 from rmtjax.train.step import State
@@ -88,9 +89,9 @@ def run(
     model = model or models.build(config, len(train.classes))
     init = classification.make_init(model, train.image_shape)
     load = pretrained(config)
-    params = jax.eval_shape(init, jax.random.key(0))[0]
+    params, model_state = jax.eval_shape(init, jax.random.key(0))
     if load is not None:
-        load(params)  # a mismatch is said before anything is made
+        load(params, model_state)  # a mismatch is said before anything is made
     optimizer, schedule = optim.make_optimizer(config, params, total_steps, warmup_steps)
     predict = classification.make_predict(model, mesh)
     validate = classification.validate_every(
@@ -147,10 +148,11 @@ def run(
 
 
 def restore(config: ConfigDict, path: str | os.PathLike[str], model: nn.Module | None = None) -> Result:
-    """A trained model from a run directory, one of its checkpoints, or a file of parameters; to evaluate it.
+    """A trained model, to evaluate it.
 
     Args:
-      config: of the run; says which model and data.
+      config: says which model and data.
+      path: of its weights, anything that `model.init_from` may be; the head too must fit.
 
     Raises:
       InputError: no weights there, or of another model.
@@ -160,8 +162,7 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: nn.Module |
     model = model or models.build(config, len(splits.train.classes))
     init = classification.make_init(model, splits.train.image_shape)
     shapes = jax.eval_shape(init, jax.random.key(0))
-    loaded = checkpoints.load_params(path), checkpoints.load_model_state(path)
-    merged = tuple(checkpoints.merge(wanted, found, "") for wanted, found in zip(shapes, loaded, strict=True))
+    merged = weights.load(os.fspath(path), *shapes, names=config.model.init_names)
     params, model_state = sharding_lib.put(
         merged, sharding_lib.shardings(merged, config.train.sharding, mesh)
     )
@@ -179,14 +180,13 @@ def metrics_writer(metrics: list[workdir_lib.Metrics]) -> Callable[[int, dict[st
     return write
 
 
-def pretrained(config: ConfigDict) -> Callable[[Any], Any] | None:
-    """`params -> params` with the weights of `model.init_from` merged in; None to start from scratch."""
+def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+    """`params, model_state -> params, model_state` with the weights of `model.init_from`; None: from scratch."""
     source = config.model.init_from
     if source is None:
         return None
-    loaded = checkpoints.load_params(models.SHIPPED.get(source, source))
     LOG.info("weights from %s, fresh where %r matches", source, config.model.reinit)
-    return lambda params: checkpoints.merge(params, loaded, config.model.reinit)
+    return functools.partial(weights.load, source, reinit=config.model.reinit, names=config.model.init_names)
 
 
 def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:

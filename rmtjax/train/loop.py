@@ -68,18 +68,18 @@ def init_state(
     optimizer: optax.GradientTransformation,
     abstract: State,
     seed: int,
-    load: Callable[[Any], Any] | None = None,
+    load: Callable[[Any, Any], tuple[Any, Any]] | None = None,
 ) -> State:
     """A fresh state, born on its devices.
 
     Args:
-      load: parameters to parameters, on the host: where pre-trained weights come in.
+      load: `params, model_state -> params, model_state`, on the host: where pre-trained weights come in.
     """
     placement = jax.tree.map(lambda x: x.sharding, abstract)
     at_birth = (placement.params, placement.model_state)
     params, model_state = jax.jit(init, out_shardings=at_birth)(named_key(seed, "init"))
     if load is not None:
-        params = sharding_lib.put(load(params), placement.params)
+        params, model_state = sharding_lib.put(load(params, model_state), at_birth)
     opt_state = jax.jit(optimizer.init, out_shardings=placement.opt_state)(params)
     return State(sharding_lib.put(np.int32(0), placement.step), params, model_state, opt_state)
 
@@ -96,7 +96,7 @@ def fit(
     rules: Sequence[tuple[str, str]] = ((r".*", "fsdp"),),
     accumulate: int = 1,
     schedule: optax.Schedule | None = None,
-    load: Callable[[Any], Any] | None = None,
+    load: Callable[[Any, Any], tuple[Any, Any]] | None = None,
     checkpoints: Run | None = None,
     checkpoint_steps: int | None = None,
     config: dict[str, Any] | None = None,
