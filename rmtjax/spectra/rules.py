@@ -40,12 +40,15 @@ class Rule(NamedTuple):
       unfold: tensor -> `{suffix of the name: [rows, columns] or [slices, rows, columns]}`, or a sentence
         that says why this tensor has no matrix. A tensor that is one matrix has the suffix "".
       ndim: the number of dimensions that the rule is for; None: any.
+      head_axis: the axis of each unfolded [rows, columns] along which heads of attention lie one after another;
+        None: there are none, or they cannot be told apart.
     """
 
     pattern: str
     kind: str
     unfold: Unfold
     ndim: int | None = None
+    head_axis: int | None = None
 
 
 def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
@@ -60,21 +63,21 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     """
     convolution = _convolution(conv)
     attention = [
-        Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_axis_one(*_QKV), 4),
-        Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_columns(*_QKV), 2),
+        Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_axis_one(*_QKV), 4, 1),
+        Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_columns(*_QKV), 2, 1),
     ]
-    for name, pattern, unfold in (
-        ("query", r"(^|/)query/kernel$", heads_out),
-        ("key", r"(^|/)key/kernel$", heads_out),
-        ("value", r"(^|/)value/kernel$", heads_out),
-        ("out", r"(^|/)[^/]*[Aa]tt[^/]*/out/kernel$", heads_in),
+    for name, pattern, unfold, axis in (
+        ("query", r"(^|/)query/kernel$", heads_out, 1),
+        ("key", r"(^|/)key/kernel$", heads_out, 1),
+        ("value", r"(^|/)value/kernel$", heads_out, 1),
+        ("out", r"(^|/)[^/]*[Aa]tt[^/]*/out/kernel$", heads_in, 0),
     ):
         kind = f"attention_{name}"
         attention += [
-            Rule(pattern, kind, dense, 2),
-            Rule(_STACK + ".*" + pattern, kind, scanned(dense), 3),
-            Rule(pattern, kind, unfold, 3),
-            Rule(pattern, kind, scanned(unfold), 4),
+            Rule(pattern, kind, dense, 2, axis),
+            Rule(_STACK + ".*" + pattern, kind, scanned(dense), 3, axis),
+            Rule(pattern, kind, unfold, 3, axis),
+            Rule(pattern, kind, scanned(unfold), 4, axis),
         ]
     mlp = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
     position = r"(?i)(^|[/_])pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
@@ -112,16 +115,18 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
     convolution = from_torch(_convolution(conv))
     end = r"(\.weight)?$"
     attention = [
-        Rule(r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight)$", "attention_*", split_rows(*_QKV), 2),
-        Rule(r"(^|\.)c_attn\.weight$", "attention_*", split_columns(*_QKV), 2),
+        Rule(r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight)$", "attention_*", split_rows(*_QKV), 2, 0),
+        # GPT-2's own layer, Conv1D, has (in, out).
+        Rule(r"(^|\.)c_attn\.weight$", "attention_*", split_columns(*_QKV), 2, 1),
+        Rule(r"(?i)(^|[._])att[^.]*\.c_proj\.weight$", "attention_out", dense, 2, 0),
         # Its rows go head by head through query, key and value: without the number of heads it is one matrix.
         Rule(r"(^|\.)query_key_value\.weight$", "attention_qkv", dense, 2),
-        Rule(r"(^|[._])(q|query|to_q|q_proj|q_lin|wq)(_proj)?\.weight$", "attention_query", dense, 2),
-        Rule(r"(^|[._])(k|key|to_k|k_proj|k_lin|wk)(_proj)?\.weight$", "attention_key", dense, 2),
-        Rule(r"(^|[._])(v|value|to_v|v_proj|v_lin|wv)(_proj)?\.weight$", "attention_value", dense, 2),
+        Rule(r"(^|[._])(q|query|to_q|q_proj|q_lin|wq)(_proj)?\.weight$", "attention_query", dense, 2, 0),
+        Rule(r"(^|[._])(k|key|to_k|k_proj|k_lin|wk)(_proj)?\.weight$", "attention_key", dense, 2, 0),
+        Rule(r"(^|[._])(v|value|to_v|v_proj|v_lin|wv)(_proj)?\.weight$", "attention_value", dense, 2, 0),
         Rule(
-            r"(?i)(^|[._])(o_proj|out_proj|out_lin|to_out(\.0)?|wo|att[^.]*\.(c_proj|proj|o|dense)|att[^.]*\.output\.dense)\.weight$",
-            "attention_out", dense, 2,
+            r"(?i)(^|[._])(o_proj|out_proj|out_lin|to_out(\.0)?|wo|att[^.]*\.(proj|o|dense)|att[^.]*\.output\.dense)\.weight$",
+            "attention_out", dense, 2, 1,
         ),
     ]  # fmt: skip
     mlp = (

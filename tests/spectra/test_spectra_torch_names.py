@@ -1,5 +1,7 @@
 """Checkpoints of torch and Hugging Face: real names, fused tensors, and a plan that reads nothing."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -210,3 +212,22 @@ def test_a_plan_for_a_huge_tensor_takes_no_memory():
     assert len(found) == 1 + 3 * 8
     assert found[0].shape == (1, 1_000_000, 16_384)
     assert found[1].shape == (1, 100_000, 12_500)
+
+
+def test_a_rule_says_along_which_axis_heads_lie():
+    """torch keeps (out, in), Flax and GPT-2's Conv1D (in, out)."""
+
+    def axis(table, name, ndim=2):
+        return next(r.head_axis for r in table if r.ndim in (None, ndim) and re.search(r.pattern, name))
+
+    torch, flax = spectra.rules.torch_rules(), spectra.rules.default_rules()
+    for name in ("a.q_proj.weight", "attention.self.key.weight", "attn.in_proj_weight", "attn.qkv.weight"):
+        assert axis(torch, name) == 0
+    for name in ("a.o_proj.weight", "attention.output.dense.weight", "h.0.attn.c_attn.weight"):
+        assert axis(torch, name) == 1
+    assert axis(torch, "h.0.attn.c_proj.weight") == 0
+    for ndim in (2, 3, 4):
+        assert axis(flax, "layers/attention/query/kernel", ndim) == 1
+        assert axis(flax, "layers/attention/out/kernel", ndim) == 0
+    assert axis(flax, "attn/qkv/kernel") == axis(flax, "attn/qkv/kernel", 4) == 1
+    assert axis(torch, "fc1.weight") is axis(flax, "mlp/kernel") is None
