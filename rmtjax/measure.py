@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,11 +32,14 @@ def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
     """What evaluation.json holds. With several processes all must call this together."""
     predict = classification.make_predict(result.model, result.mesh)
 
-    def logits(source: data.Source) -> tuple[np.ndarray, np.ndarray]:
+    def logits(
+        source: data.Source, change: Callable[[Any], Any] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         batches = data.evaluation_batches(
             source, batch_size=config.train.evaluation_batch_size,
             process_index=jax.process_index(), process_count=jax.process_count(),
         )  # fmt: skip
+        batches = map(change, batches) if change else batches
         out, _, label = predict(result.state.params, result.state.model_state, batches)
         return out, label
 
@@ -51,8 +55,8 @@ def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
             corrupted = {
                 corruption: np.stack(
                     [
-                        logits(_corrupted(result.splits.test, corruption, s, config.seed))[0]
-                        for s in range(1, 6)
+                        logits(result.splits.test, _corrupted(corruption, s, config.seed))[0]
+                        for s in evaluation_lib.SEVERITIES
                     ]
                 )
                 for corruption in config.evaluation.corruptions
@@ -69,10 +73,17 @@ def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
     return {"temperature": float(temperature), "rows": rows}
 
 
-def _corrupted(source: data.Source, corruption: str, severity: int, seed: int) -> data.Source:
+def _corrupted(
+    corruption: str, severity: int, seed: int
+) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
+    """A change of evaluation batches: the same for an example in batches of any size, on any number of processes."""
     key = train.named_key(seed, f"corruption/{corruption}/{severity}")
-    images = np.asarray(evaluation_lib.corrupt(source.images(), corruption, severity, key))
-    return data.from_arrays(f"{corruption}/{severity}", images, source.labels, source.classes)
+
+    def change(batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        images = evaluation_lib.corrupt(batch["inputs"], corruption, severity, key, batch["index"])
+        return batch | {"inputs": np.asarray(images)}
+
+    return change
 
 
 def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:

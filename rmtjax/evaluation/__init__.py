@@ -16,6 +16,7 @@ from rmtjax.evaluation.classification import brier_score as brier_score
 from rmtjax.evaluation.classification import nll as nll
 from rmtjax.evaluation.classification import no_merit as no_merit
 from rmtjax.evaluation.corruptions import CORRUPTIONS as CORRUPTIONS
+from rmtjax.evaluation.corruptions import SEVERITIES as SEVERITIES
 from rmtjax.evaluation.corruptions import corrupt as corrupt
 from rmtjax.evaluation.ood import auroc as auroc
 from rmtjax.evaluation.ood import energy as energy
