@@ -78,14 +78,23 @@ def base() -> ConfigDict:
     config.model.mean = 0.5
     config.model.std = 0.5
     config.model.vit = ConfigDict({"patch": 4, "width": 128, "depth": 4, "heads": 4, "mlp_width": 512})
+    config.model.vit.patch_bias = True
+    config.model.vit.class_token = False
+    config.model.vit.pre_norm = False  # a norm before the first block too
+    config.model.vit.activation = "gelu_tanh"  # gelu | gelu_tanh | quick_gelu
+    config.model.vit.epsilon = 1e-6  # of the norms
+    config.model.vit.pool = "mean"  # mean | class_token
+    config.model.vit.projection = placeholder(int)  # width that features are projected to; None: they are not
     config.model.resnet = ConfigDict()
-    config.model.resnet.kind = (
-        "cifar"  # cifar (depth = 6 n + 2) | imagenet (10, 14, 18, 26, 34, 50, 101, 152)
-    )
+    config.model.resnet.kind = "cifar"  # cifar (depth 6 n + 2) | imagenet (18, 34, 50, ...) | clip (50, 101)
     config.model.resnet.depth = 20
     config.model.resnet.width = 16  # channels of the first stage's 3x3 convolutions
-    config.model.resnet.shortcut = (
-        "projection"  # projection | pad (without parameters: option A of He et al.)
+    config.model.resnet.shortcut = "projection"  # projection | pad (no parameters: option A of He et al.)
+    config.model.resnet.projection = 1024  # clip: width of what its attention pooling puts out
+    config.model.batch_norm = ConfigDict()
+    config.model.batch_norm.frozen = False  # moving means are used in training too and stay as they are
+    config.model.batch_norm.separate = (
+        False  # synthetic examples have their own; evaluation has the real ones
     )
     config.model.mlp = ConfigDict({"width": 256, "depth": 2})
     # "letters" (shipped), a run directory, an Orbax checkpoint, or weights of another program (safetensors, torch, npz,
@@ -93,9 +102,7 @@ def base() -> ConfigDict:
     # None: from scratch.
     config.model.init_from = placeholder(str)
     config.model.init_from = "letters"
-    config.model.init_names = placeholder(
-        str
-    )  # whose names they are (models.pretrained.TABLES); None: told by them
+    config.model.init_names = placeholder(str)  # a table of models.name_tables; None: told by the names
 
     config.regularization = ConfigDict()
     config.regularization.dropout = 0.0
@@ -167,7 +174,11 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.evaluation.bootstrap_samples = 20
     if config.model.init_from is None:
         config.model.vit.update(width=16, depth=2, heads=2, mlp_width=32)
-        config.model.resnet.update(depth=8, width=4)
+        if config.model.vit.projection is not None:
+            config.model.vit.projection = 8
+        config.model.resnet.update(
+            depth=8 if config.model.resnet.kind == "cifar" else 14, width=4, projection=8
+        )
         config.model.mlp.update(width=16)
     return config
 
@@ -257,8 +268,10 @@ _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or Fa
 _IN = {
     "synthetic.mode": ("add", "replace"),
     "model.name": ("vit", "resnet", "mlp"),
-    "model.resnet.kind": ("cifar", "imagenet"),
+    "model.resnet.kind": ("cifar", "imagenet", "clip"),
     "model.resnet.shortcut": ("projection", "pad"),
+    "model.vit.activation": ("gelu", "gelu_tanh", "quick_gelu"),
+    "model.vit.pool": ("mean", "class_token"),
     "optim.name": ("adamw", "adam_l2", "sgd"),
     "optim.schedule": ("cosine", "linear", "constant"),
     "train.dtype": ("float32", "bfloat16"),
@@ -266,7 +279,7 @@ _IN = {
 }
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
-    "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "model.init_names", "optim.head_learning_rate",
+    "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
     "optim.clip_norm", "optim.freeze", "spectra.every_steps", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
@@ -284,7 +297,7 @@ _BELOW_ONE = (
 _AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.learning_rate", "synthetic.learning_rate", "optim.head_learning_rate",
                   "optim.warmup_steps", "optim.warmup_epochs", "optim.warmup_examples", "seed")  # fmt: skip
 _AT_LEAST_ONE = (
-    "model.vit.patch", "model.vit.width", "model.vit.depth", "model.vit.heads", "model.vit.mlp_width",
+    "model.vit.patch", "model.vit.width", "model.vit.depth", "model.vit.heads", "model.vit.mlp_width", "model.vit.projection", "model.resnet.projection",
     "model.resnet.depth", "model.resnet.width", "model.mlp.width", "model.mlp.depth", "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
     "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
@@ -330,7 +343,11 @@ def validate(config: ConfigDict) -> None:
     check(_AT_LEAST_ZERO, lambda v: v >= 0, "0 or more")
     check(_AT_LEAST_ONE, lambda v: v >= 1, "1 or more")
     check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
-    check(("optim.clip_norm", "train.total_epochs", "optim.eps"), lambda v: v > 0, "above 0")
+    check(
+        ("optim.clip_norm", "train.total_epochs", "optim.eps", "model.vit.epsilon"),
+        lambda v: v > 0,
+        "above 0",
+    )
     check(("model.mean", "model.std"), _are_numbers, "a number, or a list of one number a channel")
     check(("model.std",), lambda v: np.min(v) > 0, "above 0")
     check(
@@ -365,6 +382,8 @@ def validate(config: ConfigDict) -> None:
         raise InputError(
             f"data.image_size={config.data.image_size} is not a multiple of model.vit.patch={vit.patch}"
         )
+    if config.model.name == "vit" and vit.pool == "class_token" and not vit.class_token:
+        raise InputError("model.vit.pool='class_token' needs model.vit.class_token=True")
     duration(config, "train.total", 1)
     duration(config, "optim.warmup", 1)
 

@@ -34,5 +34,6 @@ def build(config: ConfigDict, num_classes: int) -> nn.Module:
         mean=config.model.mean,
         std=config.model.std,
         dtype=jnp.dtype(config.train.dtype),
+        **(dict(config.model.batch_norm) if name == "resnet" else {}),
         **config.model[name],
     )

@@ -1,14 +1,11 @@
-"""Weights of other programs as variables of our models, and back: one table of names a program and model.
+"""Weights of other programs as variables of our models, and back, by the tables of `name_tables`.
 
-A row of a table pairs a name there with a name here, in a small language that reads in both directions: `{i}` is a
-number, `{i+1}` the same number as it is counted there, `{name*}` any text, `[...]` may be absent there. A name here
-begins with its collection, `params` or `batch_stats`. The layout says how the array turns from one into the other. So one table both
-loads and exports, and all that it does not name is said, never passed over in silence.
-
-Arrays come as a mapping of names (`checkpoints.open`); nothing here reads a file.
+One table both loads and exports, and all that it does not name is said, never passed over in silence. Arrays come as a
+mapping of names (`checkpoints.open`); nothing here reads a file.
 """
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +14,10 @@ import numpy as np
 from flax import traverse_util
 
 from rmtjax.errors import InputError
+from rmtjax.models.name_tables import TABLES, Row, Table
 
 Shape = tuple[int, ...]
+_SYNTHETIC = "_synthetic"  # ends the names of statistics of synthetic examples
 
 
 class Layout(NamedTuple):
@@ -37,69 +36,13 @@ LAYOUTS = {
     "same": Layout(lambda x, shape: x, lambda x: x),
     "dense": Layout(lambda x, shape: x.T, lambda x: x.T),  # (out, in) there
     "conv": Layout(lambda x, shape: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+    # Attention: (H * Dh, D) there is (D, H, Dh) here, for the output (D, H * Dh) is (H, Dh, D).
+    "project": Layout(lambda x, shape: _reshaped(x.T, shape), lambda x: x.reshape(len(x), -1).T),
+    "merge": Layout(lambda x, shape: _reshaped(x.T, shape), lambda x: x.reshape(-1, x.shape[-1]).T),
+    "vector": Layout(_reshaped, lambda x: x.reshape(-1)),
+    "position": Layout(lambda x, shape: resized_positions(x, shape[1]), lambda x: x),
+    "position_rows": Layout(lambda x, shape: resized_positions(x[None], shape[1]), lambda x: x[0]),
 }
-
-
-class Row(NamedTuple):
-    theirs: str
-    ours: str
-    layout: str = "same"
-
-
-class Table(NamedTuple):
-    """The names of one program for one of our models.
-
-    Attributes:
-      rows: as the module's docstring says.
-      unused: regex of names there that our models have no use for.
-    """
-
-    rows: Sequence[Row]
-    unused: str = r"(?!)"
-
-
-def _norm(theirs: str, ours: str) -> list[Row]:
-    return [Row(f"{theirs}.weight", f"params/{ours}/scale"), Row(f"{theirs}.bias", f"params/{ours}/bias")]
-
-
-def _batch_norm(theirs: str, ours: str) -> list[Row]:
-    return [
-        *_norm(theirs, ours),
-        Row(f"{theirs}.running_mean", f"batch_stats/{ours}/mean"),
-        Row(f"{theirs}.running_var", f"batch_stats/{ours}/var"),
-    ]
-
-
-def _conv(theirs: str, ours: str) -> list[Row]:
-    return [Row(f"{theirs}.weight", f"params/{ours}/kernel", "conv")]
-
-
-def _dense(theirs: str, ours: str) -> list[Row]:
-    return [
-        Row(f"{theirs}.weight", f"params/{ours}/kernel", "dense"),
-        Row(f"{theirs}.bias", f"params/{ours}/bias"),
-    ]
-
-
-_RESNET_BLOCKS = (
-    *_conv("layer{s+1}.{b}.conv{c}", "stage_{s}_block_{b}/conv_{c}"),
-    *_batch_norm("layer{s+1}.{b}.bn{c}", "stage_{s}_block_{b}/norm_{c}"),
-    *_conv("layer{s+1}.{b}.downsample.0", "stage_{s}_block_{b}/shortcut"),
-    *_batch_norm("layer{s+1}.{b}.downsample.1", "stage_{s}_block_{b}/norm_shortcut"),
-)
-
-TABLES = {
-    "rmtjax": Table((Row("{name*}", "params/{name*}"), Row("batch_stats/{name*}", "batch_stats/{name*}"))),
-    # akamaster/pytorch_resnet_cifar10
-    "resnet_cifar": Table(
-        (*_conv("conv1", "stem"), *_batch_norm("bn1", "norm_stem"), *_RESNET_BLOCKS, *_dense("linear", "head")),
-        unused=r".*\.num_batches_tracked",
-    ),
-    "torchvision": Table(
-        (*_conv("conv1", "stem"), *_batch_norm("bn1", "norm_stem"), *_RESNET_BLOCKS, *_dense("fc", "head")),
-        unused=r".*\.num_batches_tracked",
-    ),
-}  # fmt: skip
 
 
 def recognise(names: Sequence[str], variables: Any) -> str:
@@ -137,14 +80,15 @@ def convert(
     Raises:
       InputError: no such table.
     """
-    if table not in TABLES:
-        raise InputError(f"the names {table!r} are unknown: the tables are {', '.join(TABLES)}")
+    _known(table)
     out: dict[str, np.ndarray] = {}
     used = set()
     for ours, leaf in flat(variables).items():
         for theirs, row in _sources(TABLES[table], ours):
             if theirs in weights:
-                out[ours] = LAYOUTS[row.layout].ours(weights[theirs], tuple(leaf.shape))
+                x = weights[theirs]
+                x = x if row.part is None or len(x) % 3 else np.split(x, 3)[row.part]
+                out[ours] = LAYOUTS[row.layout].ours(x, tuple(leaf.shape))
                 used.add(theirs)
                 break
     for name in weights:
@@ -154,12 +98,85 @@ def convert(
     return params, {name: x for name, x in out.items() if not name.startswith("params/")}
 
 
+def export(params: Any, model_state: Any, table: str) -> dict[str, np.ndarray]:
+    """Parameters and model state under the names and in the layouts of another program: the inverse of `convert`.
+
+    Statistics of synthetic examples stay behind. Of torch's batch norms the counters are there as 0, so that
+    `load_state_dict` finds all it asks for.
+
+    Raises:
+      InputError: no such table, or it has no name for a variable.
+    """
+    _known(table)
+    stacked: dict[str, dict[int, np.ndarray]] = {}
+    for ours, leaf in flat({"params": params} | dict(model_state)).items():
+        if ours.endswith(_SYNTHETIC):
+            continue
+        candidates = _sources(TABLES[table], ours)
+        if not candidates:
+            raise InputError(f"the names of {table} have none for {ours}: it cannot be exported so")
+        name, row = candidates[0]
+        stacked.setdefault(name, {})[row.part or 0] = LAYOUTS[row.layout].theirs(np.asarray(leaf))
+    out = {name: np.concatenate([parts[k] for k in sorted(parts)]) if len(parts) > 1 else parts[0]
+           for name, parts in stacked.items()}  # fmt: skip
+    counters = [
+        name.replace("running_var", "num_batches_tracked") for name in out if name.endswith(".running_var")
+    ]
+    return out | dict.fromkeys(counters, np.zeros((), np.int64))
+
+
+def resized_positions(x: np.ndarray, tokens: int) -> np.ndarray:
+    """Position embeddings `(1, T, D)` of a square grid, and of a class token if T is no square, for another grid.
+
+    Bicubic with a = -0.75, edges repeated, no smoothing where the grid shrinks: torch's `interpolate`, as Hugging Face's
+    ViT and CLIP use it. What is not of this kind stays as it is.
+    """
+    given = x.shape[1]
+    if given == tokens:
+        return x
+    first, old = _class_tokens(given), math.isqrt(given)
+    if first != _class_tokens(tokens) or None in (first, _class_tokens(tokens)):
+        return x
+    new = _cubic(math.isqrt(tokens), old)
+    grid = x[:, first:].astype(np.float64).reshape(old, old, -1)
+    grid = np.einsum("ai,bj,ijd->abd", new, new, grid).reshape(1, -1, x.shape[-1])
+    return np.concatenate([x[:, :first], grid.astype(x.dtype)], 1)
+
+
+def _class_tokens(tokens: int) -> int | None:
+    """0 if so many tokens are a square grid, 1 if all but one are, else None."""
+    return next((n for n in (0, 1) if tokens > n and math.isqrt(tokens - n) ** 2 == tokens - n), None)
+
+
+def _cubic(new: int, old: int, a: float = -0.75) -> np.ndarray:
+    """`[new, old]` weights of cubic convolution (Keys 1981) between pixel centres."""
+    weights = np.zeros((new, old))
+    for i in range(new):
+        place = (i + 0.5) * old / new - 0.5
+        for j in range(math.floor(place) - 1, math.floor(place) + 3):
+            d = abs(place - j)
+            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            weights[i, min(max(j, 0), old - 1)] += near if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4)
+    return weights
+
+
+def _known(table: str) -> None:
+    if table not in TABLES:
+        raise InputError(f"the names {table!r} are unknown: the tables are {', '.join(TABLES)}")
+
+
 def flat(variables: Any) -> dict[str, Any]:
     return traverse_util.flatten_dict(variables, sep="/")
 
 
 def _sources(table: Table, ours: str) -> list[tuple[str, Row]]:
     """What a variable of ours may be called there, most complete name first."""
+    if ours.endswith(_SYNTHETIC):  # begun from the real ones, where a file has none
+        return _sources_of(table, ours) + _sources_of(table, ours.removesuffix(_SYNTHETIC))
+    return _sources_of(table, ours)
+
+
+def _sources_of(table: Table, ours: str) -> list[tuple[str, Row]]:
     found = []
     for row in table.rows:
         match = _regex(row.ours).fullmatch(ours)

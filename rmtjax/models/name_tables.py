@@ -1,0 +1,206 @@
+"""Names of weights: one table a program and model, read in both directions (see `pretrained`).
+
+A row pairs a name there with a name here, in a small language: `{i}` is a number, `{i+1}` the same number as it is counted
+there, `{name*}` any text, `[...]` may be absent there. A name here begins with its collection, `params` or `batch_stats`.
+The layout says how the array turns from one into the other (`pretrained.LAYOUTS`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    theirs: str
+    ours: str
+    layout: str = "same"
+    part: int | None = None  # of three stacked along the first axis there: query, key, value
+
+
+class Table(NamedTuple):
+    """The names of one program for one of our models.
+
+    Attributes:
+      rows: as the module's docstring says.
+      unused: regex of names there that our models have no use for.
+    """
+
+    rows: Sequence[Row]
+    unused: str = r"(?!)"
+
+
+def _norm(theirs: str, ours: str) -> list[Row]:
+    return [Row(f"{theirs}.weight", f"params/{ours}/scale"), Row(f"{theirs}.bias", f"params/{ours}/bias")]
+
+
+def _batch_norm(theirs: str, ours: str) -> list[Row]:
+    return [
+        *_norm(theirs, ours),
+        Row(f"{theirs}.running_mean", f"batch_stats/{ours}/mean"),
+        Row(f"{theirs}.running_var", f"batch_stats/{ours}/var"),
+    ]
+
+
+def _conv(theirs: str, ours: str) -> list[Row]:
+    return [Row(f"{theirs}.weight", f"params/{ours}/kernel", "conv")]
+
+
+def _dense(theirs: str, ours: str) -> list[Row]:
+    return [
+        Row(f"{theirs}.weight", f"params/{ours}/kernel", "dense"),
+        Row(f"{theirs}.bias", f"params/{ours}/bias"),
+    ]
+
+
+def _attention(theirs: Sequence[str], out: str, ours: str) -> list[Row]:
+    """Query, key and value under their names, or stacked under one of three equal ones."""
+    rows = []
+    for part, (name, kind) in enumerate(zip(theirs, ("query", "key", "value"), strict=True)):
+        stacked = part if theirs[0] == theirs[1] else None
+        rows += [
+            Row(f"{name}weight", f"params/{ours}/{kind}/kernel", "project", stacked),
+            Row(f"{name}bias", f"params/{ours}/{kind}/bias", "vector", stacked),
+        ]
+    return [
+        *rows,
+        Row(f"{out}.weight", f"params/{ours}/out/kernel", "merge"),
+        Row(f"{out}.bias", f"params/{ours}/out/bias"),
+    ]
+
+
+_BLOCK = "encoder/block_{i}"
+
+
+def _resnet(root: str, stem: Sequence[Row], head: Sequence[Row]) -> tuple[Row, ...]:
+    block = "layer{s+1}.{b}."
+    return (
+        *stem,
+        *_conv(f"{root}{block}conv{{c}}", "stage_{s}_block_{b}/conv_{c}"),
+        *_batch_norm(f"{root}{block}bn{{c}}", "stage_{s}_block_{b}/norm_{c}"),
+        *_conv(f"{root}{block}downsample.0", "stage_{s}_block_{b}/shortcut"),
+        *_batch_norm(f"{root}{block}downsample.1", "stage_{s}_block_{b}/norm_shortcut"),
+        *head,
+    )
+
+
+_STEM = (*_conv("conv1", "stem"), *_batch_norm("bn1", "norm_stem"))
+_COUNTERS = r".*\.num_batches_tracked"
+_TEXT_TOWER = r"(?!visual\.).*"
+_JAX_BLOCK = "[params/]Transformer/encoderblock_{i}/"
+
+
+def _flax_vit(norms: Sequence[int], attention: int, mlp: int, first: Sequence[Row]) -> tuple[Row, ...]:
+    """vit_jax and big_vision number the same modules apart; arrays lie as ours."""
+    pairs = [
+        (f"LayerNorm_{norms[0]}", "norm_attention"), (f"LayerNorm_{norms[1]}", "norm_mlp"),
+        *((f"MultiHeadDotProductAttention_{attention}/{kind}", f"attention/{kind}") for kind in ("query", "key", "value", "out")),
+        (f"MlpBlock_{mlp}/Dense_0", "mlp/up"), (f"MlpBlock_{mlp}/Dense_1", "mlp/down"),
+    ]  # fmt: skip
+    leaves = ("scale", "bias", "kernel")
+    return (
+        *first,
+        *(Row(f"[params/]embedding/{leaf}", f"params/embed/patch/{leaf}") for leaf in leaves),
+        *(Row(f"{_JAX_BLOCK}{a}/{leaf}", f"params/{_BLOCK}/{b}/{leaf}") for a, b in pairs for leaf in leaves),
+        *(Row(f"[params/]Transformer/encoder_norm/{leaf}", f"params/encoder/norm/{leaf}") for leaf in leaves),
+        *(Row(f"[params/]head/{leaf}", f"params/head/{leaf}") for leaf in leaves),
+    )
+
+
+TABLES = {
+    "rmtjax": Table((Row("{name*}", "params/{name*}"), Row("batch_stats/{name*}", "batch_stats/{name*}"))),
+    # akamaster/pytorch_resnet_cifar10
+    "resnet_cifar": Table(_resnet("", _STEM, _dense("linear", "head")), unused=_COUNTERS),
+    "torchvision": Table(_resnet("", _STEM, _dense("fc", "head")), unused=_COUNTERS),
+    # OpenAI's and OpenCLIP's names; `head` is ours, for what is exported.
+    "clip_resnet": Table(
+        _resnet(
+            "visual.",
+            (*_conv("visual.conv{c}", "stem_{c}"), *_batch_norm("visual.bn{c}", "norm_stem_{c}")),
+            (
+                Row("visual.attnpool.positional_embedding", "params/pool/position", "position_rows"),
+                *_attention([f"visual.attnpool.{k}_proj." for k in "qkv"], "visual.attnpool.c_proj", "pool/attention"),
+                *_dense("head", "head"),
+            ),
+        ),
+        unused=f"{_TEXT_TOWER}|{_COUNTERS}",
+    ),
+    "clip_vit": Table(
+        (
+            Row("visual.class_embedding", "params/embed/class_token", "vector"),
+            Row("visual.positional_embedding", "params/embed/position", "position_rows"),
+            *_conv("visual.conv1", "embed/patch"),
+            *_norm("visual.ln_pre", "encoder/norm_pre"),
+            *_norm("visual.transformer.resblocks.{i}.ln_1", f"{_BLOCK}/norm_attention"),
+            *_attention(["visual.transformer.resblocks.{i}.attn.in_proj_"] * 3,
+                        "visual.transformer.resblocks.{i}.attn.out_proj", f"{_BLOCK}/attention"),
+            *_norm("visual.transformer.resblocks.{i}.ln_2", f"{_BLOCK}/norm_mlp"),
+            *_dense("visual.transformer.resblocks.{i}.mlp.c_fc", f"{_BLOCK}/mlp/up"),
+            *_dense("visual.transformer.resblocks.{i}.mlp.c_proj", f"{_BLOCK}/mlp/down"),
+            *_norm("visual.ln_post", "encoder/norm"),
+            Row("visual.proj", "params/projection/kernel"),
+            *_dense("head", "head"),
+        ),
+        unused=_TEXT_TOWER,
+    ),
+    "clip_transformers": Table(
+        (
+            Row("vision_model.embeddings.class_embedding", "params/embed/class_token", "vector"),
+            Row("vision_model.embeddings.position_embedding.weight", "params/embed/position", "position_rows"),
+            *_conv("vision_model.embeddings.patch_embedding", "embed/patch"),
+            *_norm("vision_model.pre_layrnorm", "encoder/norm_pre"),
+            *_norm("vision_model.encoder.layers.{i}.layer_norm1", f"{_BLOCK}/norm_attention"),
+            *_attention([f"vision_model.encoder.layers.{{i}}.self_attn.{k}_proj." for k in "qkv"],
+                        "vision_model.encoder.layers.{i}.self_attn.out_proj", f"{_BLOCK}/attention"),
+            *_norm("vision_model.encoder.layers.{i}.layer_norm2", f"{_BLOCK}/norm_mlp"),
+            *_dense("vision_model.encoder.layers.{i}.mlp.fc1", f"{_BLOCK}/mlp/up"),
+            *_dense("vision_model.encoder.layers.{i}.mlp.fc2", f"{_BLOCK}/mlp/down"),
+            *_norm("vision_model.post_layernorm", "encoder/norm"),
+            Row("visual_projection.weight", "params/projection/kernel", "dense"),
+            *_dense("head", "head"),
+        ),
+        unused=r"text_.*|logit_scale|.*\.position_ids",
+    ),
+    "timm": Table(
+        (
+            Row("cls_token", "params/embed/class_token"),
+            Row("pos_embed", "params/embed/position", "position"),
+            *_conv("patch_embed.proj", "embed/patch"),
+            Row("patch_embed.proj.bias", "params/embed/patch/bias"),
+            *_norm("norm_pre", "encoder/norm_pre"),
+            *_norm("blocks.{i}.norm1", f"{_BLOCK}/norm_attention"),
+            *_attention(["blocks.{i}.attn.qkv."] * 3, "blocks.{i}.attn.proj", f"{_BLOCK}/attention"),
+            *_norm("blocks.{i}.norm2", f"{_BLOCK}/norm_mlp"),
+            *_dense("blocks.{i}.mlp.fc1", f"{_BLOCK}/mlp/up"),
+            *_dense("blocks.{i}.mlp.fc2", f"{_BLOCK}/mlp/down"),
+            *_norm("norm", "encoder/norm"),
+            *_dense("head", "head"),
+        )
+    ),
+    "transformers": Table(
+        (
+            Row("[vit.]embeddings.cls_token", "params/embed/class_token"),
+            Row("[vit.]embeddings.position_embeddings", "params/embed/position", "position"),
+            *_conv("[vit.]embeddings.patch_embeddings.projection", "embed/patch"),
+            Row("[vit.]embeddings.patch_embeddings.projection.bias", "params/embed/patch/bias"),
+            *_norm("[vit.]encoder.layer.{i}.layernorm_before", f"{_BLOCK}/norm_attention"),
+            *_attention([f"[vit.]encoder.layer.{{i}}.attention.attention.{k}." for k in ("query", "key", "value")],
+                        "[vit.]encoder.layer.{i}.attention.output.dense", f"{_BLOCK}/attention"),
+            *_norm("[vit.]encoder.layer.{i}.layernorm_after", f"{_BLOCK}/norm_mlp"),
+            *_dense("[vit.]encoder.layer.{i}.intermediate.dense", f"{_BLOCK}/mlp/up"),
+            *_dense("[vit.]encoder.layer.{i}.output.dense", f"{_BLOCK}/mlp/down"),
+            *_norm("[vit.]layernorm", "encoder/norm"),
+            *_dense("classifier", "head"),
+        ),
+        unused=r"(vit\.)?(pooler\..*|embeddings\.mask_token)",
+    ),
+    "vit_jax": Table(
+        _flax_vit(
+            (0, 2), 1, 3,
+            (
+                Row("cls", "params/embed/class_token"),
+                Row("Transformer/posembed_input/pos_embedding", "params/embed/position", "position"),
+            ),
+        )
+    ),
+    # Mean-pooled ones: where big_vision has a class token, it adds it after the positions.
+    "big_vision": Table(_flax_vit((0, 1), 0, 0, (Row("[params/]pos_embedding", "params/embed/position", "position"),))),
+}  # fmt: skip
