@@ -51,7 +51,20 @@ def base() -> ConfigDict:
     config.augment.rotation = 0.0
     config.augment.random_erasing = 0.0
     config.augment.contrast_brightness = 0.0
-    config.augment.mixup = 0.0
+    config.augment.auto_augment = (
+        0.0  # AutoAugment, ImageNet's policy; of policies: share of images applied to
+    )
+    config.augment.auto_augment_cifar10 = 0.0
+    config.augment.rand_augment = 0.0
+    config.augment.trivial_augment = 0.0  # TrivialAugmentWide
+    config.augment.aug_mix = 0.0
+    config.augment.horizontal_flip = 0.0  # probability
+    config.augment.vertical_flip = 0.0
+    config.augment.random_resized_crop = 0.0
+    config.augment.elastic = 0.0
+    config.augment.colour_jitter = 0.0
+    config.augment.mixup = 0.0  # alpha of the weights' distribution, Beta(alpha, alpha)
+    config.augment.cutmix = 0.0  # likewise; not together with mixup
 
     config.synthetic = ConfigDict()
     config.synthetic.share = 0.0  # add: synthetic / real, all real kept; replace: synthetic / total
@@ -374,6 +387,10 @@ def validate(config: ConfigDict) -> None:
     if config.train.batch_size % config.train.accumulate:
         raise InputError(
             f"train.batch_size={config.train.batch_size} is not a multiple of train.accumulate={config.train.accumulate}"
+        )
+    if config.augment.mixup and config.augment.cutmix:
+        raise InputError(
+            f"augment.mixup={config.augment.mixup} and augment.cutmix={config.augment.cutmix} cannot go together: set one to 0"
         )
     vit = config.model.vit
     if config.model.name == "vit" and vit.width % vit.heads:

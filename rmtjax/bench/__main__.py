@@ -1,6 +1,7 @@
 """Side-by-side measurements.
 
 python -m rmtjax.bench spectra [--repeats=5] [--no-peer] [--no-cold]
+python -m rmtjax.bench data [--names=rand_augment,rotation] [--seconds=1] [--repeats=3]
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
 """
 
@@ -29,6 +30,11 @@ def main() -> int:
     spectra.add_argument("--no-peer", dest="peer", action="store_false", help="without WeightWatcher")
     spectra.add_argument("--no-cold", dest="cold", action="store_false", help="without whole processes")
     flags.add_process_flags(spectra)
+    data = benches.add_parser("data", help="augmented images a second beside torchvision and albumentations")
+    data.add_argument("--names", default="", help="augmentations, by the fields of augment; all if not given")
+    data.add_argument("--seconds", type=float, default=1.0, help="that each is timed for")
+    data.add_argument("--repeats", type=int, default=3)
+    flags.add_process_flags(data)
     arguments, rest = parser.parse_known_args()
     overrides = flags.overrides(rest)
     flags.initialise(arguments)
@@ -43,6 +49,10 @@ def main() -> int:
         from rmtjax.bench import spectra as bench_spectra
 
         bench_spectra.main(arguments.repeats, arguments.cold, arguments.peer)
+    elif arguments.bench == "data":
+        from rmtjax.bench import data as bench_data
+
+        bench_data.main(arguments)
     else:
         from rmtjax.bench import train as bench_train
 

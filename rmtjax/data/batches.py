@@ -6,12 +6,15 @@ own part of every batch by itself. What is random about example i depends on (se
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rmtjax.data.augmentations import Augmentation, ImageOp, log_odds_of_beta
+from rmtjax.data import draws, pairs
+from rmtjax.data.augmentations import Augmentation, ImageOp
 from rmtjax.data.sources import Source
 from rmtjax.errors import InputError
 
@@ -19,7 +22,7 @@ Batch = dict[str, np.ndarray]
 Tensors = dict[str, tf.Tensor]
 
 _COLUMNS = ("epoch", "index", "partner")
-_MIXING = 1000  # folded into an example's seed for its mixup weight, apart from the operations' numbers
+_CHUNK = 2**19  # values of images that are augmented at a time: few enough to stay in a processor's cache
 
 
 def train_batches(
@@ -40,13 +43,14 @@ def train_batches(
       batch_size: global; this process yields its contiguous part, `batch_size // process_count` examples.
       seed: of the order and of the augmentation.
       start_step: number of the first batch.
-      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int32 [2]) -> image of TensorFlow
+      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of TensorFlow
         operations; the seed is made of (seed, epoch, index). None: images as they are.
 
     Returns:
       Batches `inputs [b, h, w, c] float32`, `label [b] int32`, `index [b] int32` (the example's number in the source),
-      `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j, and `label_mix [b] int32` is the label of j,
-      `mix_weight [b] float32` is w. The partners j are a permutation of the epoch; j is augmented as it is on its own.
+      `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j; with CutMix, x_i with a rectangle from x_j, w
+      being the share that is left of x_i. `label_mix [b] int32` is the label of j, `mix_weight [b] float32` is w. The
+      partners j are a permutation of the epoch; j is augmented as it is on its own.
 
     Raises:
       InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded.
@@ -66,9 +70,12 @@ def train_batches(
     if augment is None and source.decode is None:
         batches = numbers(start_step).map(_plainly(lambda n: _example(source, n["index"])))
     else:
-        example = _augmented(source, seed, augment or Augmentation())
-        single = numbers(start_step).unbatch().map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = single.batch(local, drop_remainder=True)
+        augment = augment or Augmentation()
+        chunk = _chunk(local, source.image_shape)
+        chunks = _read(source, numbers(start_step), chunk, augment.mixes)
+        batches = chunks.map(_augmented(source, seed, augment), num_parallel_calls=tf.data.AUTOTUNE)
+        if chunk != local:
+            batches = batches.rebatch(local)
 
     def members(k: int) -> np.ndarray:
         of_batch = next(numbers(start_step + k).as_numpy_iterator())
@@ -156,34 +163,64 @@ def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
     return tf.data.Dataset.counter(first // n).map(of_epoch)
 
 
-def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[[Tensors], Tensors]:
-    """epoch, index, partner -> one augmented and mixed example."""
-    root = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
-    fold_in = tf.random.experimental.stateless_fold_in
+def _chunk(local: int, shape: tuple[int, int, int]) -> int:
+    """How many images are augmented at a time: a divisor of a process's part of the batch.
 
-    def read(index: tf.Tensor, epoch: tf.Tensor) -> tuple[Tensors, tf.Tensor]:
-        example_seed = fold_in(fold_in(root, epoch), index)
-        example = _example(source, index)
-        if augment.image is not None:
-            image = tf.convert_to_tensor(augment.image(example["inputs"], example_seed), tf.float32)
-            if not image.shape.is_compatible_with(source.image_shape):
-                raise InputError(
-                    f"the augmentation turns images of shape {list(source.image_shape)} into {image.shape}: "
-                    f"it must keep the shape"
-                )
-            example["inputs"] = tf.ensure_shape(image, source.image_shape)
-        return example, example_seed
+    What comes out does not depend on it, nor does it depend on the step that a stream begins with.
+    """
+    most = max(1, _CHUNK // math.prod(shape))
+    return max(k for k in range(1, local + 1) if local % k == 0 and k <= most)
 
-    def example(numbers: Tensors) -> Tensors:
-        one, example_seed = read(numbers["index"], numbers["epoch"])
-        if not augment.mixup:
-            return one
-        other, _ = read(numbers["partner"], numbers["epoch"])
-        weight = tf.sigmoid(log_odds_of_beta(augment.mixup, fold_in(example_seed, _MIXING)))
-        inputs = weight * one["inputs"] + (1 - weight) * other["inputs"]
-        return one | {"inputs": inputs, "label_mix": other["label"], "mix_weight": weight}
 
-    return _plainly(example)
+def _read(source: Source, numbers: tf.data.Dataset, chunk: int, partners: bool) -> tf.data.Dataset:
+    """Chunks of the stream: its numbers, with the examples of `index` and, on request, of `partner`."""
+
+    def read(n: Tensors) -> Any:
+        return n, _example(source, n["index"]), _example(source, n["partner"]) if partners else {}
+
+    if source.decode is None:
+        return numbers.rebatch(chunk, drop_remainder=True).map(_plainly(read))
+    return (
+        numbers.unbatch()
+        .map(_plainly(read), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(chunk, drop_remainder=True)
+    )
+
+
+def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[..., Tensors]:
+    """Numbers, examples and partners as `_read` yields them -> augmented and mixed examples."""
+    root = tf.constant(np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[None])
+
+    def images(index: tf.Tensor, epoch: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        seeds = draws.fold_in(draws.fold_in(root, epoch), index)
+        if augment.image is None:
+            return images, seeds
+        if augment.batched:
+            out = augment.image(images, seeds)
+        else:
+            out = tf.map_fn(single, (images, seeds), fn_output_signature=tf.float32)
+        if not out.shape.is_compatible_with(images.shape):
+            raise InputError(
+                f"the augmentation turns images of shape {list(source.image_shape)} into {out.shape[1:]}: "
+                f"it must keep the shape"
+            )
+        return tf.ensure_shape(out, images.shape), seeds
+
+    def single(image_and_seed: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return tf.convert_to_tensor(augment.image(*image_and_seed), tf.float32)
+
+    def augmented(numbers: Tensors, example: Tensors, partner: Tensors) -> Tensors:
+        if not augment.mixes:
+            inputs, _ = images(numbers["index"], numbers["epoch"], example["inputs"])
+            return example | {"inputs": inputs}
+        index = tf.concat([numbers["index"], numbers["partner"]], 0)
+        both = tf.concat([example["inputs"], partner["inputs"]], 0)
+        both, seeds = images(index, tf.tile(numbers["epoch"], [2]), both)
+        mix, alpha = (pairs.mixup, augment.mixup) if augment.mixup else (pairs.cutmix, augment.cutmix)
+        inputs, weight = mix(*tf.split(both, 2), tf.split(seeds, 2)[0], alpha)
+        return example | {"inputs": inputs, "label_mix": partner["label"], "mix_weight": weight}
+
+    return _plainly(augmented)
 
 
 def _iterate(

@@ -1,16 +1,19 @@
 """Each augmentation: the identity at strength 0, its published magnitude above, and seeded by (seed, epoch, index)."""
 
+import colorsys
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from scipy import stats
 
 from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.data import augmentations
+from rmtjax.data import augmentations, geometry, pairs, sources
 from rmtjax.errors import InputError
 
-OPS = augmentations.OPERATIONS
+OPS = list(augmentations.OPERATIONS)
 NAMES = [op.__name__ for op in OPS]
 
 
@@ -43,53 +46,74 @@ def draws(op, image, strength, count):
 
 def test_no_strength_is_no_augmentation(digits):
     assert strengths() is None
-    assert set(NAMES) | {"mixup"} == set(config_lib.base().augment)
+    assert set(NAMES) | {"mixup", "cutmix"} == set(config_lib.base().augment)
 
 
-@pytest.mark.parametrize("op", OPS, ids=NAMES)
-def test_strength_0_is_the_identity_bit_for_bit(op, digits):
-    image = digits.images([0])[0]
-    np.testing.assert_array_equal(draws(op, image, 0.0, 3), np.stack([image] * 3))
-    # Also within the pipeline, next to operations that do act: switching one on leaves the others' draws alone.
-    plain, identity = batches(digits, None), batches(digits, lambda image, seed: op(image, seed, 0.0))
-    for batch, other in zip(plain, identity, strict=True):
+@pytest.fixture(scope="module")
+def plain(digits):
+    return batches(digits, None)
+
+
+def test_strength_0_is_the_identity_bit_for_bit(digits, plain):
+    seeds = tf.zeros((48, 2), tf.int32)
+    for op in OPS:
+        np.testing.assert_array_equal(op(tf.constant(digits.images()), seeds, 0.0), digits.images())
+
+    def all_of_them(image, seed):
+        for op in OPS:
+            image = op(image, seed, 0.0)
+        return image
+
+    for batch, other in zip(plain, batches(digits, all_of_them), strict=True):
         for key in batch:
             np.testing.assert_array_equal(batch[key], other[key])
 
 
-@pytest.mark.parametrize("name", [*NAMES, "mixup"])
-@pytest.mark.parametrize("strength", [0.3, 1.0])
-def test_above_0_batches_differ_and_stay_in_range(name, strength, digits):
-    for plain, batch in zip(
-        batches(digits, None), batches(digits, strengths(**{name: strength})), strict=True
-    ):
-        np.testing.assert_array_equal(plain["index"], batch["index"])
-        changed = (plain["inputs"] != batch["inputs"]).any(axis=(1, 2, 3))
-        assert changed.sum() >= 2
-        assert batch["inputs"].min() >= 0
-        assert batch["inputs"].max() <= 1
+@pytest.mark.parametrize("name", ["gaussian_noise", "auto_augment", "mixup", "cutmix"])
+def test_the_config_s_strengths_reach_the_batches(name, digits, plain):
+    for before, batch in zip(plain, batches(digits, strengths(**{name: 0.3})), strict=True):
+        np.testing.assert_array_equal(before["index"], batch["index"])
+        assert (before["inputs"] != batch["inputs"]).any(axis=(1, 2, 3)).sum() >= 2
         assert batch["inputs"].dtype == np.float32
+
+
+def images_and_seeds(n, channels, size=(9, 12)):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (n, size[0] // 3 + 1, size[1] // 3 + 1, channels))
+    pixels = coarse.repeat(3, 1).repeat(3, 2)[:, : size[0], : size[1]].astype(np.uint8)
+    return pixels, rng.integers(0, 2**31, (n, 2)).astype(np.int32)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("op", OPS, ids=NAMES)
-def test_eager_equals_tf_data(op, channels):
-    rng = np.random.default_rng(0)
-    images = rng.random((6, 9, 12, channels), np.float32)
-    seeds = rng.integers(0, 2**31, (6, 2)).astype(np.int32)
-    dataset = tf.data.Dataset.from_tensor_slices((images, seeds)).map(
-        lambda image, seed: op(image, seed, 0.8)
-    )
-    inside = np.stack(list(dataset.as_numpy_iterator()))
-    outside = np.stack(
-        [op(tf.constant(i), tf.constant(s), 0.8).numpy() for i, s in zip(images, seeds, strict=True)]
-    )
-    np.testing.assert_allclose(inside, outside, atol=1e-6)
-    assert outside.shape == images.shape
+def test_one_by_one_and_eager_equals_a_batch_inside_tf_data(op, channels):
+    pixels, seeds = images_and_seeds(21, channels)
+    images = pixels / np.float32(255)
+    dataset = tf.data.Dataset.from_tensors((images, seeds)).map(lambda i, s: op(i, s, 0.7))
+    inside = next(dataset.as_numpy_iterator())
+    some = [0, 19, 20]
+    outside = [op(tf.constant(images[k]), tf.constant(seeds[k]), 0.7).numpy() for k in some]
+    np.testing.assert_array_equal(inside[some], np.stack(outside))
+    assert inside.shape == images.shape
+    assert inside.dtype == np.float32
+    assert inside.min() >= 0
+    assert inside.max() <= 1
+    assert (inside != images).any(axis=(1, 2, 3)).sum() >= 9
+
+
+@pytest.mark.parametrize("op", OPS, ids=NAMES)
+def test_bytes_and_floats_agree(op):
+    """Bytes as a source reads them, and floats divided by 255 by somebody else."""
+    pixels, seeds = images_and_seeds(12, 3)
+    ours, theirs = sources.unit_floats(pixels), (pixels / 255.0).astype(np.float32)
+    assert (ours != theirs).any()
+    one, other = (op(tf.constant(images), tf.constant(seeds), 1.0) for images in (ours, theirs))
+    # To the same bytes where the operation is on bytes, and closer than any byte elsewhere.
+    np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_index_alone(digits):
-    augment = strengths(gaussian_noise=0.5, shift_crop=0.5, mixup=0.5)
+    augment = strengths(gaussian_noise=0.5, rand_augment=1.0, cutmix=0.5)
 
     def by_example(parts):  # of the first epoch
         return {int(i): b["inputs"][k] for b in parts for k, i in enumerate(b["index"])}
@@ -174,6 +198,68 @@ def test_contrast_and_brightness_are_factors_within_nine_tenths_of_the_strength(
         assert stats.kstest(factor, "uniform", (0.55, 0.9)).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("op", "axis"), [(augmentations.horizontal_flip, 1), (augmentations.vertical_flip, 0)]
+)
+def test_flips_have_the_strength_as_their_probability(op, axis):
+    image = np.random.default_rng(0).random((5, 6, 3), np.float32)
+    out = draws(op, image, 0.3, 400)
+    flipped = (out == np.flip(image, axis)).all(axis=(1, 2, 3))
+    assert flipped.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / 400))
+    np.testing.assert_array_equal(out[~flipped], np.broadcast_to(image, out[~flipped].shape))
+
+
+def test_crops_have_the_published_areas_and_ratios_and_pillow_s_interpolation():
+    y, x = np.mgrid[0:60, 0:60].astype(np.float32) / 60
+    out = draws(augmentations.random_resized_crop, np.stack([y, x, 0 * x], axis=-1), 1.0, 400)
+    # A linear ramp stays linear: its slope is the share of the side that is kept.
+    tall = (out[:, 40, 30, 0] - out[:, 20, 30, 0]) * 3
+    wide = (out[:, 30, 40, 1] - out[:, 30, 20, 1]) * 3
+    area, ratio = tall * wide, wide / tall
+    assert 0.07 < area.min() < 0.15
+    assert 0.9 < area.max() <= 1.001
+    assert ratio.min() == pytest.approx(3 / 4, abs=0.06)
+    assert ratio.max() == pytest.approx(4 / 3, abs=0.09)
+    small = area < 0.5  # all of these fit in, at any ratio: the area is uniform
+    assert stats.kstest(area[small], "uniform", (0.08, 0.42)).pvalue > 1e-3
+    half = draws(augmentations.random_resized_crop, np.stack([y, x, 0 * x], axis=-1), 0.5, 100)
+    assert ((half[:, 40, 30, 0] - half[:, 20, 30, 0]) * 3).min() > np.sqrt(0.54 / (4 / 3) ** 0.5) - 0.03
+
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    start, length = tf.constant([3.0]), tf.constant([11.0])
+    rows = geometry._enlarged(tf.constant(pixels[None], tf.float32), start, length, axis=1)
+    ours = geometry._enlarged(rows, tf.constant([7.0]), tf.constant([17.0]), axis=2)[0]
+    theirs = Image.fromarray(pixels).crop((7, 3, 24, 14)).resize((30, 20), Image.Resampling.BILINEAR)
+    assert abs(np.asarray(ours) - np.asarray(theirs)).max() <= 1  # Pillow rounds after each axis
+
+
+def test_elastic_moves_by_half_a_pixel_smoothly():
+    y, x = np.mgrid[0:64, 0:64].astype(np.float32)
+    image = np.stack([y, x], axis=-1) / 80 + 0.1
+    for strength in (1.0, 0.5):
+        moved = (draws(augmentations.elastic, image, strength, 30) - image)[:, 20:44, 20:44] * 80
+        # Uniform noise has s.d. 1/sqrt(3), smoothing divides by 2 sigma sqrt(pi); alpha / 2 pixels.
+        expected = strength * 20 / np.sqrt(3) / (2 * 6 * np.sqrt(np.pi))
+        assert moved.std() == pytest.approx(expected, rel=0.1)
+        assert abs(moved.mean()) < 0.1
+        near, far = (np.corrcoef(moved[:, :-k].ravel(), moved[:, k:].ravel())[0, 1] for k in (1, 20))
+        assert near == pytest.approx(np.exp(-1 / (4 * 36)), abs=0.02)  # the correlation of smoothed noise
+        assert abs(far) < 0.3
+
+
+def test_colour_jitter_has_the_published_ranges():
+    n = 300
+    grey = draws(augmentations.colour_jitter, np.full((4, 4, 1), 0.4, np.float32), 1.0, n)
+    brightness = grey[:, 0, 0, 0] / 0.4  # contrast of a flat image is nothing
+    assert stats.kstest(brightness, "uniform", (0.2, 1.6)).pvalue > 1e-3
+    image = np.full((4, 4, 3), 0.3, np.float32)
+    image[..., 0] = 0.5
+    out = draws(augmentations.colour_jitter, image, 0.5, n)
+    hue = np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in out[:, 0, 0]])
+    hue = (hue + 0.5) % 1 - 0.5
+    assert stats.kstest(hue, "uniform", (-0.1, 0.2)).pvalue > 1e-3
+
+
 def test_mixup_mixes_each_example_with_one_partner():
     n = 40
     images = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None] / n, (n, 2, 2, 1)).copy()
@@ -188,10 +274,28 @@ def test_mixup_mixes_each_example_with_one_partner():
     assert batch["mix_weight"].dtype == np.float32
 
 
+def test_cutmix_cuts_a_rectangle_out_of_one_partner():
+    n = 200
+    images = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None] / n, (n, 12, 10, 1)).copy()
+    source = data.from_arrays("numbered", images, np.arange(n), [str(i) for i in range(n)])
+    (batch,) = batches(source, strengths(cutmix=1.0), count=1, batch_size=n)
+    np.testing.assert_array_equal(np.sort(batch["label_mix"]), np.arange(n))
+    number = np.rint(batch["inputs"][..., 0] * n).astype(int)
+    own, other = batch["label"], batch["label_mix"]
+    differ = own != other
+    taken = number == other[:, None, None]
+    assert (taken | (number == own[:, None, None])).all()
+    np.testing.assert_allclose(1 - taken[differ].mean((1, 2)), batch["mix_weight"][differ], atol=1e-6)
+    for mask in taken[differ]:
+        assert mask.sum() == mask.any(0).sum() * mask.any(1).sum()
+    # Sides are sqrt(1 - w) of the image's, centres anywhere: E[share] = E[1 - w] minus what is cut off.
+    assert 0.2 < 1 - batch["mix_weight"].mean() < 0.5
+
+
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
 def test_mixup_weights_are_beta(alpha):
     seeds = np.stack([np.arange(500), np.zeros(500)], axis=1).astype(np.int32)
-    odds = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: augmentations.log_odds_of_beta(alpha, s))
+    odds = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: pairs.log_odds_of_beta(alpha, s))
     odds = next(odds.batch(500).as_numpy_iterator())
     assert stats.kstest(tf.sigmoid(odds).numpy(), "beta", (alpha, alpha)).pvalue > 1e-3
 

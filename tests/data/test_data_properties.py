@@ -11,6 +11,7 @@ from rmtjax import data
 few = settings(max_examples=15, deadline=None)
 fewer = settings(max_examples=6, deadline=None)  # where each example builds many pipelines
 seeds = st.integers(0, 2**40)
+mixings = st.sampled_from([{}, {"mixup": 0.3}, {"cutmix": 0.3}])
 SIZE = 2  # of the images below, each of which holds its own number
 
 
@@ -37,20 +38,20 @@ def joined(batches):
 
 
 @few
-@given(n=st.integers(1, 30), batch_size=st.integers(1, 12), seed=seeds, mixup=st.sampled_from([0.0, 0.3]))
-def test_no_example_is_lost_or_doubled_in_an_epoch(n, batch_size, seed, mixup):
-    augment = data.Augmentation(mixup=mixup)
+@given(n=st.integers(1, 30), batch_size=st.integers(1, 12), seed=seeds, mixing=mixings)
+def test_no_example_is_lost_or_doubled_in_an_epoch(n, batch_size, seed, mixing):
+    augment = data.Augmentation(**mixing)
     epochs, steps = 2, -(-2 * n // batch_size)
     stream = train(n, steps, batch_size=batch_size, seed=seed, augment=augment)
     index = stream["index"].reshape(-1)[: epochs * n].reshape(epochs, n)
     np.testing.assert_array_equal(np.sort(index, axis=1), [np.arange(n)] * epochs)
     np.testing.assert_array_equal(stream["label"], stream["index"] % 3)
-    if not mixup:
+    if not mixing:
         np.testing.assert_array_equal(
             numbers(stream["inputs"].reshape(-1, SIZE, SIZE, 1)), stream["index"].reshape(-1)
         )
         return
-    # As many of each class on the second side of mixup as there are in the set.
+    # As many of each class on the second side of the mixtures as there are in the set.
     second = stream["label_mix"].reshape(-1)[: epochs * n].reshape(epochs, n)
     np.testing.assert_array_equal(np.sort(second, axis=1), [np.sort(np.arange(n) % 3)] * epochs)
 
@@ -62,10 +63,10 @@ def noisy(image, seed):
 @fewer
 @given(
     n=st.integers(1, 30), batch_size=st.integers(1, 12), seed=seeds, skipped=st.integers(0, 12),
-    mixup=st.sampled_from([0.0, 0.3]), noise=st.booleans(),
+    mixing=mixings, noise=st.booleans(),
 )  # fmt: skip
-def test_a_start_at_any_step_equals_skipping(n, batch_size, seed, skipped, mixup, noise):
-    augment = data.Augmentation(noisy if noise else None, mixup)
+def test_a_start_at_any_step_equals_skipping(n, batch_size, seed, skipped, mixing, noise):
+    augment = data.Augmentation(noisy if noise else None, **mixing)
     options = {"batch_size": batch_size, "seed": seed, "augment": augment}
     whole = train(n, skipped + 2, **options)
     later = train(n, 2, start_step=skipped, **options)
