@@ -47,7 +47,7 @@ def scales(
 
 
 def _apart(low: Number, high: Number, log: bool) -> tuple[Number, Number]:
-    if high > low * (1 + 1e-9) or (low < 0 and high > low * (1 - 1e-9)):
+    if high - low > 1e-9 * max(abs(low), abs(high)):
         return low, high
     return (low / 1.5, low * 1.5) if log else (low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1))
 

@@ -136,6 +136,22 @@ def alphas(values: np.ndarray, row: dict[str, float], colour: str, what: str) ->
     return chart.chart(x, y, marks, f"Exponent of {what} against the start of its tail", "α for each xmin", "xmin")  # fmt: skip
 
 
+def shifts(before: np.ndarray, after: np.ndarray, what: str) -> str:
+    """How far training moved each singular value, largest first, in units of the largest one before.
+
+    Args:
+      before, after: eigenvalues of W^T W, ascending, the same number of each; slices of a convolution pooled.
+    """
+    old, new = np.sqrt(before[::-1]), np.sqrt(after[::-1])
+    moved = (new - old) / old[0]
+    rank = np.arange(1, len(moved) + 1)
+    x, y = chart.scales((1, len(moved) * 1.02), (min(0.0, moved.min()), max(0.0, moved.max())), "x")
+    keep = np.unique(np.geomspace(1, len(moved), min(len(moved), 240)).round().astype(int)) - 1
+    zero = chart.line(np.array([x.start, x.end]), np.full(2, float(y(0.0))), "muted", "dash")
+    marks = [zero, chart.line(x(rank[keep]), y(moved[keep]), "after"), chart.dot(float(x(1.0)), float(y(moved[:1])[0]), "after")]  # fmt: skip
+    return chart.chart(x, y, marks, f"Shift of each singular value of {what}", "shift of each singular value, in parts of the largest", "rank, largest first")  # fmt: skip
+
+
 def _law(values: np.ndarray, row: dict[str, float], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The noise's density, of the share of eigenvalues that are not spikes; empty where it is unknown."""
     known = [row.get(name, np.nan) for name in ("N", "M", "noise_std")]

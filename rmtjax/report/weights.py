@@ -52,7 +52,7 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
     sections = [
         Section("kinds", "By kind of layer", _kinds(measured, names, linked, compared)),
         Section("spectra", "Matrix by matrix", _table(measured, names, linked, compared)),
-        Section("densities", "Spectra", _densities(measured, drawn, linked, compared, eigenvalues is not None)),
+        Section("densities", "Spectra", _densities(measured, drawn, linked, compared, eigenvalues)),
     ]  # fmt: skip
     title = _title(table, path)
     header = _header(table, measured, compared)
@@ -238,9 +238,9 @@ def _densities(
     drawn: dict[str, dict[str, np.ndarray]],
     linked: dict[str, str],
     compared: bool,
-    stored: bool,
+    eigenvalues: dict[str, np.ndarray] | None,
 ) -> str:
-    if not stored:
+    if eigenvalues is None:
         return absent("There is no spectra.npz in this folder, so the eigenvalues themselves are not drawn.")
     if not drawn:
         return absent("No matrix has an eigenvalue that is finite and not zero, so no spectrum is drawn.")
@@ -262,12 +262,22 @@ def _densities(
             what = f"{which}: " if compared else ""
             body += f'<figure class="three"><figcaption>{escape(what + _said(numbers))}</figcaption>'
             body += f"{densities.charts(values, numbers, which, name)}</figure>"
+        body += _shift(eigenvalues, name) if compared else ""
         opened = " open" if place < _OPEN else ""
         shape = spectra.shape(measured, name)
         parts.append(
             f'<details class="matrix" id="{anchor}"{opened}><summary>{breakable(short[name])} <small>{escape(shape)}</small></summary>{body}</details>'
         )
     return "\n".join(parts)
+
+
+def _shift(eigenvalues: dict[str, np.ndarray], name: str) -> str:
+    before, after = (eigenvalues.get(f"{which}/{name}") for which in ("before", "after"))
+    if before is None or after is None or len(before) != len(after):
+        return ""
+    if not (np.isfinite([before, after]).all() and before[-1] > 0):
+        return ""
+    return f'<figure class="three"><figcaption>after against before</figcaption>{densities.shifts(before, after, name)}</figure>'
 
 
 def _key(colour: str, text: str) -> str:

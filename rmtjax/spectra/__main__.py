@@ -1,6 +1,6 @@
 """Spectra of a checkpoint, or of two and of the update between them.
 
-python -m rmtjax.spectra PATH [--baseline=PATH] [--out=DIR] [--metrics=default] [--layers=REGEX] [--precision=single]
+python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=default] [--layers=REGEX] [--precision=single]
 
 PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, safetensors, torch, npz, msgpack, ONNX or Keras
 weights, or a folder of safetensors or torch shards. With --baseline, PATH is what training made of it.
@@ -25,25 +25,26 @@ def main() -> int:
     from rmtjax.spectra import text
 
     start = time.monotonic()
-    names = [name for name in (arguments.baseline, arguments.path) if name]
+    names = [name for name in (arguments.baseline, arguments.path, arguments.other) if name]
     weights = [checkpoints.open(name, step=arguments.step) for name in names]
     options = {
         "metrics": arguments.metrics, "layers": arguments.layers, "precision": arguments.precision,
         "seed": arguments.seed, "conv": arguments.conv, "conv_norm": arguments.conv_norm,
-        "num_heads": arguments.num_heads, "lora_scale": arguments.lora_scale,
+        "num_heads": arguments.num_heads, "num_kv_heads": arguments.num_kv_heads, "lora_scale": arguments.lora_scale,
         "progress": sys.stderr.isatty() or arguments.out is not None,
     }  # fmt: skip
     out = pathlib.Path(arguments.out) if arguments.out else None
     if out is not None:
         print(f"results go to {out}", flush=True)
-        options["partial"] = _partial(out, names)
+        options["partial"] = _partial(out, names, arguments.step)
     try:
         if arguments.baseline:
-            analysis = spectra.compare(*weights, **options)
+            other = weights[2] if arguments.other else None
+            analysis = spectra.compare(*weights[:2], other=other, **options)
         else:
             analysis = spectra.analyze(*weights, **options)
     except ValueError as error:
-        raise InputError(f"{' against '.join(map(repr, names[::-1]))}: {error}") from error
+        raise InputError(f"{', '.join(map(repr, names))}: {error}") from error
     print(text.table(analysis.table))
     for line in text.left_out(analysis.left_out):
         print(line)
@@ -68,6 +69,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("path")
     parser.add_argument("--baseline", help="the weights before training, to compare with")
     parser.add_argument(
+        "--other", help="what another run made of the baseline: the cosine between the two updates"
+    )
+    parser.add_argument(
         "--out", help="a folder for spectra.parquet, spectra.npz and report.html; a stopped run goes on"
     )
     parser.add_argument("--metrics", default="default", help=f"default, all, or of {', '.join(GROUPS)}")
@@ -79,14 +83,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--conv", default="slices", choices=["slices", "unfold"])
     parser.add_argument("--conv_norm", action="store_true", help="WeightWatcher's factor on 2-D convolutions")
     parser.add_argument("--num_heads", type=int, default=0, help="split attention into that many heads")
+    parser.add_argument("--num_kv_heads", type=int, default=0, help="of keys and values, if fewer")
     parser.add_argument("--lora_scale", type=float, default=1.0, help="alpha / r of LoRA products")
     parser.add_argument("--seed", type=int, default=0, help="of shuffles and bootstrap")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.other and not arguments.baseline:
+        parser.error("--other needs --baseline: the weights that both runs began with")
+    return arguments
 
 
-def _partial(out: pathlib.Path, names: list[str]) -> pathlib.Path:
+def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.Path:
     """A folder for what is done of exactly these files; what other files left behind is deleted."""
-    facts = []
+    facts = [f"step {step}"]
     for name in names:
         path = pathlib.Path(os.path.abspath(name))
         files = sorted(path.rglob("*")) if path.is_dir() else [path]

@@ -7,7 +7,7 @@ Sources: Shuttleworth et al., arXiv 2410.21228 (intruder dimensions, of left vec
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,7 +37,9 @@ def alignment(before: Sequence[Matrix], after: Sequence[Matrix], dtype: Any) -> 
         subspaces before and after (null of unrelated subspaces: k / N, k / M).
       angle_left, angle_right: the largest of these angles, in degrees (null: mean over drawn subspaces).
       intruders_left, intruders_right: how many of the k leading singular vectors of after have |cos| below 0.5 with every
-        singular vector of before. shift_top: relative change of the largest singular value.
+        singular vector of before. shift_top: relative change of the largest singular value. shift_leading, shift_bulk,
+        shift_trailing: mean change of the leading k, those between and the trailing k, rank by rank, in units of the
+        largest before (the whole profile is in the eigenvalues of both sides).
     """
     out: dict[str, np.ndarray] = {}
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
@@ -135,6 +137,9 @@ def _geometry(
             "intruders_left": (cos_left.max(1) < _INTRUDER).sum().astype(b.dtype),
             "intruders_right": (cos_right.max(1) < _INTRUDER).sum().astype(b.dtype),
             "shift_top": sa[-1] / sb[-1] - 1,
+            "shift_leading": (sa - sb)[-k:].mean() / sb[-1],
+            "shift_bulk": (sa - sb)[k:-k].mean() / sb[-1],
+            "shift_trailing": (sa - sb)[:k].mean() / sb[-1],
         }
 
     found: dict[str, Array] = jax.lax.map(
@@ -143,15 +148,22 @@ def _geometry(
     return found
 
 
-def cosine_between_updates(
-    before: Sequence[Matrix], after: Sequence[Matrix], other: Sequence[Matrix]
-) -> np.ndarray:
-    """Cosine of the angle between the updates of two runs from the same start, matrix by matrix; NaN where one is zero."""
-    out = np.full(len(before), np.nan)
-    for i, matrices in enumerate(zip(before, after, other, strict=True)):
-        start, one, two = (np.asarray(matrix.load(), np.float64) for matrix in matrices)
-        one, two = one - start, two - start
-        norms = np.linalg.norm(one) * np.linalg.norm(two)
-        if np.isfinite(norms) and norms > 0:
-            out[i] = float((one * two).sum() / norms)
+def cosines_between_updates(
+    before: Sequence[Matrix], after: Sequence[Matrix], other: Mapping[str, Matrix]
+) -> dict[str, float]:
+    """Cosine of the angle between the updates of two runs from the same start, by the matrix's name.
+
+    NaN where an update is zero, not finite, or where a run lacks the matrix in that shape.
+    """
+    later = {matrix.name: matrix for matrix in after}
+    out: dict[str, float] = {}
+    for matrix in before:
+        ends = later.get(matrix.name), other.get(matrix.name)
+        out[matrix.name] = np.nan
+        if all(end is not None and end.shape == matrix.shape for end in ends):
+            start = np.asarray(matrix.load(), np.float64)
+            one, two = (np.asarray(end.load(), np.float64) - start for end in ends if end is not None)
+            norms = np.linalg.norm(one) * np.linalg.norm(two)
+            if np.isfinite(norms) and norms > 0:
+                out[matrix.name] = float((one * two).sum() / norms)
     return out

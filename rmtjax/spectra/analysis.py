@@ -93,7 +93,8 @@ def analyze(
     Raises:
       ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group or precision.
     """
-    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress)
+    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
+    options = options._replace(groups=options.groups - {"alignment"})  # it needs a second side
     found, left_out = _chosen(params, layers, layout)
     if not found:
         raise ValueError(_nothing(left_out))
@@ -106,6 +107,7 @@ def compare(
     before: Any,
     after: Any,
     *,
+    other: Any = None,
     metrics: str | Iterable[str] = "default",
     layers: str = "",
     precision: str = "double",
@@ -122,9 +124,12 @@ def compare(
     "alignment" where the update lies in the weights it changed (`alignment.alignment`). A matrix that only
     one side has, or that changed its shape, has no update: `left_out` says so.
 
-    Args and errors: as `analyze`; also ValueError if the two have no matrix in common.
+    Args and errors: as `analyze`; also ValueError if the two have no matrix in common. In addition:
+      other: weights that another run made of the same `before`. The update's rows then have `cosine_other`, the
+        cosine of the angle between the two runs' updates, and `cosine_other_null`, 1.96 / √(slices N M): 95 % of
+        independent random updates are nearer to orthogonal than that.
     """
-    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress)
+    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
     (old, left_out), (new, left_out_after) = (_chosen(tree, layers, layout) for tree in (before, after))
     changes, without = updates.updates(old, new)
     if not changes:
@@ -142,6 +147,19 @@ def compare(
             [earlier[name] for name in names], [later[name] for name in names], options.dtype
         )
         added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :]).reindex(rows.index))
+    if other is not None:
+        second = {matrix.name: matrix for matrix in _chosen(other, layers, layout)[0]}
+        cosines = alignment.cosines_between_updates(old, new, second)
+        in_updates = rows["name"].map(cosines).where(rows["stage"] == "update")
+        entries = (rows["slices"] * rows["N"] * rows["M"]).astype(float)
+        added.append(
+            pd.DataFrame(
+                {
+                    "cosine_other": in_updates,
+                    "cosine_other_null": (1.96 / entries**0.5).where(in_updates.notna()),
+                }
+            )
+        )
     joined = pd.concat([rows.drop(columns="warning"), *added, rows["warning"]], axis=1)
     joined.attrs = _made_of(options, before, after)
     keys = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
@@ -172,6 +190,7 @@ class Options(NamedTuple):
     devices: Sequence[jax.Device] | None
     partial: str | os.PathLike[str] | None
     progress: bool
+    layout: dict[str, Any]
 
 
 def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
@@ -184,8 +203,9 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     shapes = [matrix.shape for matrix in found]
     compiling = onepass.prepare(shapes, options.groups, options.dtype)
     solved = solve.spectra(
-        wanted, options.dtype, devices=options.devices, partial=options.partial, progress=options.progress
-    )
+        wanted, options.dtype, devices=options.devices, partial=options.partial, made=_made(options),
+        progress=options.progress,
+    )  # fmt: skip
     for thread in compiling:
         thread.join()
     spectra, rest = solved[: len(found)], solved[len(found) :]
@@ -209,6 +229,15 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
         tail = raw["num_pl_spikes"] if "tail" in options.groups else np.full(len(found), np.nan)
         further |= vectors.vectors(found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype)
     return table.make(found, raw, further), [_scaled(one) for one in spectra]
+
+
+def _made(options: Options) -> str:
+    """What, beside the weights, decides the entries of the matrices."""
+    rules = [
+        (rule.pattern, rule.kind, rule.ndim, getattr(rule.unfold, "__qualname__", repr(rule.unfold)))
+        for rule in options.layout.get("rules", ())
+    ]
+    return f"{options.seed} {sorted((options.layout | {'rules': rules}).items())}"
 
 
 def _made_of(options: Options, *params: Any) -> dict[Any, Any]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from rmtjax.spectra import laws
 
 SPIKE_LEVEL = 0.01
+_LEAST_RANK = 0.8  # share of eigenvalues that are not zero to rounding, for a bulk to be seen
 _LEVELS = 32  # quantiles of the bulk that are regressed on those of the law, from 20 % to 80 %
 
 
@@ -52,6 +53,7 @@ def shape_constants(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
 def bulk(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
+    nonzero: Int[Array, " layers"],
     constants: dict[str, Array],
 ) -> dict[str, Float[Array, " layers"]]:
     """Noise level, bulk edges, distance to the law, soft rank and spikes.
@@ -59,6 +61,8 @@ def bulk(
     Args:
       eigenvalues: of W^T W, ascending, right-aligned; slices of a convolution pooled.
       count: how many there are in each row.
+      nonzero: how many of them are not zero to rounding. Where fewer than four fifths are, the quantiles that the
+        noise is measured by are of rounding, and all is NaN.
       constants: of `shape_constants`, one for each row.
 
     Returns:
@@ -69,11 +73,12 @@ def bulk(
       ks_mp: largest difference between the distribution of all but the spikes and the law.
       bbp_theta: strength of the largest spike before noise was added, in units of σ √N; bbp_overlap_N,
         bbp_overlap_M: predicted squared cosines of its singular vectors, of length N and M, with the true ones
-        (`laws.bbp_strength`); NaN where it does not stand out of the bulk.
+        (`laws.bbp_strength`); NaN where there is no spike.
       gavish_donoho_rank: eigenvalues above their optimal threshold for unknown noise, ω(c)² median.
     """
     size = eigenvalues.shape[1]
     first = (size - count)[:, None]
+    full_enough = nonzero >= _LEAST_RANK * count
     median = _quantiles(eigenvalues, count, jnp.full((1, 1), 0.5, eigenvalues.dtype))[:, 0]
     levels = jnp.linspace(0.2, 0.8, _LEVELS, dtype=eigenvalues.dtype)[None]
     q = constants["quantiles"]
@@ -81,6 +86,7 @@ def bulk(
     upper = variance * constants["upper"]
     # Zeros in front never count: the threshold is not negative.
     spikes = (eigenvalues > (variance * constants["threshold"])[:, None]).sum(-1)
+    spiked = spikes > 0
     inside = count - spikes
     place = jnp.arange(size) - first
     unit = variance * constants["N"]
@@ -94,7 +100,7 @@ def bulk(
     theta, along_N, along_M = laws.bbp_strength(
         jnp.sqrt(largest / jnp.where(unit > 0, unit, 1.0)), constants["c"]
     )
-    return {
+    found = {
         "noise_variance": variance,
         "noise_variance_median": median / constants["median"],
         "bulk_min": variance * constants["lower"],
@@ -103,13 +109,14 @@ def bulk(
         "num_spikes": spikes.astype(upper.dtype),
         "tw_statistic": (largest / variance - constants["centre"]) / constants["scale"],
         "ks_mp": jnp.where(inside > 0, jnp.where(counted, apart, 0.0).max(-1), jnp.nan),
-        "bbp_theta": theta,
-        "bbp_overlap_N": along_N,
-        "bbp_overlap_M": along_M,
+        "bbp_theta": jnp.where(spiked, theta, jnp.nan),
+        "bbp_overlap_N": jnp.where(spiked, along_N, jnp.nan),
+        "bbp_overlap_M": jnp.where(spiked, along_M, jnp.nan),
         "gavish_donoho_rank": (eigenvalues > (constants["cut"] * median)[:, None])
         .sum(-1)
         .astype(upper.dtype),
     }
+    return {name: jnp.where(full_enough, value, jnp.nan) for name, value in found.items()}
 
 
 def _quantiles(

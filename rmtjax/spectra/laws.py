@@ -169,13 +169,21 @@ def _log_survival(x: Any) -> np.ndarray:
 
 @functools.cache
 def _tracy_widom_table() -> tuple[np.ndarray, Callable[[Any], Any], Callable[[Any], Any]]:
-    """log(1 - F) and log F on a grid, by splines through what `make_tables` stored of `tracy_widom_logs`."""
-    from scipy.interpolate import CubicSpline  # half a second, and not every caller needs the law
-
+    """log(1 - F) and log F on a grid, by the cubic splines through `tracy_widom_logs` that `make_tables` stored."""
     file = importlib.resources.files("rmtjax.spectra") / "assets" / "tracy_widom.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as table:
-        grid, log_survival, log_f = (table[name] for name in ("grid", "log_survival", "log_f"))
-    return grid, CubicSpline(grid, log_survival), CubicSpline(grid, log_f)
+        grid, upper, lower = (table[name] for name in ("grid", "log_survival", "log_f"))
+    return grid, functools.partial(_hermite, grid, *upper), functools.partial(_hermite, grid, *lower)
+
+
+def _hermite(grid: np.ndarray, values: np.ndarray, slopes: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The piecewise cubic with these values and slopes on a uniform grid (scipy.interpolate takes long to import)."""
+    step = grid[1] - grid[0]
+    cell = np.clip(((x - grid[0]) / step).astype(int), 0, len(grid) - 2)
+    t = (x - grid[cell]) / step
+    rise = values[cell + 1] - values[cell]
+    left, right = step * slopes[cell] - rise, rise - step * slopes[cell + 1]
+    return np.asarray(values[cell] + t * (rise + (1 - t) * ((1 - t) * left + t * right)))
 
 
 def tracy_widom_logs(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,13 @@
 """Makes the tables that this package ships: python -m rmtjax.spectra.make_tables (about ten minutes on two cores).
 
-The Tracy-Widom law on a grid; and the power-law exponent of noise, on a grid of the number of slices, of eigenvalues
+The Tracy-Widom law on a grid, values and slopes of cubic splines; and the power-law exponent of noise, on a grid of the number of slices, of eigenvalues
 and of the aspect ratio Q = N / M. Between their points the tables are interpolated.
 """
 
 import pathlib
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
 from rmtjax.spectra import laws, nulls
@@ -31,8 +32,11 @@ def main() -> None:
 
 def tracy_widom() -> None:
     grid = np.linspace(-10.0, 20.0, 241)
-    log_survival, log_f = laws.tracy_widom_logs(grid)
-    np.savez(ASSETS / "tracy_widom.npz", grid=grid, log_survival=log_survival, log_f=log_f)
+    columns = dict(zip(("log_survival", "log_f"), laws.tracy_widom_logs(grid), strict=True))
+    splines = {
+        name: np.stack([values, CubicSpline(grid, values)(grid, 1)]) for name, values in columns.items()
+    }
+    np.savez(ASSETS / "tracy_widom.npz", grid=grid, **splines)  # type: ignore[arg-type]
 
 
 def alpha_of_noise() -> None:

@@ -57,6 +57,7 @@ def weight_matrices(
     conv: str = "slices",
     conv_norm: bool = False,
     num_heads: int = 0,
+    num_kv_heads: int = 0,
     lora_scale: float = 1.0,
 ) -> tuple[list[Matrix], dict[str, str]]:
     """Weight matrices of a model, and what is left out with the reason; no array is read.
@@ -70,6 +71,7 @@ def weight_matrices(
         kernel as one matrix.
       conv_norm: multiply the slices of 2-D convolutions by √½, as WeightWatcher does by default.
       num_heads: if not 0, query, key, value and output projections are split into that many matrices.
+      num_kv_heads: of keys and values, where several query heads share one; 0: as many as `num_heads`.
       lora_scale: what products of LoRA factors B A are multiplied by, alpha / r: weights alone do not tell it.
 
     Returns:
@@ -93,6 +95,8 @@ def weight_matrices(
     found: list[Matrix] = []
     without: dict[str, str] = dict(getattr(params, "refused", {}))
     unknown: list[str] = []
+    heads = dict.fromkeys(("attention_key", "attention_value"), num_kv_heads or num_heads)
+    heads |= dict.fromkeys(("attention_query", "attention_out"), num_heads)
     for name, spec in specs.items():
         reason = _no_matrix(spec)
         if reason:
@@ -122,13 +126,29 @@ def weight_matrices(
         for suffix, piece in pieces.items():
             whole = functools.partial(_piece, read, name, rule.unfold, suffix, factor)
             kind = rule.kind.replace("*", suffix.strip("[]"))
-            found += _matrices(name + suffix, kind, piece, whole, num_heads, torch)
+            count = heads.get(kind, 0) if rule.head_axis is not None else 0
+            found += _matrices(name + suffix, kind, piece, whole, count, rule.head_axis or 0)
     if unknown and not stored:
         raise ValueError(
             f"no rule says how these tensors are laid out as matrices: {', '.join(unknown)}. Give rules=(Rule(pattern,"
             " kind, unfold), ...) for them (see rmtjax.spectra.default_rules), or leave them out with left_out(reason)"
         )
+    _check_heads(found, num_heads, num_kv_heads)
     return found, without
+
+
+def _check_heads(found: Sequence[Matrix], num_heads: int, num_kv_heads: int) -> None:
+    """Heads of keys as wide as those of queries, or the numbers of heads are not the model's."""
+    widths = {
+        kind: {matrix.shape[2] for matrix in found if matrix.kind == kind and "[head " in matrix.name}
+        for kind in ("attention_query", "attention_key")
+    }
+    query, key = widths.values()
+    if query and key and query != key:
+        raise ValueError(
+            f"num_heads={num_heads}{f', num_kv_heads={num_kv_heads}' if num_kv_heads else ''} makes heads of queries"
+            f" {min(query)} wide and of keys {min(key)}: give num_kv_heads, the number of heads of keys and values"
+        )
 
 
 def _no_matrix(spec: Any) -> str:
@@ -155,21 +175,20 @@ def _piece(
 
 
 def _matrices(
-    name: str, kind: str, piece: np.ndarray, whole: Callable[[], np.ndarray], num_heads: int, torch: bool
+    name: str, kind: str, piece: np.ndarray, whole: Callable[[], np.ndarray], num_heads: int, axis: int
 ) -> Iterator[Matrix]:
-    """One matrix, or one a head; `piece` has the shape of what `whole` loads, and no numbers."""
+    """One matrix, or one a head along `axis`; `piece` has the shape of what `whole` loads, and no numbers."""
     if piece.ndim not in (2, 3) or piece.size == 0:
         raise ValueError(
             f"the rule for {name} unfolds it to shape {piece.shape}: it must give [rows, columns] or"
             " [slices, rows, columns]"
         )
-    if not num_heads or kind not in ("attention_query", "attention_key", "attention_value", "attention_out"):
+    if not num_heads:
         yield _matrix(name, kind, piece, whole)
         return
-    axis = int(torch == (kind == "attention_out"))
     width = piece.shape[axis] // num_heads
     if piece.ndim != 2 or width * num_heads != piece.shape[axis]:
-        raise ValueError(f"{name} of shape {piece.shape} cannot be split into num_heads={num_heads} heads")
+        raise ValueError(f"{name} of shape {piece.shape} cannot be split into {num_heads} heads")
     for head in range(num_heads):
         part = functools.partial(_head, whole, axis, head * width, width)
         yield _matrix(f"{name}[head {head}]", kind, _cut(piece, axis, 0, width), part)

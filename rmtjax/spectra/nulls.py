@@ -6,6 +6,8 @@ for 768 x 768, 5 for 128 x 128) it has none. Without them a square matrix of noi
 
 import functools
 import importlib.resources
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -74,11 +76,21 @@ def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
     slices, N, M = (np.atleast_1d(np.asarray(value, np.float64)) for value in (slices, N, M))
     axes, values = _alpha_table()
     at = (np.log(slices), np.log(slices * M), np.log(N / M))
-    points = np.stack([np.clip(x, axis[0], axis[-1]) for x, axis in zip(at, axes, strict=True)], -1)
-    from scipy.interpolate import RegularGridInterpolator
+    return _linear(axes, values, [np.clip(x, axis[0], axis[-1]) for x, axis in zip(at, axes, strict=True)])
 
-    found: np.ndarray = RegularGridInterpolator(axes, values)(points)
-    return found
+
+def _linear(axes: Sequence[np.ndarray], values: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
+    """Multilinear interpolation of `values[*axes, ...]` at points inside (scipy.interpolate takes long to import)."""
+    cells = [
+        np.clip(np.searchsorted(axis, x, "right") - 1, 0, len(axis) - 2)
+        for axis, x in zip(axes, at, strict=True)
+    ]
+    shares = [(x - axis[i]) / (axis[i + 1] - axis[i]) for axis, x, i in zip(axes, at, cells, strict=True)]
+    total = np.zeros(())
+    for corner in itertools.product((0, 1), repeat=len(axes)):
+        weight = np.prod([s if up else 1 - s for s, up in zip(shares, corner, strict=True)], axis=0)
+        total = total + weight[:, None] * values[tuple(i + up for i, up in zip(cells, corner, strict=True))]
+    return total
 
 
 def alpha_p(alpha: np.ndarray, quantiles: np.ndarray) -> np.ndarray:

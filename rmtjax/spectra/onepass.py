@@ -28,6 +28,9 @@ from rmtjax.spectra.solve import Spectrum, round_rows
 
 _ROWS = 64  # spectra in a call, at most
 _MULTIPLE = 16  # lengths are multiples of it: few are compiled, and the scan over tails goes in blocks of it
+# Steps that padding may cost before another size is compiled: a tenth of a second, where a compilation takes
+# seconds and even a cached program half a second to trace.
+_PADDING = 4e7
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -141,7 +144,7 @@ def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     rows: dict[int, int] = {}
     for size in sizes:
         rows[size] = rows.get(size, 0) + 1
-    ladder = eigen.padded_sizes(rows)
+    ladder = eigen.padded_sizes(rows, _PADDING)
     for rung in sorted(set(ladder.values())):
         members = [i for i, size in enumerate(sizes) if ladder[size] == rung]
         for start in range(0, len(members), _ROWS):
@@ -159,14 +162,15 @@ def _aligned(spectra: Sequence[Spectrum], rows: int, size: int, dtype: Any) -> n
 def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
     """Per matrix: what the metrics need of the shape, and the least share of λ_max that counts.
 
-    Weights are kept in float32 or less, so that singular values below N ε(float32) of the largest are rounding
-    (numpy's convention for `matrix_rank`, applied to the weights as stored); the eigenvalues' own resolution
+    Weights are kept in float32 or less. Rounding of the entries moves singular values by about ε(float32) times
+    the largest, at most by √N times that where single entries dominate: below ε √N of the largest they are rounding.
+    (numpy's bound for `matrix_rank`, N ε, is 3 % of it for a vocabulary of 256,000.) The eigenvalues' own resolution
     may be coarser.
     """
     slices, N, M = shapes.T
     resolution = eigen.resolution(M, dtype)
     of_shape = bulk.shape_constants(slices, N, M) | {
-        "rank_cut": np.maximum((N * _WEIGHT_EPS) ** 2, resolution),
+        "rank_cut": np.maximum(N * _WEIGHT_EPS**2, resolution),
         "resolution": resolution,
     }
     return {name: value.astype(dtype) for name, value in of_shape.items()} | {
@@ -212,7 +216,8 @@ def _noise(
     """Bulk, by quantiles and by WeightWatcher's fit."""
     N = constants["N"]
     fit = mp_fit.mp_fit(eigenvalues, count, N, jnp.round(N * constants["c"]))
-    return bulk.bulk(eigenvalues, count, constants) | fit
+    nonzero = measures.nonzero_eigenvalues(eigenvalues, count, constants["rank_cut"])
+    return bulk.bulk(eigenvalues, count, nonzero, constants) | fit
 
 
 _against = _jit(shuffles.against_shuffled)

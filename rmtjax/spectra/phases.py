@@ -8,10 +8,12 @@ _NEAR = 2.0
 # A spike bleeds out of the bulk, rather than standing apart, if the edge is above this share of the largest eigenvalue.
 _BLEEDING = 0.8
 _COMMON = 0.05
+_FEWEST = 8
 
 
 def phases(table: pd.DataFrame) -> np.ndarray:
-    """A label for each row, "" where a column that it needs is not defined. The first rule that holds decides:
+    """A label for each row; "" for fewer than 8 eigenvalues, and where a column that is needed is not defined. The
+    first rule that holds decides:
 
     rank-collapse: `matrix_rank` is below half of `num_evals`.
     random-like: `ks_mp` is at most twice `ks_mp_null`, and there is no spike.
@@ -24,12 +26,14 @@ def phases(table: pd.DataFrame) -> np.ndarray:
     """
     near = table["ks_mp"] <= _NEAR * table["ks_mp_null"]
     spiked = table["num_spikes"] > 0
-    rules = {
-        "": table[["ks_mp", "mp_softrank", "matrix_rank"]].isna().any(axis=1),
-        "rank-collapse": table["matrix_rank"] < table["num_evals"] / 2,
-        "random-like": near & ~spiked,
-        "bleeding-out": near & (table["mp_softrank"] > _BLEEDING),
-        "bulk+spikes": near,
-        "heavy-tailed": table["alpha_null_p"] <= _COMMON,
-    }
-    return np.select(list(rules.values()), list(rules), "bulk-decay")
+    rules = (
+        (~(table["matrix_rank"] > 0) | (table["num_evals"] < _FEWEST), ""),
+        (table["matrix_rank"] < table["num_evals"] / 2, "rank-collapse"),
+        (table[["ks_mp", "mp_softrank"]].isna().any(axis=1), ""),
+        (near & ~spiked, "random-like"),
+        (near & (table["mp_softrank"] > _BLEEDING), "bleeding-out"),
+        (near, "bulk+spikes"),
+        (table["alpha_null_p"] <= _COMMON, "heavy-tailed"),
+    )
+    holds, labels = zip(*rules, strict=True)
+    return np.select(list(holds), list(labels), "bulk-decay")

@@ -57,6 +57,7 @@ def spectra(
     *,
     devices: Sequence[jax.Device] | None = None,
     partial: str | os.PathLike[str] | None = None,
+    made: str = "",
     progress: bool = False,
 ) -> list[Spectrum]:
     """Eigenvalues of all matrices, in their order.
@@ -67,7 +68,8 @@ def spectra(
       devices: to split the work over; None: all accelerators of this process, or one CPU (emulated CPU devices
         share the same cores, and would only get into each other's way).
       partial: a folder where what is done is kept, so that a stopped call goes on from there. It must belong to
-        these weights alone: only names, shapes and dtype are checked.
+        these weights alone: only names, shapes, dtype and `made` are checked.
+      made: how the matrices were made of the weights, where it can be done in several ways (seed, layout).
       progress: show a bar.
     """
     if devices is None:
@@ -76,7 +78,7 @@ def spectra(
     mesh = Mesh(np.asarray(devices), (_AXIS,))
     x64 = jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
     with x64:
-        reduced = _reduce(found, np.dtype(dtype), mesh, _Store(partial, found, dtype), progress)
+        reduced = _reduce(found, np.dtype(dtype), mesh, _Store(partial, found, dtype, made), progress)
         return _roots(found, reduced, np.dtype(dtype))
 
 
@@ -102,11 +104,15 @@ def _reduce(
         store.write(new)
         done.update(new)
         bar.set_postfix_str(found[members[-1]].name[-40:], refresh=False)
-        bar.update(sum(costs[i] for i in members))
+        # Costs are large numbers of which sums in another order differ: the bar must not pass its end.
+        bar.update(min(sum(costs[i] for i in members), bar.total - bar.n))
 
-    stacks = list(_stacks(found, left, dtype.itemsize))
-    with bar, _blas_threads([[found[i].shape for i in members] for _, members in stacks]):
-        for shape, members in stacks:
+    # Threads as for all of the matrices: what a resumed call adds is what an unbroken one would have found.
+    every = [
+        [found[i].shape for i in members] for _, members in _stacks(found, range(len(found)), dtype.itemsize)
+    ]
+    with bar, _blas_threads(every):
+        for shape, members in _stacks(found, left, dtype.itemsize):
             stack, widths = _fill([found[i] for i in members], shape, mesh.size)
             while running:
                 finish()  # the device works while the next stack is read, and never on two
@@ -243,10 +249,12 @@ def _blas_threads(stacks: Sequence[Sequence[tuple[int, int, int]]]) -> Iterator[
 class _Store:
     """What is done, in files of a folder; without a folder nothing is kept."""
 
-    def __init__(self, folder: str | os.PathLike[str] | None, found: Sequence[Matrix], dtype: Any) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, found: Sequence[Matrix], dtype: Any, made: str
+    ) -> None:
         self.folder = None if folder is None else pathlib.Path(folder)
         told = "\n".join(f"{matrix.name} {matrix.shape}" for matrix in found)
-        self.key = hashlib.sha256(f"{np.dtype(dtype)}\n{told}".encode()).hexdigest()[:16]
+        self.key = hashlib.sha256(f"{np.dtype(dtype)}\n{made}\n{told}".encode()).hexdigest()[:16]
 
     def read(self) -> dict[int, _Reduced]:
         done: dict[int, _Reduced] = {}

@@ -24,7 +24,7 @@ tail
   num_pl_spikes         eigenvalues in that tail
   alpha_se, sigma       (alpha - 1) / √num_pl_spikes, under this package's and WeightWatcher's name
   alpha_null, alpha_null_low, alpha_null_high    median, 5 % and 95 % quantile for noise of that shape
-  alpha_null_p          how often noise of that shape has so small an alpha
+  alpha_null_p          how often noise of that shape has so small an alpha; 0.0025 stands for less than 0.005
   alpha_weighted        alpha * log_spectral_norm
   log_alpha_norm        log Σ λ^alpha
   alpha_hill            Hill's exponent of the upper half of the spectrum; alpha_hill_10, alpha_hill_sqrt: of the
@@ -56,6 +56,7 @@ fingers (on request)    alpha_clipped, num_fingers (fingers.clip_fingers)
 farms (on request)      alpha_farms: alpha_hill of square windows of one size
 local (on request)      spacing_ratio, spacing_ratio_se, brody, number_variance_1, _2, _5, _10 (local.local)
 vectors (on request)    of singular vectors (vectors.vectors)
+of the update (of two sides)  norm_ratio, spectral_ratio, cosine (updates.sizes); with a third side cosine_other (analysis.compare)
 alignment (on request, of two sides)    where the update lies in the weights it changed (alignment.alignment)
 nulls (on request)      <metric>_null, <metric>_null_low, <metric>_null_high of every metric without scale: median, 5 %
                         and 95 % quantile of 100 matrices of noise of that shape
@@ -222,6 +223,8 @@ def _warning(row: dict[Any, Any], bad: int, zero: bool) -> str:
     said = []
     if row["matrix_rank"] < row["num_evals"]:
         said.append(f"rank {row['matrix_rank']:.0f} of {row['num_evals']}")
+    if "noise_std" in row and np.isnan(row["noise_std"]):
+        said.append("too many eigenvalues are zero to tell noise from spikes")
     if row["num_unresolved"]:
         said.append(f"{row['num_unresolved']:.0f} eigenvalues below the resolution of this precision")
     if "alpha" in row:

@@ -17,6 +17,7 @@ _SHOWN = {  # column -> head, and the null beside it
     "norm_ratio": ("|update|/|before|", None),
 }
 _MOST_ROWS = 400
+_RAREST = 0.0025  # the p of an alpha below all simulated quantiles, of which 0.005 is the least
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -85,7 +86,8 @@ def _heads(name: str, rows: pd.DataFrame) -> list[str]:
 def _cells(name: str, row: pd.Series, rows: pd.DataFrame) -> list[str]:
     null = _SHOWN[name][1]
     beside = [f"({_number(row[null])})"] if null is not None and null in rows else []
-    return [_number(row[name]), *beside]
+    rarest = name == "alpha_null_p" and row[name] <= _RAREST
+    return [f"<{2 * _RAREST:g}" if rarest else _number(row[name]), *beside]
 
 
 def _number(value: float) -> str:

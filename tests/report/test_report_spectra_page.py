@@ -67,3 +67,13 @@ def test_without_eigenvalues_and_without_a_table(folders, tmp_path):
         report.spectra_page(folders)
     with pytest.raises(InputError):
         report.spectra_page(tmp_path / "nowhere")
+
+
+def test_a_page_of_a_single_matrix(tmp_path):
+    """One value a chart, some of them negative: axes need two different ends."""
+    small = {"w": {"kernel": 1e-3 * RNG.standard_normal((24, 12)).astype(np.float32)}}
+    spectra.analyze(small).save(tmp_path / "one")
+    spectra.compare(small, {"w": {"kernel": 2 * small["w"]["kernel"]}}).save(tmp_path / "two")
+    assert "<svg" in report.spectra_page(tmp_path / "one").read_text()
+    page = report.spectra_page(tmp_path / "two").read_text()
+    assert "Shift of each singular value of w/kernel" in page

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from rmtjax import spectra
-from rmtjax.spectra.alignment import alignment, cosine_between_updates
+from rmtjax.spectra.alignment import alignment, cosines_between_updates
 
 RNG = np.random.default_rng(12)
 N, M, K = 60, 40, 10
@@ -65,6 +65,8 @@ def test_against_numpy():
     middle = np.square(U[:, K : M - K].T @ change @ VT[K : M - K].T).sum() / np.square(change).sum()
     assert got["update_energy_bulk"][0] == pytest.approx(middle, rel=1e-8)
     assert got["shift_top"][0] == pytest.approx(s[0] / S[0] - 1, rel=1e-9)
+    for name, part in (("leading", slice(K)), ("bulk", slice(K, M - K)), ("trailing", slice(M - K, M))):
+        assert got[f"shift_{name}"][0] == pytest.approx((s - S)[part].mean() / S[0], rel=1e-8)
     for side, one, two in (("left", U[:, :K], u[:, :K]), ("right", VT[:K].T, vt[:K].T)):
         largest = np.degrees(scipy.linalg.subspace_angles(one, two)).max()
         assert got[f"angle_{side}"][0] == pytest.approx(largest, rel=1e-6)
@@ -96,15 +98,21 @@ def test_slices_are_averaged_and_what_is_undefined_is_nan():
 
 def test_cosine_between_the_updates_of_two_runs():
     one, two = RNG.standard_normal((N, M)), RNG.standard_normal((N, M))
-    start = [given(BASE)] * 3
-    got = cosine_between_updates(
-        start, [given(BASE + one)] * 3, [given(BASE + one), given(BASE - one), given(BASE)]
-    )
-    np.testing.assert_allclose(got[:2], [1, -1], rtol=1e-9)
-    assert np.isnan(got[2])
-    (mixed,) = cosine_between_updates([given(BASE)], [given(BASE + one)], [given(BASE + two)])
+
+    def cosine(other: np.ndarray) -> float:
+        return cosines_between_updates([given(BASE)], [given(BASE + one)], {"w": given(other)})["w"]
+
+    assert cosine(BASE + one) == pytest.approx(1, rel=1e-9)
+    assert cosine(BASE - one) == pytest.approx(-1, rel=1e-9)
+    assert np.isnan(cosine(BASE))
+    assert np.isnan(cosine(BASE[:-1]))  # another shape
     expected = (one * two).sum() / np.linalg.norm(one) / np.linalg.norm(two)
-    assert mixed == pytest.approx(expected, abs=1e-9)
+    assert cosine(BASE + two) == pytest.approx(expected, abs=1e-9)
+    rows = spectra.compare({"w": BASE}, {"w": BASE + one}, other={"w": BASE + two}, metrics="scale").table
+    update = rows.set_index("stage").loc["update"]
+    assert update["cosine_other"] == pytest.approx(expected, abs=1e-9)
+    assert update["cosine_other_null"] == pytest.approx(1.96 / np.sqrt(N * M), rel=1e-9)
+    assert rows["cosine_other"].notna().sum() == 1
 
 
 def test_in_a_comparison():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rmtjax import spectra
 from rmtjax.spectra import bulk, laws, nulls
 
 RNG = np.random.default_rng(11)
@@ -18,7 +19,7 @@ def constants(rows: int, slices: int, N: int, M: int, dtype=np.float32) -> dict[
 def of(values: np.ndarray, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
     count = jnp.full(len(values), values.shape[1], jnp.int32)
     return jax.device_get(
-        jax.jit(bulk.bulk)(values.astype(np.float32), count, constants(len(values), slices, N, M))
+        jax.jit(bulk.bulk)(values.astype(np.float32), count, count, constants(len(values), slices, N, M))
     )
 
 
@@ -36,7 +37,7 @@ def test_false_positive_rate_of_spikes(noise):
     p = laws.tracy_widom_sf(got["tw_statistic"])
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.015)
     assert (got["gavish_donoho_rank"] == 0).all()
-    assert np.isnan(got["bbp_theta"]).mean() > 0.5  # half of noise or more has nothing outside the bulk
+    assert (np.isnan(got["bbp_theta"]) == (got["num_spikes"] == 0)).all()
 
 
 def test_planted_spikes_are_counted_and_move_no_robust_noise_level(noise):
@@ -93,6 +94,37 @@ def test_padding_and_pooling_change_nothing():
     values = np.sort(RNG.chisquare(3, (3, 90)), -1)
     together = np.concatenate([np.zeros((3, 38)), values], 1).astype(np.float32)
     alone = of(values, 3, 60, 30)
-    padded = jax.device_get(jax.jit(bulk.bulk)(together, jnp.full(3, 90, jnp.int32), constants(3, 3, 60, 30)))
+    padded = jax.device_get(
+        jax.jit(bulk.bulk)(together, *[jnp.full(3, 90, jnp.int32)] * 2, constants(3, 3, 60, 30))
+    )
     for name, value in alone.items():
         np.testing.assert_allclose(padded[name], value, rtol=2e-5, err_msg=name)
+
+
+def test_zeros_are_not_taken_for_noise():
+    """Where more than a fifth is zero to rounding there is no bulk to tell spikes from."""
+    low = RNG.standard_normal((60, 2)) @ RNG.standard_normal((2, 40))
+    nearly = RNG.standard_normal((60, 36)) @ RNG.standard_normal((36, 40))
+    table = spectra.analyze({"low": low, "nearly": nearly}).table.set_index("name")
+    bulk_columns = [
+        "noise_std",
+        "bulk_max",
+        "mp_softrank",
+        "num_spikes",
+        "tw_p",
+        "gavish_donoho_rank",
+        "bbp_theta",
+    ]
+    assert table.loc["low", bulk_columns].isna().all()
+    assert "too many eigenvalues are zero" in table.loc["low", "warning"]
+    assert table.loc["low", "phase"] == "rank-collapse"
+    assert table.loc["nearly", "matrix_rank"] == 36
+    assert np.isfinite(table.loc["nearly", "noise_std"])
+
+
+def test_a_tall_matrix_keeps_its_rank():
+    """A common component 45 times as large as the others: numpy's bound N ε would take the others for rounding."""
+    weights = RNG.standard_normal((200_000, 8)).astype(np.float32) + 20
+    table = spectra.analyze({"embedding": {"embedding": weights}}, metrics="scale,tail").table
+    assert table.loc[0, "matrix_rank"] == 8
+    assert np.isfinite(table.loc[0, "condition_number"])

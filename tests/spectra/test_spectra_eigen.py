@@ -4,6 +4,7 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.linalg
 from hypothesis import strategies as st
@@ -171,8 +172,8 @@ def test_stacks_above_the_budget_give_the_same_numbers(monkeypatch):
 
 def test_a_stopped_call_goes_on_where_it_was(tmp_path, monkeypatch):
     found = stacked(a=(1, 96, 64), b=(1, 96, 64), c=(2, 40, 24))
-    whole = solve.spectra(found, np.float32)
     monkeypatch.setattr(solve, "STACK_BYTES", 1)
+    whole = solve.spectra(found, np.float32)
     loaded = []
 
     def counted(matrix: spectra.Matrix, stop: bool) -> spectra.Matrix:
@@ -193,3 +194,16 @@ def test_a_stopped_call_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
     others = stacked(a=(1, 40, 24))
     assert solve.spectra(others, np.float32, partial=tmp_path)[0].eigenvalues.shape == (24,)
+
+
+def test_a_stopped_call_goes_on_only_with_the_same_options(tmp_path):
+    """What is done with one seed or one layout must not stand in the table of another."""
+    tree = {
+        "conv": {"kernel": RNG.standard_normal((3, 3, 6, 8))},
+        "b": {"kernel": RNG.standard_normal((20, 12))},
+    }
+    one = {"metrics": "scale,shuffles", "seed": 0}
+    other = {"metrics": "scale,shuffles", "seed": 1, "conv_norm": True}
+    spectra.analyze(tree, partial=tmp_path, **one)
+    resumed = spectra.analyze(tree, partial=tmp_path, **other).table
+    pd.testing.assert_frame_equal(resumed, spectra.analyze(tree, **other).table)

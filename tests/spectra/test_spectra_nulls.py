@@ -24,7 +24,9 @@ def measured(values, constants):
     count = jnp.full(len(values), values.shape[1], jnp.int32)
     found = measures.measures(values, count, jnp.full(len(values), 1e-6))
     return (
-        found | bulk.bulk(values, count, constants) | correlation.erg(values, count, jnp.zeros(len(values)))
+        found
+        | bulk.bulk(values, count, count, constants)
+        | correlation.erg(values, count, jnp.zeros(len(values)))
     )
 
 

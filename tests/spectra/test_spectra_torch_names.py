@@ -133,7 +133,7 @@ def test_heads_are_cut_along_the_axis_that_holds_them(layout):
         np.testing.assert_array_equal(found[f"{names[0]}[head {head}]"], own)
         own = out[:, part] if layout == "torch" else out[part].T
         np.testing.assert_array_equal(found[f"{names[1]}[head {head}]"], own)
-    with pytest.raises(ValueError, match="cannot be split into num_heads=5 heads"):
+    with pytest.raises(ValueError, match="cannot be split into 5 heads"):
         spectra.weight_matrices(stored, num_heads=5)
 
 
@@ -231,3 +231,12 @@ def test_a_rule_says_along_which_axis_heads_lie():
         assert axis(flax, "layers/attention/out/kernel", ndim) == 0
     assert axis(flax, "attn/qkv/kernel") == axis(flax, "attn/qkv/kernel", 4) == 1
     assert axis(torch, "fc1.weight") is axis(flax, "mlp/kernel") is None
+
+
+def test_keys_with_fewer_heads_than_queries():
+    shapes = {"attn.q_proj.weight": (16, 16), "attn.k_proj.weight": (4, 16), "attn.v_proj.weight": (4, 16)}
+    stored = Stored(shapes)
+    with pytest.raises(ValueError, match="give num_kv_heads"):
+        spectra.weight_matrices(stored, num_heads=4)
+    found, _ = spectra.weight_matrices(stored, num_heads=4, num_kv_heads=1)
+    assert [matrix.shape for matrix in found] == [(1, 16, 4)] * 6
