@@ -1,14 +1,11 @@
 """Readers, one a format: names, shapes and dtypes at once, numbers when they are asked for.
 
-Each takes a file (Orbax: a folder) and gives its tensors and their layout, "flax" or "torch", or None where only
-the names tell. Optional libraries are imported where they are needed.
+Each takes a file. Optional libraries are imported where they are needed.
 """
 
 import functools
-import io
 import json
 import pathlib
-import re
 import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +13,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from rmtjax.checkpoints import weights_inside
 from rmtjax.errors import InputError
 
 
@@ -25,6 +23,20 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+
+
+class Contents(NamedTuple):
+    """What a reader gives.
+
+    Attributes:
+      tensors: by name, in the file's order.
+      layout: "flax", "keras" or "torch"; None: only the names tell.
+      refused: name of a tensor, or of a group that holds no weights -> why it is not read.
+    """
+
+    tensors: dict[str, Tensor]
+    layout: str | None
+    refused: dict[str, str] = {}  # noqa: RUF012 (never changed)
 
 
 def _whole(array: np.ndarray) -> Tensor:
@@ -40,7 +52,7 @@ _SAFETENSORS = {
 }  # fmt: skip
 
 
-def safetensors(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
+def safetensors(path: pathlib.Path) -> Contents:
     """The file stays mapped: reading a tensor costs its own pages alone, which the system may drop."""
     import safetensors as library
 
@@ -53,14 +65,15 @@ def safetensors(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
     except (library.SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
     header.pop("__metadata__", None)
-    tensors = {}
+    tensors, refused = {}, {}
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
         if entry["dtype"] not in _SAFETENSORS:
-            raise InputError(f"{str(path)!r} holds {name!r} as {entry['dtype']}, a dtype that is not read")
+            refused[name] = f"stored as {entry['dtype']}, a dtype that is not read"
+            continue
         dtype, shape = np.dtype(_SAFETENSORS[entry["dtype"]]), tuple(entry["shape"])
         start = 8 + size + entry["data_offsets"][0]
         tensors[name] = Tensor(shape, dtype, functools.partial(_mapped, path, start, dtype, shape))
-    return tensors, None
+    return Contents(tensors, None, refused)
 
 
 def _mapped(path: pathlib.Path, start: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -75,14 +88,19 @@ def missing_shards(folder: pathlib.Path, shards: list[pathlib.Path]) -> str:
     """The first file that an index of the folder names and that is not there; empty if none."""
     present = {shard.name for shard in shards}
     for index in folder.glob("*.index.json"):
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{str(index)!r} is not an index of shards: it is truncated, or no JSON with a weight_map"
+            ) from error
         missing = sorted(name for name in named - present if name.endswith(shards[0].suffix))
         if missing:
             return missing[0]
     return ""
 
 
-def torch(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
+def torch(path: pathlib.Path) -> Contents:
     """State dicts, alone or inside a checkpoint of a training run; only tensors are unpickled (`weights_only`)."""
     try:
         import torch as library
@@ -104,36 +122,20 @@ def torch(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
         except Exception as error:  # torch raises all kinds for files that are cut or of another kind
             if not mmap:
                 raise InputError(
-                    f"{str(path)!r} is not a whole torch file: {str(error).splitlines()[0]}"
+                    f"{str(path)!r} is not a whole torch file: it is truncated, or of another kind than its name says"
                 ) from error
-    flat: dict[str, Any] = {}
-    _flatten(_weights_inside(loaded), "", library.Tensor, flat)
-    if flat and all(name.startswith("module.") for name in flat):
-        flat = {name.removeprefix("module."): tensor for name, tensor in flat.items()}
+    flat, refused = weights_inside.of_torch(loaded, library.Tensor)
     tensors = {}
     for name, tensor in flat.items():
         dtype = str(tensor.dtype).removeprefix("torch.")
-        if tensor.is_quantized or tensor.is_sparse or dtype.startswith(("complex32", "q", "bits")):
+        known = getattr(ml_dtypes, dtype, None) or getattr(np, {"bool": "bool_"}.get(dtype, dtype), None)
+        if tensor.is_quantized or tensor.layout != library.strided or known is None:
+            stored = dtype if tensor.layout == library.strided else str(tensor.layout).removeprefix("torch.")
+            refused[name] = f"stored as {stored}, which is not read"
             continue
-        known = np.dtype(getattr(ml_dtypes, dtype, None) or getattr(np, {"bool": "bool_"}.get(dtype, dtype)))
-        tensors[name] = Tensor(tuple(tensor.shape), known, functools.partial(_from_torch, tensor, known))
-    return tensors, "torch"
-
-
-def _weights_inside(loaded: Any) -> Any:
-    """What a training run's checkpoint calls its weights; optimiser and counters are no weights."""
-    for key in ("state_dict", "model_state_dict", "model", "module", "net", "params"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            return loaded[key]
-    return loaded
-
-
-def _flatten(node: Any, prefix: str, leaf: type, out: dict[str, Any]) -> None:
-    if isinstance(node, leaf):
-        out[prefix] = node
-    elif isinstance(node, dict):
-        for key, child in node.items():
-            _flatten(child, f"{prefix}.{key}" if prefix else str(key), leaf, out)
+        read = functools.partial(_from_torch, tensor, np.dtype(known))
+        tensors[name] = Tensor(tuple(tensor.shape), np.dtype(known), read)
+    return Contents(tensors, "torch", refused)
 
 
 def _from_torch(tensor: Any, dtype: np.dtype) -> np.ndarray:
@@ -146,7 +148,7 @@ def _from_torch(tensor: Any, dtype: np.dtype) -> np.ndarray:
     return tensor.numpy()
 
 
-def npz(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
+def npz(path: pathlib.Path) -> Contents:
     """Of numpy; an array of objects, which only unpickling could read, is an error."""
     tensors = {}
     try:
@@ -165,15 +167,15 @@ def npz(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
                         f"{str(path)!r} holds {member!r} as Python objects, which could run any program: it is not opened"
                     )
                 name = member.removesuffix(".npy")
-                tensors[name] = Tensor(shape, _named_bits(dtype), functools.partial(_from_npz, path, name))
+                tensors[name] = Tensor(shape, named_bits(dtype), functools.partial(_from_npz, path, name))
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{str(path)!r} is not a whole npz file: {error}") from error
-    return tensors, None
+    return Contents(tensors, None)
 
 
-def _named_bits(dtype: np.dtype) -> np.dtype:
+def named_bits(dtype: np.dtype) -> np.dtype:
     """bfloat16 as numpy stores it: two bytes without a name."""
     return np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype
 
@@ -181,10 +183,10 @@ def _named_bits(dtype: np.dtype) -> np.dtype:
 def _from_npz(path: pathlib.Path, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as file:
         array = file[name]
-    return array.view(_named_bits(array.dtype))
+    return array.view(named_bits(array.dtype))
 
 
-def msgpack(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
+def msgpack(path: pathlib.Path) -> Contents:
     """Of `flax.serialization`: arrays are extension type 1, numpy scalars 3, and large arrays come in chunks."""
     import msgpack as library
 
@@ -202,7 +204,7 @@ def msgpack(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
         raise InputError(f"{str(path)!r} is not a whole msgpack file: {error}") from error
     flat: dict[str, np.ndarray] = {}
     _unpacked(tree, "", flat)
-    return _parameters({name: _whole(array) for name, array in flat.items()}), "flax"
+    return Contents({name: _whole(array) for name, array in flat.items()}, "flax")
 
 
 def _unpacked(node: Any, prefix: str, out: dict[str, np.ndarray]) -> None:
@@ -217,21 +219,7 @@ def _unpacked(node: Any, prefix: str, out: dict[str, np.ndarray]) -> None:
         out[prefix] = node
 
 
-def _parameters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Below `params` if there is one; without the `value` of NNX variables; without an optimiser's state."""
-    while any(name.startswith("params/") for name in tensors):
-        tensors = {n.removeprefix("params/"): t for n, t in tensors.items() if n.startswith("params/")}
-    if any(name.startswith("model/") for name in tensors) and not all(
-        n.startswith("model/") for n in tensors
-    ):
-        tensors = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
-    kept = {n: t for n, t in tensors.items() if not re.match(r"(opt(imizer)?(_state)?|step|rngs?)(/|$)", n)}
-    if kept and all(name.endswith("/value") for name in kept):
-        kept = {name.removesuffix("/value"): tensor for name, tensor in kept.items()}
-    return kept
-
-
-def onnx(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
+def onnx(path: pathlib.Path) -> Contents:
     """The initializers; convolutions are `(out, in, *window)`, as in torch."""
     try:
         import onnx as library
@@ -251,53 +239,4 @@ def onnx(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
         dtype = np.dtype(library.helper.tensor_dtype_to_np_dtype(given.data_type))
         read = functools.partial(numpy_helper.to_array, given, str(path.parent))
         tensors[given.name] = Tensor(tuple(given.dims), dtype, read)
-    return tensors, "torch"
-
-
-def keras(path: pathlib.Path) -> tuple[dict[str, Tensor], str | None]:
-    """`.h5`, `.weights.h5` and `.keras`; optimiser's variables are left out."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(
-            f"{str(path)!r} is a Keras file and h5py is not installed: pip install 'rmtjax[formats]'"
-        ) from error
-    source: Any = path
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            source = io.BytesIO(archive.read("model.weights.h5"))
-    try:
-        file = h5py.File(source, "r")
-    except OSError as error:
-        raise InputError(f"{str(path)!r} is not a whole HDF5 file: {error}") from error
-    tensors: dict[str, Tensor] = {}
-
-    def visit(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and not name.startswith(("optimizer", "_optimizer")):
-            tensors[_keras_name(name, node.ndim)] = Tensor(
-                node.shape, node.dtype, lambda: np.asarray(node[()])
-            )
-
-    file.visititems(visit)
-    return tensors, "flax"
-
-
-def _keras_name(name: str, ndim: int) -> str:
-    """Without `:0` and the outer groups; what Keras 3 calls `vars/0` is a kernel if it has two dimensions or more."""
-    name = name.removeprefix("model_weights/").removesuffix(":0")
-    parent, _, last = name.rpartition("/vars/")
-    if parent and last.isdigit() and ndim >= 2:
-        return f"{parent}/{'depthwise_kernel' if 'depthwise' in parent else 'kernel' if last == '0' else 'recurrent_kernel'}"
-    return name
-
-
-def orbax(path: pathlib.Path, step: int | None) -> dict[str, Tensor]:
-    """This project's runs, with their checksums; PyTree checkpoints of others; managers' folders of many steps."""
-    from rmtjax.checkpoints import orbax_trees
-
-    return _parameters(
-        {
-            name: Tensor(shape, dtype, read)
-            for name, (shape, dtype, read) in orbax_trees.tensors(path, step).items()
-        }
-    )
+    return Contents(tensors, "torch")

@@ -1,7 +1,8 @@
 """Any checkpoint as a flat mapping of names to arrays, read one by one.
 
 The format is told by the content; nothing is unpickled but by torch with `weights_only=True`. Names are the file's
-own. What cannot be read as numbers (a quantised layout that is not known) is refused by name.
+own; in Flax's dots become slashes, and what is around the parameters falls away. What is not read (a quantised layout
+that is not known, an optimiser's state) is refused by name.
 """
 
 import os
@@ -12,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 import jax
 import numpy as np
 
-from rmtjax.checkpoints import formats
-from rmtjax.checkpoints.formats import Tensor
+from rmtjax.checkpoints import formats, keras_files, weights_inside
+from rmtjax.checkpoints.formats import Contents, Tensor
 from rmtjax.checkpoints.quantised import dequantised
 from rmtjax.errors import InputError
 
@@ -28,14 +29,17 @@ class Weights(Mapping[str, np.ndarray]):
 
     Attributes:
       specs: name -> shape and dtype, known without reading, in the file's order.
-      layout: "flax" (dense `(in, out)`, convolution `(*window, in, out)`) or "torch" (`(out, in)`,
+      layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch" (`(out, in)`,
         `(out, in, *window)`).
-      refused: name -> why a tensor cannot be read.
+      refused: name of a tensor, or of a group beside the weights -> why it is not read.
       source: what was opened.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], layout: str, source: str) -> None:
-        self._tensors, self.refused = dequantised(tensors)
+    def __init__(
+        self, tensors: Mapping[str, Tensor], layout: str, refused: dict[str, str], source: str
+    ) -> None:
+        self._tensors, quantised = dequantised(tensors, layout)
+        self.refused = refused | quantised
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
         }
@@ -72,12 +76,19 @@ def open(path: str | os.PathLike[str], *, step: int | None = None) -> Weights:
             raise InputError(
                 f"step={step} is given, but {str(path)!r} is a file, not a folder of checkpoints"
             )
-        tensors, layout = _reader(path)(path)
+        tensors, layout, refused = _reader(path)(path)
     else:
-        tensors, layout = _folder(path, step)
+        tensors, layout, refused = _folder(path, step)
+    layout = layout or told_by_names(tensors)
+    if layout == "flax":
+        if not any("/" in name for name in tensors):
+            tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
+        tensors, beside = weights_inside.of_flax(tensors)
+        refused = refused | beside
     if not tensors:
-        raise InputError(f"{str(path)!r} holds no arrays")
-    return Weights(tensors, layout or told_by_names(tensors), str(path))
+        without = "".join(f"; {name}: {reason}" for name, reason in list(refused.items())[:3])
+        raise InputError(f"{str(path)!r} holds no arrays{' that are weights' if refused else ''}{without}")
+    return Weights(tensors, layout, refused, str(path))
 
 
 def told_by_names(names: Mapping[str, Tensor]) -> str:
@@ -86,7 +97,7 @@ def told_by_names(names: Mapping[str, Tensor]) -> str:
     return "flax" if flax else "torch"
 
 
-Reader = Callable[[pathlib.Path], tuple[dict[str, Tensor], str | None]]
+Reader = Callable[[pathlib.Path], Contents]
 
 
 def _reader(path: pathlib.Path) -> Reader:
@@ -104,7 +115,7 @@ def _reader(path: pathlib.Path) -> Reader:
             f"{str(path)!r} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
         )
     if start.startswith(b"\x89HDF"):
-        return formats.keras
+        return keras_files.keras
     if start.startswith(b"PK"):
         return _zipped(path)
     if suffix == ".safetensors" or start[8:9] == b"{":
@@ -131,41 +142,43 @@ def _zipped(path: pathlib.Path) -> Reader:
     if any(name.endswith("data.pkl") for name in names):
         return formats.torch
     if "model.weights.h5" in names:
-        return formats.keras
+        return keras_files.keras
     if any(name.endswith(".npy") for name in names):
         return formats.npz
     raise InputError(f"{str(path)!r} is a zip archive of another kind: {_KINDS} can be read")
 
 
-def _folder(path: pathlib.Path, step: int | None) -> tuple[dict[str, Tensor], str | None]:
+def _folder(path: pathlib.Path, step: int | None) -> Contents:
     for pattern, reader in (
         ("*.safetensors", formats.safetensors),
         ("pytorch_model*.bin", formats.torch),
         ("*.msgpack", formats.msgpack),
-        ("*.h5", formats.keras),
+        ("*.h5", keras_files.keras),
         ("*.onnx", formats.onnx),
     ):
         shards = sorted(shard for shard in path.glob(pattern) if not shard.name.startswith("."))
         if shards and step is None:
             return _joined(path, shards, reader)
-    return formats.orbax(path, step), "flax"
+    from rmtjax.checkpoints import orbax_trees
+
+    return Contents(orbax_trees.tensors(path, step), "flax")
 
 
-def _joined(
-    path: pathlib.Path, shards: list[pathlib.Path], reader: Reader
-) -> tuple[dict[str, Tensor], str | None]:
+def _joined(path: pathlib.Path, shards: list[pathlib.Path], reader: Reader) -> Contents:
     """All tensors of a folder's shards, in the order of their names' numbers where shards are numbered."""
     missing = formats.missing_shards(path, shards)
     if missing:
         raise InputError(f"{str(path)!r} lacks the shard {missing!r} that its index names")
     tensors: dict[str, Tensor] = {}
+    refused: dict[str, str] = {}
     layout = None
     for shard in shards:
-        more, layout = reader(shard)
+        more, layout, not_read = reader(shard)
         twice = tensors.keys() & more.keys()
         if twice:
             raise InputError(
                 f"{str(path)!r} has {sorted(twice)[0]!r} in more than one file: name one of {[s.name for s in shards]}"
             )
         tensors |= more
-    return tensors, layout
+        refused |= not_read
+    return Contents(tensors, layout, refused)

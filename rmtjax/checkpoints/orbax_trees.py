@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,19 @@ from rmtjax.checkpoints import (
     steps,
 )
 from rmtjax.checkpoints.digests import named_leaves
+from rmtjax.checkpoints.formats import Tensor
 from rmtjax.errors import InputError
 
-Found = dict[str, tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]]
+SINGLE_FILES = (
+    ".pt",
+    ".pth",
+    ".th",
+    ".bin",
+    ".ckpt",
+    ".npz",
+    ".keras",
+)  # a folder of them is no one checkpoint
+Found = dict[str, Tensor]
 
 
 def tensors(path: pathlib.Path, step: int | None) -> Found:
@@ -40,6 +49,11 @@ def tensors(path: pathlib.Path, step: int | None) -> Found:
     for folder in (path, *(path / name for name in ("state", "params", "default", "items", "model"))):
         if (folder / "_METADATA").is_file():
             return _foreign(folder)
+    files = sorted(file.name for file in path.iterdir() if file.suffix.lower() in SINGLE_FILES)
+    if files:
+        raise InputError(
+            f"{str(path)!r} is a folder of single files of weights: name one of {', '.join(files)}"
+        )
     raise InputError(
         f"{str(path)!r} is not a run's folder, an Orbax checkpoint, or a folder with safetensors, torch or Keras weights"
     )
@@ -60,8 +74,10 @@ def _own(path: pathlib.Path) -> Found:
     steps.check_files(path, saved.files)
     out: Found = {}
     for name, (dtype, shape, _) in saved.arrays.items():
-        out[name] = (tuple(shape), np.dtype(dtype), functools.partial(_read, path / steps.STATE, name, False))
-    return {name: found for name, found in out.items() if name.startswith("params/")}
+        out[name] = Tensor(
+            tuple(shape), np.dtype(dtype), functools.partial(_read, path / steps.STATE, name, False)
+        )
+    return out
 
 
 def _foreign(path: pathlib.Path) -> Found:
@@ -73,7 +89,7 @@ def _foreign(path: pathlib.Path) -> Found:
     for name, leaf in named_leaves(metadata.tree).items():
         if getattr(leaf, "shape", None) is not None and getattr(leaf, "dtype", None) is not None:
             read = functools.partial(_read, path, name, metadata.use_zarr3)
-            out[name] = (tuple(leaf.shape), np.dtype(leaf.dtype), read)
+            out[name] = Tensor(tuple(leaf.shape), np.dtype(leaf.dtype), read)
     return out
 
 

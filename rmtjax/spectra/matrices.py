@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmtjax.spectra.rules import Rule, default_rules, lstm_rules, torch_rules
+from rmtjax.spectra.rules import TABLES, Rule, shape_rules
 
 
 class Matrix(NamedTuple):
@@ -39,9 +39,17 @@ class Matrix(NamedTuple):
     load: Callable[[], np.ndarray]
 
 
+_VARIABLE = jax.tree_util.GetAttrKey("value")
+
+
 def named_tensors(params: Any) -> list[tuple[str, Any]]:
-    """Leaves of a pytree with their paths, `a/b/kernel`, numbers in natural order (block_2 before block_10)."""
+    """Leaves of a pytree with their paths, `a/b/kernel`, numbers in natural order (block_2 before block_10).
+
+    Flax NNX keeps each leaf in a Variable: the `value` that then ends every path is no part of a name.
+    """
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    if leaves and all(path[-1:] == (_VARIABLE,) for path, _ in leaves):
+        leaves = [(path[:-1], leaf) for path, leaf in leaves]
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
     named = [(name or "matrix", leaf) for name, leaf in named]  # the pytree is one bare array
     return sorted(named, key=lambda item: _natural(item[0]))
@@ -64,7 +72,7 @@ def weight_matrices(
 
     Args:
       params: a pytree of arrays (numpy or JAX), in Flax: `variables["params"]`; or a flat mapping of names to arrays
-        that has `specs`, from names to shapes and dtypes, `layout`, "flax" or "torch", and perhaps `refused`, from
+        that has `specs`, from names to shapes and dtypes, `layout`, "flax", "keras" or "torch", and perhaps `refused`, from
         names to reasons (`rmtjax.checkpoints.open`).
       rules: tried before the table of the layout; the first that matches decides.
       conv: "slices" pools the eigenvalues of one matrix per tap, as WeightWatcher does; "unfold" takes the
@@ -90,8 +98,8 @@ def weight_matrices(
         specs = {name: leaf if hasattr(leaf, "shape") else np.asarray(leaf) for name, leaf in leaves.items()}
         read = leaves.__getitem__
     torch = stored and params.layout == "torch"
-    gates = lstm_rules({name: tuple(spec.shape) for name, spec in specs.items()})
-    table = (*rules, *gates, *(torch_rules(conv) if torch else default_rules(conv)))
+    gates = shape_rules({name: tuple(spec.shape) for name, spec in specs.items()})
+    table = (*rules, *gates, *TABLES[params.layout if stored else "flax"](conv))
     found: list[Matrix] = []
     without: dict[str, str] = dict(getattr(params, "refused", {}))
     unknown: list[str] = []

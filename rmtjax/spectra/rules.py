@@ -1,7 +1,7 @@
 """Which tensor is laid out how: tables of `(pattern, kind, unfold, ndim)`, of which the first that matches decides.
 
-Two tables: names and layouts of Flax and Keras (`encoder/block_0/mlp/up/kernel`), and those of torch, Hugging Face
-and ONNX (`encoder.layer.0.intermediate.dense.weight`).
+Three tables: names and layouts of Flax (`encoder/block_0/mlp/up/kernel`), of Keras (`layers/conv2d_1/kernel`), and those
+of torch, Hugging Face and ONNX (`encoder.layer.0.intermediate.dense.weight`).
 """
 
 import re
@@ -27,6 +27,7 @@ from rmtjax.spectra.layouts import (
 
 # Below here the first axis of a kernel may count layers: `layers/mlp/kernel`, but not `layers/3/mlp/kernel`.
 _STACK = r"(^|/)(layers|blocks|encoderblock)(?=/)(?!/\d)"
+_PATCHES = r"(?i)(^|/)[^/]*patch[^/]*/kernel$"
 _QKV = ("query", "key", "value")
 
 
@@ -87,14 +88,13 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(position, "position_embedding", leading_one, 3),
         Rule(position, "position_embedding", dense, 2),
         Rule(r"(^|/)embedding$", "embedding", dense, 2),
-        Rule(r"(?i)(^|/)[^/]*patch[^/]*/kernel$", "patch_embedding", conv_unfold),
+        Rule(_PATCHES, "patch_embedding", conv_unfold),
         Rule(r"(^|/)embed[^/]*/kernel$", "patch_embedding", conv_unfold, 4),
         *attention,
         Rule(r"(?i)(^|/)([^/]*head|classifier|logits)/kernel$", "head", dense, 2),
         Rule(mlp, "mlp", dense, 2),
         Rule(mlp, "mlp", scanned(dense), 3),
         Rule(r"(?i)(^|/)[^/]*(depth_?wise|dw_?conv)[^/]*/kernel$", "conv_depthwise", conv_unfold),
-        Rule(r"(?i)(^|/)depthwise_kernel$", "conv_depthwise", _keras_depthwise),
         Rule(r"(?i)(^|/)[^/]*expert[^/]*/(.*/)?(kernel|w[^/]*)$", "expert", scanned(dense), 3),
         Rule(r"(?i)(^|/)[^/]*conv[^/]*/kernel$", "conv", convolution, 3),
         Rule(r"(^|/)kernel$", "conv", convolution, 4),
@@ -103,6 +103,27 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(_STACK + r".*/kernel$", "dense", scanned(dense), 3),
         Rule(r"", "dense", dense, 2),
     )
+
+
+def keras_rules(conv: str = "slices") -> tuple[Rule, ...]:
+    """The table for Keras, which stacks no layers: its `layers/` is a folder; `conv` as in `default_rules`."""
+    convolution = _convolution(conv)
+    return (
+        Rule(r"(^|/)(bias|gamma|beta|moving_(mean|variance))$", "bias", left_out("bias or scale: vectors, not a matrix")),
+        Rule(r"(^|/)depthwise_kernel$", "conv_depthwise", _keras_depthwise),
+        *(
+            Rule(rf"(^|/)_?{name}(_dense)?/kernel$", f"attention_{name}", unfold, ndim, 1)
+            for name in _QKV
+            for unfold, ndim in ((heads_out, 3), (dense, 2))
+        ),
+        Rule(r"(^|/)(attention_output|_?output_dense)/kernel$", "attention_out", heads_in, 3, 0),
+        Rule(r"(^|/)(attention_output|_?output_dense)/kernel$", "attention_out", dense, 2, 0),
+        Rule(r"position[^/]*(/[^/]*)?embeddings$", "position_embedding", dense, 2),
+        Rule(r"(^|/)[^/]*embeddings$", "embedding", dense, 2),
+        Rule(_PATCHES, "patch_embedding", conv_unfold, 4),
+        *(Rule(r"kernel$", "conv", convolution, ndim) for ndim in (3, 4, 5)),
+        *(rule for rule in default_rules(conv) if rule.ndim in (2, None)),
+    )  # fmt: skip
 
 
 def _keras_depthwise(kernel: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,7 +139,7 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight)$", "attention_*", split_rows(*_QKV), 2, 0),
         # GPT-2's own layer, Conv1D, has (in, out).
         Rule(r"(^|\.)c_attn\.weight$", "attention_*", split_columns(*_QKV), 2, 1),
-        Rule(r"(?i)(^|[._])att[^.]*\.c_proj\.weight$", "attention_out", dense, 2, 0),
+        Rule(r"(?i)(^|\.)[^.]*att[^.]*\.c_proj\.weight$", "attention_out", dense, 2, 0),
         # Its rows go head by head through query, key and value: without the number of heads it is one matrix.
         Rule(r"(^|\.)query_key_value\.weight$", "attention_qkv", dense, 2),
         Rule(r"(^|[._])(q|query|to_q|q_proj|q_lin|wq)(_proj)?\.weight$", "attention_query", dense, 2, 0),
@@ -151,13 +172,15 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
     )  # fmt: skip
 
 
-def lstm_rules(shapes: dict[str, tuple[int, ...]]) -> list[Rule]:
-    """Rules that split the fused gates of the recurrent layers among these tensors.
+def shape_rules(shapes: dict[str, tuple[int, ...]]) -> list[Rule]:
+    """Rules for tensors whose shapes alone tell how they are fused: gates of recurrent layers, and `c_attn`.
 
-    The hidden width, and so the number of gates, is told by the recurrent tensor of a layer: torch's
+    `c_attn` is `(D, 3 D)` in GPT-2, `(3 D, D)` where it is a Linear, as `c_proj` beside it then is, and with fewer keys
+    than queries one matrix. The hidden width, and so the number of gates, is told by the recurrent tensor of a layer: torch's
     `weight_hh_l0` is `(gates * H, H)`, Keras' `recurrent_kernel` `(H, gates * H)`.
     """
     gates = {1: ("",), 3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
+    keras = gates | {3: ("z", "r", "n")}
     out = []
     for name, shape in shapes.items():
         if len(shape) != 2:
@@ -167,9 +190,15 @@ def lstm_rules(shapes: dict[str, tuple[int, ...]]) -> list[Rule]:
             twin = name.replace("weight_hh_l", "weight_ih_l")
             out.append(Rule(f"^({re.escape(name)}|{re.escape(twin)})$", "lstm", split_rows(*names), 2))
         elif name.endswith("recurrent_kernel") and shape[1] // shape[0] in gates:
-            names = gates[shape[1] // shape[0]]
+            names = keras[shape[1] // shape[0]]
             twin = name.removesuffix("recurrent_kernel") + "kernel"
             out.append(Rule(f"^({re.escape(name)}|{re.escape(twin)})$", "lstm", split_columns(*names), 2))
+        elif name.endswith("c_attn.weight") and shape[0] == 3 * shape[1]:
+            out.append(Rule(f"^{re.escape(name)}$", "attention_*", split_rows(*_QKV), 2, 0))
+            twin = name.replace("c_attn", "c_proj")
+            out.append(Rule(f"^{re.escape(twin)}$", "attention_out", dense, 2, 1))
+        elif name.endswith("c_attn.weight") and shape[1] != 3 * shape[0]:
+            out.append(Rule(f"^{re.escape(name)}$", "attention_qkv", dense, 2))
     return out
 
 
@@ -177,3 +206,7 @@ def _convolution(conv: str) -> Unfold:
     if conv not in ("slices", "unfold"):
         raise ValueError(f"conv is {conv!r}: it must be 'slices' or 'unfold'")
     return conv_slices if conv == "slices" else conv_unfold
+
+
+# The table of a layout, as `checkpoints.open` tells it.
+TABLES = {"flax": default_rules, "keras": keras_rules, "torch": torch_rules}

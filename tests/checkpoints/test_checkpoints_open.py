@@ -143,20 +143,76 @@ def test_onnx(tmp_path):
     same(checkpoints.open(tmp_path / "a.onnx"), arrays)
 
 
-@pytest.mark.parametrize("kind", ["old", "new", "keras"])
+# Class, name, variables in Keras's order, and the names that they have in `.h5`.
+KERAS = [
+    ("Embedding", "tok", {"embeddings": (30, 8)}),
+    ("GRU", "gru", {"gru_cell/kernel": (8, 18), "gru_cell/recurrent_kernel": (6, 18), "gru_cell/bias": (2, 18)}),
+    ("SeparableConv2D", "sep", {"depthwise_kernel": (3, 3, 4, 1), "pointwise_kernel": (1, 1, 4, 8), "bias": (8,)}),
+    ("DepthwiseConv2D", "dw", {"kernel": (3, 3, 8, 1), "bias": (8,)}),
+    ("MultiHeadAttention", "mha", {"query/kernel": (6, 2, 5), "query/bias": (2, 5)}),
+    ("Conv1D", "a1", {"kernel": (3, 6, 7)}),
+    ("Mine", "mine", {"w": (4, 5), "v": (5, 5), "b": (5, 6)}),
+    ("EinsumDense", "mix", {"kernel": (6, 2, 5)}),
+]  # fmt: skip
+FOLDERS = {
+    "gru": "layers/gru/cell", "mha": "layers/multi_head_attention/query_dense", "tok": "layers/embedding",
+    "sep": "layers/separable_conv2d", "dw": "layers/depthwise_conv2d", "a1": "layers/conv1d", "mine": "layers/mine",
+    "mix": "layers/einsum_dense_1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [".h5", ".weights.h5", ".keras"])
 def test_keras(tmp_path, kind):
     h5py = pytest.importorskip("h5py")
-    kernel = RNG.standard_normal((3, 4)).astype(np.float32)
-    name = "model_weights/dense/dense/kernel:0" if kind == "old" else "layers/dense/vars/0"
-    with h5py.File(tmp_path / "model.weights.h5", "w") as file:
-        file[name] = kernel
-        file["optimizer/vars/0"] = kernel
-    path = tmp_path / "model.weights.h5"
-    if kind == "keras":
-        path = tmp_path / "a.keras"
+    layers = [{"class_name": cls, "config": {"name": name}} for cls, name, _ in KERAS]
+    config = json.dumps({"class_name": "Functional", "config": {"name": "functional", "layers": layers}})
+    path, expected = tmp_path / f"a{kind}", []
+    with h5py.File(tmp_path / "model.weights.h5" if kind == ".keras" else path, "w") as file:
+        for i, (_, layer, variables) in enumerate(KERAS):
+            for number, (name, shape) in enumerate(variables.items()):
+                array = np.full(shape, 10 * i + number, np.float32)
+                if kind == ".h5":
+                    file[f"model_weights/{layer}/{layer}/{name}"] = array
+                    last = "depthwise_kernel" if layer == "dw" and name == "kernel" else name
+                    expected.append((f"{layer}/{layer}/{last}", array))
+                    continue
+                file[f"{FOLDERS[layer]}/vars/{number}"] = array
+                file[f"{FOLDERS[layer]}/vars"].attrs["name"] = name.split("/")[0] if "/" in name else layer
+                file.require_group(f"layers/{FOLDERS[layer].split('/')[1]}/vars").attrs["name"] = layer
+                last = name.split("/")[-1]
+                if layer == "dw":
+                    last = last.replace("kernel", "depthwise_kernel")
+                elif layer == "mine":
+                    last = "kernel" if number == 0 else f"vars/{number}"
+                expected.append((f"{FOLDERS[layer]}/{last}", array))
+        file["optimizer/vars/0"] = np.ones((3, 4))
+        if kind == ".h5":
+            file.attrs["model_config"] = config
+    if kind == ".keras":
         with zipfile.ZipFile(path, "w") as archive:
             archive.write(tmp_path / "model.weights.h5", "model.weights.h5")
-    same(checkpoints.open(path), {"dense/dense/kernel" if kind == "old" else "layers/dense/kernel": kernel})
+            archive.writestr("config.json", config)
+    weights = checkpoints.open(path)
+    mix, _ = expected.pop()
+    same(weights, dict(expected))
+    assert weights.layout == "keras"
+    assert "state of the optimiser" in weights.refused["optimizer"]
+    assert "only its equation" in weights.refused[mix]
+    if kind != ".weights.h5":  # the config tells the order
+        folders = list(dict.fromkeys(name.split("/")[0 if kind == ".h5" else 1] for name in weights))
+        assert folders == list(dict.fromkeys(n.split("/")[0 if kind == ".h5" else 1] for n, _ in expected))
+
+
+def test_keras_without_a_config_tells_classes_by_names(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+        for name in ("layers/dense_10", "layers/dense_2", "encoder/first"):
+            file[f"{name}/vars/0"] = np.ones((3, 4), ml_dtypes.bfloat16)
+            file[f"{name}/vars/1"] = np.ones((2, 4), np.int8)
+    weights = checkpoints.open(tmp_path / "a.weights.h5")
+    assert list(weights) == ["encoder/first/kernel", "layers/dense_2/kernel", "layers/dense_10/kernel"]
+    assert weights["layers/dense_2/kernel"].dtype == ml_dtypes.bfloat16
+    assert "int8: quantised" in weights.refused["layers/dense_2/bias"]
 
 
 def quantise(tmp_path, **tensors):
@@ -177,6 +233,45 @@ def test_eight_bits_with_their_scale(tmp_path, dtype, scale):
         wide = factor[:, None]
     assert list(weights) == ["a.weight"]
     np.testing.assert_allclose(weights["a.weight"], stored.astype(np.float32) * wide, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "name", "axis"),
+    [
+        ((96, 32), 32, "d/kernel", 1),
+        ((96, 32), 96, "d/kernel", 0),
+        ((32, 32), 32, "d/kernel", 1),
+        ((3, 3, 4, 9), 9, "d/kernel", 3),
+        ((32, 32), 32, "d.weight", 0),
+        ((96, 32), 32, "d.weight", 1),
+        ((9, 4, 3, 3), 9, "d.weight", 0),
+        ((96, 32), 48, "d/kernel", None),
+        ((9, 4, 3, 3), 3, "d.weight", None),
+    ],
+)
+def test_a_scale_of_one_axis_is_of_the_outputs_or_else_of_the_inputs(tmp_path, shape, size, name, axis):
+    stored = RNG.integers(-127, 128, shape).astype(np.int8)
+    factor = RNG.uniform(0.5, 2, size).astype(np.float32)
+    if axis is None:
+        factor_too = {"other": np.ones((2, 2), np.float32)}
+        weights = quantise(tmp_path, **{name: stored, f"{name}_scale": factor} | factor_too)
+        assert list(weights) == ["other"]
+        assert "does not fit" in weights.refused[name]
+        return
+    weights = quantise(tmp_path, **{name: stored, f"{name}_scale": factor})
+    wide = np.expand_dims(factor, [i for i in range(len(shape)) if i != axis])
+    np.testing.assert_allclose(weights[name], stored * wide, rtol=1e-6)
+
+
+def test_a_zero_point_is_refused_and_its_scale_is_no_weight(tmp_path):
+    tensors = {
+        "a.weight": np.ones((4, 6), np.int8), "a.weight_scale": np.ones((4, 1), np.float32),
+        "a.weight_zero_point": np.ones((4, 1), np.int8), "b.weight": np.ones((4, 6), np.float32),
+    }  # fmt: skip
+    weights = quantise(tmp_path, **tensors)
+    assert list(weights) == ["b.weight"]
+    assert list(weights.refused) == ["a.weight"]
+    assert "zero point" in weights.refused["a.weight"]
 
 
 def test_eight_bits_of_bitsandbytes_and_what_is_refused(tmp_path):
@@ -295,3 +390,96 @@ loaded = {{name.split(".")[0] for name in sys.modules}} & {{"orbax", "tensorstor
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def msgpack_of(path, tree):
+    from flax import serialization
+
+    path.write_bytes(serialization.to_bytes(tree))
+    return checkpoints.open(path)
+
+
+def test_only_what_lies_beside_the_weights_is_left_out_and_it_is_named(tmp_path):
+    w, v = np.ones((3, 4), np.float32), np.zeros((5, 4), np.float32)
+    both = {"kernel": w}
+    for tree, names, refused in (
+        ({"params": {"model": {"d": both}, "head": both}}, ["model/d/kernel", "head/kernel"], []),
+        ({"model": {"d": both}, "head": both}, ["model/d/kernel", "head/kernel"], []),
+        ({"params": {"step": both, "opt": both, "rngs": both}}, ["step/kernel", "opt/kernel", "rngs/kernel"], []),
+        ({"params": both, "ema": {"kernel": v}, "step": np.ones(())}, ["kernel"], ["ema", "step"]),
+        ({"params": {"params": both, "cache": both}, "opt_state": both}, ["kernel"], ["opt_state", "params/cache"]),
+        ({"model": both, "optimizer": {"mu": both}}, ["kernel"], ["optimizer"]),
+        ({"params": both, "batch_stats": {"mean": v}}, ["kernel", "batch_stats/mean"], []),
+    ):  # fmt: skip
+        weights = msgpack_of(tmp_path / "a.msgpack", tree)
+        assert set(weights) == set(names)
+        assert sorted(weights.refused) == refused
+        orbax_save(tmp_path / f"o{len(list(tmp_path.iterdir()))}", tree)
+        last = max(tmp_path.glob("o*"), key=lambda folder: folder.stat().st_mtime_ns)
+        again = checkpoints.open(last)
+        assert set(again) == set(names)
+        assert again.refused == weights.refused
+    np.savez(tmp_path / "b.npz", **{"params/d/kernel": w, "opt/0/mu/d/kernel": v, "opt/0/nu/d/kernel": v})
+    weights = checkpoints.open(tmp_path / "b.npz")
+    assert list(weights) == ["d/kernel"]
+    assert weights.refused == {"opt": "state of the optimiser, not weights (2 arrays)"}
+    np.savez(tmp_path / "c.npz", **{"opt/mu": w})
+    with pytest.raises(InputError, match="holds no arrays that are weights; opt: state of the optimiser"):
+        checkpoints.open(tmp_path / "c.npz")
+
+
+def test_torch_names_what_it_does_not_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    w = torch.ones(3, 4)
+    state = {"a.weight": w, "list": [w, {"b": w}], "s.weight": torch.ones(3, 3).to_sparse()}
+    torch.save(state, tmp_path / "a.pt")
+    weights = checkpoints.open(tmp_path / "a.pt")
+    assert set(weights) == {"a.weight", "list.0", "list.1.b"}
+    assert weights.refused == {"s.weight": "stored as sparse_coo, which is not read"}
+    moments = {"state": {0: {"exp_avg": w, "exp_avg_sq": w}}}
+    for key, other in (("weights", "optimizer"), ("generator", "opt_g"), ("model", "optimizer_states")):
+        torch.save({"epoch": 3, key: {"a.weight": w}, other: moments}, tmp_path / "b.pt")
+        weights = checkpoints.open(tmp_path / "b.pt")
+        assert set(weights) == {"generator.a.weight" if key == "generator" else "a.weight"}
+        assert weights.refused == {other: "state of the optimiser, not weights (2 arrays)"}
+    torch.save({"model": {"a.weight": w}, "ema": {"a.weight": w}}, tmp_path / "c.pt")
+    weights = checkpoints.open(tmp_path / "c.pt")
+    assert weights.refused == {"ema": "beside 'model', which alone is read as weights (1 array)"}
+
+
+def test_bad_torch_files_are_told_in_a_sentence(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.ones(50, 50)}, tmp_path / "a.th", _use_new_zipfile_serialization=False)
+    (tmp_path / "a.th").write_bytes((tmp_path / "a.th").read_bytes()[:3000])
+    (tmp_path / "b.pt").write_text("epoch 1: loss 2.3\n" * 20)
+    for name in ("a.th", "b.pt"):
+        with pytest.raises(
+            InputError, match="is not a whole torch file: it is truncated, or of another kind"
+        ):
+            checkpoints.open(tmp_path / name)
+    with pytest.raises(InputError, match=r"is a folder of single files of weights: name one of a.th, b.pt"):
+        checkpoints.open(tmp_path)
+
+
+def test_a_broken_index_and_a_dtype_that_is_not_read(tmp_path):
+    header = {
+        "a": {"dtype": "F8_E8M0", "shape": [2, 2], "data_offsets": [0, 4]},
+        "b": {"dtype": "F32", "shape": [1, 2], "data_offsets": [4, 12]},
+    }
+    text = json.dumps(header).encode()
+    (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(12))
+    weights = checkpoints.open(tmp_path / "m.safetensors")
+    assert list(weights) == ["b"]
+    assert weights.refused == {"a": "stored as F8_E8M0, a dtype that is not read"}
+    for content in ("{bad", "[]", "{}", '{"weight_map": 3}'):
+        (tmp_path / "m.safetensors.index.json").write_text(content)
+        with pytest.raises(InputError, match=r"index.json' is not an index of shards"):
+            checkpoints.open(tmp_path)
+
+
+def test_dots_of_flax_names_become_slashes(tmp_path):
+    tensors = {"enc.conv.kernel": np.ones((3, 3, 8, 16)), "enc.embedding": np.ones((20, 8))}
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
+    weights = checkpoints.open(tmp_path / "a.safetensors")
+    assert weights.layout == "flax"
+    assert set(weights) == {"enc/conv/kernel", "enc/embedding"}

@@ -196,3 +196,18 @@ def test_order_counts_numbers():
 def test_bad_conv_option():
     with pytest.raises(ValueError, match="'slices' or 'unfold'"):
         spectra.default_rules("flat")
+
+
+def test_names_of_an_nnx_state_are_those_of_its_modules():
+    from flax import nnx
+
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nnx.Linear(4, 5, rngs=rngs), nnx.Dropout(0.1, rngs=rngs), nnx.Conv(3, 4, (3, 3), rngs=rngs)
+    )
+    for tree in (nnx.state(model), nnx.state(model, nnx.Param)):
+        assert {name: matrix.kind for name, matrix in found(tree).items()} == {
+            "layers/0/kernel": "dense",
+            "layers/2/kernel": "conv",
+        }
+    assert set(found({"attention": {"value": normal(3, 4)}})) == {"attention/value"}

@@ -149,9 +149,41 @@ def test_gates_of_recurrent_layers():
     }
     assert {matrix.kind for matrix in found.values()} == {"lstm"}
     np.testing.assert_array_equal(found["rnn.weight_ih_l0[f]"].load()[0], stored["rnn.weight_ih_l0"][5:10].T)
-    keras = Stored({"lstm/cell/kernel": (7, 20), "lstm/cell/recurrent_kernel": (5, 20)}, "flax")
+    keras = Stored({"lstm/cell/kernel": (7, 20), "lstm/cell/recurrent_kernel": (5, 20)}, "keras")
     found = {matrix.name: matrix for matrix in spectra.weight_matrices(keras)[0]}
     np.testing.assert_array_equal(found["lstm/cell/kernel[g]"].load()[0], keras["lstm/cell/kernel"][:, 10:15])
+
+
+def test_c_attn_is_cut_as_its_shape_tells():
+    """(D, 3 D) in GPT-2, (3 D, D) in nanoGPT; with fewer keys than queries, as in StarCoder, one matrix."""
+    stored = Stored(
+        {"gpt2.c_attn.weight": (6, 18), "nano.attn.c_attn.weight": (18, 6), "star.c_attn.weight": (8, 6)}
+    )
+    found = {matrix.name: matrix for matrix in spectra.weight_matrices(stored)[0]}
+    gpt2, nano = (stored[name] for name in list(stored.specs)[:2])
+    np.testing.assert_array_equal(found["gpt2.c_attn.weight[key]"].load()[0], gpt2[:, 6:12])
+    np.testing.assert_array_equal(found["nano.attn.c_attn.weight[key]"].load()[0], nano[6:12])
+    assert found["star.c_attn.weight"].kind == "attention_qkv"
+
+
+def test_keras_stacks_no_layers():
+    """Below its own folder `layers` a kernel of five dimensions is a convolution, of three a convolution or heads."""
+    shapes = {
+        "layers/conv3d/kernel": (3, 2, 2, 4, 5), "c1/c1/kernel": (3, 6, 7), "layers/mha/query_dense/kernel": (6, 2, 5),
+        "layers/mha/query_dense/bias": (2, 5), "mha/mha/attention_output/kernel": (2, 5, 6),
+        "sep/depthwise_kernel": (3, 3, 4, 2), "sep/pointwise_kernel": (1, 1, 8, 9), "tok/embeddings": (30, 8),
+        "layers/dense/kernel": (5, 3), "head/head/kernel": (5, 3),
+    }  # fmt: skip
+    found, left_out = spectra.weight_matrices(Stored(shapes, "keras"))
+    assert {matrix.name: (matrix.kind, matrix.shape) for matrix in found} == {
+        "layers/conv3d/kernel": ("conv", (12, 5, 4)), "c1/c1/kernel": ("conv", (3, 7, 6)),
+        "layers/mha/query_dense/kernel": ("attention_query", (1, 10, 6)),
+        "mha/mha/attention_output/kernel": ("attention_out", (1, 10, 6)),
+        "sep/depthwise_kernel": ("conv_depthwise", (1, 9, 8)), "sep/pointwise_kernel": ("conv", (1, 9, 8)),
+        "tok/embeddings": ("embedding", (1, 30, 8)), "layers/dense/kernel": ("dense", (1, 5, 3)),
+        "head/head/kernel": ("head", (1, 5, 3)),
+    }  # fmt: skip
+    assert list(left_out) == ["layers/mha/query_dense/bias"]
 
 
 def test_lora_factors_are_multiplied_out():

@@ -1,0 +1,135 @@
+"""Keras's files: `.keras`, `.weights.h5` and `.h5`, with the names that Keras itself gives to variables.
+
+`.keras` and `.weights.h5` number the variables of a layer, `layers/conv2d_1/vars/0`: what they are follows from the
+layer's class, which the config tells, or else the path or the layer's name, which Keras makes of the class.
+"""
+
+import functools
+import io
+import json
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rmtjax.checkpoints.formats import Contents, Tensor, named_bits
+from rmtjax.errors import InputError
+
+# Class in lower case, without underscores -> its variables in their order. `cell` is the part of a recurrent layer,
+# `query_dense` and its like those of attention.
+_VARIABLES = {
+    r"(lstm|gru|simplernn|convlstm[123]d)?cell": ("kernel", "recurrent_kernel", "bias"),
+    r"separableconv[12]d": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    r"depthwiseconv[12]d": ("depthwise_kernel", "bias"),
+    r"(einsum|query|key|value|output)?dense|conv[123]d(transpose)?": ("kernel", "bias"),
+    r"embedding": ("embeddings",),
+}
+
+
+def keras(path: pathlib.Path) -> Contents:
+    """In the order of the config's layers, or else of the names; the optimiser's variables are left out."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(
+            f"{str(path)!r} is a Keras file and h5py is not installed: pip install 'rmtjax[formats]'"
+        ) from error
+    source: Any = path
+    config: Any = {}
+    found: dict[str, Any] = {}
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            found[name] = node
+
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                source = io.BytesIO(archive.read("model.weights.h5"))
+                if "config.json" in archive.namelist():
+                    config = json.loads(archive.read("config.json"))
+        file = h5py.File(source, "r")
+        file.visititems(visit)
+        config = config or json.loads(file.attrs.get("model_config", "{}"))
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{str(path)!r} is not a whole Keras file: {error}") from error
+    classes = dict(_classes(config))
+    order = {layer: i for i, layer in enumerate(classes)}
+    layers = {name: _layers(name, node) for name, node in found.items()}
+
+    def place(name: str) -> tuple[int, list[str | int]]:
+        natural = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+        return next((order[layer] for layer in layers[name] if layer in order), len(order)), natural
+
+    tensors: dict[str, Tensor] = {}
+    refused: dict[str, str] = {}
+    for stored in sorted(found, key=place):
+        node, dtype = found[stored], named_bits(found[stored].dtype)
+        if stored.startswith(("optimizer", "_optimizer")):
+            refused["optimizer"] = "state of the optimiser, not weights"
+            continue
+        own = layers[stored][:2] if "/vars/" in stored else layers[stored]
+        cls = _known_class(own, classes)
+        name = _name(stored, cls)
+        if cls.startswith("einsum") and node.ndim > 2:
+            refused[name] = "kernel of an EinsumDense: only its equation says which axes are inputs"
+        elif dtype.kind in "iu" and node.ndim > 1:
+            refused[name] = f"{dtype.name}: quantised layouts of Keras are not read"
+        else:
+            tensors[name] = Tensor(node.shape, dtype, functools.partial(_read, node, dtype))
+    return Contents(tensors, "keras", refused)
+
+
+def _read(node: Any, dtype: np.dtype) -> np.ndarray:
+    return np.asarray(node[()]).view(dtype)
+
+
+def _classes(config: Any) -> Iterator[tuple[str, str]]:
+    """Name and class of every layer of a config, in its order."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if isinstance(inner, dict) and "class_name" in config and "name" in inner:
+            yield str(inner["name"]), str(config["class_name"])
+        for child in config.values():
+            yield from _classes(child)
+    elif isinstance(config, list):
+        for child in config:
+            yield from _classes(child)
+
+
+def _layers(stored: str, node: Any) -> list[str]:
+    """What may name the layer of a variable, or else a layer around it, the likeliest first."""
+    folders = stored.split("/")[:-1][::-1]
+    if folders[:1] != ["vars"]:
+        return folders
+    names, group = [], node.parent.parent
+    for folder in folders[1:]:
+        own = group["vars"].attrs.get("name") if "vars" in group else None
+        names += [str(own), folder] if own else [folder]
+        group = group.parent
+    return names
+
+
+def _known_class(layers: list[str], classes: Mapping[str, str]) -> str:
+    for layer in layers:
+        cls = re.sub(r"_\d+$|_", "", classes.get(layer, layer)).lower()
+        if any(re.fullmatch(pattern, cls) for pattern in _VARIABLES):
+            return cls
+    return ""
+
+
+def _name(stored: str, cls: str) -> str:
+    """Without `:0` and the outer groups; a number becomes the variable's name where the class is known."""
+    name = stored.removeprefix("model_weights/").removesuffix(":0")
+    variables = next(
+        (names for pattern, names in _VARIABLES.items() if re.fullmatch(pattern, cls)), ("kernel",)
+    )
+    folder, _, number = name.rpartition("/vars/")
+    if folder and number.isdigit():
+        return f"{folder}/{variables[int(number)]}" if int(number) < len(variables) else name
+    if name.endswith("/kernel") and variables[0] == "depthwise_kernel":
+        return name.removesuffix("kernel") + "depthwise_kernel"
+    return name

@@ -1,0 +1,88 @@
+"""Which of a checkpoint's arrays are the model's weights; what lies beside them is named, with the reason."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# opt, opt_state, optimizer, optimizer_states, optim, opt_g, g_optimizer
+_OPTIMISER = re.compile(r"(?i)(.*_)?opt(im|imi[sz]er)?s?(_.*)?")
+_COUNTERS = re.compile(r"step|count|rngs?")  # of one array each, but rngs
+# What programs that use torch call their weights.
+_TORCH = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights")
+
+
+def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Weights among arrays with names such as `params/head/kernel`, and name -> reason of groups that are none.
+
+    They lie below `params`, as deep as it is nested; `batch_stats` beside it stays. Without `params` they are all
+    but the optimiser's state, counters and random keys; then a `model` that holds all the rest is entered as well.
+    The `value` that ends every name of an NNX state is dropped.
+    """
+    kept, refused, above = dict(tensors), dict[str, str](), ""
+    while (nested := any(name.startswith("params/") for name in kept)) or not above:
+        groups = Counter(name.split("/")[0] for name in kept)
+        chosen = f"{above}params" if nested else ""
+        others = {
+            key: _reason(key, count, chosen)
+            for key, count in groups.items()
+            if (key not in ("params", "batch_stats") if nested else _no_weights(key, key in kept))
+        }
+        refused |= {above + key: reason for key, reason in others.items()}
+        kept = {name: tensor for name, tensor in kept.items() if name.split("/")[0] not in others}
+        if not nested:
+            break
+        kept = {name.removeprefix("params/"): tensor for name, tensor in kept.items()}
+        above += "params/"
+    if not above and refused and all(name.startswith("model/") for name in kept):
+        kept = {name.removeprefix("model/"): tensor for name, tensor in kept.items()}
+    if kept and all(name.endswith("/value") for name in kept):
+        kept = {name.removesuffix("/value"): tensor for name, tensor in kept.items()}
+    return kept, refused
+
+
+def _no_weights(key: str, alone: bool) -> bool:
+    """A group of arrays, or an array `alone`; a module may be called `step`, but none is called `rngs`."""
+    if alone:
+        return _COUNTERS.fullmatch(key) is not None
+    return key == "rngs" or _OPTIMISER.fullmatch(key) is not None
+
+
+def of_torch(loaded: Any, leaf: type) -> tuple[dict[str, Any], dict[str, str]]:
+    """Weights in what `torch.load` gives, by name, and name -> reason of groups of tensors that are none.
+
+    They lie below the first of the keys that are usual; without it, they are all but the optimiser's state.
+    """
+    refused: dict[str, str] = {}
+    inside = loaded
+    if isinstance(loaded, dict):
+        groups = {str(key): node for key, node in loaded.items() if isinstance(node, dict | list | tuple)}
+        chosen = next((key for key in _TORCH if isinstance(loaded.get(key), dict)), "")
+        inside = loaded[chosen] if chosen else loaded
+        for key in loaded if chosen else filter(_OPTIMISER.fullmatch, groups):
+            count = len(dict(_leaves(loaded[key], str(key), leaf)))
+            if key != chosen and count:
+                refused[str(key)] = _reason(str(key), count, chosen)
+        if not chosen:
+            inside = {key: node for key, node in loaded.items() if str(key) not in refused}
+    flat = dict(_leaves(inside, "", leaf))
+    if flat and all(name.startswith("module.") for name in flat):
+        flat = {name.removeprefix("module."): tensor for name, tensor in flat.items()}
+    return flat, refused
+
+
+def _leaves(node: Any, name: str, leaf: type) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, leaf):
+        yield name or "tensor", node
+    elif isinstance(node, dict | list | tuple):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(child, f"{name}.{key}" if name else str(key), leaf)
+
+
+def _reason(key: str, count: int, chosen: str) -> str:
+    arrays = f"{count} array{'s' if count > 1 else ''}"
+    if _OPTIMISER.fullmatch(key):
+        return f"state of the optimiser, not weights ({arrays})"
+    if _COUNTERS.fullmatch(key):
+        return f"counter or random state, not weights ({arrays})"
+    return f"beside {chosen!r}, which alone is read as weights ({arrays})"
