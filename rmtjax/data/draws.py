@@ -69,6 +69,14 @@ def uniform(seeds: tf.Tensor, count: int, low: float = 0.0, high: float = 1.0) -
     return tf.unstack(numbers * (high - low) + low)
 
 
+def choose(first: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Row by row `images` where `first`, bool [b], else `others`; both [b, ...].
+
+    Not `tf.where`, which is five times slower when it has to spread the condition over an image.
+    """
+    return tf.raw_ops.Select(condition=first, x=images, y=others)
+
+
 def uniform_images(seeds: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     """`tf.random.stateless_uniform(shape, ...)` of each row: float32 [b, *shape]; for shapes of many values."""
     return _one_by_one(lambda seed: tf.random.stateless_uniform(shape, seed), seeds, shape)

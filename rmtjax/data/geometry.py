@@ -34,7 +34,7 @@ def vertical_flip(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Te
 
 def _flipped(images: tf.Tensor, seeds: tf.Tensor, strength: float, axis: int) -> tf.Tensor:
     (happens,) = draws.uniform(seeds, 1)
-    return tf.where((happens < strength)[:, None, None, None], tf.reverse(images, [axis]), images)
+    return draws.choose(happens < strength, tf.reverse(images, [axis]), images)
 
 
 @of_batches

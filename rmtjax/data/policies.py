@@ -158,7 +158,7 @@ def aug_mix(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     mixed = image_weight[:, None, None, None] * images
     for k in range(_MIX_CHAINS):
         mixed += weights[k][:, None, None, None] * chains[k]
-    return tf.where((apply < strength)[:, None, None, None], tf.clip_by_value(mixed, 0.0, 1.0), images)
+    return draws.choose(apply < strength, tf.clip_by_value(mixed, 0.0, 1.0), images)
 
 
 def _layered(
@@ -168,7 +168,7 @@ def _layered(
     out = _as_bytes(images)
     for chosen in layers:
         out = byte_ops.apply(out, chosen, table)
-    return tf.where(applied[:, None, None, None], unit_tensor(out), images)
+    return draws.choose(applied, unit_tensor(out), images)
 
 
 def _index(uniform: tf.Tensor, count: int) -> tf.Tensor:
