@@ -27,6 +27,7 @@ def measured(spectra: pd.DataFrame) -> pd.DataFrame:
     if "alpha" in table:
         table["alpha"] = table["alpha"].where(table["alpha"] > 1)
     edges = [column for column in _EDGES if column in table]
+    table = table.copy()  # in one piece again, of which pandas else complains
     table["edge"] = table[edges[0]].where(table[edges[0]] > 0) if edges else np.nan
     return table
 

@@ -1,4 +1,4 @@
-"""Makes the tables that this package ships: python -m rmtjax.spectra.make_tables (about ten minutes on two cores).
+"""Makes the tables that this package ships: python -m rmtjax.spectra.make_tables (about an hour on two cores).
 
 The Tracy-Widom law on a grid, values and slopes of cubic splines; and the power-law exponent of noise, on a grid of the number of slices, of eigenvalues
 and of the aspect ratio Q = N / M. Between their points the tables are interpolated.
@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from rmtjax.spectra import laws, nulls
 
-SLICES = (1, 9, 49)
-EIGENVALUES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-Q = (1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0)
+SLICES = (1, 9, 25, 49)
+EIGENVALUES = (3, 4, 6, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+Q = (1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
 ASSETS = pathlib.Path(__file__).parent / "assets"
 
 
@@ -47,10 +47,7 @@ def alpha_of_noise() -> None:
         N = max(round(M * q), M)
         found = nulls.simulated_alpha(slices, N, M, replicates(n))
         found = found[np.isfinite(found)]
-        alpha[place] = np.quantile(found, nulls.ALPHA_LEVELS) if len(found) > 20 else np.nan
-    # Too few eigenvalues for a fit: the next larger number's.
-    for i in range(len(EIGENVALUES) - 2, -1, -1):
-        alpha[:, i] = np.where(np.isnan(alpha[:, i]), alpha[:, i + 1], alpha[:, i])
+        alpha[place] = np.quantile(found, nulls.ALPHA_LEVELS)
     eigenvalues, ratios = np.array(EIGENVALUES), np.array(Q)
     np.savez_compressed(
         ASSETS / "alpha_null.npz", alpha=alpha, slices=np.array(SLICES), n=eigenvalues, Q=ratios

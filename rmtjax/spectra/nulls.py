@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from rmtjax.spectra import eigen, laws, tails
 
 ALPHA_LEVELS = np.r_[0.005, 0.01, np.arange(0.025, 0.98, 0.025), 0.99, 0.995]
+_FEWEST = 3  # eigenvalues
 _ROWS, _FITS = 256, 64  # tridiagonal matrices solved, and spectra fitted, in one call
 
 
@@ -69,14 +70,16 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
 def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
     """Quantiles (`ALPHA_LEVELS`) of the power-law exponent of noise, `[shapes, levels]`.
 
-    Read off a table of simulated values (`make_tables`), linearly in the logarithms of the number of eigenvalues,
-    of c and of the number of slices; outside the table its nearest edge is taken: fewer than 8 or more than 2048
-    eigenvalues, c below 1/64, more than 49 slices.
+    Read off a table of simulated values (`make_tables`), the logarithm of the exponent linearly in those of the number
+    of eigenvalues, of Q and of the number of slices; outside the table its nearest edge is taken: more than 4096
+    eigenvalues, Q above 4096, more than 49 slices. NaN for fewer than 3 eigenvalues, which have no tail to choose.
     """
     slices, N, M = (np.atleast_1d(np.asarray(value, np.float64)) for value in (slices, N, M))
     axes, values = _alpha_table()
     at = (np.log(slices), np.log(slices * M), np.log(N / M))
-    return _linear(axes, values, [np.clip(x, axis[0], axis[-1]) for x, axis in zip(at, axes, strict=True)])
+    inside = [np.clip(x, axis[0], axis[-1]) for x, axis in zip(at, axes, strict=True)]
+    found = np.exp(_linear(axes, np.log(values), inside))
+    return np.where((slices * M < _FEWEST)[:, None], np.nan, found)
 
 
 def _linear(axes: Sequence[np.ndarray], values: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
