@@ -220,7 +220,7 @@ def _unpacked(node: Any, prefix: str, out: dict[str, np.ndarray]) -> None:
 
 
 def onnx(path: pathlib.Path) -> Contents:
-    """The initializers; convolutions are `(out, in, *window)`, as in torch."""
+    """Initializers and constants of the graph itself; convolutions are `(out, in, *window)`, as in torch."""
     try:
         import onnx as library
         from onnx import numpy_helper
@@ -234,9 +234,19 @@ def onnx(path: pathlib.Path) -> Contents:
         model = library.load(str(path), load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise InputError(f"{str(path)!r} is not a whole ONNX file: {error}") from error
+    found = {given.name: given for given in model.graph.initializer}
+    refused = {
+        given.values.name: "a sparse tensor, which is not read" for given in model.graph.sparse_initializer
+    }
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                found[node.output[0]] = attribute.t
+            elif attribute.HasField("g") or attribute.graphs:
+                refused[node.name or node.op_type] = "a graph inside the graph, whose weights are not read"
     tensors = {}
-    for given in model.graph.initializer:
+    for name, given in found.items():
         dtype = np.dtype(library.helper.tensor_dtype_to_np_dtype(given.data_type))
         read = functools.partial(numpy_helper.to_array, given, str(path.parent))
-        tensors[given.name] = Tensor(tuple(given.dims), dtype, read)
-    return Contents(tensors, "torch")
+        tensors[name] = Tensor(tuple(given.dims), dtype, read)
+    return Contents(tensors, "torch", refused)

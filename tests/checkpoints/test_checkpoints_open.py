@@ -141,6 +141,18 @@ def test_onnx(tmp_path):
     )
     onnx.save(onnx.helper.make_model(graph), tmp_path / "a.onnx")
     same(checkpoints.open(tmp_path / "a.onnx"), arrays)
+    (last, array), *others = arrays.items()
+    values = onnx.helper.make_tensor("sparse", onnx.TensorProto.FLOAT, [1], [2.0])
+    places = onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [1], [3])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], [last], value=onnx.numpy_helper.from_array(array))],
+        "g", [], [], [onnx.numpy_helper.from_array(a, n) for n, a in others],
+        sparse_initializer=[onnx.helper.make_sparse_tensor(values, places, [2, 4])],
+    )  # fmt: skip
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "b.onnx")
+    weights = checkpoints.open(tmp_path / "b.onnx")
+    same(weights, arrays)
+    assert "sparse" in weights.refused["sparse"]
 
 
 # Class, name, variables in Keras's order, and the names that they have in `.h5`.

@@ -84,7 +84,9 @@ def test_alpha_of_noise():
     assert not np.array_equal(alphas, nulls.simulated_alpha(1, 128, 128, 64, seed=1))
 
 
-@pytest.mark.parametrize("shape", [(1, 900, 300), (1, 96, 96), (9, 120, 40), (25, 64, 16), (1, 20_000, 10), (1, 5, 3)])
+@pytest.mark.parametrize(
+    "shape", [(1, 900, 300), (1, 96, 96), (9, 120, 40), (25, 64, 16), (1, 20_000, 10), (1, 5, 3)]
+)
 def test_the_table_of_alpha_agrees_with_noise_between_its_points(shape):
     """Within four standard errors of the simulation, and a tenth for the interpolation."""
     quantiles = nulls.alpha_quantiles(*shape)[0]
