@@ -22,7 +22,7 @@ Batch = dict[str, np.ndarray]
 Tensors = dict[str, tf.Tensor]
 
 _COLUMNS = ("epoch", "index", "partner")
-_CHUNK = 2**19  # values of images that are augmented at a time: few enough to stay in a processor's cache
+_CHUNK = 2**22  # values of images that are augmented at a time; fewer, and the drawing of numbers is what costs
 
 
 def train_batches(
