@@ -31,6 +31,14 @@ _OF_DIGITS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "contrast", "brightness", "pixelate",
 )  # fmt: skip
 DROPOUT_SITES = ("attention", "mlp", "residual", "head")
+TEXT_STRENGTHS = (
+    "synonym_replacement",
+    "random_insertion",
+    "random_swap",
+    "random_deletion",
+    "punctuation_insertion",
+)
+TEXT_SETS = ("banking77", "clinc150", "clinc150_oos", "subj", "trec")
 
 
 def base() -> ConfigDict:
@@ -39,11 +47,18 @@ def base() -> ConfigDict:
     config.seed = 0  # of the run: split, order, augmentation, initialisation, dropout
 
     config.data = ConfigDict()
-    config.data.source = "digits"  # digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH; a PATH may be data:..., below $RMTJAX_DATA
+    # images: digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH
+    # texts: banking77 | clinc150 | subj | trec (below RMTJAX_DATA) | texts:PATH (.csv or .tsv, or a folder of them)
+    # A PATH may be data:..., below $RMTJAX_DATA.
+    config.data.source = "digits"
     config.data.image_size = 16  # side in pixels; examples of another size are resized (bilinear)
     config.data.train_examples = 400  # drawn class by class (stratified); None: all
     config.data.validation_examples = 200  # held out of the training part, stratified
     config.data.test_examples = placeholder(int)  # None: all of the test part
+    config.data.max_tokens = 64  # of a text, with [CLS] and [SEP]; longer ones are cut
+    # tokenizer.json or vocab.txt of a WordPiece tokenizer, or their folder, or package:NAME/FOLDER of an installed package;
+    # None: the words that occur at least twice in the training examples.
+    config.data.vocabulary = placeholder(str)
 
     config.augment = ConfigDict()  # strengths in [0, 1]; 0 is the identity, bit for bit
     config.augment.gaussian_noise = 0.0
@@ -65,6 +80,16 @@ def base() -> ConfigDict:
     config.augment.colour_jitter = 0.0
     config.augment.mixup = 0.0  # alpha of the weights' distribution, Beta(alpha, alpha)
     config.augment.cutmix = 0.0  # likewise; not together with mixup
+    # Of texts: strengths are shares of a text's words (EDA, Wei & Zou 2019, 1901.11196; AEDA, Karimi et al. 2021, 2108.13230).
+    config.augment.text = ConfigDict()
+    config.augment.text.synonym_replacement = 0.0
+    config.augment.text.random_insertion = 0.0
+    config.augment.text.random_swap = 0.0
+    config.augment.text.random_deletion = 0.0
+    config.augment.text.punctuation_insertion = 0.0
+    config.augment.text.proportion = 1.0  # probability that a text is changed at all, anew in every epoch
+    config.augment.text.synonyms = "corpus"  # corpus (near words in the training texts) | wordnet (by nltk)
+    config.augment.text.synonym_cosine = 0.5  # corpus: words at least so alike are synonyms
 
     config.synthetic = ConfigDict()
     config.synthetic.share = 0.0  # add: synthetic / real, all real kept; replace: synthetic / total
@@ -83,7 +108,7 @@ def base() -> ConfigDict:
     config.synthetic.sampling_steps = 30
 
     config.model = ConfigDict()
-    config.model.name = "vit"  # vit | resnet | mlp
+    config.model.name = "vit"  # vit | resnet | mlp | bert (of texts)
     config.model.reinit = r"head/.*"  # parameters that may be missing or of another shape in init_from
     # Inputs in [0, 1] enter the model as (x - mean) / std: one number, or one a channel, the model's own in every arm.
     config.model.mean = placeholder(object)
@@ -110,6 +135,9 @@ def base() -> ConfigDict:
         False  # synthetic examples have their own; evaluation has the real ones
     )
     config.model.mlp = ConfigDict({"width": 256, "depth": 2})
+    config.model.bert = ConfigDict({"width": 128, "depth": 2, "heads": 2, "mlp_width": 512})
+    config.model.bert.positions = 512  # most tokens of a text
+    config.model.bert.pooling = "cls"  # cls (first token, dense layer, tanh) | mean (over the tokens)
     # "letters" (shipped), a run directory, an Orbax checkpoint, or weights of another program (safetensors, torch, npz,
     # Keras, a folder of shards); data:PATH is below $RMTJAX_DATA, package:NAME/PATH in an installed Python package;
     # None: from scratch.
@@ -193,6 +221,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
             depth=8 if config.model.resnet.kind == "cifar" else 14, width=4, projection=8
         )
         config.model.mlp.update(width=16)
+        config.model.bert.update(width=16, depth=2, heads=2, mlp_width=32)
     return config
 
 
@@ -280,11 +309,13 @@ _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or Fa
 
 _IN = {
     "synthetic.mode": ("add", "replace"),
-    "model.name": ("vit", "resnet", "mlp"),
+    "model.name": ("vit", "resnet", "mlp", "bert"),
     "model.resnet.kind": ("cifar", "imagenet", "clip"),
     "model.resnet.shortcut": ("projection", "pad"),
     "model.vit.activation": ("gelu", "gelu_tanh", "quick_gelu"),
     "model.vit.pool": ("mean", "class_token"),
+    "model.bert.pooling": ("cls", "mean"),
+    "augment.text.synonyms": ("corpus", "wordnet"),
     "optim.name": ("adamw", "adam_l2", "sgd"),
     "optim.schedule": ("cosine", "linear", "constant"),
     "train.dtype": ("float32", "bfloat16"),
@@ -292,11 +323,12 @@ _IN = {
 }
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
-    "data.train_examples", "data.test_examples", "synthetic.examples", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
+    "data.train_examples", "data.test_examples", "data.vocabulary", "synthetic.examples", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
     "optim.clip_norm", "optim.freeze", "spectra.every_steps", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
-    *(f"augment.{name}" for name in base().augment),
+    *(f"augment.{name}" for name, value in base().augment.items() if name != "text"),
+    *(f"augment.text.{name}" for name, value in base().augment.text.items() if name != "synonyms"),
     "synthetic.share", "synthetic.label_dropout",
 )  # fmt: skip
 _BELOW_ONE = (
@@ -312,6 +344,7 @@ _AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.le
 _AT_LEAST_ONE = (
     "model.vit.patch", "model.vit.width", "model.vit.depth", "model.vit.heads", "model.vit.mlp_width", "model.vit.projection", "model.resnet.projection",
     "model.resnet.depth", "model.resnet.width", "model.mlp.width", "model.mlp.depth", "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
+    *(f"model.bert.{name}" for name in ("width", "depth", "heads", "mlp_width", "positions")),
     "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
     "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
@@ -356,6 +389,7 @@ def validate(config: ConfigDict) -> None:
     check(_AT_LEAST_ZERO, lambda v: v >= 0, "0 or more")
     check(_AT_LEAST_ONE, lambda v: v >= 1, "1 or more")
     check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
+    check(("data.max_tokens",), lambda v: v >= 3, "3 or more: one stands before a text and one after it")
     check(
         ("optim.clip_norm", "train.total_epochs", "optim.eps", "model.vit.epsilon"),
         lambda v: v > 0,
@@ -392,9 +426,17 @@ def validate(config: ConfigDict) -> None:
         raise InputError(
             f"augment.mixup={config.augment.mixup} and augment.cutmix={config.augment.cutmix} cannot go together: set one to 0"
         )
+    _check_kind(config)
     vit = config.model.vit
     if config.model.name == "vit" and vit.width % vit.heads:
         raise InputError(f"model.vit.width={vit.width} is not a multiple of model.vit.heads={vit.heads}")
+    bert = config.model.bert
+    if config.model.name == "bert" and bert.width % bert.heads:
+        raise InputError(f"model.bert.width={bert.width} is not a multiple of model.bert.heads={bert.heads}")
+    if config.model.name == "bert" and config.data.max_tokens > bert.positions:
+        raise InputError(
+            f"data.max_tokens={config.data.max_tokens} is more than model.bert.positions={bert.positions}: lower it"
+        )
     if config.model.name == "vit" and config.data.image_size % vit.patch:
         raise InputError(
             f"data.image_size={config.data.image_size} is not a multiple of model.vit.patch={vit.patch}"
@@ -403,6 +445,33 @@ def validate(config: ConfigDict) -> None:
         raise InputError("model.vit.pool='class_token' needs model.vit.class_token=True")
     duration(config, "train.total", 1)
     duration(config, "optim.warmup", 1)
+
+
+def is_text(source: str) -> bool:
+    """Whether a source of this name holds texts, not images."""
+    return source in TEXT_SETS or source.startswith("texts:")
+
+
+def _check_kind(config: ConfigDict) -> None:
+    """Model and augmentation must be for what the source holds."""
+    text, source = is_text(config.data.source), config.data.source
+    if text != (config.model.name == "bert"):
+        holds, wanted = ("texts", "bert") if text else ("images", "vit, resnet or mlp")
+        raise InputError(
+            f"model.name={config.model.name!r} does not fit data.source={source!r}, which holds {holds}: use {wanted}"
+        )
+    of_images = [name for name in config.augment if name != "text" and config.augment[name]]
+    of_texts = [f"text.{name}" for name in TEXT_STRENGTHS if config.augment.text[name]]
+    wrong = of_images if text else of_texts
+    if wrong:
+        other, holds = ("images", "texts") if text else ("texts", "images")
+        raise InputError(
+            f"augment.{wrong[0]} is for {other}, and data.source={source!r} holds {holds}: set it back to 0"
+        )
+    if text and config.evaluation.enabled and "corrupted" in config.evaluation.shifts:
+        raise InputError(
+            f"evaluation.shifts=corrupted is for images, and data.source={source!r} holds texts: leave it out"
+        )
 
 
 def duration(config: ConfigDict, name: str, num_examples: int) -> int:

@@ -18,6 +18,7 @@ from rmtjax.train import sharding as sharding_lib
 
 LOG = logging.getLogger(__name__)
 FEATURE_MODEL = "letters"
+_TEXTS = 2000  # texts of each set whose diversity is measured
 
 
 def evaluation(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
@@ -63,12 +64,12 @@ def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
             }
             rows += evaluation_lib.corrupted_rows(corrupted, test_label, temperature=temperature, **binned)
         else:
-            shifted = data.load_source(name, config.data.image_size)
+            shifted = data.load_source(name, config.data.image_size, result.splits.test.text)
             rows += evaluation_lib.classification_rows(
                 name, "shift", *logits(shifted), temperature=temperature, **binned
             )
     for name in config.evaluation.ood:
-        outside = data.load_source(name, config.data.image_size)
+        outside = data.load_source(name, config.data.image_size, result.splits.test.text)
         rows += evaluation_lib.ood_rows(name, test_logits, logits(outside)[0], **options)
     return {"temperature": float(temperature), "rows": rows}
 
@@ -96,12 +97,11 @@ def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
-    """diversity.json: what the model was fed, in pixels and in the features of one fixed model."""
-    LOG.info("diversity: pixels, and features of the shipped letters model")
+    """diversity.json: what the model was fed, as it is and in the features of one fixed model."""
     train_set = result.train
     real = np.flatnonzero(train_set.origin == 0)
     sets = {"real": train_set.images(real)}
-    augment = data.augmentation(config.augment)
+    augment = data.augmentation(config.augment, train_set)
     if augment is not None:
         # A batch as large as the set is the first epoch: every example once, augmented as in training.
         first = data.train_batches(
@@ -112,9 +112,21 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
         sets["synthetic"] = train_set.images(np.flatnonzero(train_set.origin == 1))
         sets["mixed"] = train_set.images()
     sets["test"] = result.splits.test.images()
-    spaces = {"pixel": sets}
-    if sets["real"].shape[1:] == (16, 16, 1):
-        spaces["feature"] = {name: letters_features(images) for name, images in sets.items()}
+    if train_set.text is None:
+        LOG.info("diversity: pixels, and features of the shipped letters model")
+        feature_model = "the shipped letters ViT, pooled features before the head"
+        spaces = {"pixel": sets}
+        if sets["real"].shape[1:] == (16, 16, 1):
+            spaces["feature"] = {name: letters_features(images) for name, images in sets.items()}
+    else:
+        LOG.info("diversity: counts of tokens, and features of the model before training")
+        feature_model = "the model before training, pooled features before the head"
+        sets = {name: _some(tokens, config.seed) for name, tokens in sets.items()}
+        before = checkpoints.load_params(pathlib.Path(workdir) / "checkpoints" / "0")
+        spaces = {
+            "unigram": _unigrams(sets),
+            "feature": {name: _text_features(config, result.model, before, t) for name, t in sets.items()},
+        }
     rows = []
     for space, examples in spaces.items():
         reference = examples["test"]
@@ -122,8 +134,32 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
         rows += diversity.diversity_rows(
             fed, reference, space=space, k=config.diversity.neighbours, seed=config.seed
         )
-    content = {"feature_model": "the shipped letters ViT, pooled features before the head", "rows": rows}
+    content = {"feature_model": feature_model, "rows": rows}
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)
+
+
+def _some(tokens: np.ndarray, seed: int) -> np.ndarray:
+    """All texts, or as many as are enough; sets of one length keep the same rows."""
+    return tokens[np.sort(np.random.default_rng(seed).permutation(len(tokens))[:_TEXTS])]
+
+
+def _unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """How often each token is in each text, `[n, tokens]`; of the tokens that some but not all texts have."""
+    together = np.concatenate(list(sets.values()))
+    present, column = np.unique(together, return_inverse=True)
+    counts = np.zeros((len(together), len(present)), np.float32)
+    np.add.at(counts, (np.arange(len(together))[:, None], column.reshape(together.shape)), 1)
+    words = (present != 0) & ~np.all(counts > 0, axis=0)  # not padding, and not what stands around every text
+    ends = np.cumsum([len(tokens) for tokens in sets.values()])[:-1]
+    return dict(zip(sets, np.split(counts[:, words], ends), strict=True))
+
+
+def _text_features(config: ConfigDict, model: Any, params: Any, tokens: np.ndarray) -> np.ndarray:
+    """Pooled features of texts, given as the tokens that the model gets."""
+    zeros = np.zeros(len(tokens), np.int32)
+    source = data.Source("texts", zeros, ("any",), tokens.shape[1:], zeros.astype(np.int8), pixels=tokens)
+    batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
+    return classification.make_predict(model, sharding_lib.local_mesh())(params, {}, batches)[1]
 
 
 def letters_features(images: np.ndarray) -> np.ndarray:

@@ -77,6 +77,27 @@ def test_a_bad_override_is_one_sentence(override, sentence):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["data.source=trec"], "model.name='vit' does not fit data.source='trec', which holds texts: use bert"),
+        (["model.name=bert"], "model.name='bert' does not fit data.source='digits', which holds images: use vit, resnet or mlp"),
+        (["augment.text.random_swap=0.1"], "augment.text.random_swap is for texts, and data.source='digits' holds images: set it back to 0"),
+        (["data.source=texts:a.csv", "model.name=bert", "augment.rotation=0.1"],
+         "augment.rotation is for images, and data.source='texts:a.csv' holds texts: set it back to 0"),
+        (["data.source=subj", "model.name=bert"],
+         "evaluation.shifts=corrupted is for images, and data.source='subj' holds texts: leave it out"),
+        (["data.source=subj", "model.name=bert", "evaluation.shifts=()", "data.max_tokens=600"],
+         "data.max_tokens=600 is more than model.bert.positions=512: lower it"),
+        (["augment.text.random_swap=1.1"], "augment.text.random_swap=1.1 is out of range: it must be between 0 and 1"),
+    ],
+)  # fmt: skip
+def test_model_and_augmentation_must_fit_images_or_texts(overrides, sentence):
+    with pytest.raises(InputError) as error:
+        config_lib.load(str(CONFIGS / "digits.py"), overrides)
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
     ("body", "part"),
     [
         ("c.data.sorce = 'x'", "did you mean 'data.source'?"),

@@ -23,6 +23,8 @@ ORDER = {
 ONLY_IN = {
     "tensorflow": {"data"},
     "tensorflow_datasets": {"data"},
+    "tokenizers": {"data"},
+    "nltk": {"data"},
     "orbax": {"checkpoints"},
     "safetensors": {"checkpoints"},
     "tensorstore": {"checkpoints"},
@@ -112,6 +114,7 @@ def test_train_builds_no_layers():
         ("rmtjax.evaluation", ["tensorflow", "flax", "matplotlib", "orbax"]),
         ("rmtjax.train.loop", ["tensorflow", "matplotlib"]),
         ("rmtjax.report", ["tensorflow", "flax", "orbax"]),
+        ("rmtjax.data", ["tokenizers", "nltk"]),
     ],
 )
 def test_import_cost(module, banned):

@@ -41,12 +41,12 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
     Args:
       steps: timed steps of each way, after `skip` for compilation and warm-up.
 
-    Without TensorFlow the pipeline is left out and random batches of the config's shape are used.
+    Without TensorFlow the pipeline is left out and random images of the config's shape are used.
     """
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
-    stream, shape, classes = _batches(config)
-    model = models.build(config, classes)
-    init = classification.make_init(model, shape)
+    stream, shape, dtype, sizes = _batches(config)
+    model = models.build(config, *sizes)
+    init = classification.make_init(model, shape, dtype)
     params = jax.eval_shape(init, jax.random.key(0))[0]
     optimizer, schedule = optim.make_optimizer(config, params, steps + skip, 0)
     loss_fn = classification.make_loss(model, config.regularization.label_smoothing)
@@ -105,25 +105,30 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def _batches(config: ConfigDict) -> tuple[Iterator[dict[str, np.ndarray]], tuple[int, int, int], int]:
+def _batches(
+    config: ConfigDict,
+) -> tuple[Iterator[dict[str, np.ndarray]], tuple[int, ...], Any, tuple[int, int]]:
+    """Batches, shape and type of one input, and the numbers of classes and of tokens."""
     try:
         from rmtjax import data
     except ImportError:
+        if config_lib.is_text(config.data.source):
+            raise
         generator = np.random.default_rng(config.seed)
         shape = (config.data.image_size, config.data.image_size, 1)
         batch = {
             "inputs": generator.random((config.train.batch_size, *shape), np.float32),
             "label": generator.integers(0, 10, config.train.batch_size, np.int32),
         }
-        return iter(lambda: batch, None), shape, 10
+        return iter(lambda: batch, None), shape, np.float32, (10, 0)
     source = data.load(config.data, config.seed).train
     batches = data.train_batches(
         source,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        augment=data.augmentation(config.augment),
+        augment=data.augmentation(config.augment, source),
     )
-    return batches, source.image_shape, len(source.classes)
+    return batches, source.input_shape, source.input_dtype, (len(source.classes), source.vocabulary_size)
 
 
 def main(arguments: Any, overrides: list[str]) -> None:

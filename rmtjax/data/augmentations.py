@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from rmtjax.data import draws
 from rmtjax.data.colour import colour_jitter, contrast_brightness, gaussian_noise, random_erasing
+from rmtjax.data.edits import text_operation
 from rmtjax.data.geometry import (
     elastic,
     horizontal_flip,
@@ -24,6 +25,8 @@ from rmtjax.data.geometry import (
     vertical_flip,
 )
 from rmtjax.data.policies import aug_mix, auto_augment, auto_augment_cifar10, rand_augment, trivial_augment
+from rmtjax.data.sources import Source
+from rmtjax.data.tokens import Tokens
 
 ImageOp = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -56,12 +59,14 @@ class Augmentation(NamedTuple):
       mixup: alpha of mixup's weights; 0: no mixup.
       cutmix: alpha of CutMix's weights; 0: no CutMix.
       batched: `image` takes batches of images [b, h, w, c] and seeds [b, 2], not one image and one seed.
+      text: the words that an operation on texts puts out, where those of the source do not do.
     """
 
     image: ImageOp | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     batched: bool = False
+    text: Tokens | None = None
 
     @property
     def mixes(self) -> bool:
@@ -69,12 +74,18 @@ class Augmentation(NamedTuple):
         return bool(self.mixup or self.cutmix)
 
 
-def augmentation(config: ConfigDict) -> Augmentation | None:
+def augmentation(config: ConfigDict, source: Source | None = None) -> Augmentation | None:
     """The augmentation of a config's `augment` section; None where all strengths are 0.
+
+    Args:
+      source: the training set; needed for texts alone, whose operations are those of `edits`.
 
     Operations follow each other in the order of `OPERATIONS`. Each draws from its own seed, so that switching one on
     leaves the others' draws as they were.
     """
+    if source is not None and source.text is not None:
+        edits = text_operation(config.text, source)
+        return edits and Augmentation(edits[0], text=edits[1])
     active = [
         (op, number, float(config[op.__name__])) for op, number in OPERATIONS.items() if config[op.__name__]
     ]

@@ -5,6 +5,7 @@ for epoch p // n. So a stream starts at any step without going through the ones 
 own part of every batch by itself. What is random about example i depends on (seed, epoch, i) alone.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -22,7 +23,9 @@ Batch = dict[str, np.ndarray]
 Tensors = dict[str, tf.Tensor]
 
 _COLUMNS = ("epoch", "index", "partner")
-_CHUNK = 2**22  # values of images that are augmented at a time; fewer, and the drawing of numbers is what costs
+_CHUNK = (
+    2**22
+)  # values of images that are augmented at a time; fewer, and the drawing of numbers is what costs
 
 
 def train_batches(
@@ -44,20 +47,26 @@ def train_batches(
       seed: of the order and of the augmentation.
       start_step: number of the first batch.
       augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of TensorFlow
-        operations; the seed is made of (seed, epoch, index). None: images as they are.
+        operations, of texts (words int32 [w], seed) -> words; the seed is made of (seed, epoch, index). None: examples
+        as they are.
 
     Returns:
-      Batches `inputs [b, h, w, c] float32`, `label [b] int32`, `index [b] int32` (the example's number in the source),
-      `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j; with CutMix, x_i with a rectangle from x_j, w
-      being the share that is left of x_i. `label_mix [b] int32` is the label of j, `mix_weight [b] float32` is w. The
-      partners j are a permutation of the epoch; j is augmented as it is on its own.
+      Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b] int32` (the
+      example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j; with CutMix, x_i
+      with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b] int32` is the label of j,
+      `mix_weight [b] float32` is w. The partners j are a permutation of the epoch; j is augmented as it is on its own.
 
     Raises:
-      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded.
+      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded; mixup of
+        texts.
     """
     local = _local_size(batch_size, process_count)
     if augment is not None and not isinstance(augment, Augmentation):
         augment = Augmentation(image=augment)
+    if source.text is not None and augment is not None and augment.mixes:
+        raise InputError(f"the words of {source.name} cannot be mixed: mixup and CutMix are for images")
+    if augment is not None and augment.text is not None:
+        source = dataclasses.replace(source, text=augment.text)
 
     def numbers(step: int) -> tf.data.Dataset:
         """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
@@ -68,7 +77,7 @@ def train_batches(
         )
 
     if augment is None and source.decode is None:
-        batches = numbers(start_step).map(_plainly(lambda n: _example(source, n["index"])))
+        batches = numbers(start_step).map(_plainly(lambda n: _finished(source, _example(source, n["index"]))))
     else:
         augment = augment or Augmentation()
         chunk = _chunk(local, source.image_shape)
@@ -108,9 +117,10 @@ def evaluation_batches(
     @_plainly
     def padded(position: tf.Tensor) -> Tensors:
         mask = position < n
-        example = _example(source, tf.minimum(position, n - 1))
+        example = _finished(source, _example(source, tf.minimum(position, n - 1)))
+        here = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * len(source.input_shape)], 0))
         return {
-            "inputs": tf.where(mask[..., None, None, None], example["inputs"], 0.0),
+            "inputs": tf.where(here, example["inputs"], tf.zeros((), example["inputs"].dtype)),
             "label": tf.where(mask, example["label"], 0),
             "index": tf.where(mask, example["index"], -1),
             "mask": mask,
@@ -139,6 +149,10 @@ def _example(source: Source, index: tf.Tensor) -> Tensors:
     }
 
 
+def _finished(source: Source, example: Tensors) -> Tensors:
+    return example | {"inputs": source.inputs(example["inputs"])}
+
+
 def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
     """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [:, 3], by epochs.
 
@@ -163,7 +177,7 @@ def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
     return tf.data.Dataset.counter(first // n).map(of_epoch)
 
 
-def _chunk(local: int, shape: tuple[int, int, int]) -> int:
+def _chunk(local: int, shape: tuple[int, ...]) -> int:
     """How many images are augmented at a time: a divisor of a process's part of the batch.
 
     What comes out does not depend on it, nor does it depend on the step that a stream begins with.
@@ -198,21 +212,21 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
         if augment.batched:
             out = augment.image(images, seeds)
         else:
-            out = tf.map_fn(single, (images, seeds), fn_output_signature=tf.float32)
+            out = tf.map_fn(single, (images, seeds), fn_output_signature=images.dtype)
         if not out.shape.is_compatible_with(images.shape):
             raise InputError(
-                f"the augmentation turns images of shape {list(source.image_shape)} into {out.shape[1:]}: "
+                f"the augmentation turns examples of shape {list(source.image_shape)} into {out.shape[1:]}: "
                 f"it must keep the shape"
             )
         return tf.ensure_shape(out, images.shape), seeds
 
     def single(image_and_seed: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        return tf.convert_to_tensor(augment.image(*image_and_seed), tf.float32)
+        return tf.convert_to_tensor(augment.image(*image_and_seed), image_and_seed[0].dtype)
 
     def augmented(numbers: Tensors, example: Tensors, partner: Tensors) -> Tensors:
         if not augment.mixes:
             inputs, _ = images(numbers["index"], numbers["epoch"], example["inputs"])
-            return example | {"inputs": inputs}
+            return _finished(source, example | {"inputs": inputs})
         index = tf.concat([numbers["index"], numbers["partner"]], 0)
         both = tf.concat([example["inputs"], partner["inputs"]], 0)
         both, seeds = images(index, tf.tile(numbers["epoch"], [2]), both)

@@ -36,6 +36,8 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
             f"{synthetic.name} has the classes {', '.join(synthetic.classes)} but {real.name} has "
             f"{', '.join(real.classes)}: mix sets of the same classes"
         )
+    if (real.text is None) != (synthetic.text is None):
+        raise InputError(f"{synthetic.name} and {real.name} are images and texts: mix sets of one kind")
     if real.image_shape != synthetic.image_shape:
         raise InputError(
             f"{synthetic.name} has images of shape {list(synthetic.image_shape)} but {real.name} of "
@@ -70,6 +72,11 @@ def proportional(counts: Int[np.ndarray, " k"], total: int) -> Int[np.ndarray, "
 
 def concatenate(first: Source, second: Source) -> Source:
     """The examples of both, those of `first` before those of `second`, under the name and classes of `first`."""
+    if first.text is not None and second.text is not None:
+        first = dataclasses.replace(first, text=first.text.with_words(second.text.words))
+        number = {word: i for i, word in enumerate(first.text.words)}
+        renumbered = np.array([number[word] for word in second.text.words], np.int32)
+        second = dataclasses.replace(second, pixels=renumbered[second.pixels])
     n = first.num_examples
     both = dataclasses.replace(
         first,

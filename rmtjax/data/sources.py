@@ -1,4 +1,4 @@
-"""A source: labelled images that can be read by number, from memory or decoded on demand."""
+"""A source: labelled images or texts that can be read by number, from memory or decoded on demand."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Int, Shaped
 
+from rmtjax.data.tokens import Tokens
 from rmtjax.errors import InputError
 
 # Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who reads.
@@ -18,32 +19,59 @@ _IN_MEMORY = 2**30  # bytes of float32
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Labelled images of one size.
+    """Labelled images of one size, or texts as rows of words.
 
     Attributes:
       name: for messages.
       labels: int32 [n], numbers into `classes`.
       classes: names.
-      image_shape: (height, width, channels) of every image.
+      image_shape: (height, width, channels) of every image; of texts, (words,).
       origin: int8 [n], 0 for a real example and 1 for a synthetic one.
-      pixels: [n, height, width, channels], uint8 or float32 in [0, 1]; None where images are decoded on demand.
+      pixels: [n, height, width, channels], uint8 or float32 in [0, 1]; None where images are decoded on demand. Of
+        texts, the numbers of their words, int32 [n, words], 0 where a text has ended.
       decode: the image, float32 [height, width, channels], of an example's number (a scalar int64 tensor); None
         where the pixels are in memory.
       describe: where example i comes from, for messages.
+      text: what turns words into tokens; None for images.
     """
 
     name: str
     labels: np.ndarray
     classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     origin: np.ndarray
     pixels: np.ndarray | None = None
     decode: Callable[[tf.Tensor], tf.Tensor] | None = None
     describe: Callable[[int], str] | None = None
+    text: Tokens | None = None
 
     @property
     def num_examples(self) -> int:
         return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of what a model gets of one example: an image, or tokens."""
+        return self.image_shape if self.text is None else (self.text.length,)
+
+    @property
+    def input_dtype(self) -> type[np.generic]:
+        return np.float32 if self.text is None else np.int32
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens are below it; 0 for images."""
+        return 0 if self.text is None else self.text.tokenizer.size
+
+    def shown(self, inputs: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+        """What a model got, for people to see: images as they are, of tokens the text [n]."""
+        return (
+            inputs if self.text is None else np.array([self.text.tokenizer.read(row) for row in inputs], str)
+        )
+
+    def inputs(self, examples: tf.Tensor) -> tf.Tensor:
+        """What a model gets of examples as read, augmented or not: images themselves, tokens of texts."""
+        return examples if self.text is None else self.text.of(examples)
 
     @functools.cached_property
     def tensor(self) -> tf.Tensor:
@@ -52,16 +80,21 @@ class Source:
             return tf.constant(self.pixels)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Images by number, inside tf.data: float32 [..., h, w, c]; `index` is a scalar where `decode` is set."""
+        """Examples by number, inside tf.data: float32 [..., h, w, c] or words int32 [..., w].
+
+        `index` is a scalar where `decode` is set.
+        """
         if self.decode is not None:
             return tf.ensure_shape(self.decode(index), self.image_shape)
         return unit_tensor(tf.gather(self.tensor, index))
 
     def images(
         self, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
-    ) -> Float[np.ndarray, "n h w c"]:
-        """Images in [0, 1], float32 [n, h, w, c]: those numbered `indices`, or all."""
+    ) -> Shaped[np.ndarray, "n ..."]:
+        """Images in [0, 1], float32 [n, h, w, c], or tokens, int32 [n, t]: of the examples numbered `indices`, or all."""
         numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
+        if self.text is not None:
+            return self.text.of(tf.constant(self.pixels[numbers])).numpy()
         if self.pixels is not None:
             return unit_floats(self.pixels[numbers])
         out = np.empty((len(numbers), *self.image_shape), np.float32)
@@ -107,8 +140,8 @@ class Source:
         return dataclasses.replace(self, pixels=pixels, decode=None)
 
 
-def unit_floats(pixels: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """float32 in [0, 1] of uint8 in 0..255; float32 stays as it is."""
+def unit_floats(pixels: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """float32 in [0, 1] of uint8 in 0..255; other types stay as they are."""
     return pixels.astype(np.float32) * _BYTE if pixels.dtype == np.uint8 else pixels
 
 

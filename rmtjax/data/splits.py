@@ -1,13 +1,15 @@
 """Named sources, and their division into training, validation and test parts."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from rmtjax import config as config_lib
 from rmtjax import files
-from rmtjax.data import digits, folders, glyphs, npz, tfds_sets
+from rmtjax.data import digits, folders, glyphs, npz, texts, tfds_sets, tokens
 from rmtjax.data.sources import Source, take
 from rmtjax.errors import InputError
 
@@ -36,21 +38,29 @@ def stratified_order(labels: Int[np.ndarray, " n"], seed: int | list[int]) -> In
     return by_class[np.lexsort((tie, place))]
 
 
-def load_source(name: str, image_size: int) -> Source:
+def load_source(name: str, image_size: int, text: tokens.Tokens | None = None) -> Source:
     """The whole of a set; of one that has a test part of its own, that part.
 
     Args:
-      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH or npz:PATH, in which a PATH
-        may be `data:...` (`files.located`).
+      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH or npz:PATH; of texts, one of
+        `config.TEXT_SETS` or texts:PATH. A PATH may be `data:...` (`files.located`).
       image_size: side in pixels of the images returned.
+      text: of the texts that the model is trained on; texts returned are made into tokens of the same kind.
 
     Raises:
-      InputError: unknown name, or the set cannot be read.
+      InputError: unknown name, the set cannot be read, or it has texts and `text` is None.
     """
+    if config_lib.is_text(name):
+        if text is None:
+            raise InputError(f"{name!r} holds texts, not images: leave it out")
+        return _whole(texts.parts(name, text.tokenizer, text.length))
     if name == "digits":
         return digits.handwritten(image_size)
-    parts = _parts(name, image_size)
-    return next(parts[part] for part in ("test", "all", "validation", "train") if part in parts).held()
+    return _whole(_parts(name, image_size)).held()
+
+
+def _whole(parts: dict[str, Source]) -> Source:
+    return next(parts[part] for part in ("test", "all", "validation", "train") if part in parts)
 
 
 def load(config: ConfigDict, seed: int) -> Splits:
@@ -68,7 +78,11 @@ def load(config: ConfigDict, seed: int) -> Splits:
     Raises:
       InputError: unknown source, it cannot be read, or it has fewer examples than are asked for.
     """
-    parts = _parts(config.source, config.image_size)
+    if config_lib.is_text(config.source):
+        vocabulary = config.vocabulary and tokens.read_tokenizer(files.located(config.vocabulary))
+        parts = texts.parts(config.source, vocabulary or tokens.unknown_words(), config.max_tokens)
+    else:
+        vocabulary, parts = None, _parts(config.source, config.image_size)
     if "all" in parts:
         whole = parts["all"]
         order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
@@ -86,7 +100,12 @@ def load(config: ConfigDict, seed: int) -> Splits:
             parts["train"] = take(parts["train"], np.sort(order[fifth:]))
         else:
             parts["test"] = parts.pop("validation")
-    return Splits(*(part.held() for part in _divided(parts, config, seed)))
+    splits = Splits(*(part.held() for part in _divided(parts, config, seed)))
+    text = splits.train.text
+    if text is None or vocabulary:
+        return splits
+    text = text.using(tokens.trained_words(text, splits.train.pixels))
+    return Splits(*(dataclasses.replace(part, text=text) for part in splits))
 
 
 def _parts(name: str, image_size: int) -> dict[str, Source]:
@@ -105,7 +124,8 @@ def _parts(name: str, image_size: int) -> dict[str, Source]:
     }
     if name not in whole:
         raise InputError(
-            f"data source {name!r} is unknown: it must be letters, {', '.join(whole)}, tfds:NAME, folder:PATH or npz:PATH"
+            f"data source {name!r} is unknown: it must be letters, {', '.join(whole)}, tfds:NAME, folder:PATH or npz:PATH; "
+            f"of texts, {', '.join(config_lib.TEXT_SETS)} or texts:PATH"
         )
     return {"all": whole[name](image_size)}
 

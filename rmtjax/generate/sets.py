@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
+from rmtjax import config as config_lib
 from rmtjax import data, files
 from rmtjax.errors import InputError
 from rmtjax.generate import fitting, flow, quality, store
@@ -47,10 +48,15 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
       report: gets sentences (in process 0): what is being made, and what came out.
 
     Raises:
-      InputError: a class without training examples, a cache that cannot be made, a stored file that was altered.
+      InputError: texts are to be made, a class without training examples, a cache that cannot be made, a stored file that was altered.
       loop.Stopped: SIGTERM while fitting; the same call goes on from there.
     """
     synthetic = config.synthetic
+    if config_lib.is_text(config.data.source):
+        raise InputError(
+            f"synthetic.share={synthetic.share}: the generator makes images, and data.source={config.data.source!r} holds "
+            "texts: set it to 0, or pass texts of your own to train.run by synthetic="
+        )
     say = report if jax.process_index() == 0 else _silent
     section = config.data.copy_and_resolve_references()
     section.image_size = synthetic.image_size

@@ -10,16 +10,20 @@ from ml_collections import ConfigDict
 from rmtjax.config import DROPOUT_SITES
 from rmtjax.models import pretrained as pretrained
 from rmtjax.models import resnet
+from rmtjax.models.bert import BERT
 from rmtjax.models.mlp import MLP
 from rmtjax.models.resnet import ResNet
 from rmtjax.models.vit import ViT
 
-MODELS: dict[str, Any] = {"vit": ViT, "resnet": ResNet, "mlp": MLP}
+MODELS: dict[str, Any] = {"vit": ViT, "resnet": ResNet, "mlp": MLP, "bert": BERT}
 SHIPPED = {"letters": pathlib.Path(__file__).parent / "assets" / "letters.safetensors"}
 
 
-def build(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The module a config describes. `init` and `apply` take inputs `[B, H, W, C]` in [0, 1] and `train`.
+def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> nn.Module:
+    """The module a config describes.
+
+    `init` and `apply` take `train` and inputs `[B, H, W, C]` in [0, 1] or, of a text model, tokens `[B, T] int32` below
+    `vocabulary`.
 
     Raises:
       InputError: there is no ResNet of that kind and depth.
@@ -28,12 +32,14 @@ def build(config: ConfigDict, num_classes: int) -> nn.Module:
     name = config.model.name
     if name == "resnet":
         resnet.stages(config.model.resnet.kind, config.model.resnet.depth)
+    of_inputs = (
+        {"vocabulary": vocabulary} if name == "bert" else {"mean": config.model.mean, "std": config.model.std}
+    )
     return MODELS[name](
         num_classes=num_classes,
         rates={site: rate if site in config.regularization.dropout_sites else 0.0 for site in DROPOUT_SITES},
-        mean=config.model.mean,
-        std=config.model.std,
         dtype=jnp.dtype(config.train.dtype),
         **(dict(config.model.batch_norm) if name == "resnet" else {}),
+        **of_inputs,
         **config.model[name],
     )

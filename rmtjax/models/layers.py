@@ -45,6 +45,8 @@ class Attention(nn.Module):
     Attributes:
       out: width of what is put out; None: that of the input.
       queries: only so many tokens, the first, ask and are put out; None: all.
+
+    `mask [B, T]`, if given, is False for tokens that none attends to.
     """
 
     heads: int
@@ -54,14 +56,17 @@ class Attention(nn.Module):
     queries: int | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         head_width = width // self.heads
         project = lambda name, x: nn.DenseGeneral((self.heads, head_width), dtype=self.dtype, name=name)(x)  # noqa: E731
         query, key, value = project("query", x[:, : self.queries]), project("key", x), project("value", x)
         logits = jnp.einsum("bqhd,bkhd->bhqk", query / jnp.sqrt(head_width).astype(self.dtype), key)
         # The softmax in float32: bfloat16 has too few digits for a sum over many tokens.
-        weights = nn.softmax(logits.astype(jnp.float32)).astype(self.dtype)
+        logits = logits.astype(jnp.float32)
+        if mask is not None:  # finite, so that a row without any token gives no NaN
+            logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
+        weights = nn.softmax(logits).astype(self.dtype)
         weights = Dropout(self.rate)(weights, train)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         return nn.DenseGeneral(self.out or width, axis=(-2, -1), dtype=self.dtype, name="out")(mixed)

@@ -105,6 +105,15 @@ def _flax_vit(norms: Sequence[int], attention: int, mlp: int, first: Sequence[Ro
     )
 
 
+_BERT_BLOCK = "[bert.]encoder.layer.{i}."
+
+
+def _bert_norm(theirs: str, ours: str) -> list[Row]:
+    """Under torch's names, or those that TensorFlow's checkpoints left behind."""
+    old = [Row(f"{theirs}.gamma", f"params/{ours}/scale"), Row(f"{theirs}.beta", f"params/{ours}/bias")]
+    return [*_norm(theirs, ours), *old]
+
+
 TABLES = {
     "rmtjax": Table((Row("{name*}", "params/{name*}"), Row("batch_stats/{name*}", "batch_stats/{name*}"))),
     # akamaster/pytorch_resnet_cifar10
@@ -203,4 +212,22 @@ TABLES = {
     ),
     # Mean-pooled ones: where big_vision has a class token, it adds it after the positions.
     "big_vision": Table(_flax_vit((0, 1), 0, 0, (Row("[params/]pos_embedding", "params/embed/position", "position"),))),
+    # Hugging Face's BERT and its kind, the encoder alone or with a head; `cls` are the heads of pre-training.
+    "bert": Table(
+        (
+            Row("[bert.]embeddings.word_embeddings.weight", "params/embed/word/embedding"),
+            Row("[bert.]embeddings.position_embeddings.weight", "params/embed/position"),
+            Row("[bert.]embeddings.token_type_embeddings.weight", "params/embed/token_type/embedding"),
+            *_bert_norm("[bert.]embeddings.LayerNorm", "embed/norm"),
+            *_attention([f"{_BERT_BLOCK}attention.self.{kind}." for kind in ("query", "key", "value")],
+                        f"{_BERT_BLOCK}attention.output.dense", f"{_BLOCK}/attention"),
+            *_bert_norm(f"{_BERT_BLOCK}attention.output.LayerNorm", f"{_BLOCK}/norm_attention"),
+            *_dense(f"{_BERT_BLOCK}intermediate.dense", f"{_BLOCK}/mlp/up"),
+            *_dense(f"{_BERT_BLOCK}output.dense", f"{_BLOCK}/mlp/down"),
+            *_bert_norm(f"{_BERT_BLOCK}output.LayerNorm", f"{_BLOCK}/norm_mlp"),
+            *_dense("[bert.]pooler.dense", "pooler"),
+            *_dense("classifier", "head"),
+        ),
+        unused=r"(bert\.)?embeddings\.position_ids|cls\..*",
+    ),
 }  # fmt: skip

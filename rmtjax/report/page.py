@@ -16,6 +16,7 @@ from rmtjax.report import (
     style,
     tables,
     template,
+    texts,
     training,
     words,
     workdir,
@@ -222,7 +223,7 @@ def _diversity(run: Run) -> str:
         )
     rows = run.diversity.copy()
     spaces = list(dict.fromkeys(rows["space"]))
-    rows["metric"] = [f"{tables.metric_name(m)}, {s}s" if s in ("pixel", "feature") else f"{tables.metric_name(m)} {s}".strip()
+    rows["metric"] = [f"{tables.metric_name(m)}, {s}s" if s in ("pixel", "feature", "unigram") else f"{tables.metric_name(m)} {s}".strip()
                       for m, s in zip(rows["metric"], rows["space"], strict=True)]  # fmt: skip
     note = f"Features: {run.feature_model}. " if run.feature_model and "feature" in spaces else ""
     if rows["n"].nunique() == 1:
@@ -284,6 +285,8 @@ def _synthetic(run: Run) -> str:
 def _samples(run: Run) -> str:
     if run.samples is None:
         return absent("There is no samples.npz in this workdir, so what the model saw is not shown.")
+    if texts.are_texts(run.samples):
+        return texts.samples_tables(run.samples, run.classes or [])
     path = images.samples(run.path)
     caption = "Examples as they entered the model, with their classes. Columns of real and augmented are the same examples."
     return template.image(path, "Examples of each source, with their classes", caption)

@@ -13,7 +13,12 @@ from rmtjax.report.evaluation import whole_sets
 from rmtjax.report.tables import aligned, fraction, metric_name, show
 from rmtjax.report.workdir import Run, number
 
-_MODELS = {"vit": "vision transformer", "resnet": "residual network", "mlp": "multilayer perceptron"}
+_MODELS = {
+    "vit": "vision transformer",
+    "resnet": "residual network",
+    "mlp": "multilayer perceptron",
+    "bert": "text encoder (BERT)",
+}
 
 
 def trained(run: Run) -> str:
@@ -44,9 +49,12 @@ def _regularisation(config: dict[str, Any], examples: dict[str, Any]) -> str:
     held, synthetic = config.get("regularization", {}), config.get("synthetic", {})
     parts = [f"{name.replace('_', ' ')} {held[name]:g}" for name in ("dropout", "weight_decay", "label_smoothing")
              if held.get(name)]  # fmt: skip
-    augment = [
-        f"{name.replace('_', ' ')} {value:g}" for name, value in config.get("augment", {}).items() if value
-    ]
+    strengths = dict(config.get("augment", {}))
+    of_texts = strengths.pop("text", {})
+    strengths |= {name: value for name, value in of_texts.items() if name in config_lib.TEXT_STRENGTHS}
+    augment = [f"{name.replace('_', ' ')} {value:g}" for name, value in strengths.items() if value]
+    if augment and of_texts.get("proportion", 1) < 1:
+        augment.append(f"of {of_texts['proportion']:.0%} of the texts")
     if augment:
         parts.append(f"augmentation ({', '.join(augment)})")
     if synthetic.get("share"):

@@ -15,11 +15,13 @@ from rmtjax.train.loop import Observer
 from rmtjax.train.step import LossFn, State
 
 
-def make_init(model: nn.Module, input_shape: tuple[int, ...]) -> Callable[[jax.Array], tuple[Any, Any]]:
+def make_init(
+    model: nn.Module, input_shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Callable[[jax.Array], tuple[Any, Any]]:
     """`key -> params, model_state` for inputs `[B, *input_shape]`."""
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        variables = dict(model.init(key, jnp.zeros((1, *input_shape)), train=False))
+        variables = dict(model.init(key, jnp.zeros((1, *input_shape), dtype), train=False))
         return variables.pop("params"), variables
 
     return init

@@ -70,7 +70,7 @@ def run(
                 f"synthetic.share={config.synthetic.share} needs synthetic examples: pass synthetic= to train.run"
             )
         train = data.mix(train, synthetic(), config.synthetic.mode, config.synthetic.share, config.seed)
-    augment = augment if augment is not None else data.augmentation(config.augment)
+    augment = augment if augment is not None else data.augmentation(config.augment, train)
     total_steps = config_lib.duration(config, "train.total", train.num_examples)
     warmup_steps = config_lib.duration(config, "optim.warmup", train.num_examples)
     if warmup_steps >= total_steps:
@@ -86,8 +86,8 @@ def run(
             process_index=jax.process_index(), process_count=jax.process_count(),
         )  # fmt: skip
 
-    model = model or models.build(config, len(train.classes))
-    init = classification.make_init(model, train.image_shape)
+    model = model or models.build(config, len(train.classes), train.vocabulary_size)
+    init = classification.make_init(model, train.input_shape, train.input_dtype)
     load = pretrained(config)
     params, model_state = jax.eval_shape(init, jax.random.key(0))
     if load is not None:
@@ -159,8 +159,8 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: nn.Module |
     """
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
     splits = data.load(config.data, config.seed)
-    model = model or models.build(config, len(splits.train.classes))
-    init = classification.make_init(model, splits.train.image_shape)
+    model = model or models.build(config, len(splits.train.classes), splits.train.vocabulary_size)
+    init = classification.make_init(model, splits.train.input_shape, splits.train.input_dtype)
     shapes = jax.eval_shape(init, jax.random.key(0))
     merged = weights.load(os.fspath(path), *shapes, names=config.model.init_names)
     params, model_state = sharding_lib.put(
@@ -190,7 +190,10 @@ def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | No
 
 
 def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:
-    """samples.npz: examples as the first batches hold them, and real ones as they were before augmentation."""
+    """samples.npz: examples as the first batches hold them, and real ones as they were before augmentation.
+
+    Images as they are, texts as text.
+    """
     images: dict[str, list[np.ndarray]] = {"augmented": [], "synthetic": [], "real": []}
     labels: dict[str, list[int]] = {name: [] for name in images}
     wanted = {0: "augmented", 1: "synthetic"}
@@ -211,7 +214,7 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
             break
     if images["real"] and np.array_equal(np.stack(images["real"]), np.stack(images["augmented"])):
         del images["augmented"]  # nothing is augmented: one row says it
-    arrays = {name: np.stack(rows) for name, rows in images.items() if rows}
+    arrays = {name: train.shown(np.stack(rows)) for name, rows in images.items() if rows}
     arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
     with files.atomic(workdir / "samples.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
@@ -225,16 +228,19 @@ def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
         for name in names:
             if field == "shifts" and name == "corrupted":
                 continue
-            source = data.load_source(name, config.data.image_size)
+            source = data.load_source(name, config.data.image_size, splits.test.text)
             what = ""
-            if source.image_shape != splits.test.image_shape:
+            if (source.text is None) != (splits.test.text is None):
+                what = "images, not texts" if source.text is None else "texts, not images"
+            elif source.image_shape != splits.test.image_shape:
                 what = f"images of shape {list(source.image_shape)}, not {list(splits.test.image_shape)}"
             elif field == "shifts" and source.classes != splits.test.classes:
                 what = "other classes"
             if what:
+                shifts = "corrupted" if splits.test.text is None else "()"
                 raise InputError(
                     f"evaluation.{field} names {name!r}, which has {what} as data.source={config.data.source!r} has: "
-                    "leave it out, with --config.evaluation.shifts=corrupted --config.evaluation.ood=()"
+                    f"leave it out, with --config.evaluation.shifts={shifts} --config.evaluation.ood=()"
                 )
 
 

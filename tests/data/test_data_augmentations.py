@@ -46,7 +46,7 @@ def draws(op, image, strength, count):
 
 def test_no_strength_is_no_augmentation(digits):
     assert strengths() is None
-    assert set(NAMES) | {"mixup", "cutmix"} == set(config_lib.base().augment)
+    assert set(NAMES) | {"mixup", "cutmix", "text"} == set(config_lib.base().augment)
 
 
 @pytest.fixture(scope="module")

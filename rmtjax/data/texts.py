@@ -1,0 +1,205 @@
+"""Labelled texts: intents of BANKING77 and CLINC150, subjectivity, questions of TREC, and a user's own tables."""
+
+import io
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rmtjax import config as config_lib
+from rmtjax import files
+from rmtjax.data.sources import Source
+from rmtjax.data.tokens import Tokenizer, rows
+from rmtjax.errors import InputError
+
+_FILES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_LABELS = ("label", "category")
+# By number in the files of harvardnlp/sent-conv-torch; coarse types of Li & Roth (2002).
+_TREC = ("description", "entity", "abbreviation", "human", "location", "number")
+_SUBJ = ("subjective", "objective")
+
+
+class Labelled(NamedTuple):
+    texts: list[str]
+    labels: list[str]
+
+
+def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]:
+    """The parts a set of texts comes in: "all", or some of "train", "validation" and "test".
+
+    Args:
+      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv file with
+        the columns text and label (or category), or a folder of train, validation and test files of this kind; PATH
+        may be `data:...` (`files.located`).
+      tokenizer: how texts are split and what their words' tokens are.
+      max_tokens: of every row, with those that begin and end it.
+
+    Raises:
+      InputError: the set is not there, or a file is not of this kind.
+    """
+    kind, _, path = name.partition(":")
+    tables, classes = _table(name, files.located(path)) if kind == "texts" else _NAMED[name](_folder(name))
+    words, text = rows([table.texts for table in tables.values()], tokenizer, max_tokens)
+    number = {c: i for i, c in enumerate(classes)}
+    return {
+        part: Source(
+            name=name,
+            labels=np.array([number[label] for label in table.labels], np.int32),
+            classes=tuple(classes),
+            image_shape=(max_tokens - 2,),
+            origin=np.zeros(len(table.labels), np.int8),
+            pixels=of_part,
+            text=text,
+        )
+        for (part, table), of_part in zip(tables.items(), words, strict=True)
+    }
+
+
+Tables = tuple[dict[str, Labelled], Sequence[str]]
+
+
+def _banking77(folder: pathlib.Path) -> Tables:
+    return _table("banking77", folder / "banking77")
+
+
+def _clinc150(folder: pathlib.Path) -> Tables:
+    content = _clinc(folder, "clinc150")
+    tables = {
+        part: content[key] for part, key in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }
+    return tables, sorted(set(tables["train"].labels))
+
+
+def _clinc150_oos(folder: pathlib.Path) -> Tables:
+    """The texts of no class: what is out of scope."""
+    content = _clinc(folder, "clinc150_oos")
+    return {
+        part: content[f"oos_{key}"]
+        for part, key in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }, ["oos"]
+
+
+def _clinc(folder: pathlib.Path, name: str) -> dict[str, Labelled]:
+    file = folder / "clinc150" / "data_full.json"
+    try:
+        content = json.loads(_read(name, file, "utf-8"))
+        return {part: Labelled(*map(list, zip(*pairs, strict=True))) for part, pairs in content.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{name}: {str(file)!r} is damaged: fetch it again ({error})") from error
+
+
+def _subj(folder: pathlib.Path) -> Tables:
+    return {"all": _lines("subj", folder / "sentence_cls" / "subj.all", _SUBJ)}, _SUBJ
+
+
+def _trec(folder: pathlib.Path) -> Tables:
+    files = {part: folder / "sentence_cls" / f"TREC.{part}.all" for part in ("train", "test")}
+    return {part: _lines("trec", file, _TREC) for part, file in files.items()}, _TREC
+
+
+def _lines(name: str, file: pathlib.Path, classes: Sequence[str]) -> Labelled:
+    """`<number> <text>` a line, in Latin-1, in which some characters end a line for str.splitlines alone."""
+    lines = _read(name, file, "latin-1").rstrip("\n").split("\n")
+    numbers, texts = zip(*(line.partition(" ")[::2] for line in lines), strict=True)
+    try:
+        return Labelled(list(texts), [classes[int(number)] for number in numbers])
+    except (ValueError, IndexError) as error:
+        raise InputError(
+            f"{name}: {str(file)!r} is damaged: a line does not begin with a class's number ({error})"
+        ) from error
+
+
+_NAMED: dict[str, Callable[[pathlib.Path], Tables]] = {
+    "banking77": _banking77,
+    "clinc150": _clinc150,
+    "clinc150_oos": _clinc150_oos,
+    "subj": _subj,
+    "trec": _trec,
+}
+
+
+def _folder(name: str) -> pathlib.Path:
+    if name not in _NAMED:
+        raise InputError(
+            f"{name!r} is not a set of texts: it must be {', '.join(config_lib.TEXT_SETS)} or texts:PATH"
+        )
+    root = os.environ.get("RMTJAX_DATA")
+    if not root:
+        raise InputError(
+            f"{name} needs its files: set RMTJAX_DATA to a folder that holds them, or name your own by texts:PATH"
+        )
+    return pathlib.Path(root)
+
+
+def _read(name: str, file: pathlib.Path, encoding: str) -> str:
+    try:
+        return file.read_bytes().decode(encoding)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"{name}: there is no file {str(file)!r}: put it there, or point RMTJAX_DATA at a folder that has it"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: {str(file)!r} is not in {encoding.upper()}: {error.reason} at byte {error.start}"
+        ) from error
+
+
+def _table(name: str, path: pathlib.Path) -> Tables:
+    """The tables of a file or folder, and the classes: the labels that occur in training, sorted (as numbers if they are)."""
+    if not path.exists():
+        raise InputError(
+            f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by texts:PATH"
+        )
+    if path.is_dir():
+        found = {
+            part: file
+            for part, names in _FILES.items()
+            for stem in names
+            for ending in _SEPARATORS
+            if (file := path / f"{stem}{ending}").is_file()
+        }
+        if "train" not in found:
+            raise InputError(f"{name}: there is no train.csv or train.tsv in {str(path)!r}")
+    else:
+        found = {"all": path}
+    tables = {part: _one_table(name, file) for part, file in found.items()}
+    classes = set(next(iter(tables.values())).labels)
+    for part, table in tables.items():
+        unknown = sorted(set(table.labels) - classes)
+        if unknown:
+            raise InputError(
+                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, which the training table has not"
+            )
+    whole = all(label.isascii() and label.isdigit() for label in classes)
+    return tables, sorted(classes, key=int if whole else None)
+
+
+def _one_table(name: str, file: pathlib.Path) -> Labelled:
+    if file.suffix not in _SEPARATORS:
+        raise InputError(
+            f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test files"
+        )
+    text = _read(name, file, "utf-8-sig")
+    try:
+        table = pd.read_csv(io.StringIO(text), sep=_SEPARATORS[file.suffix], dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"{name}: {str(file)!r} cannot be read as a table: {error}") from error
+    label = next((column for column in _LABELS if column in table), None)
+    if "text" not in table or label is None:
+        raise InputError(
+            f"{name}: {str(file)!r} has the columns {', '.join(table.columns)}: text and label are wanted"
+        )
+    if table.empty:
+        raise InputError(f"{name}: {str(file)!r} has no rows: give at least one")
+    for column in ("text", label):
+        empty = np.flatnonzero(table[column].str.strip() == "")
+        if len(empty):
+            raise InputError(
+                f"{name}: {str(file)!r} has no {column} in row {empty[0] + 1}: fill it in or remove the row"
+            )
+    return Labelled(list(table["text"]), list(table[label]))

@@ -1,0 +1,255 @@
+"""From texts to words, and from words to the tokens that a model gets.
+
+A text enters as a row of numbers of words, so that augmentation can act on words inside tf.data. A table then turns
+words into tokens, since a word's pieces do not depend on its neighbours: BERT's tokenizer cuts at white space and
+punctuation first, and within what is left afterwards (WordPiece; Wu et al. 2016, 1609.08144). The tokens of a row
+are those of the whole text.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Int
+
+from rmtjax.errors import InputError
+
+PADDING = 0  # the token, and the word, that stands where a text has ended
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_LEAST_OFTEN = 2  # a rarer word is unknown: so the token of unknown words is trained as well
+_APOSTROPHES = ("'", "’")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """How texts are cut into words, and words into tokens.
+
+    Attributes:
+      split: a text's words, normalised (lower case, no accents, if that is the tokenizer's way).
+      pieces: the tokens of each word, one at least and none of them 0.
+      read: a row of tokens as a text.
+      begin, end: the tokens around a text ([CLS] and [SEP] of BERT).
+      size: of the vocabulary: every token is below it.
+    """
+
+    split: Callable[[str], list[str]]
+    pieces: Callable[[Sequence[str]], list[list[int]]]
+    read: Callable[[Sequence[int]], str]
+    begin: int
+    end: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tokens:
+    """How rows of words become rows of tokens.
+
+    Attributes:
+      words: by number; number 0 is "", no word.
+      pieces: int32 [words, most pieces], each word's tokens, 0 after the last.
+      length: tokens of every row: begin, pieces, end, then 0; a text that is longer is cut.
+      tokenizer: what `pieces` was made with, for other texts that the same model is to read.
+    """
+
+    words: tuple[str, ...]
+    pieces: Int[np.ndarray, "words most"]
+    length: int
+    tokenizer: Tokenizer
+
+    def of(self, words: tf.Tensor) -> tf.Tensor:
+        """Rows of words, int32 [..., w], to rows of tokens, int32 [..., length]."""
+        pieces = tf.gather(tf.constant(self.pieces), words)
+        pieces = tf.reshape(
+            pieces, tf.concat([tf.shape(words)[:-1], [words.shape[-1] * pieces.shape[-1]]], 0)
+        )
+        inner = moved_left(pieces)[..., : self.length - 2]
+        count = tf.reduce_sum(tf.cast(inner != PADDING, tf.int32), -1, keepdims=True)
+        begin, padding = tf.fill(tf.shape(count), self.tokenizer.begin), tf.zeros_like(count)
+        tokens = tf.concat([begin, inner, padding], -1)
+        tokens = tf.where(tf.range(self.length) == count + 1, self.tokenizer.end, tokens)
+        return tf.ensure_shape(tokens, (*words.shape[:-1], self.length))
+
+    def using(self, tokenizer: Tokenizer) -> "Tokens":
+        """The same words under another tokenizer that splits alike."""
+        return dataclasses.replace(self, pieces=_table(self.words, tokenizer), tokenizer=tokenizer)
+
+    def with_words(self, words: Iterable[str]) -> "Tokens":
+        """With these words as well, numbered after those that are there."""
+        every = tuple(dict.fromkeys([*self.words, *words]))
+        return dataclasses.replace(self, words=every, pieces=_table(every, self.tokenizer))
+
+
+def moved_left(row: tf.Tensor) -> tf.Tensor:
+    """Rows, int32 [..., n], with their zeros after all else; the rest keeps its order."""
+    order = tf.argsort(tf.cast(row == 0, tf.int32), axis=-1, stable=True)
+    return tf.gather(row, order, batch_dims=row.shape.rank - 1, axis=-1)
+
+
+def rows(
+    texts: Iterable[Sequence[str]], tokenizer: Tokenizer, length: int
+) -> tuple[list[Int[np.ndarray, "n w"]], Tokens]:
+    """Rows of words, int32 [n, length - 2], of several groups of texts, and the words with their tokens.
+
+    A row holds as many words as could have a token each; the words of a longer text that come after are left out.
+    """
+    number = {"": PADDING}
+    groups = []
+    for group in texts:
+        out = np.zeros((len(group), length - 2), np.int32)
+        for i, text in enumerate(group):
+            words = tokenizer.split(text)[: length - 2]
+            out[i, : len(words)] = [number.setdefault(word, len(number)) for word in words]
+        groups.append(out)
+    words = tuple(number)
+    return groups, Tokens(words, _table(words, tokenizer), length, tokenizer)
+
+
+def _table(words: Sequence[str], tokenizer: Tokenizer) -> Int[np.ndarray, "words most"]:
+    pieces = [[], *tokenizer.pieces(words[1:])]
+    table = np.zeros((len(words), max(1, *map(len, pieces))), np.int32)
+    for row, tokens in zip(table, pieces, strict=True):
+        row[: len(tokens)] = tokens
+    return table
+
+
+def unknown_words() -> Tokenizer:
+    """BERT's way to split texts, before there is a vocabulary: every word is unknown."""
+    return _whole_words({})
+
+
+def trained_words(text: Tokens, words: Int[np.ndarray, "n w"]) -> Tokenizer:
+    """A vocabulary of the whole words that occur at least twice in these rows, the most frequent first."""
+    count = np.bincount(words.reshape(-1), minlength=len(text.words))
+    often = [i for i in np.argsort(-count, kind="stable") if i != PADDING and count[i] >= _LEAST_OFTEN]
+    return _whole_words({text.words[i]: len(_SPECIAL) + place for place, i in enumerate(often)})
+
+
+def _whole_words(number: dict[str, int]) -> Tokenizer:
+    from tokenizers import normalizers, pre_tokenizers
+
+    unknown, begin, end = (_SPECIAL.index(token) for token in ("[UNK]", "[CLS]", "[SEP]"))
+    name = [*_SPECIAL, *number]
+    return Tokenizer(
+        split=_splitter(normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()),
+        pieces=lambda words: [[number.get(word, unknown)] for word in words],
+        read=lambda row: " ".join(name[token] for token in row if token not in (PADDING, begin, end)),
+        begin=begin,
+        end=end,
+        size=len(name),
+    )
+
+
+def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """A WordPiece tokenizer from its file: `tokenizer.json`, `vocab.txt`, or a folder with one of them.
+
+    Beside a `vocab.txt`, `do_lower_case` of a `tokenizer_config.json` is followed; without it, texts become lower case.
+
+    Raises:
+      InputError: nothing there, not of this kind, or a special token is missing.
+    """
+    file = pathlib.Path(path)
+    if file.is_dir():
+        there = [file / name for name in ("tokenizer.json", "vocab.txt") if (file / name).is_file()]
+        if not there:
+            raise InputError(f"data.vocabulary: {str(path)!r} has neither tokenizer.json nor vocab.txt")
+        file = there[0]
+    if not file.is_file():
+        raise InputError(f"data.vocabulary: there is no file or folder {str(path)!r}")
+    tokenizer = _from_vocabulary(file) if file.suffix == ".txt" else _from_json(file)
+    numbers = {token: tokenizer.token_to_id(token) for token in _SPECIAL}
+    missing = [token for token, number in numbers.items() if number is None]
+    if missing or numbers["[PAD]"] != PADDING:
+        what = f"lacks {', '.join(missing)}" if missing else f"has [PAD] as number {numbers['[PAD]']}, not 0"
+        raise InputError(f"data.vocabulary: {str(file)!r} {what}: a vocabulary as BERT's is wanted")
+
+    def pieces(words: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
+
+    begin, end = numbers["[CLS]"], numbers["[SEP]"]
+
+    def read(row: Sequence[int]) -> str:
+        inner = [int(token) for token in row if token not in (PADDING, begin, end)]
+        return tokenizer.decode(inner, skip_special_tokens=False)
+
+    return Tokenizer(
+        split=_splitter(tokenizer.normalizer, tokenizer.pre_tokenizer),
+        pieces=pieces,
+        read=read,
+        begin=begin,
+        end=end,
+        size=tokenizer.get_vocab_size(),
+    )
+
+
+def _from_vocabulary(file: pathlib.Path) -> Any:
+    from tokenizers import Tokenizer as Built
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    config = file.with_name("tokenizer_config.json")
+    try:
+        facts = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        words = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except ValueError as error:
+        raise InputError(
+            f"data.vocabulary: {str(file)!r} or its tokenizer_config.json is damaged: {error}"
+        ) from error
+    number = {word.rstrip("\r"): i for i, word in enumerate(words)}
+    built = Built(models.WordPiece(number, unk_token="[UNK]", max_input_chars_per_word=100))
+    built.normalizer = normalizers.BertNormalizer(
+        lowercase=facts.get("do_lower_case", True),
+        strip_accents=facts.get("strip_accents"),
+        handle_chinese_chars=facts.get("tokenize_chinese_chars", True),
+    )
+    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    built.decoder = decoders.WordPiece()
+    return built
+
+
+def _from_json(file: pathlib.Path) -> Any:
+    from tokenizers import Tokenizer as Built
+    from tokenizers import models, pre_tokenizers
+
+    try:
+        built = Built.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception
+        raise InputError(
+            f"data.vocabulary: {str(file)!r} cannot be read as a tokenizer.json: {error}"
+        ) from error
+    if not isinstance(built.model, models.WordPiece) or not isinstance(
+        built.pre_tokenizer, pre_tokenizers.BertPreTokenizer
+    ):
+        raise InputError(
+            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer as BERT's: take the model's vocab.txt"
+        )
+    built.no_truncation()
+    built.no_padding()
+    return built
+
+
+def _splitter(normalizer: Any, pre_tokenizer: Any) -> Callable[[str], list[str]]:
+    def split(text: str) -> list[str]:
+        """Words as the tokenizer cuts them, but for "can't", which augmentation had better not take apart."""
+        clean = normalizer.normalize_str(text) if normalizer is not None else text
+        cuts = pre_tokenizer.pre_tokenize_str(clean)
+        words: list[str] = []
+        joined = False
+        for i, (word, (start, end)) in enumerate(cuts):
+            before, after = cuts[i - 1 : i], cuts[i + 1 : i + 2]
+            joins = (
+                word in _APOSTROPHES
+                and any(last[-1].isalnum() and place[1] == start for last, place in before)
+                and any(first[0].isalnum() and place[0] == end for first, place in after)
+            )
+            if joins or joined:
+                words[-1] += word
+            else:
+                words.append(word)
+            joined = joins
+        return words
+
+    return split
