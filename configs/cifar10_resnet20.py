@@ -2,10 +2,15 @@
 
     RMTJAX_DATA=DIR python -m rmtjax.train --config=configs/cifar10_resnet20.py
 
-The weights as they are, on all 10,000 test images (91.73 %):
+The weights as they are, on all 10,000 test images (91.73 %) and on 1,000 of them under CIFAR-10-C's 15 corruptions:
 
     python -m rmtjax.evaluate data:resnet_cifar10/resnet20-12fca82f.th --config=configs/cifar10_resnet20.py \
-        --config.data.test_examples=None --config.evaluation.shifts=() --out=runs/resnet20
+        --config.data.test_examples=None --out=runs/resnet20
+
+which gives accuracy .9173, ECE .053, AUROC .862 (max softmax, against 3,000 CIFAR-100 images) and, over the corruptions,
+accuracy .691 (.741 without noise). The validation images, on which the temperature is fitted, come from the training
+part, and these weights were trained on all of it: nearly every one of them is right, so that the temperature (.44) is
+too low, and "scaled" rows are worse than plain ones (ECE .070).
 
 Below DIR: `tfds/cifar10` (prepared by tensorflow_datasets), `resnet_cifar10/*.th` (from
 github.com/akamaster/pytorch_resnet_cifar10), `cifar100_ood/images.npz` (CIFAR-100 test images, `image` and `label`).
@@ -33,5 +38,7 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1e-3
     config.train.total_steps = 160
     config.evaluation.shifts = ("corrupted",)
+    config.evaluation.corruptions = config_lib.CIFAR10_C
+    config.evaluation.corrupted_examples = 1000  # each corrupted in 75 ways
     config.evaluation.ood = ("npz:data:cifar100_ood/images.npz",)
     return config

@@ -47,7 +47,7 @@ def base() -> ConfigDict:
     config.seed = 0  # of the run: split, order, augmentation, initialisation, dropout
 
     config.data = ConfigDict()
-    # images: digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH
+    # images: digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH | cifar10_1:PATH
     # texts: banking77 | clinc150 | subj | trec (below RMTJAX_DATA) | texts:PATH (.csv or .tsv, or a folder of them)
     # A PATH may be data:..., below $RMTJAX_DATA.
     config.data.source = "digits"
@@ -193,6 +193,7 @@ def base() -> ConfigDict:
     config.evaluation.shifts = ("corrupted", "printed_digits")  # corrupted, or a source with the same classes
     config.evaluation.ood = ("letters_unlike_digits",)  # sources with other classes
     config.evaluation.corruptions = _OF_DIGITS  # of shifts=corrupted; CIFAR10_C are the 15 of CIFAR-10-C
+    config.evaluation.corrupted_examples = placeholder(int)  # test examples corrupted, stratified; None: all
     config.evaluation.bins = 15
     config.evaluation.bootstrap_samples = 1000
 
@@ -324,7 +325,8 @@ _IN = {
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
     "data.train_examples", "data.test_examples", "data.vocabulary", "synthetic.examples", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
-    "optim.clip_norm", "optim.freeze", "spectra.every_steps", *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
+    "optim.clip_norm", "optim.freeze", "spectra.every_steps", "evaluation.corrupted_examples",
+    *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
     *(f"augment.{name}" for name, value in base().augment.items() if name != "text"),
@@ -348,7 +350,7 @@ _AT_LEAST_ONE = (
     "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
     "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
-    "evaluation.bootstrap_samples", "diversity.neighbours", "spectra.every_steps",
+    "evaluation.bootstrap_samples", "evaluation.corrupted_examples", "diversity.neighbours", "spectra.every_steps",
 )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 python -m rmtjax.evaluate WORKDIR
 python -m rmtjax.evaluate CHECKPOINT --config=configs/digits.py --out=DIR
+python -m rmtjax.evaluate WORKDIR --reference=OTHER_RUN --baselines RUN RUN RUN ...
 python -m rmtjax.evaluate data:resnet_cifar10/resnet20-12fca82f.th --config=configs/cifar10_resnet20.py --out=DIR
 """
 
 import argparse
 import json
 import pathlib
+from typing import Any
 
 from rmtjax import config as config_lib
 from rmtjax import files, flags
@@ -23,6 +25,11 @@ def main() -> int:
     )
     parser.add_argument("--config", help="which model and data; default: the run's own")
     parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
+    parser.add_argument("--reference", help="folder of an evaluated run whose errors mCE is a multiple of")
+    parser.add_argument(
+        "--baselines", nargs="+", default=[],
+        help="folders of at least three evaluated runs: the line that effective robustness is measured from",
+    )  # fmt: skip
     flags.add_process_flags(parser)
     arguments, overrides = parser.parse_known_args()
     folder = files.located(arguments.path)
@@ -38,15 +45,22 @@ def main() -> int:
     )
     if flags.overrides(overrides) and not arguments.config:
         raise InputError(f"{overrides[0]!r} needs --config: a run is evaluated as it was configured")
+    reference_rows = _rows(arguments.reference) if arguments.reference else None
+    baselines = [_rows(path) for path in arguments.baselines]
     flags.initialise(arguments)
 
     import jax
 
-    from rmtjax import measure, report, train
+    from rmtjax import evaluation, measure, report, train
+
+    reference = evaluation.reference_of(reference_rows, arguments.reference) if reference_rows else None
 
     out = pathlib.Path(arguments.out) if arguments.out else (folder if runs and folder == runs[0] else None)
     result = train.restore(config, folder)
-    content = measure.evaluate(config, result)
+    content = measure.evaluate(config, result, reference)
+    if baselines:
+        content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines, config.seed)
+    content |= {"reference": arguments.reference, "baselines": arguments.baselines}
     if jax.process_index() == 0:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
@@ -56,6 +70,13 @@ def main() -> int:
                 report.run_page(out)
         print(report.evaluation_table(content))
     return 0
+
+
+def _rows(run: str) -> list[dict[str, Any]]:
+    path = pathlib.Path(run) / "evaluation.json"
+    if not path.is_file():
+        raise InputError(f"{run!r} has no evaluation.json: give the folder of a run that was evaluated")
+    return list(json.loads(path.read_text(encoding="utf-8"))["rows"])
 
 
 if __name__ == "__main__":

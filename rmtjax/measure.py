@@ -29,8 +29,14 @@ def evaluation(config: ConfigDict, workdir: str | os.PathLike[str], result: trai
         files.write_json(pathlib.Path(workdir) / "evaluation.json", content)
 
 
-def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
-    """What evaluation.json holds. With several processes all must call this together."""
+def evaluate(
+    config: ConfigDict, result: train.Result, reference: evaluation_lib.Reference | None = None
+) -> dict[str, Any]:
+    """What evaluation.json holds. With several processes all must call this together.
+
+    Args:
+      reference: another model's errors under corruptions, for mCE.
+    """
     predict = classification.make_predict(result.model, result.mesh)
 
     def logits(
@@ -53,16 +59,21 @@ def evaluate(config: ConfigDict, result: train.Result) -> dict[str, Any]:
     )
     for name in config.evaluation.shifts:
         if name == "corrupted":
+            chosen = data.stratified(result.splits.test, config.evaluation.corrupted_examples)
+            to_corrupt = data.take(result.splits.test, chosen)
             corrupted = {
                 corruption: np.stack(
                     [
-                        logits(result.splits.test, _corrupted(corruption, s, config.seed))[0]
+                        logits(to_corrupt, _corrupted(corruption, s, config.seed))[0]
                         for s in evaluation_lib.SEVERITIES
                     ]
                 )
                 for corruption in config.evaluation.corruptions
             }
-            rows += evaluation_lib.corrupted_rows(corrupted, test_label, temperature=temperature, **binned)
+            rows += evaluation_lib.corrupted_rows(
+                corrupted, test_logits[chosen], test_label[chosen], temperature=temperature, reference=reference,
+                **binned,
+            )  # fmt: skip
         else:
             shifted = data.load_source(name, config.data.image_size, result.splits.test.text)
             rows += evaluation_lib.classification_rows(

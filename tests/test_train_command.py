@@ -282,7 +282,10 @@ def in_process(words, capsys):
         ("--config.model.init_from=nowhere.safetensors", "nowhere.safetensors"),
         ("--config.model.init_from=letters", "encoder/block_0/mlp/up/kernel"),
         ("--config.data.train_examples=5000", "5000"),
-        ("--config.evaluation.shifts=letters", "evaluation.shifts names 'letters', which has other classes"),
+        (
+            "--config.evaluation.shifts=letters",
+            "evaluation.shifts names 'letters', which has not the same classes",
+        ),
         ("--config.optim.freeze=nothing/.*", "optim.freeze='nothing/.*' matches no parameter"),
         ("--wrokdir=x", "unknown argument '--wrokdir=x'"),
     ],

@@ -72,20 +72,22 @@ def _ours(name: str, size: int, seconds: float) -> float:
     stream = _stream(name, size)
     for _ in range(3):  # what was made ahead while others were timed
         next(stream)
-    return _rate(lambda: next(stream), BATCH[size], seconds)
+    return rate(lambda: next(stream), BATCH[size], seconds)
 
 
 def _peer(peer: str, name: str, size: int, seconds: float) -> float:
     """Images a second of one process; NaN where the peer has no such augmentation."""
     work, number = _work(peer, name, size)
-    return float("nan") if work is None else _rate(work, number, seconds)
+    return float("nan") if work is None else rate(work, number, seconds)
 
 
-def _rate(work: Callable[[], Any], number: int, seconds: float) -> float:
-    """Images a second of processor time of a function that does `number` of them."""
+def rate(
+    work: Callable[[], Any], number: int, seconds: float, clock: Callable[[], float] = time.process_time
+) -> float:
+    """Images a second of processor time, or another clock's, of a function that does `number` of them."""
     work()
-    count, start = 0, time.process_time()
-    while (spent := time.process_time() - start) < seconds:
+    count, start = 0, clock()
+    while (spent := clock() - start) < seconds:
         work()
         count += number
     return count / spent
@@ -172,15 +174,26 @@ def _albumentations(name: str, size: int) -> Any:
 
 
 def main(arguments: Any) -> None:
+    from rmtjax.bench import corruptions
     from rmtjax.data import augmentations
     from rmtjax.errors import InputError
+    from rmtjax.evaluation import CORRUPTIONS
 
     known = ("none", *(op.__name__ for op in augmentations.OPERATIONS), "mixup", "cutmix")
-    names = tuple(arguments.names.split(",")) if arguments.names else known
+    names = tuple(arguments.names.split(",")) if arguments.names else (*known, *CORRUPTIONS)
     for name in names:
-        if name not in known:
-            raise InputError(f"--names has {name!r}, which is no augmentation: they are {', '.join(known)}")
-    table = compare(tuple(IMAGES), names, arguments.seconds, arguments.repeats)
-    print(
-        table.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.2f}" if x < 50 else f"{x:.0f}")
+        if name not in (*known, *CORRUPTIONS):
+            raise InputError(
+                f"--names has {name!r}, which is no augmentation: they are {', '.join(known)}, "
+                f"or the corruptions {', '.join(CORRUPTIONS)}"
+            )
+    if augmented := tuple(dict.fromkeys(name for name in names if name in known)):
+        print(_shown(compare(tuple(IMAGES), augmented, arguments.seconds, arguments.repeats)))
+    if corrupted := tuple(dict.fromkeys(name for name in names if name in CORRUPTIONS)):
+        print(_shown(corruptions.compare(corrupted, arguments.seconds, arguments.repeats)))
+
+
+def _shown(table: pd.DataFrame) -> str:
+    return table.to_string(
+        index=False, na_rep="", float_format=lambda x: f"{x:.2f}" if x < 50 else f"{x:.0f}"
     )

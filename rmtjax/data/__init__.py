@@ -30,3 +30,4 @@ from rmtjax.data.sources import take as take
 from rmtjax.data.splits import Splits as Splits
 from rmtjax.data.splits import load as load
 from rmtjax.data.splits import load_source as load_source
+from rmtjax.data.splits import stratified as stratified

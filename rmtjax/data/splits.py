@@ -1,4 +1,19 @@
-"""Named sources, and their division into training, validation and test parts."""
+"""Named sources, and their division into training, validation and test parts.
+
+The sets of Ba et al. (2024), and how a config names them; those of TFDS must have been prepared on a machine with a
+network, and a message says so where they are not:
+
+- CIFAR-10, CIFAR-100, Stanford Cars: `data.source="tfds:cifar10"`, `"tfds:cifar100"`, `"tfds:cars196"`, with TFDS's own
+  test parts.
+- CIFAR-10's shifts: `evaluation.shifts=("corrupted", "tfds:cifar10_1/v6", "tfds:cifar10_corrupted/fog_3")`: corrupted
+  here, CIFAR-10.1, and CIFAR-10-C as it was published; `"cifar10_1:PATH"` has CIFAR-10.1 from its authors' files.
+  Out of distribution: `evaluation.ood=("npz:data:cifar100_ood/images.npz",)`, any arrays `image` and `label`.
+- DomainNet: one domain to train on, `"tfds:domainnet/real"`, the others as shifts, `"tfds:domainnet/sketch"` and so on
+  (their test parts). All domains have the same 345 classes; a shift of other classes is refused.
+- Office-Home, a folder of images by class for each domain: `"folder:PATH/Real World"`, the others as shifts (all of
+  their images). Without parts of its own, a fifth of a folder is the fixed test part, stratified; a tenth of the images as
+  `data.validation_examples` (436 of Real World's 4,357) and `data.train_examples=None` make the paper's 70/10/20.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,7 +24,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax import files
-from rmtjax.data import digits, folders, glyphs, npz, texts, tfds_sets, tokens
+from rmtjax.data import cifar10_1, digits, folders, glyphs, npz, texts, tfds_sets, tokens
 from rmtjax.data.sources import Source, take
 from rmtjax.errors import InputError
 
@@ -42,8 +57,8 @@ def load_source(name: str, image_size: int, text: tokens.Tokens | None = None) -
     """The whole of a set; of one that has a test part of its own, that part.
 
     Args:
-      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH or npz:PATH; of texts, one of
-        `config.TEXT_SETS` or texts:PATH. A PATH may be `data:...` (`files.located`).
+      name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH, npz:PATH or cifar10_1:PATH; of
+        texts, one of `config.TEXT_SETS` or texts:PATH. A PATH may be `data:...` (`files.located`).
       image_size: side in pixels of the images returned.
       text: of the texts that the model is trained on; texts returned are made into tokens of the same kind.
 
@@ -113,8 +128,9 @@ def _parts(name: str, image_size: int) -> dict[str, Source]:
     kind, _, rest = name.partition(":")
     if rest and kind == "tfds":
         return tfds_sets.splits(rest, image_size)
-    if rest and kind in ("folder", "npz"):
-        return {"folder": folders.parts, "npz": npz.parts}[kind](str(files.located(rest)), image_size)
+    of_path = {"folder": folders.parts, "npz": npz.parts, "cifar10_1": cifar10_1.parts}
+    if rest and kind in of_path:
+        return of_path[kind](str(files.located(rest)), image_size)
     if name == "letters":
         return dict(zip(("train", "test"), glyphs.letters(image_size), strict=True))
     whole = {
@@ -124,7 +140,8 @@ def _parts(name: str, image_size: int) -> dict[str, Source]:
     }
     if name not in whole:
         raise InputError(
-            f"data source {name!r} is unknown: it must be letters, {', '.join(whole)}, tfds:NAME, folder:PATH or npz:PATH; "
+            f"data source {name!r} is unknown: it must be letters, {', '.join(whole)}, tfds:NAME, folder:PATH, npz:PATH or "
+            f"cifar10_1:PATH; "
             f"of texts, {', '.join(config_lib.TEXT_SETS)} or texts:PATH"
         )
     return {"all": whole[name](image_size)}
@@ -152,6 +169,19 @@ def _divided(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
         )
     test = _drawn(parts["test"], config.test_examples, _TEST_SPLIT_SEED, "data.test_examples")
     return Splits(take(rest, order[: config.train_examples]), validation, test)
+
+
+def stratified(source: Source, number: int | None) -> Int[np.ndarray, " n"]:
+    """Numbers of that many test examples, in order, with the classes' shares; of all for None. The same for every run.
+
+    Raises:
+      InputError: there are fewer.
+    """
+    if number is not None and number > source.num_examples:
+        raise InputError(
+            f"evaluation.corrupted_examples={number} is more than there are: {source.name} has {source.num_examples}"
+        )
+    return np.sort(stratified_order(source.labels, _TEST_SPLIT_SEED)[:number])
 
 
 def _drawn(source: Source, number: int | None, seed: int | list[int], field: str) -> Source:

@@ -3,7 +3,7 @@
     rows = evaluation.classification_rows("test", "id", logits, labels, temperature=t)
 
 Single metrics are in `classification`, `calibration` and `ood`, intervals in `resampling`, corrupted inputs
-in `corruptions`.
+in `corruptions`, mCE and effective robustness in `robustness`.
 """
 
 from rmtjax.evaluation.calibration import adaptive_calibration_error as adaptive_calibration_error
@@ -25,6 +25,12 @@ from rmtjax.evaluation.ood import max_softmax as max_softmax
 from rmtjax.evaluation.resampling import Interval as Interval
 from rmtjax.evaluation.resampling import bootstrap as bootstrap
 from rmtjax.evaluation.resampling import percentile_interval as percentile_interval
+from rmtjax.evaluation.robustness import Reference as Reference
+from rmtjax.evaluation.robustness import effective_robustness as effective_robustness
+from rmtjax.evaluation.robustness import effective_robustness_rows as effective_robustness_rows
+from rmtjax.evaluation.robustness import mean_corruption_error as mean_corruption_error
+from rmtjax.evaluation.robustness import reference_of as reference_of
+from rmtjax.evaluation.robustness import relative_mean_corruption_error as relative_mean_corruption_error
 from rmtjax.evaluation.rows import classification_rows as classification_rows
 from rmtjax.evaluation.rows import corrupted_rows as corrupted_rows
 from rmtjax.evaluation.rows import ood_rows as ood_rows

@@ -7,7 +7,7 @@ of no merit shows. Kinds are "id" (in-distribution), "shift" (same classes, othe
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.evaluation import calibration, classification, ood
+from rmtjax.evaluation import calibration, classification, ood, robustness
 from rmtjax.evaluation.resampling import Statistic, bootstrap, percentile_interval
 
 METRICS = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
@@ -120,20 +120,30 @@ def _classification_statistic(bins: int) -> Statistic:
 
 def corrupted_rows(
     logits: Mapping[str, Float[Array | np.ndarray, "severities n k"]],
+    clean: Float[Array | np.ndarray, "n k"],
     labels: Int[Array | np.ndarray, " labels"],
     *,
     temperature: float,
+    reference: robustness.Reference | None = None,
     bins: int = 15,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Row]:
     """Rows for the set "corrupted" and, accuracy only, "corrupted/<type>" and "corrupted/<type>/<severity>".
 
-    "corrupted" is the mean over types and severities, "corrupted/<type>" the mean over severities. Args as
+    "corrupted" is the mean over types and severities, "corrupted/<type>" the mean over severities. The set
+    "corrupted_without_noise", accuracy only, leaves out the types of noise, which arms that augment by noise have been
+    trained on; "corrupted/clean" are the same examples as they were. "corrupted" also has the plain mean error as
+    `corruption_error` and, with a reference, `mce` and `relative_mce` (see `robustness`). Args as
     `classification_rows`, but for:
 
     Args:
       logits: by corruption type; severity 1 first. The same examples throughout.
+      clean: of these examples as they were.
+      reference: another model's errors, with the same types and severities at least.
+
+    Raises:
+      InputError: also for a reference that lacks a corruption or severity.
     """
     shapes = {np.shape(of_type) for of_type in logits.values()}
     if len(shapes) != 1:
@@ -142,6 +152,7 @@ def corrupted_rows(
         )
     stacked = np.stack([np.asarray(of_type) for of_type in logits.values()])
     types, severities, n, k = stacked.shape
+    divisors = _divisors(reference, list(logits), severities)
     together = stacked.reshape(types * severities, n, k)
     rows = classification_rows(
         "corrupted",
@@ -153,28 +164,81 @@ def corrupted_rows(
         resamples=resamples,
         seed=seed,
     )
+    noiseless = [t for t, name in enumerate(logits) if not name.endswith("_noise")]
     values, replicates = bootstrap(
-        _accuracy_statistic,
-        (jnp.asarray(stacked), jnp.asarray(labels)),
+        _robustness_statistic(tuple(noiseless)),
+        (jnp.asarray(stacked), jnp.asarray(clean), jnp.asarray(labels), divisors),
         (n,),
         seed=seed,
         resamples=resamples,
     )
-    null = classification.no_merit(labels)["accuracy"]
+    accuracy = classification.no_merit(labels)["accuracy"]
+
+    def add(name: str, metric: str, null: float, key: str, *place: int) -> None:
+        every = replicates[key].T[place[::-1]]
+        interval = percentile_interval(float(values[key][place]), every)
+        rows.append(_row(name, "shift", metric, interval, null, n))
+
+    add("corrupted", "corruption_error", 1 - accuracy, "error")
+    if reference is not None:
+        # A model of no merit is as bad on everything: by these it loses nothing.
+        constant = np.full((types, severities), 1 - accuracy)
+        add("corrupted", "mce", float(robustness.mean_corruption_error(constant, divisors.errors)), "mce")
+        add("corrupted", "relative_mce", 0.0, "relative_mce")
+    if 0 < len(noiseless) < types:
+        add("corrupted_without_noise", "accuracy", accuracy, "noiseless")
+    add(robustness.CLEAN, "accuracy", accuracy, "clean")
     for t, corruption in enumerate(logits):
-        interval = percentile_interval(float(values["type"][t]), replicates["type"][:, t])
-        rows.append(_row(f"corrupted/{corruption}", "shift", "accuracy", interval, null, n))
+        add(f"corrupted/{corruption}", "accuracy", accuracy, "type", t)
         for s in range(severities):
-            interval = percentile_interval(float(values["severity"][t, s]), replicates["severity"][:, t, s])
-            rows.append(_row(f"corrupted/{corruption}/{s + 1}", "shift", "accuracy", interval, null, n))
+            add(f"corrupted/{corruption}/{s + 1}", "accuracy", accuracy, "severity", t, s)
     return rows
 
 
-def _accuracy_statistic(data: tuple[Array, Array], weights: Array) -> dict[str, Array]:
-    logits, labels = data
+class _Divisors(NamedTuple):
+    """A reference's errors [types, severities] and clean error; ones where there is no reference."""
+
+    errors: Array
+    clean: Array
+
+
+def _divisors(reference: robustness.Reference | None, types: list[str], severities: int) -> _Divisors:
+    if reference is None:
+        return _Divisors(jnp.ones((len(types), severities)), jnp.zeros(()))
+    for name in types:
+        if len(reference.errors.get(name, ())) < severities:
+            raise InputError(
+                f"the reference has no errors under {name!r} at {severities} severities: "
+                f"evaluate it on the same evaluation.corruptions"
+            )
+    errors = np.asarray([reference.errors[name][:severities] for name in types])
+    return _Divisors(jnp.asarray(errors, jnp.float32), jnp.float32(reference.clean))
+
+
+@functools.cache
+def _robustness_statistic(noiseless: tuple[int, ...]) -> Statistic:
+    def statistic(data: tuple[Array, Array, Array, _Divisors], weights: Array) -> dict[str, Array]:
+        logits, clean_logits, labels, reference = data
+        by_severity = _accuracies(logits, labels, weights)
+        clean = _accuracies(clean_logits, labels, weights)
+        return {
+            "severity": by_severity,
+            "type": jnp.mean(by_severity, axis=-1),
+            "clean": clean,
+            "noiseless": jnp.mean(by_severity[np.asarray(noiseless, int)]),
+            "error": 1 - jnp.mean(by_severity),
+            "mce": robustness.mean_corruption_error(1 - by_severity, reference.errors),
+            "relative_mce": robustness.mean_corruption_error(
+                clean - by_severity, reference.errors - reference.clean
+            ),
+        }
+
+    return statistic
+
+
+def _accuracies(logits: Array, labels: Array, weights: Array) -> Array:
     correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
-    by_severity = jnp.dot(correct, weights, precision=jax.lax.Precision.HIGHEST) / jnp.sum(weights)
-    return {"severity": by_severity, "type": jnp.mean(by_severity, axis=-1)}
+    return jnp.dot(correct, weights, precision=jax.lax.Precision.HIGHEST) / jnp.sum(weights)
 
 
 def ood_rows(

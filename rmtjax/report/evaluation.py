@@ -16,8 +16,8 @@ _SHOWN = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
 
 
 def whole_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of sets as such, without the single corruptions and severities."""
-    return rows[~rows["set"].str.contains("/")]
+    """Rows of sets as such, without the single corruptions and severities (other names may have a "/" too)."""
+    return rows[~rows["set"].astype(str).str.startswith("corrupted/")]
 
 
 def value_of(rows: pd.DataFrame | None, name: str, metric: str) -> Any:
@@ -104,7 +104,7 @@ def _short(name: str, length: int = 18) -> str:
 
 def severity_figure(rows: pd.DataFrame) -> Figure | None:
     """Accuracy by severity, a panel a corruption; the other corruptions stay in view behind. None without such rows."""
-    kept = rows[(rows["metric"] == "accuracy") & rows["set"].str.count("/").eq(2)].copy()
+    kept = rows[(rows["metric"] == "accuracy") & rows["set"].str.fullmatch("corrupted/[^/]+/[^/]+")].copy()
     parts = kept["set"].str.rsplit("/", n=2, expand=True)
     if kept.empty:
         return None
@@ -113,7 +113,7 @@ def severity_figure(rows: pd.DataFrame) -> Figure | None:
     kept = kept.dropna(subset=["severity"]).sort_values("severity", kind="stable")
     if not kinds:
         return None
-    clean = value_of(rows, "test", "accuracy")
+    clean = value_of(rows, "corrupted/clean", "accuracy") or value_of(rows, "test", "accuracy")
     clean_value = number(getattr(clean, "value", None))
     curves = [_with_clean(kept[kept["corruption"] == kind], clean_value) for kind in kinds]
     wide = min(len(kinds), 4)

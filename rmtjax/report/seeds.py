@@ -9,6 +9,7 @@ import scipy.stats
 
 from rmtjax.errors import InputError
 from rmtjax.report import style
+from rmtjax.report.evaluation import whole_sets
 from rmtjax.report.tables import metric_name
 
 
@@ -36,7 +37,7 @@ def seeds_figure(
     Args:
       table: columns config, seed, set, metric, value; or the path of a CSV file with them.
       path: of the PNG.
-      metrics: shown, a row each; sets are columns, those with a "/" in their name are left out.
+      metrics: shown, a row each; sets are columns, single corruptions are left out.
 
     Raises:
       InputError: no such file, a missing column, or no row of these metrics.
@@ -47,7 +48,7 @@ def seeds_figure(
         raise InputError(
             f"the table of runs has no column {missing[0]!r}: it has {', '.join(map(str, rows.columns))}"
         )
-    rows = rows[~rows["set"].astype(str).str.contains("/") & rows["metric"].isin(metrics)]
+    rows = whole_sets(rows[rows["metric"].isin(metrics)])
     rows = rows.assign(value=pd.to_numeric(rows["value"], errors="coerce")).dropna(subset=["value"])
     if rows.empty:
         raise InputError(

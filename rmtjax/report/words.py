@@ -121,7 +121,14 @@ def final_table(path: str | os.PathLike[str]) -> str:
 def evaluation_table(content: dict[str, Any]) -> str:
     """The same of what evaluation.json holds, without a workdir. Plain text."""
     rows = workdir.rows(content, "the evaluation")
-    return _evaluation_text(rows, workdir.number(content.get("temperature"))) if rows is not None else ""
+    if rows is None:
+        return ""
+    text = _evaluation_text(rows, workdir.number(content.get("temperature")))
+    if content.get("reference"):
+        text += f"\nmCE: the errors of {content['reference']} are 1"
+    if content.get("baselines"):
+        text += f"\neffective robustness: above the line of {len(content['baselines'])} baseline runs, logit scale"
+    return text
 
 
 def _evaluation_text(evaluation: pd.DataFrame, temperature: float) -> str:

@@ -3,6 +3,7 @@
 from rmtjax.study.runner import differences as differences
 from rmtjax.study.runner import execute as execute
 from rmtjax.study.runner import load_arms as load_arms
+from rmtjax.study.runner import overview as overview
 from rmtjax.study.runner import plan as plan
 from rmtjax.study.runner import summary as summary
 from rmtjax.study.runner import table as table

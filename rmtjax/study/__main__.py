@@ -43,10 +43,7 @@ def main() -> int:
     results = study.write_tables(runs, out, pairs)
     if len(results):
         report.seeds_figure(results, out / "results.png")
-        shown = study.summary(
-            results[~results["set"].str.contains("/") & results["metric"].isin(["accuracy", "ece"])]
-        )
-        print(shown.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+        print(study.overview(results).to_string(index=False))
     print(f"tables: {out / 'results.csv'}, {out / 'summary.csv'}; figure: {out / 'results.png'}")
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed: the same command tries them again")

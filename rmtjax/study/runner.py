@@ -23,7 +23,16 @@ from rmtjax import files
 from rmtjax.errors import InputError
 from rmtjax.train.workdir import FREE
 
-SPECTRA = ("alpha", "stable_rank", "log_norm", "log_spectral_norm", "entropy", "mp_softrank")
+SPECTRA = (
+    "alpha",
+    "stable_rank",
+    "log_norm",
+    "log_spectral_norm",
+    "entropy",
+    "mp_softrank",
+    "relative_update",
+)
+UPDATE = ("alpha", "stable_rank", "relative_update")  # of the update, shown with every arm
 
 
 class Run(NamedTuple):
@@ -168,7 +177,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
             )
         path = run.workdir / "spectra.parquet"
         if path.exists():
-            for (stage, head), layers in _by_stage(pd.read_parquet(path)):
+            for (stage, head), layers in _by_stage(_with_relative_update(pd.read_parquet(path))):
                 group = f"{'head' if head else 'weights'}/{stage}"
                 values = layers[[c for c in SPECTRA if c in layers]].median()
                 rows += [
@@ -178,12 +187,41 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["config", "seed", "set", "metric", "value"])
 
 
+def _with_relative_update(layers: pd.DataFrame) -> pd.DataFrame:
+    """With a column `relative_update`: ||update|| / ||before|| on the rows of the stage update, from their log_norm."""
+    if "log_norm" not in layers:
+        return layers
+    before = layers[layers["stage"] == "before"].set_index("name")["log_norm"]
+    ratio = 10 ** ((layers["log_norm"] - layers["name"].map(before)) / 2)
+    return layers.assign(relative_update=ratio.where(layers["stage"] == "update"))
+
+
 def _by_stage(layers: pd.DataFrame) -> Any:
     return layers.groupby(["stage", layers["name"].str.fullmatch(r"head/.*")])
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else []
+
+
+def overview(results: pd.DataFrame) -> pd.DataFrame:
+    """What says most of `table`, a row an arm, as text: accuracy and ECE of whole sets, spectra of the update.
+
+    Means over seeds, with their 95 % intervals where there are several seeds. Spectra are medians over the layers, head
+    apart; `relative_update` is ||update|| / ||before||, Frobenius.
+    """
+    whole = ~results["set"].str.startswith("corrupted/") & results["metric"].isin(["accuracy", "ece"])
+    update = (results["set"] == "weights/update") & results["metric"].isin(UPDATE)
+    lines = summary(results[whole | update])
+    cells = [
+        f"{row.mean:.3g}" + (f" [{row.low:.3g}, {row.high:.3g}]" if np.isfinite(row.low) else "")
+        for row in lines.itertuples(index=False)
+    ]
+    columns = lines["set"].str.replace("weights/", "") + " " + lines["metric"].str.replace("_", " ")
+    long = pd.DataFrame({"config": lines["config"], "column": columns, "cell": cells})
+    wide = long.pivot(index="config", columns="column", values="cell").fillna("")
+    wide = wide.loc[list(dict.fromkeys(long["config"])), list(dict.fromkeys(columns))]
+    return wide.rename_axis(columns=None).reset_index()
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

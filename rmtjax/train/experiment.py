@@ -235,13 +235,20 @@ def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
             elif source.image_shape != splits.test.image_shape:
                 what = f"images of shape {list(source.image_shape)}, not {list(splits.test.image_shape)}"
             elif field == "shifts" and source.classes != splits.test.classes:
-                what = "other classes"
+                what = _other_classes(source.classes, splits.test.classes)
             if what:
                 shifts = "corrupted" if splits.test.text is None else "()"
                 raise InputError(
                     f"evaluation.{field} names {name!r}, which has {what} as data.source={config.data.source!r} has: "
                     f"leave it out, with --config.evaluation.shifts={shifts} --config.evaluation.ood=()"
                 )
+
+
+def _other_classes(these: tuple[str, ...], those: tuple[str, ...]) -> str:
+    more, fewer = ([name for name in a if name not in b] for a, b in ((these, those), (those, these)))
+    named = [f"{names[0]!r} and {len(names) - 1} more {what}" if len(names) > 1 else f"{names[0]!r} {what}"
+             for names, what in ((more, "too many"), (fewer, "missing")) if names]  # fmt: skip
+    return f"not the same classes ({', '.join(named) or 'another order'})"
 
 
 def _check_batch(config: ConfigDict) -> None:

@@ -4,11 +4,14 @@ import os
 import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from rmtjax import config as config_lib
 from rmtjax import data
 from rmtjax.data import cifar10_1, tfds_sets
 from rmtjax.errors import InputError
+from rmtjax.train import experiment
 
 SPLITS = {  # those of TFDS
     "cifar100": ("train", "test"),
@@ -118,6 +121,69 @@ def test_cifar10_1_from_its_files(tmp_path):
         cifar10_1.parts(str(folder), 32)
     v4 = cifar10_1.parts(str(folder / "cifar10.1_v4_data.npy"), 32)["test"]
     np.testing.assert_array_equal(v4.images(), source.images()[::-1])
+
+
+def of_classes(tmp_path, classes):
+    """A config to train on 32x32 colours with those classes, from arrays."""
+    n = 2 * max(100, len(classes))
+    images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
+    np.savez(
+        tmp_path / "set.npz", image=images, label=np.arange(n) % len(classes), classes=np.asarray(classes)
+    )
+    config = config_lib.base()
+    config.data.update(source=f"npz:{tmp_path / 'set.npz'}", image_size=32, train_examples=60)
+    config.data.update(validation_examples=20)
+    config.evaluation.ood = (f"npz:{tmp_path / 'set.npz'}",)
+    return config
+
+
+def test_the_papers_sets_serve_as_shifts(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("RMTJAX_DATA", str(prepared))
+    folder = write(tmp_path / "files")
+    config = of_classes(tmp_path, tfds_sets.CIFAR10)
+    shifts = ("tfds:cifar10_1/v6", "tfds:cifar10_corrupted/fog_3", f"cifar10_1:{folder}")
+    config.evaluation.shifts = ("corrupted", *shifts)
+    experiment._check_evaluation_sets(config, data.load(config.data, 0))
+    assert [data.load_source(name, 32).num_examples for name in shifts] == [10, 10, 6]
+
+    config.evaluation.shifts = ("tfds:cifar10_corrupted/snow_1",)
+    with pytest.raises(InputError, match="of cifar10_corrupted are prepared there: fog_3"):
+        experiment._check_evaluation_sets(config, data.load(config.data, 0))
+
+
+def test_a_shift_of_other_classes_is_refused_by_their_names(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("RMTJAX_DATA", str(prepared))
+    domain = data.load_source("tfds:domainnet/clipart", 32)
+    cases = [
+        (domain.classes, None),
+        (domain.classes[:-1], "has not the same classes \\('zigzag' too many\\) as data.source="),
+        (
+            (*domain.classes[1:], "rocket", "zeppelin"),
+            "'aircraft_carrier' too many, 'rocket' and 1 more missing",
+        ),
+        (domain.classes[::-1], "has not the same classes \\(another order\\) as data.source="),
+    ]
+    for classes, message in cases:
+        config = of_classes(tmp_path, classes)
+        config.evaluation.shifts = ("tfds:domainnet/clipart",)
+        splits = data.load(config.data, 0)
+        if message is None:
+            experiment._check_evaluation_sets(config, splits)
+        else:
+            with pytest.raises(InputError, match=message):
+                experiment._check_evaluation_sets(config, splits)
+
+
+def test_a_folder_comes_in_the_papers_shares(tmp_path):
+    """70/10/20 by class: Office-Home's split, of a folder without parts of its own."""
+    for name, count in (("chair", 40), ("lamp", 60)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            PIL.Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / name / f"{i}.png")
+    config = config_lib.base().data
+    config.update(source=f"folder:{tmp_path}", image_size=8, train_examples=None, validation_examples=10)
+    splits = data.load(config, 0)
+    assert [np.bincount(part.labels).tolist() for part in splits] == [[28, 42], [4, 6], [8, 12]]
 
 
 def test_cifar10_1_files_that_are_not_so_are_refused(tmp_path):

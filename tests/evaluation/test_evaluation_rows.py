@@ -131,7 +131,7 @@ def test_corrupted_rows():
         name: np.stack([logits + s * rng.normal(size=logits.shape) for s in range(3)]).astype(np.float32)
         for name in ("noise", "blur")
     }
-    rows = evaluation.corrupted_rows(by_type, labels, temperature=1.0, resamples=100)
+    rows = evaluation.corrupted_rows(by_type, logits, labels, temperature=1.0, resamples=100)
     accuracy = {r["set"]: r["value"] for r in rows if r["metric"] == "accuracy"}
     for name, stack in by_type.items():
         for s in range(3):
@@ -143,6 +143,10 @@ def test_corrupted_rows():
         np.mean([accuracy["corrupted/noise"], accuracy["corrupted/blur"]]), rel=1e-6
     )
     assert {r["set"] for r in rows if r["metric"] != "accuracy"} == {"corrupted"}
+    assert not {r["set"] for r in rows} & {
+        "corrupted_without_noise"
+    }  # there is none of CIFAR-10-C's noise types
+    assert accuracy["corrupted/clean"] == pytest.approx(float(evaluation.accuracy(logits, labels)))
     assert all(r["kind"] == "shift" and r["low"] <= r["value"] <= r["high"] for r in rows)
 
 
@@ -181,7 +185,7 @@ def test_bad_input_is_one_sentence():
     with pytest.raises(InputError, match="the same model"):
         evaluation.ood_rows("letters", logits, logits[:, :3])
     with pytest.raises(InputError, match="every type the same"):
-        evaluation.corrupted_rows({"a": logits[None], "b": logits[None, :5]}, labels, temperature=1.0)
+        evaluation.corrupted_rows({"a": logits[None], "b": logits[None, :5]}, logits, labels, temperature=1.0)
 
 
 def test_import_is_light():

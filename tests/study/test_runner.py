@@ -9,6 +9,7 @@ from rmtjax import config as config_lib
 from rmtjax import study
 from rmtjax.errors import InputError
 from rmtjax.study import __main__ as study_main
+from rmtjax.study import runner
 
 TINY = """
 from rmtjax import config
@@ -70,6 +71,28 @@ def test_the_table_has_a_row_a_run_and_number_with_the_head_apart(tiny, tmp_path
     assert list(accuracy["value"]) == [0.5, 0.7, 0.6]
     alpha = table[(table["metric"] == "alpha") & (table["config"] == "plain") & (table["seed"] == 0)]
     assert dict(zip(alpha["set"], alpha["value"], strict=True)) == {"weights/after": 3.0, "head/after": 50.0}
+
+
+def test_the_overview_has_a_row_an_arm_and_the_size_of_the_update():
+    layers = pd.DataFrame(
+        {
+            "stage": ["before", "before", "update", "update", "after"],
+            "name": ["a/kernel", "b/kernel", "b/kernel", "a/kernel", "a/kernel"],
+            "log_norm": [2.0, 4.0, 2.0, -2.0, 2.0],
+        }
+    )
+    ratios = runner._with_relative_update(layers)["relative_update"].to_numpy()
+    np.testing.assert_allclose(ratios, [np.nan, np.nan, 0.1, 0.01, np.nan])
+    rows = [
+        ("b", 0, "test", "accuracy", 0.5),
+        ("b", 1, "test", "accuracy", 0.7),
+        ("a", 0, "test", "accuracy", 0.25),
+    ]
+    rows += [("b", 0, "weights/update", "alpha", 3.25), ("b", 0, "weights/after", "alpha", 9.0)]
+    rows += [("b", 0, "corrupted/fog", "accuracy", 0.1), ("b", 0, "test", "nll", 9.0)]
+    table = study.overview(pd.DataFrame(rows, columns=["config", "seed", "set", "metric", "value"]))
+    assert list(table.columns) == ["config", "test accuracy", "update alpha"]
+    assert table.to_numpy().tolist() == [["b", "0.6 [-0.671, 1.87]", "3.25"], ["a", "0.25", ""]]
 
 
 def test_summary_is_the_t_interval_over_seeds():

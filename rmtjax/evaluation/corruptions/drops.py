@@ -4,6 +4,8 @@ Water is lit along the edges of its drops. Edges, distances and histogram are th
 distanceTransform and equalizeHist on bytes, as the published generator has them.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +123,7 @@ def _sobel(plane: Plane, axis: int) -> Int[Array, "h w"]:
     return smooth[:, 2:] - smooth[:, :-2] if axis else smooth[2:] - smooth[:-2]
 
 
-def _around(plane: Array):  # type: ignore[no-untyped-def]
+def _around(plane: Array) -> Callable[[int, int], Array]:
     """`(dy, dx) -> ` the plane's values at that offset, 0 or False outside; offsets of at most 2."""
     height, width = plane.shape
     padded = jnp.pad(plane, 2)

@@ -1,0 +1,169 @@
+"""How much a shift costs, beside another model and beside what the accuracy lets expect.
+
+- **mCE** (Hendrycks & Dietterich 2019): a model's errors under a corruption, summed over severities, divided by those of
+  a reference model, averaged over corruptions; 1 is the reference's robustness. Their reference is AlexNet on ImageNet-C.
+  For CIFAR-10-C there is none that all agree on: the reference is whatever run is given, and a value means nothing
+  without its name. Without a reference there is the plain mean error (`corruption_error`), which weighs corruptions
+  that are hard for every model more.
+- **Relative mCE**: the same of what each model loses against its own clean error. It rewards a model that is bad
+  to begin with.
+- **Effective robustness** (Taori et al. 2020, 2007.00644; Miller et al. 2021, 2107.04649): accuracy under a shift, less
+  that of the line which baseline models keep to when both accuracies are put on a logit or probit scale. It tells "more
+  robust" from "better in distribution". It is 0 on the line.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jax import Array
+from jaxtyping import Float
+
+from rmtjax.errors import InputError
+from rmtjax.evaluation.resampling import Interval, percentile_interval
+
+CLEAN = "corrupted/clean"  # the set of the examples that are corrupted, as they were before
+
+
+class Reference(NamedTuple):
+    """Another model's errors, for `mean_corruption_error`."""
+
+    errors: dict[str, list[float]]  # by corruption; severity 1 first
+    clean: float
+
+
+def mean_corruption_error(
+    errors: Float[Array | np.ndarray, "types severities"],
+    reference: Float[Array | np.ndarray, "types severities"],
+) -> Float[Array, ""]:
+    """mCE: mean over types of (sum over severities of the errors / the same of the reference's)."""
+    return jnp.mean(jnp.sum(jnp.asarray(errors), -1) / jnp.sum(jnp.asarray(reference), -1))
+
+
+def relative_mean_corruption_error(
+    errors: Float[Array | np.ndarray, "types severities"],
+    clean: float | Float[Array, ""],
+    reference: Float[Array | np.ndarray, "types severities"],
+    reference_clean: float,
+) -> Float[Array, ""]:
+    """Relative mCE: `mean_corruption_error` of what is lost against each model's own clean error."""
+    return mean_corruption_error(jnp.asarray(errors) - clean, jnp.asarray(reference) - reference_clean)
+
+
+def reference_of(rows: Sequence[Mapping[str, Any]], name: str) -> Reference:
+    """A reference from the rows of its evaluation.json.
+
+    Args:
+      rows: with the sets "corrupted/<type>/<severity>" and "corrupted/clean".
+      name: of the run, for messages.
+
+    Raises:
+      InputError: it was not evaluated on corrupted examples.
+    """
+    errors: dict[str, list[float]] = {}
+    clean = None
+    for row in rows:
+        parts = row["set"].split("/")
+        if row["metric"] == "accuracy" and parts[0] == "corrupted":
+            if len(parts) == 3:
+                errors.setdefault(parts[1], []).append(1 - row["value"])
+            elif row["set"] == CLEAN:
+                clean = 1 - row["value"]
+    if not errors or clean is None:
+        raise InputError(
+            f"{name!r} has no accuracies on corrupted examples: evaluate it with evaluation.shifts=corrupted, or anew"
+        )
+    return Reference(errors, clean)
+
+
+def effective_robustness(
+    accuracy: float,
+    shifted: float,
+    baselines: Float[np.ndarray, " runs"],
+    baselines_shifted: Float[np.ndarray, " runs"],
+    *,
+    scale: str = "logit",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Accuracy under a shift, less what the baselines' line gives for the accuracy in distribution.
+
+    The line is fitted by least squares on the scale, and the difference is one of accuracies. The interval is the
+    bootstrap's over the baseline runs: it says how well they fix the line, and holds this model's accuracies fixed.
+
+    Args:
+      accuracy, shifted: of the model, in distribution and under the shift; in (0, 1).
+      baselines, baselines_shifted: the same of the baseline runs.
+      scale: "logit" or "probit".
+
+    Raises:
+      InputError: fewer than three baselines, all of one accuracy, or an accuracy of 0 or 1.
+    """
+    to, back = {
+        "logit": (scipy.special.logit, scipy.special.expit),
+        "probit": (scipy.special.ndtri, scipy.special.ndtr),
+    }[scale]
+    values = np.asarray([[accuracy, *baselines], [shifted, *baselines_shifted]], np.float64)
+    if not ((values > 0) & (values < 1)).all():
+        raise InputError(
+            f"effective robustness needs accuracies between 0 and 1, and one is {values.min():g} or {values.max():g}"
+        )
+    if len(baselines) < 3 or np.ptp(baselines) == 0:
+        raise InputError(
+            f"effective robustness needs a line: give at least three baselines whose accuracies differ, not {len(baselines)}"
+        )
+    x, y = to(values[:, 1:])
+
+    def residual(of: np.ndarray) -> float:
+        slope, intercept = np.polyfit(x[of], y[of], 1)
+        return float(shifted - back(intercept + slope * to(accuracy)))
+
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(x), size=(resamples, len(x)))
+    drawn = drawn[np.ptp(x[drawn], axis=1) > 0]  # one baseline drawn throughout gives no line
+    return percentile_interval(residual(np.arange(len(x))), np.asarray([residual(of) for of in drawn]))
+
+
+def effective_robustness_rows(
+    rows: Sequence[Mapping[str, Any]], baselines: Sequence[Sequence[Mapping[str, Any]]], seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows "effective_robustness" on the logit scale, for each shifted set that all baselines were evaluated on.
+
+    Args:
+      rows: of the model's evaluation.json.
+      baselines: those of the baseline runs.
+
+    Raises:
+      InputError: no such set, or too few baselines for a line.
+    """
+
+    def accuracies(of: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        return {
+            row["set"]: row["value"] for row in of if row["metric"] == "accuracy" and "/" not in row["set"]
+        }
+
+    mine, others = accuracies(rows), [accuracies(of) for of in baselines]
+    out = []
+    for row in rows:
+        name = row["set"]
+        if row["kind"] != "shift" or row["metric"] != "accuracy" or name.startswith("corrupted/"):
+            continue
+        if all(name in of for of in others):
+            value, low, high = effective_robustness(
+                mine["test"],
+                mine[name],
+                np.asarray([of["test"] for of in others]),
+                np.asarray([of[name] for of in others]),
+                seed=seed,
+            )
+            out.append(
+                dict(row)
+                | {"metric": "effective_robustness", "value": value, "low": low, "high": high, "null": 0.0}
+            )
+    if not out:
+        raise InputError(
+            "the baselines share no shifted set with this run: evaluate them with the same shifts"
+        )
+    return out

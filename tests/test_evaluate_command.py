@@ -1,0 +1,81 @@
+"""`python -m rmtjax.evaluate` beside other runs: mCE against a reference, robustness against a line of baselines."""
+
+import json
+import sys
+
+import pytest
+
+from rmtjax import config as config_lib
+from rmtjax import evaluate
+from rmtjax.errors import InputError
+
+TINY = """
+from rmtjax import config
+
+def get_config():
+    c = config.smoke(config.base())
+    c.model.init_from = None
+    c.model.name = "mlp"
+    c.evaluation.shifts = ("corrupted",)
+    c.evaluation.ood = ()
+    c.evaluation.corruptions = ("contrast", "impulse_noise")
+    c.evaluation.corrupted_examples = 30
+    return c
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with a trained model, as far as evaluate reads it."""
+    from rmtjax import train
+
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.py").write_text(TINY)
+    config = config_lib.load(str(folder / "tiny.py"))
+    train.run(config, folder / "run")
+    return folder / "run"
+
+
+def evaluated(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, words)])
+    return evaluate.main()
+
+
+def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, capsys):
+    assert evaluated(monkeypatch, run, f"--out={tmp_path / 'plain'}") == 0
+    plain = json.loads((tmp_path / "plain" / "evaluation.json").read_text())
+    rows = {(row["set"], row["metric"]): row for row in plain["rows"]}
+    assert rows["corrupted/contrast/3", "accuracy"]["n"] == 30
+    assert rows["test", "accuracy"]["n"] == 40
+    assert ("corrupted", "mce") not in rows
+    assert plain["reference"] is None
+    for k, (clean, shifted) in enumerate(((0.3, 0.2), (0.5, 0.4), (0.6, 0.45))):
+        (tmp_path / f"baseline{k}").mkdir()
+        of = [("test", clean), ("corrupted", shifted)]
+        content = {"rows": [{"set": s, "metric": "accuracy", "value": v} for s, v in of]}
+        (tmp_path / f"baseline{k}" / "evaluation.json").write_text(json.dumps(content))
+    capsys.readouterr()
+
+    again = [
+        f"--reference={tmp_path / 'plain'}",
+        "--baselines",
+        *(tmp_path / f"baseline{k}" for k in range(3)),
+    ]
+    assert evaluated(monkeypatch, run, f"--out={tmp_path / 'beside'}", *again) == 0
+    content = json.loads((tmp_path / "beside" / "evaluation.json").read_text())
+    beside = {(row["set"], row["metric"]): row for row in content["rows"]}
+    assert beside["corrupted", "mce"]["value"] == pytest.approx(1, abs=1e-5)  # it is its own reference
+    assert {key: row for key, row in beside.items() if key in rows} == rows
+    assert set(beside) - set(rows) == {
+        ("corrupted", m) for m in ("mce", "relative_mce", "effective_robustness")
+    }
+    assert content["reference"] == str(tmp_path / "plain")
+    text = capsys.readouterr().out
+    assert f"mCE: the errors of {tmp_path / 'plain'} are 1" in text
+    assert "above the line of 3 baseline runs" in text
+
+
+def test_a_reference_that_is_no_run_is_one_sentence(run, tmp_path, monkeypatch):
+    for words in (f"--reference={tmp_path}",), ("--baselines", tmp_path):
+        with pytest.raises(InputError, match=r"has no evaluation\.json: give the folder of a run"):
+            evaluated(monkeypatch, run, *words)
