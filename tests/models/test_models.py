@@ -6,9 +6,10 @@ import pytest
 from flax import nnx
 
 from rmtjax import config as config_lib
-from rmtjax import models
+from rmtjax import models, spectra
 from rmtjax.errors import InputError
-from rmtjax.models.layers import Dropout
+from rmtjax.models import pretrained
+from rmtjax.models.layers import Dropout, standardise
 
 
 def config_for(name: str, dropout: float = 0.0, sites=config_lib.DROPOUT_SITES):
@@ -17,16 +18,24 @@ def config_for(name: str, dropout: float = 0.0, sites=config_lib.DROPOUT_SITES):
     config.model.name = name
     config.regularization.dropout = dropout
     config.regularization.dropout_sites = sites
+    if name == "clip_vit":
+        config.model.name = "vit"
+        config.model.vit.update(class_token=True, pool="class_token", pre_norm=True, projection=12)
+    elif name in ("imagenet", "clip"):
+        config.model.name = "resnet"
+        config.model.resnet.kind = name
     return config_lib.smoke(config)
 
 
 def variables_and_inputs(config, num_classes=10):
     model = models.build(config, num_classes)
-    x = jax.random.uniform(jax.random.key(1), (3, 16, 16, 1))
-    return model, model.init(jax.random.key(0), x, train=False), x
+    side = 32 if config.model.name == "resnet" and config.model.resnet.kind == "clip" else 16
+    x = jax.random.uniform(jax.random.key(1), (3, side, side, 1))
+    init = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))
+    return model, init(), x
 
 
-@pytest.mark.parametrize("name", ["vit", "resnet", "mlp"])
+@pytest.mark.parametrize("name", ["vit", "clip_vit", "resnet", "imagenet", "clip", "mlp"])
 def test_shapes_and_determinism(name):
     model, variables, x = variables_and_inputs(config_for(name, dropout=0.5))
     logits, features = model.apply(variables, x, train=False)
@@ -53,6 +62,15 @@ def test_letters_vit_has_its_size_and_names():
         ("vit", "mlp", {"encoder/block_0/mlp", "encoder/block_1/mlp"}),
         ("vit", "residual", {"encoder/block_0", "encoder/block_1"}),
         ("vit", "head", {""}),
+        ("clip_vit", "attention", {"encoder/block_0/attention", "encoder/block_1/attention"}),
+        ("clip_vit", "head", {""}),
+        ("imagenet", "mlp", {f"stage_{s}_block_0" for s in range(4)}),
+        ("imagenet", "residual", {f"stage_{s}_block_0" for s in range(4)}),
+        ("imagenet", "head", {""}),
+        ("clip", "attention", {"pool/attention"}),
+        ("clip", "mlp", {f"stage_{s}_block_0" for s in range(4)}),
+        ("clip", "residual", {f"stage_{s}_block_0" for s in range(4)}),
+        ("clip", "head", {""}),
         ("resnet", "mlp", {f"stage_{s}_block_0" for s in range(3)}),
         ("resnet", "residual", {f"stage_{s}_block_0" for s in range(3)}),
         ("resnet", "head", {""}),
@@ -131,3 +149,23 @@ def test_an_nnx_model_fits_the_seam():
     assert logits.shape == (2, 10)
     assert features.shape == (2, 8)
     assert variables["params"]["head"]["kernel"].shape == (8, 10)
+
+
+def test_grey_images_become_as_many_channels_as_the_model_has_statistics():
+    mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+    grey = jnp.full((2, 4, 4, 1), 0.5)
+    out = standardise(grey, mean, std, jnp.float32)
+    assert out.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(out[0, 0, 0], [1.0, 0.0, -1 / 3], rtol=1e-5)
+
+
+def test_every_kernel_of_every_model_is_a_weight_matrix():
+    for name in ("vit", "clip_vit", "resnet", "imagenet", "clip", "mlp"):
+        model = models.build(config_for(name), 10)
+        x = jnp.zeros((1, 32, 32, 3))
+        params = jax.eval_shape(lambda m=model, x=x: m.init(jax.random.key(0), x, train=False))["params"]
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+        matrices, left_out = spectra.weight_matrices(zeros)
+        kernels = {path for path in pretrained.flat(params) if path.endswith("kernel")}
+        assert {matrix.name for matrix in matrices} >= kernels
+        assert not [path for path in left_out if path.endswith("kernel")]
