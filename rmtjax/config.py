@@ -143,6 +143,10 @@ def base() -> ConfigDict:
     # None: from scratch.
     config.model.init_from = placeholder(str)
     config.model.init_from = "letters"
+    config.model.lora = ConfigDict()  # low-rank factors beside kernels; they and the head alone are trained
+    config.model.lora.rank = 0  # 0: none
+    config.model.lora.alpha = 16.0  # their products are multiplied by alpha / rank
+    config.model.lora.targets = r".*/(query|value)/kernel"  # regex of the kernels that get them
     config.model.init_names = placeholder(str)  # a table of models.name_tables; None: told by the names
 
     config.regularization = ConfigDict()
@@ -342,7 +346,7 @@ _BELOW_ONE = (
     "regularization.label_smoothing",
 )
 _AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.learning_rate", "synthetic.learning_rate", "optim.head_learning_rate",
-                  "optim.warmup_steps", "optim.warmup_epochs", "optim.warmup_examples", "seed")  # fmt: skip
+                  "optim.warmup_steps", "optim.warmup_epochs", "optim.warmup_examples", "model.lora.rank", "seed")  # fmt: skip
 _AT_LEAST_ONE = (
     "model.vit.patch", "model.vit.width", "model.vit.depth", "model.vit.heads", "model.vit.mlp_width", "model.vit.projection", "model.resnet.projection",
     "model.resnet.depth", "model.resnet.width", "model.mlp.width", "model.mlp.depth", "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
@@ -393,7 +397,7 @@ def validate(config: ConfigDict) -> None:
     check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
     check(("data.max_tokens",), lambda v: v >= 3, "3 or more: one stands before a text and one after it")
     check(
-        ("optim.clip_norm", "train.total_epochs", "optim.eps", "model.vit.epsilon"),
+        ("optim.clip_norm", "train.total_epochs", "optim.eps", "model.vit.epsilon", "model.lora.alpha"),
         lambda v: v > 0,
         "above 0",
     )
@@ -415,7 +419,13 @@ def validate(config: ConfigDict) -> None:
     check(
         ("evaluation.corruptions",), lambda v: set(v) <= set(CORRUPTIONS), f"among {', '.join(CORRUPTIONS)}"
     )
-    for name in ("model.reinit", "regularization.decayed", "optim.head", "optim.freeze"):
+    for name in (
+        "model.reinit",
+        "model.lora.targets",
+        "regularization.decayed",
+        "optim.head",
+        "optim.freeze",
+    ):
         try:
             re.compile(get(config, name) or "")
         except re.error as error:

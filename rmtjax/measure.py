@@ -104,7 +104,8 @@ def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     LOG.info("spectra: before, after and update")
     before = checkpoints.load_params(folder / "checkpoints" / "0")
     after = checkpoints.load_params(folder)
-    spectra.compare(before, after, conv=config.spectra.conv).save(folder)
+    scale = models.lora_scale(config)
+    spectra.compare(before, after, conv=config.spectra.conv, lora_scale=scale).save(folder)
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:

@@ -11,6 +11,7 @@ from rmtjax.config import DROPOUT_SITES
 from rmtjax.models import pretrained as pretrained
 from rmtjax.models import resnet
 from rmtjax.models.bert import BERT
+from rmtjax.models.lora import Lora
 from rmtjax.models.mlp import MLP
 from rmtjax.models.resnet import ResNet
 from rmtjax.models.vit import ViT
@@ -19,8 +20,16 @@ MODELS: dict[str, Any] = {"vit": ViT, "resnet": ResNet, "mlp": MLP, "bert": BERT
 SHIPPED = {"letters": pathlib.Path(__file__).parent / "assets" / "letters.safetensors"}
 
 
-def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> nn.Module:
-    """The module a config describes.
+def lora_scale(config: ConfigDict) -> float:
+    """What products of low-rank factors are multiplied by in the model of a config."""
+    return config.model.lora.alpha / max(config.model.lora.rank, 1)
+
+
+Model = nn.Module | Lora
+
+
+def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> Model:
+    """The module a config describes, with low-rank factors if it says so.
 
     `init` and `apply` take `train` and inputs `[B, H, W, C]` in [0, 1] or, of a text model, tokens `[B, T] int32` below
     `vocabulary`.
@@ -35,7 +44,7 @@ def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> nn.Modul
     of_inputs = (
         {"vocabulary": vocabulary} if name == "bert" else {"mean": config.model.mean, "std": config.model.std}
     )
-    return MODELS[name](
+    model = MODELS[name](
         num_classes=num_classes,
         rates={site: rate if site in config.regularization.dropout_sites else 0.0 for site in DROPOUT_SITES},
         dtype=jnp.dtype(config.train.dtype),
@@ -43,3 +52,5 @@ def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> nn.Modul
         **of_inputs,
         **config.model[name],
     )
+    low_rank = config.model.lora
+    return Lora(model, low_rank.rank, low_rank.alpha, low_rank.targets) if low_rank.rank else model

@@ -4,7 +4,8 @@ Beside a kernel W stand two leaves of the same module, `kernel_lora_a` A and `ke
 with W + (alpha / rank) A B. So no model knows of LoRA, and a spectrum of the tree has W and, under `kernel_lora_BA`,
 the product A B (times `lora_scale=alpha / rank`).
 
-What is trained is the optimiser's to say: `optim.freeze` with `FREEZE` leaves the factors and the head.
+What is trained is the optimiser's to say: unless `optim.freeze` says otherwise, it is `FREEZE`, which leaves the factors
+and the head.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from flax import traverse_util
 from rmtjax.errors import InputError
 
 ATTENTION = r".*/(query|value)/kernel"  # the kernels that Hu et al. adapt by default
+FACTORS = r".*_lora_[ab]"
 FREEZE = r"(?!.*_lora_[ab]$)(?!head/).*"  # matches all parameters but the factors and the head
 
 _A, _B = "_lora_a", "_lora_b"
@@ -40,6 +42,11 @@ class Lora:
     rank: int
     alpha: float
     targets: str = ATTENTION
+
+    @property
+    def separate(self) -> bool:
+        """Does the model keep statistics of synthetic examples apart?"""
+        return bool(getattr(self.model, "separate", False))
 
     def init(self, key: jax.Array, inputs: Any, **kwargs: Any) -> dict[str, Any]:
         """The model's own variables from the same key, and the factors: A normal / sqrt(rows), B zero.

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 
+from rmtjax.models import Model
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.loop import Observer
 from rmtjax.train.step import LossFn, State
 
 
 def make_init(
-    model: nn.Module, input_shape: tuple[int, ...], dtype: Any = jnp.float32
+    model: Model, input_shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> Callable[[jax.Array], tuple[Any, Any]]:
     """`key -> params, model_state` for inputs `[B, *input_shape]`."""
 
@@ -27,16 +27,23 @@ def make_init(
     return init
 
 
-def make_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossFn:
+def make_loss(model: Model, label_smoothing: float = 0.0) -> LossFn:
     """Mean cross-entropy with label smoothing (Szegedy et al. 2016) and mixup's second label (Zhang et al. 2018).
 
-    The scalars hold the accuracy on the batch as it was trained on.
+    The scalars hold the accuracy on the batch as it was trained on. A model that says it keeps statistics of synthetic
+    examples apart (`separate`) is told which they are.
     """
 
     def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
         mutable = list(model_state)
+        origin = {"origin": batch["origin"]} if getattr(model, "separate", False) else {}
         out = model.apply(
-            {"params": params} | model_state, batch["inputs"], train=True, rngs=rngs, mutable=mutable
+            {"params": params} | model_state,
+            batch["inputs"],
+            train=True,
+            rngs=rngs,
+            mutable=mutable,
+            **origin,
         )
         (logits, _), model_state = out
         target = jax.nn.one_hot(batch["label"], logits.shape[-1])
@@ -51,7 +58,7 @@ def make_loss(model: nn.Module, label_smoothing: float = 0.0) -> LossFn:
 
 
 def make_predict(
-    model: nn.Module, mesh: jax.sharding.Mesh
+    model: Model, mesh: jax.sharding.Mesh
 ) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """`predict(params, model_state, batches) -> logits [n, K], features [n, D], label [n]`, numpy, in order.
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, data, files, models, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
+from rmtjax.models.lora import FACTORS
 from rmtjax.train import classification, loop, optim, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
@@ -28,7 +28,7 @@ class Result(NamedTuple):
     """A trained model and what it was trained on."""
 
     state: State
-    model: nn.Module
+    model: models.Model
     splits: data.Splits
     train: data.Source  # what was trained on: the training split, mixed with synthetic examples if any
     mesh: jax.sharding.Mesh
@@ -40,7 +40,7 @@ def run(
     workdir: str | os.PathLike[str],
     *,
     synthetic: Callable[[], data.Source] | None = None,
-    model: nn.Module | None = None,
+    model: models.Model | None = None,
     augment: Any = None,
     observers: Sequence[loop.Observer] = (),
 ) -> Result:
@@ -104,7 +104,12 @@ def run(
     )  # fmt: skip
 
     if config.spectra.every_steps is not None:
-        watch = spectra.observe.every(config.spectra.every_steps, workdir, conv=config.spectra.conv)
+        watch = spectra.observe.every(
+            config.spectra.every_steps,
+            workdir,
+            conv=config.spectra.conv,
+            lora_scale=models.lora_scale(config),
+        )
         observers = (watch, *observers)
 
     metrics: list[workdir_lib.Metrics] = []
@@ -147,7 +152,7 @@ def run(
     return Result(fitted.state, model, splits, train, mesh, record)
 
 
-def restore(config: ConfigDict, path: str | os.PathLike[str], model: nn.Module | None = None) -> Result:
+def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Model | None = None) -> Result:
     """A trained model, to evaluate it.
 
     Args:
@@ -185,8 +190,9 @@ def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | No
     source = config.model.init_from
     if source is None:
         return None
-    LOG.info("weights from %s, fresh where %r matches", source, config.model.reinit)
-    return functools.partial(weights.load, source, reinit=config.model.reinit, names=config.model.init_names)
+    reinit = f"{config.model.reinit}|{FACTORS}" if config.model.lora.rank else config.model.reinit
+    LOG.info("weights from %s, fresh where %r matches", source, reinit)
+    return functools.partial(weights.load, source, reinit=reinit, names=config.model.init_names)
 
 
 def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:

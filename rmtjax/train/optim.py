@@ -12,6 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from rmtjax.errors import InputError
+from rmtjax.models.lora import FREEZE
 from rmtjax.train import rules
 
 
@@ -48,7 +49,8 @@ def make_optimizer(
       decoupled decay added, learning rate (the head's own where given) with the minus sign.
     """
     optim, rate = config.optim, config.regularization.weight_decay
-    frozen = _matching("optim.freeze", optim.freeze, params, wanted=optim.freeze is not None)
+    freeze = optim.freeze or (FREEZE if config.model.lora.rank else None)
+    frozen = _matching("optim.freeze", freeze, params, wanted=freeze is not None)
     decayed = _matching("regularization.decayed", config.regularization.decayed, params, wanted=rate > 0)
     decayed = jax.tree.map(lambda yes, still: yes and not still, decayed, frozen)
     decay = optax.masked(optax.add_decayed_weights(rate), decayed) if rate else optax.identity()
@@ -67,7 +69,7 @@ def make_optimizer(
             optax.masked(optax.scale_by_learning_rate(schedule), _no(head)),
         ]
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
-    zero_frozen = optax.masked(optax.set_to_zero(), frozen) if optim.freeze else optax.identity()
+    zero_frozen = optax.masked(optax.set_to_zero(), frozen) if freeze else optax.identity()
     return optax.chain(zero_frozen, clip, *moments, *rates), schedule
 
 
