@@ -85,10 +85,9 @@ def _resnet(root: str, stem: Sequence[Row], head: Sequence[Row]) -> tuple[Row, .
 _STEM = (*_conv("conv1", "stem"), *_batch_norm("bn1", "norm_stem"))
 _COUNTERS = r".*\.num_batches_tracked"
 _TEXT_TOWER = r"(?!visual\.).*"
-_JAX_BLOCK = "[params/]Transformer/encoderblock_{i}/"
 
 
-def _flax_vit(norms: Sequence[int], attention: int, mlp: int, first: Sequence[Row]) -> tuple[Row, ...]:
+def _flax_vit(root: str, norms: Sequence[int], attention: int, mlp: int) -> tuple[Row, ...]:
     """vit_jax and big_vision number the same modules apart; arrays lie as ours."""
     pairs = [
         (f"LayerNorm_{norms[0]}", "norm_attention"), (f"LayerNorm_{norms[1]}", "norm_mlp"),
@@ -97,11 +96,14 @@ def _flax_vit(norms: Sequence[int], attention: int, mlp: int, first: Sequence[Ro
     ]  # fmt: skip
     leaves = ("scale", "bias", "kernel")
     return (
-        *first,
-        *(Row(f"[params/]embedding/{leaf}", f"params/embed/patch/{leaf}") for leaf in leaves),
-        *(Row(f"{_JAX_BLOCK}{a}/{leaf}", f"params/{_BLOCK}/{b}/{leaf}") for a, b in pairs for leaf in leaves),
-        *(Row(f"[params/]Transformer/encoder_norm/{leaf}", f"params/encoder/norm/{leaf}") for leaf in leaves),
-        *(Row(f"[params/]head/{leaf}", f"params/head/{leaf}") for leaf in leaves),
+        *(Row(f"{root}embedding/{leaf}", f"params/embed/patch/{leaf}") for leaf in leaves),
+        *(
+            Row(f"{root}Transformer/encoderblock_{{i}}/{a}/{leaf}", f"params/{_BLOCK}/{b}/{leaf}")
+            for a, b in pairs
+            for leaf in leaves
+        ),
+        *(Row(f"{root}Transformer/encoder_norm/{leaf}", f"params/encoder/norm/{leaf}") for leaf in leaves),
+        *(Row(f"{root}head/{leaf}", f"params/head/{leaf}") for leaf in leaves),
     )
 
 
@@ -115,7 +117,8 @@ def _bert_norm(theirs: str, ours: str) -> list[Row]:
 
 
 TABLES = {
-    "rmtjax": Table((Row("{name*}", "params/{name*}"), Row("batch_stats/{name*}", "batch_stats/{name*}"))),
+    # This project's own: parameters by their names alone, other collections with theirs before.
+    "rmtjax": Table((Row("{name*}", "params/{name*}"), Row("{name*}", "{name*}")), unused=r"batch_stats/.*_synthetic"),
     # akamaster/pytorch_resnet_cifar10
     "resnet_cifar": Table(_resnet("", _STEM, _dense("linear", "head")), unused=_COUNTERS),
     "torchvision": Table(_resnet("", _STEM, _dense("fc", "head")), unused=_COUNTERS),
@@ -201,17 +204,22 @@ TABLES = {
         ),
         unused=r"(vit\.)?(pooler\..*|embeddings\.mask_token)",
     ),
+    # The released files number modules in one row; what its program writes today, each kind alone.
     "vit_jax": Table(
-        _flax_vit(
-            (0, 2), 1, 3,
-            (
-                Row("cls", "params/embed/class_token"),
-                Row("Transformer/posembed_input/pos_embedding", "params/embed/position", "position"),
-            ),
+        (
+            Row("cls", "params/embed/class_token"),
+            Row("Transformer/posembed_input/pos_embedding", "params/embed/position", "position"),
+            *_flax_vit("", (0, 2), 1, 3),
+            *_flax_vit("", (0, 1), 0, 0),
         )
     ),
     # Mean-pooled ones: where big_vision has a class token, it adds it after the positions.
-    "big_vision": Table(_flax_vit((0, 1), 0, 0, (Row("[params/]pos_embedding", "params/embed/position", "position"),))),
+    "big_vision": Table(
+        (
+            Row("[params/]pos_embedding", "params/embed/position", "position"),
+            *_flax_vit("[params/]", (0, 1), 0, 0),
+        )
+    ),
     # Hugging Face's BERT and its kind, the encoder alone or with a head; `cls` are the heads of pre-training.
     "bert": Table(
         (

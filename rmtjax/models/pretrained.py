@@ -101,7 +101,7 @@ def convert(
 def export(params: Any, model_state: Any, table: str) -> dict[str, np.ndarray]:
     """Parameters and model state under the names and in the layouts of another program: the inverse of `convert`.
 
-    Statistics of synthetic examples stay behind. Of torch's batch norms the counters are there as 0, so that
+    Statistics of synthetic examples stay behind where only ours have any. Of torch's batch norms the counters are there as 0, so that
     `load_state_dict` finds all it asks for.
 
     Raises:
@@ -110,7 +110,7 @@ def export(params: Any, model_state: Any, table: str) -> dict[str, np.ndarray]:
     _known(table)
     stacked: dict[str, dict[int, np.ndarray]] = {}
     for ours, leaf in flat({"params": params} | dict(model_state)).items():
-        if ours.endswith(_SYNTHETIC):
+        if ours.endswith(_SYNTHETIC) and table != "rmtjax":
             continue
         candidates = _sources(TABLES[table], ours)
         if not candidates:

@@ -25,20 +25,21 @@ def load(
     Raises:
       InputError: nothing there, damaged, names that no table knows, or a mismatch; the message lists both sides.
     """
-    path = SHIPPED.get(source) or files.located(source)
+    path, variables = SHIPPED.get(source) or files.located(source), {"params": params} | model_state
     if checkpoints.is_own(path):
-        found: tuple[Any, Any] = checkpoints.load_params(path), checkpoints.load_model_state(path)
+        own = {"params": checkpoints.load_params(path)} | checkpoints.load_model_state(path)
+        weights, names = pretrained.export(own.pop("params"), own, "rmtjax"), "rmtjax"
     else:
-        weights, variables = checkpoints.open(path), {"params": params} | model_state
+        weights = checkpoints.open(path)
         names = names or pretrained.recognise(list(weights), variables)
-        found = pretrained.convert(weights, variables, names)
+    found = pretrained.convert(weights, variables, names)
     try:
         loaded, state = (
             checkpoints.merge(wanted, _widened(given), reinit)
             for wanted, given in zip((params, model_state), found, strict=True)
         )
     except InputError as error:
-        raise InputError(f"{source!r}{f' with the names of {names}' if names else ''}: {error}") from error
+        raise InputError(f"{source!r} with the names of {names}: {error}") from error
     return loaded, state
 
 

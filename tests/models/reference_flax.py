@@ -63,8 +63,9 @@ def flax_outputs(name, size, seed):
     """Shapes of the weights by their names in a file, logits, and `{our stage: output}`."""
     model, x = FlaxViT(name == "big_vision"), jnp.asarray(random_input(size))
     fresh = jax.eval_shape(lambda: model.init(jax.random.key(0), x))["params"]
-    shapes = {key: leaf.shape for key, leaf in traverse_util.flatten_dict(fresh, sep="/").items()}
-    weights = random_weights(shapes, seed)
+    root = "params/" if name == "big_vision" else ""  # in the files of each
+    shapes = {root + key: leaf.shape for key, leaf in traverse_util.flatten_dict(fresh, sep="/").items()}
+    weights = {key.removeprefix(root): x for key, x in random_weights(shapes, seed).items()}
     tree = {tuple(key.split("/")) if key not in fresh else (key,): x for key, x in weights.items()}
     logits, state = model.apply(
         {"params": traverse_util.unflatten_dict(tree)}, x, capture_intermediates=True, mutable="intermediates"
