@@ -60,7 +60,8 @@ def main() -> int:
     content = measure.evaluate(config, result, reference)
     if baselines:
         content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines, config.seed)
-    content |= {"reference": arguments.reference, "baselines": arguments.baselines}
+    compared = {"reference": arguments.reference, "baselines": arguments.baselines}
+    content |= {name: given for name, given in compared.items() if given}
     if jax.process_index() == 0:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
