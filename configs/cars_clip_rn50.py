@@ -33,4 +33,7 @@ def get_config() -> ConfigDict:
     config.train.update(checkpoint_steps=250, evaluation_steps=250)
     config.evaluation.shifts = ("corrupted",)
     config.evaluation.ood = ()
+    config.evaluation.corruptions = config_lib.CIFAR10_C
+    config.evaluation.corrupted_examples = 1000
+    config.diversity.enabled = False  # it holds the whole set in memory, tens of gigabytes at this size
     return config

@@ -141,7 +141,9 @@ def effective_robustness_rows(
 
     def accuracies(of: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         return {
-            row["set"]: row["value"] for row in of if row["metric"] == "accuracy" and "/" not in row["set"]
+            row["set"]: row["value"]
+            for row in of
+            if row["metric"] == "accuracy" and not row["set"].startswith("corrupted/")
         }
 
     mine, others = accuracies(rows), [accuracies(of) for of in baselines]

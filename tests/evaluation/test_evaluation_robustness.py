@@ -122,6 +122,10 @@ def test_rows_of_effective_robustness_are_for_the_sets_that_all_share():
     assert (row["set"], row["metric"], row["null"], row["n"]) == ("corrupted", "effective_robustness", 0.0, 9)
     assert row["value"] == pytest.approx(0.7 - expit(logit(0.8) - 1))
     assert len(evaluation.effective_robustness_rows(rows(0.8, 0.7, 0.6), baselines)) == 2
+    # Sets are named as the config names them, with slashes; only corruptions one by one are left out.
+    named = [[row | {"set": "tfds:cifar10_1/v6"} if row["set"] == "corrupted" else row for row in of]
+             for of in (rows(0.8, 0.7), *baselines)]  # fmt: skip
+    assert evaluation.effective_robustness_rows(named[0], named[1:])[0]["set"] == "tfds:cifar10_1/v6"
     with pytest.raises(InputError, match="at least three baselines"):
         evaluation.effective_robustness_rows(rows(0.8, 0.7), baselines[:2])
     with pytest.raises(InputError, match="share no shifted set"):
