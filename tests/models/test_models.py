@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,17 +33,49 @@ def variables_and_inputs(config, num_classes=10):
     model = models.build(config, num_classes)
     side = 32 if config.model.name == "resnet" and config.model.resnet.kind == "clip" else 16
     x = jax.random.uniform(jax.random.key(1), (3, side, side, 1))
-    init = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))
-    return model, init(), x
+    init = jax.jit(
+        lambda key, x: model.init(key, x, train=False)
+    )  # arguments: constants would be folded, slowly
+    return model, init(jax.random.key(0), x), x
+
+
+@functools.cache
+def made(name):
+    return variables_and_inputs(config_for(name, dropout=0.5))
+
+
+@functools.cache
+def dropping(name):
+    """`rates -> {path of a dropout layer: zeros in what it puts out beyond those in what it gets}`, one program a model."""
+    model, variables, x = made(name)
+    mutable = [collection for collection in variables if collection != "params"]
+
+    @jax.jit
+    def run(variables, x, rates):
+        more = {}
+
+        def watch(next_fun, args, kwargs, context):
+            out = next_fun(*args, **kwargs)
+            if isinstance(context.module, Dropout) and context.method_name == "__call__":
+                more["/".join(context.module.path)] = jnp.mean(out == 0) - jnp.mean(args[0] == 0)
+            return out
+
+        rngs = {"dropout": jax.random.key(2, impl="unsafe_rbg")}  # quicker to compile
+        with nn.intercept_methods(watch):
+            model.clone(rates=rates).apply(variables, x, train=True, rngs=rngs, mutable=mutable)
+        return more
+
+    return lambda rates: run(variables, x, rates)
 
 
 @pytest.mark.parametrize("name", ["vit", "clip_vit", "resnet", "imagenet", "clip", "mlp"])
 def test_shapes_and_determinism(name):
-    model, variables, x = variables_and_inputs(config_for(name, dropout=0.5))
-    logits, features = model.apply(variables, x, train=False)
+    model, variables, x = made(name)
+    run = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
+    logits, features = run(variables, x)
     assert logits.shape == (3, 10)
     assert features.ndim == 2
-    again, _ = model.apply(variables, x, train=False)
+    again, _ = run(variables, x)
     np.testing.assert_array_equal(logits, again)
 
 
@@ -80,20 +114,9 @@ def test_letters_vit_has_its_size_and_names():
 )
 def test_dropout_reaches_every_block(name, site, touched):
     """The layers in which a site drops, found by what they put out, not by how they are configured."""
-    model, variables, x = variables_and_inputs(config_for(name, dropout=0.5, sites=(site,)))
-    dropped = set()
-
-    def watch(next_fun, args, kwargs, context):
-        out = next_fun(*args, **kwargs)
-        if isinstance(context.module, Dropout) and context.method_name == "__call__":
-            zeros_in, zeros_out = jnp.mean(args[0] == 0), jnp.mean(out == 0)
-            if zeros_out > zeros_in + 0.1:
-                dropped.add("/".join(context.module.path[:-1]))
-        return out
-
-    mutable = [collection for collection in variables if collection != "params"]
-    with nn.intercept_methods(watch):
-        model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(2)}, mutable=mutable)
+    rates = models.build(config_for(name, dropout=0.5, sites=(site,)), 10).rates
+    more = dropping(name)(rates)
+    dropped = {path.rpartition("/")[0] for path, zeros in more.items() if zeros > 0.1}
     assert dropped == touched
 
 

@@ -14,6 +14,7 @@ from rmtjax.checkpoints.digests import named_leaves
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
+@pytest.mark.slow
 def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights(tmp_path):
     config = config_lib.smoke(config_lib.base())
     config.model.lora.update(rank=2, alpha=6.0)
@@ -44,6 +45,7 @@ def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights
         np.testing.assert_array_equal(x, after[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10_clip_vitb32", "cars_clip_rn50"])
 def test_the_paper_s_models_train_from_scratch_when_small(name, tmp_path):
     rng = np.random.default_rng(0)
