@@ -12,7 +12,8 @@ from rmtjax.diversity.coverage import coverage as coverage
 from rmtjax.diversity.coverage import expected_coverage as expected_coverage
 from rmtjax.diversity.coverage import manifold_scores as manifold_scores
 from rmtjax.diversity.neighbours import nearest_distances as nearest_distances
-from rmtjax.diversity.vendi import Estimate as Estimate
+from rmtjax.diversity.spectrum import Estimate as Estimate
+from rmtjax.diversity.vendi import effective_rank as effective_rank
 from rmtjax.diversity.vendi import vendi_interval as vendi_interval
 from rmtjax.diversity.vendi import vendi_of_isotropic as vendi_of_isotropic
 from rmtjax.diversity.vendi import vendi_score as vendi_score

@@ -23,7 +23,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.diversity import neighbours
-from rmtjax.diversity.vendi import NORMAL_975, Estimate
+from rmtjax.diversity.spectrum import NORMAL_975, Estimate
 
 
 class Manifolds(NamedTuple):

@@ -7,11 +7,11 @@ of K / n, which sum to 1. The score of order q is the exponential of their Renyi
 
 (Friedman & Dieng 2022, arXiv 2210.02410; orders: Pasarkar & Dieng 2023, arXiv 2310.12952). It is 1 for identical
 examples, n for orthogonal ones, and does not change when every example is doubled. Features that all
-point much the same way (images with positive pixels, outputs of a ReLU) have a score near 1 whatever they show.
+point much the same way (images with positive pixels, outputs of a ReLU) have a score near 1 whatever they show;
+`effective_rank` is blind to that common direction.
 
 The non-zero eigenvalues of K / n are those of C = X^T X / n: with d < n they come from the d x d matrix, so that the
-cost is n d min(n, d) + min(n, d)^3 and no n x n matrix is made. All is float64: in float32 the rounding of
-hundreds of small eigenvalues would add to the entropy.
+cost is n d min(n, d) + min(n, d)^3 and no n x n matrix is made (`spectrum`).
 
 **Interval.** The score grows with n, so sets are compared at equal n (`compare.at_equal_n`), and the interval is for
 the score expected at this n, not for a limit. A bootstrap is no good here: it doubles examples, and a resample has
@@ -26,26 +26,16 @@ a generator, or of its seed, is not in it.
 """
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jaxtyping import Float
 
-from rmtjax.diversity.neighbours import check_finite
-
-NORMAL_975 = 1.959963984540054  # quantile of the normal law: half a 95 % interval in standard errors
+from rmtjax.diversity import spectrum
+from rmtjax.diversity.spectrum import Entropy, Estimate, Features
 
 
-class Estimate(NamedTuple):
-    value: float
-    low: float
-    high: float
-
-
-def vendi_score(features: Float[Array | np.ndarray, "n d"], q: float | int = 1.0) -> float:
+def vendi_score(features: Features, q: float | int = 1.0, top: int | None = None) -> float:
     """Vendi score of order q of a set of examples.
 
     Examples whose features are all 0 have no direction: they count as like one another and unlike all others.
@@ -53,79 +43,57 @@ def vendi_score(features: Float[Array | np.ndarray, "n d"], q: float | int = 1.0
     Args:
       features: one row per example, of any scale.
       q: order, above 0; `math.inf` for the largest eigenvalue alone. Small orders count rare kinds more.
+      top: truncated score (Ospanov & Farnia 2024, arXiv 2410.21719): the `top` largest eigenvalues, scaled to sum
+        1. It is at most `top`, and needs examples in proportion to `top` to converge, not to the whole spectrum.
 
     Raises:
-      ValueError: no examples, features that are not finite, q not above 0.
+      ValueError: no examples, features that are not finite, q not above 0, top below 1.
     """
-    return vendi_interval(features, q).value
+    rows = checked(features, q, top)
+    return math.exp(spectrum.entropy_alone(features, rows, q=q, top=top))
 
 
-def vendi_interval(features: Float[Array | np.ndarray, "n d"], q: float | int = 1.0) -> Estimate:
+def vendi_interval(features: Features, q: float | int = 1.0, top: int | None = None) -> Estimate:
     """Vendi score of order q with a 95 % interval for the score expected at this n.
 
     See the module's text for the method. Args and errors as `vendi_score`.
     """
-    if not q > 0:
-        raise ValueError(f"q={q!r} is out of range: the order of a Vendi score must be above 0 (or math.inf)")
-    if not features.size:
-        raise ValueError(f"features of shape {features.shape} hold no examples: give at least one row")
-    check_finite(features)
+    return vendi_entropy(features, q, top).effective_number()
+
+
+def vendi_entropy(features: Features, q: float | int = 1.0, top: int | None = None) -> Entropy:
+    """ln of the Vendi score, with each example's influence on it. Args and errors as `vendi_score`."""
+    return spectrum.entropy(features, checked(features, q, top), q=q, top=top)
+
+
+def effective_rank(features: Features) -> Estimate:
+    """exp of the entropy of the covariance's eigenvalues (Roy & Vetterli 2007): of centred features, at their own scale.
+
+    Where features share a direction the Vendi score hardly sees anything else, and this does. 1 for a set that varies along
+    one line, or not at all. Null: `vendi_of_isotropic(n - 1, d)`. The interval is as that of the Vendi score.
+
+    Raises:
+      ValueError: no examples, or features that are not finite.
+    """
+    checked(features)
     with jax.enable_x64(True):
-        spectrum, share = _spectrum(jnp.asarray(features, jnp.float64))
-        p = np.asarray(spectrum)
-        entropy, direction = _entropy(
-            np.where(p > max(features.shape) * np.finfo(p.dtype).eps * p.max(), p, 0), q
-        )
-        half = NORMAL_975 * float(_standard_error(share, jnp.asarray(direction)))
-    return Estimate(math.exp(entropy), math.exp(entropy - half), math.exp(entropy + half))
+        mean = jnp.mean(jnp.asarray(features), axis=0, dtype=jnp.float64)
+    if not np.any(np.asarray(features) != np.asarray(features)[:1]):
+        return Estimate(1.0, 1.0, 1.0)
+    return spectrum.entropy(features, spectrum.centred, mean).effective_number()
 
 
-@jax.jit
-def _spectrum(features: Float[Array, "n d"]) -> tuple[Float[Array, " r"], Float[Array, "n r"]]:
-    """Eigenvalues p_k of C, and (x_i . v_k)^2 for its eigenvectors v_k: each example's share, of mean p_k."""
-    n, d = features.shape
-    # Scaled by the largest entry first: the squares of very large or small features leave float64's range.
-    scale = jnp.max(jnp.abs(features), axis=1, keepdims=True)
-    zero = scale == 0
-    scaled = features / jnp.where(zero, 1.0, scale)
-    x = scaled / jnp.where(zero, 1.0, jnp.linalg.norm(scaled, axis=1, keepdims=True))
-    if d < n:
-        p, vectors = jnp.linalg.eigh(x.T @ x / n)
-        share = (x @ vectors) ** 2
-    else:
-        p, vectors = jnp.linalg.eigh(x @ x.T / n)
-        share = n * vectors**2 * p
-    zero_share = zero.astype(x.dtype)
-    return jnp.concatenate([p, jnp.mean(zero_share, axis=0)]), jnp.concatenate([share, zero_share], axis=1)
-
-
-def _entropy(p: Float[np.ndarray, " r"], q: float | int) -> tuple[float, Float[np.ndarray, " r"]]:
-    """Renyi entropy of order q in nats, and f such that x^T f(C) x is an example's influence, up to a constant."""
-    present = p > 0
-    safe = np.where(present, p, 1.0)
-    if q == 1:
-        return float(-np.sum(p * np.log(safe))), -np.log(safe)
-    if math.isinf(q):
-        return float(-np.log(p.max())), np.where(np.arange(p.size) == p.argmax(), -1 / p.max(), 0.0)
-    total = np.sum(safe**q, where=present)
-    return float(np.log(total) / (1 - q)), q / (1 - q) * np.where(present, safe ** (q - 1), 0.0) / total
-
-
-@jax.jit
-def _standard_error(share: Float[Array, "n r"], direction: Float[Array, " r"]) -> Float[Array, ""]:
-    return jnp.std(share @ direction) / jnp.sqrt(share.shape[0])
-
-
-def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0) -> float:
+def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0, top: int | None = None) -> float:
     """The Vendi score of isotropic Gaussian noise in d dimensions, the most diverse set there is for that d.
 
     From the Marchenko-Pastur law of the eigenvalues, with M = min(n, d) and c = M / max(n, d): VS_1 = M exp(-c/2),
     VS_2 = n d / (n + d), VS_inf = M / (1 + sqrt c)^2. Exact as n and d grow together; for d = 1 it is 1.
     """
-    if not q > 0:
-        raise ValueError(f"q={q!r} is out of range: the order of a Vendi score must be above 0 (or math.inf)")
+    check_order(q, top)
     small, c = min(n, d), min(n, d) / max(n, d)
-    if q == 1:
+    if top is not None and top < small:
+        score = math.exp(spectrum.renyi(_quantiles(small, c), q, top)[0])
+    elif q == 1:
         score = small * math.exp(-c / 2)
     elif math.isinf(q):
         score = small / (1 + math.sqrt(c)) ** 2
@@ -136,3 +104,33 @@ def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0) -> float:
         moment = 2 * np.mean(np.sin(t) ** 2 * x ** (q - 1))
         score = small * float(moment) ** (1 / (1 - q))
     return max(1.0, score)
+
+
+def _quantiles(number: int, c: float) -> np.ndarray:
+    """The eigenvalues that the Marchenko-Pastur law with that c expects, ascending: its mid-quantiles."""
+    t = (np.arange(20000) + 0.5) * math.pi / 20000
+    x = 1 + c - 2 * math.sqrt(c) * np.cos(t)
+    density = np.sin(t) ** 2 / x
+    mass = (np.cumsum(density) - density / 2) / density.sum()
+    return np.interp((np.arange(number) + 0.5) / number, mass, x)
+
+
+def checked(features: Features, q: float | int = 1.0, top: int | None = None) -> spectrum.Rows:
+    """`spectrum.unit`, once the arguments are good; see `vendi_score` for what is raised."""
+    check_order(q, top)
+    if not np.size(features):
+        raise ValueError(f"features of shape {features.shape} hold no examples: give at least one row")
+    bad = ~np.isfinite(spectrum.row_scales(features))
+    if bad.any():
+        raise ValueError(
+            f"{bad.sum()} of {len(bad)} examples have features that are not finite, first row {bad.argmax()}"
+        )
+    return spectrum.unit
+
+
+def check_order(q: float | int, top: int | None = None) -> None:
+    """Raises ValueError for an order that is not above 0 or a truncation below 1."""
+    if not q > 0:
+        raise ValueError(f"q={q!r} is out of range: the order of a Vendi score must be above 0 (or math.inf)")
+    if top is not None and top < 1:
+        raise ValueError(f"top={top} eigenvalues are none: a truncated Vendi score needs at least 1")

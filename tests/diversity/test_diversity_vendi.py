@@ -3,12 +3,14 @@
 import itertools
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmtjax import diversity
+from rmtjax.diversity import spectrum
 
 ORDERS = (0.5, 1.0, 2, math.inf)
 
@@ -161,3 +163,92 @@ def test_bad_input_is_one_sentence():
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="not finite"):
             diversity.vendi_score(np.array([[1.0, 2.0], [bad, 1.0]]))
+
+
+@pytest.mark.parametrize("q", [0.5, 1.0, 2])
+def test_truncated(q):
+    """2410.21719: the largest eigenvalues scaled to sum 1; all of them are the plain score."""
+    features = np.random.default_rng(0).normal(size=(60, 9)) * np.arange(1, 10)
+    x = features / np.linalg.norm(features, axis=1, keepdims=True)
+    p = np.linalg.eigvalsh(x.T @ x / len(x))[-4:]
+    p /= p.sum()
+    expected = np.exp(-np.sum(p * np.log(p))) if q == 1 else np.sum(p**q) ** (1 / (1 - q))
+    assert diversity.vendi_score(features, q, top=4) == pytest.approx(expected, rel=1e-10)
+    assert diversity.vendi_interval(features, q, top=4).value == pytest.approx(expected, rel=1e-10)
+    for all_of_them in (9, 1000):
+        assert diversity.vendi_score(features, q, top=all_of_them) == pytest.approx(
+            diversity.vendi_score(features, q), rel=1e-12
+        )
+    assert diversity.vendi_score(features, q, top=1) == pytest.approx(1, rel=1e-12)
+    with pytest.raises(ValueError, match="top=0 eigenvalues are none"):
+        diversity.vendi_score(features, q, top=0)
+
+
+def test_truncated_noise():
+    features = np.random.default_rng(0).normal(size=(900, 120))
+    for q in (1, 2):
+        assert diversity.vendi_of_isotropic(900, 120, q, top=40) == pytest.approx(
+            diversity.vendi_score(features, q, top=40), rel=5e-3
+        )
+    assert diversity.vendi_of_isotropic(900, 120, 1, top=120) == diversity.vendi_of_isotropic(900, 120)
+
+
+@pytest.mark.parametrize(("q", "top"), [(0.5, None), (1, 3), (2, 3), (math.inf, 4), (3, 6)])
+def test_derivatives_of_the_entropy(q, top):
+    p = np.array([0.02, 0.08, 0.1, 0.3, 0.5]) * 3
+    value, slope = spectrum.renyi(p, q, top)
+    assert value == pytest.approx(spectrum.renyi(p / 7, q, top)[0], rel=1e-12)
+    for k in range(5):
+        step = np.eye(5)[k] * 1e-6
+        difference = spectrum.renyi(p + step, q, top)[0] - spectrum.renyi(p - step, q, top)[0]
+        assert slope[k] == pytest.approx(difference / 2e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(5000, 30), (30, 3000), (1300, 1200)])
+def test_blocks_change_nothing(shape, monkeypatch):
+    """Rows and columns in blocks with a rest; and eigenvalues without vectors of a large matrix."""
+    features = np.random.default_rng(0).normal(size=shape).astype(np.float32) + 1
+    monkeypatch.setattr(spectrum, "_ELEMENTS", 71 * min(shape))
+    jax.clear_caches()
+    x = features.astype(np.float64)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    p = np.linalg.svd(x, compute_uv=False) ** 2 / len(x)
+    expected = np.exp(-np.sum(p * np.log(p)))
+    assert diversity.vendi_score(features) == pytest.approx(expected, rel=1e-9)
+    assert diversity.vendi_interval(features).value == pytest.approx(expected, rel=1e-9)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("shape", [(80, 6), (8, 40)])
+def test_effective_rank(shape):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=shape) * np.arange(1, shape[1] + 1) + 30
+    p = np.linalg.svd(features - features.mean(0), compute_uv=False) ** 2
+    p = p[p > 1e-20 * p.max()] / p.sum()
+    value, low, high = diversity.effective_rank(features)
+    assert value == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-9)
+    assert low < value < high
+    assert diversity.effective_rank(features - 1e3).value == pytest.approx(value, rel=1e-9)
+    assert diversity.vendi_score(features) < 0.7 * value  # the common direction is most of what it sees
+    assert diversity.effective_rank(np.full((5, 3), 0.1)) == (1, 1, 1)
+
+
+def test_effective_rank_of_noise():
+    features = np.random.default_rng(0).normal(size=(400, 100)) + 5
+    assert diversity.effective_rank(features).value == pytest.approx(
+        diversity.vendi_of_isotropic(399, 100), rel=5e-3
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")  # of the package
+@pytest.mark.parametrize(("shape", "offset"), [((700, 64), 0), ((300, 512), 0), ((700, 64), 2)])
+def test_equals_vendi_score(shape, offset):
+    """The authors' package, by both of its ways. Its score_X ignores q, so that orders other than 1 go by score_dual."""
+    peer = pytest.importorskip("vendi_score.vendi")
+    features = np.random.default_rng(0).normal(size=shape) + offset
+    assert diversity.vendi_score(features) == pytest.approx(peer.score_X(features), rel=1e-5)
+    assert diversity.vendi_score(features) == pytest.approx(peer.score_dual(features), rel=1e-5)
+    assert diversity.vendi_score(features, 2) == pytest.approx(peer.score_dual(features, q=2), rel=1e-5)
+    assert diversity.vendi_score(features, math.inf) == pytest.approx(
+        peer.score_dual(features, q="inf"), rel=1e-5
+    )
