@@ -39,5 +39,4 @@ def get_config() -> ConfigDict:
     config.evaluation.ood = ()
     config.evaluation.corruptions = config_lib.CIFAR10_C
     config.evaluation.corrupted_examples = 1000
-    config.diversity.enabled = False  # it holds the whole set in memory, tens of gigabytes at this size
     return config

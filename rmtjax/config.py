@@ -202,6 +202,8 @@ def base() -> ConfigDict:
     config.evaluation.bootstrap_samples = 1000
 
     config.diversity = ConfigDict()
+    # Of at most 2,000 examples of each set (real, augmented, synthetic, test): images by their pixels, larger ones
+    # shrunk to 32 x 32, and of the digits' size by features of the letters model; texts by words and features.
     config.diversity.enabled = True
     config.diversity.neighbours = 3  # k of coverage
     return config.lock()

@@ -1,5 +1,6 @@
 """After training: how good the model is, what its weights look like, what it was fed. One file each."""
 
+import itertools
 import logging
 import os
 import pathlib
@@ -18,7 +19,8 @@ from rmtjax.train import sharding as sharding_lib
 
 LOG = logging.getLogger(__name__)
 FEATURE_MODEL = "letters"
-_TEXTS = 2000  # texts of each set whose diversity is measured
+_MOST = 2000  # examples of each set whose diversity is measured
+_SIDE = 32  # pixels; larger images are shrunk to it for that
 
 
 def evaluation(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
@@ -109,21 +111,22 @@ def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
-    """diversity.json: what the model was fed, as it is and in the features of one fixed model."""
+    """diversity.json: what the model was fed, as it is and in the features of one fixed model.
+
+    At most 2,000 examples of each set are measured, drawn by the run's seed, and images larger than 32 x 32 at that size.
+    """
     train_set = result.train
-    real = np.flatnonzero(train_set.origin == 0)
-    sets = {"real": train_set.images(real)}
+    real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
+    real = _some(real, config.seed)
+    sets = {"real": _examples(train_set, real)}
     augment = data.augmentation(config.augment, train_set)
     if augment is not None:
-        # A batch as large as the set is the first epoch: every example once, augmented as in training.
-        first = data.train_batches(
-            data.take(train_set, real), batch_size=len(real), seed=config.seed, augment=augment
-        )
-        sets["augmented"] = next(first)["inputs"]
-    if (train_set.origin == 1).any():
-        sets["synthetic"] = train_set.images(np.flatnonzero(train_set.origin == 1))
-        sets["mixed"] = train_set.images()
-    sets["test"] = result.splits.test.images()
+        sets["augmented"] = _augmented(data.take(train_set, real), config.seed, augment)
+    if len(made):
+        sets["synthetic"] = _examples(train_set, _some(made, config.seed))
+        sets["mixed"] = _examples(train_set, _some(np.arange(train_set.num_examples), config.seed))
+    test = result.splits.test
+    sets["test"] = _examples(test, _some(np.arange(test.num_examples), config.seed))
     if train_set.text is None:
         LOG.info("diversity: pixels, and features of the shipped letters model")
         feature_model = "the shipped letters ViT, pooled features before the head"
@@ -133,7 +136,6 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     else:
         LOG.info("diversity: counts of tokens, and features of the model before training")
         feature_model = "the model before training, pooled features before the head"
-        sets = {name: _some(tokens, config.seed) for name, tokens in sets.items()}
         before = checkpoints.load_params(pathlib.Path(workdir) / "checkpoints" / "0")
         spaces = {
             "unigram": _unigrams(sets),
@@ -150,9 +152,28 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)
 
 
-def _some(tokens: np.ndarray, seed: int) -> np.ndarray:
-    """All texts, or as many as are enough; sets of one length keep the same rows."""
-    return tokens[np.sort(np.random.default_rng(seed).permutation(len(tokens))[:_TEXTS])]
+def _some(numbers: np.ndarray, seed: int) -> np.ndarray:
+    """All of a set's examples, or as many as are enough; of sets of one length the same places."""
+    return numbers[np.sort(np.random.default_rng(seed).permutation(len(numbers))[:_MOST])]
+
+
+def _examples(source: data.Source, numbers: np.ndarray) -> np.ndarray:
+    return _shrunk(source.images(numbers))
+
+
+def _augmented(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
+    """Every example once, augmented as in an epoch of training, in the source's order."""
+    n = source.num_examples
+    batches = data.train_batches(source, batch_size=min(n, 64), seed=seed, augment=augment)
+    index, inputs = zip(
+        *((b["index"], _shrunk(b["inputs"])) for b in itertools.islice(batches, -(-n // 64))), strict=True
+    )
+    epoch = slice(n)  # the last batch begins the next one
+    return np.concatenate(inputs)[epoch][np.argsort(np.concatenate(index)[epoch])]
+
+
+def _shrunk(inputs: np.ndarray) -> np.ndarray:
+    return data.resize(inputs, _SIDE) if inputs.ndim == 4 and inputs.shape[1] > _SIDE else inputs
 
 
 def _unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
