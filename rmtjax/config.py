@@ -196,7 +196,9 @@ def base() -> ConfigDict:
     config.evaluation.enabled = True
     config.evaluation.shifts = ("corrupted", "printed_digits")  # corrupted, or a source with the same classes
     config.evaluation.ood = ("letters_unlike_digits",)  # sources with other classes
-    config.evaluation.corruptions = _OF_DIGITS  # of shifts=corrupted; CIFAR10_C are the 15 of CIFAR-10-C
+    # Of shifts=corrupted; CIFAR10_C are the 15 of CIFAR-10-C. Images of a set that has all in one size, smaller than
+    # data.image_size, are corrupted in that size and then enlarged; others in data.image_size.
+    config.evaluation.corruptions = _OF_DIGITS
     config.evaluation.corrupted_examples = placeholder(int)  # test examples corrupted, stratified; None: all
     config.evaluation.bins = 15
     config.evaluation.bootstrap_samples = 1000

@@ -45,16 +45,15 @@ def main() -> int:
     )
     if flags.overrides(overrides) and not arguments.config:
         raise InputError(f"{overrides[0]!r} needs --config: a run is evaluated as it was configured")
-    reference_rows = _rows(arguments.reference) if arguments.reference else None
-    baselines = [_rows(path) for path in arguments.baselines]
+    of_reference = _evaluated(arguments.reference) if arguments.reference else None
+    baselines = [_evaluated(path)["rows"] for path in arguments.baselines]
     flags.initialise(arguments)
 
     import jax
 
     from rmtjax import evaluation, measure, report, train
 
-    reference = evaluation.reference_of(reference_rows, arguments.reference) if reference_rows else None
-
+    reference = evaluation.reference_of(of_reference, arguments.reference) if of_reference else None
     out = pathlib.Path(arguments.out) if arguments.out else (folder if runs and folder == runs[0] else None)
     result = train.restore(config, folder)
     content = measure.evaluate(config, result, reference)
@@ -73,11 +72,11 @@ def main() -> int:
     return 0
 
 
-def _rows(run: str) -> list[dict[str, Any]]:
+def _evaluated(run: str) -> dict[str, Any]:
     path = pathlib.Path(run) / "evaluation.json"
     if not path.is_file():
         raise InputError(f"{run!r} has no evaluation.json: give the folder of a run that was evaluated")
-    return list(json.loads(path.read_text(encoding="utf-8"))["rows"])
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

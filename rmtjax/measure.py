@@ -1,5 +1,6 @@
 """After training: how good the model is, what its weights look like, what it was fed. One file each."""
 
+import hashlib
 import itertools
 import logging
 import os
@@ -52,6 +53,7 @@ def evaluate(
         out, _, label = predict(result.state.params, result.state.model_state, batches)
         return out, label
 
+    content: dict[str, Any] = {}
     options = {"resamples": config.evaluation.bootstrap_samples, "seed": config.seed}
     binned = options | {"bins": config.evaluation.bins}
     temperature = evaluation_lib.fit_temperature(*logits(result.splits.validation))
@@ -62,11 +64,14 @@ def evaluate(
     for name in config.evaluation.shifts:
         if name == "corrupted":
             chosen = data.stratified(result.splits.test, config.evaluation.corrupted_examples)
-            to_corrupt = data.take(result.splits.test, chosen)
+            to_corrupt = data.take(result.splits.test.stored or result.splits.test, chosen).held()
+            images = _images(to_corrupt)
+            if reference is not None:
+                evaluation_lib.check_same_images(reference, images)
             corrupted = {
                 corruption: np.stack(
                     [
-                        logits(to_corrupt, _corrupted(corruption, s, config.seed))[0]
+                        logits(to_corrupt, _corrupted(corruption, s, config.data.image_size))[0]
                         for s in evaluation_lib.SEVERITIES
                     ]
                 )
@@ -76,6 +81,7 @@ def evaluate(
                 corrupted, test_logits[chosen], test_label[chosen], temperature=temperature, reference=reference,
                 **binned,
             )  # fmt: skip
+            content["corrupted"] = images._asdict()
         else:
             shifted = data.load_source(name, config.data.image_size, result.splits.test.text)
             rows += evaluation_lib.classification_rows(
@@ -84,20 +90,30 @@ def evaluate(
     for name in config.evaluation.ood:
         outside = data.load_source(name, config.data.image_size, result.splits.test.text)
         rows += evaluation_lib.ood_rows(name, test_logits, logits(outside)[0], **options)
-    return {"temperature": float(temperature), "rows": rows}
+    return content | {"temperature": float(temperature), "rows": rows}
 
 
 def _corrupted(
-    corruption: str, severity: int, seed: int
+    corruption: str, severity: int, image_size: int
 ) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
-    """A change of evaluation batches: the same for an example in batches of any size, on any number of processes."""
-    key = train.named_key(seed, f"corruption/{corruption}/{severity}")
+    """A change of evaluation batches: corrupted as they come, then of the size that the model gets.
+
+    The same for an example in batches of any size, on any number of processes, and in every run of whatever seed: a
+    corrupted set belongs to the data.
+    """
+    key = train.named_key(0, f"corruption/{corruption}/{severity}")
 
     def change(batch: dict[str, np.ndarray]) -> dict[str, Any]:
         images = evaluation_lib.corrupt(batch["inputs"], corruption, severity, key, batch["index"])
-        return batch | {"inputs": np.asarray(images)}
+        return batch | {"inputs": data.resize(np.asarray(images), image_size)}
 
     return change
+
+
+def _images(source: data.Source) -> evaluation_lib.Images:
+    """What tells whether two runs were evaluated on the same corrupted images."""
+    digest = hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest()
+    return evaluation_lib.Images(source.num_examples, list(source.image_shape), digest[:16])
 
 
 def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:

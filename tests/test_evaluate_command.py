@@ -49,6 +49,7 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, caps
     assert rows["test", "accuracy"]["n"] == 40
     assert ("corrupted", "mce") not in rows
     assert "reference" not in plain
+    assert (plain["corrupted"]["n"], plain["corrupted"]["shape"]) == (30, [16, 16, 1])
     for k, (clean, shifted) in enumerate(((0.3, 0.2), (0.5, 0.4), (0.6, 0.45))):
         (tmp_path / f"baseline{k}").mkdir()
         of = [("test", clean), ("corrupted", shifted)]
@@ -73,6 +74,16 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, caps
     text = capsys.readouterr().out
     assert f"mCE: the errors of {tmp_path / 'plain'} are 1" in text
     assert "above the line of 3 baseline runs" in text
+
+
+def test_a_reference_on_other_images_is_refused(run, tmp_path, monkeypatch):
+    rows = [
+        {"set": s, "metric": "accuracy", "value": 0.5} for s in ("corrupted/contrast/1", "corrupted/clean")
+    ]
+    content = {"rows": rows, "corrupted": {"n": 40, "shape": [16, 16, 1], "labels": ""}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="on 40 corrupted examples and this one is on 30"):
+        evaluated(monkeypatch, run, f"--out={tmp_path / 'out'}", f"--reference={tmp_path}")
 
 
 def test_a_reference_that_is_no_run_is_one_sentence(run, tmp_path, monkeypatch):

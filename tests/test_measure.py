@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import data, diversity, measure, train
+from rmtjax import data, diversity, evaluation, measure, train
+from rmtjax.train.step import State
 
 
 def result_of(splits, mixed=None):
@@ -50,3 +51,43 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
     assert 0 < apart.max() < 0.05  # the same image with noise; another one is .1 away
     assert np.abs(sets["real"] - sets["real"][::-1]).mean() > 0.1
     assert json.loads((tmp_path / "diversity.json").read_text())["rows"] == []
+
+
+def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "small.npz", image=images, label=np.arange(40) % 2)
+    seen, batches = [], []
+    corrupt = evaluation.corrupt
+
+    def watched(images, *arguments):
+        seen.append(np.asarray(images))
+        return corrupt(images, *arguments)
+
+    def make_predict(model, mesh):
+        def predict(params, state, of_set):
+            batch = next(of_set)
+            batches.append(np.asarray(batch["inputs"]))
+            return rng.normal(size=(len(batch["label"]), 2)), None, batch["label"]
+
+        return predict
+
+    monkeypatch.setattr(measure.classification, "make_predict", make_predict)
+    monkeypatch.setattr(measure.evaluation_lib, "corrupt", watched)
+    config = config_lib.base()
+    config.data.update(source=f"npz:{tmp_path / 'small.npz'}", image_size=16, train_examples=None)
+    config.data.update(validation_examples=8)
+    config.evaluation.update(shifts=("corrupted",), corruptions=("contrast",), ood=(), bootstrap_samples=2)
+    config.train.evaluation_batch_size = 8
+    splits = data.load(config.data, 0)
+    state = State(0, {}, {}, ())
+    content = measure.evaluate(config, result_of(splits)._replace(state=state))
+    assert content["corrupted"]["shape"] == [8, 8, 3]
+    assert [x.shape for x in seen] == [(8, 8, 8, 3)] * 5
+    stored = {image.tobytes() for image in images}
+    assert all(np.rint(image * 255).astype(np.uint8).tobytes() in stored for image in seen[0])
+    assert {x.shape for x in batches} == {(8, 16, 16, 3)}
+    small = np.asarray(
+        corrupt(seen[4], "contrast", 5, train.named_key(0, "corruption/contrast/5"), np.arange(8))
+    )
+    np.testing.assert_allclose(batches[-1], data.resize(small, 16), atol=1e-6)

@@ -82,6 +82,7 @@ def concatenate(first: Source, second: Source) -> Source:
         first,
         labels=np.concatenate([first.labels, second.labels]),
         origin=np.concatenate([first.origin, second.origin]),
+        stored=None,
     )
     if first.pixels is not None and second.pixels is not None:
         pixels = first.pixels, second.pixels

@@ -1,5 +1,6 @@
 """Images and labels in an npz file."""
 
+import dataclasses
 import zipfile
 
 import numpy as np
@@ -70,4 +71,6 @@ def _source(name: str, images: np.ndarray, labels: np.ndarray, classes: list[str
     source = from_arrays(name, images, labels, classes)
     if source.image_shape[:2] == (image_size, image_size):
         return source
-    return from_arrays(name, resize(unit_floats(source.pixels), image_size), labels, classes)
+    resized = from_arrays(name, resize(unit_floats(source.pixels), image_size), labels, classes)
+    smaller = max(source.image_shape[:2]) < image_size
+    return dataclasses.replace(resized, stored=source if smaller else None)

@@ -33,6 +33,7 @@ class Source:
         where the pixels are in memory.
       describe: where example i comes from, for messages.
       text: what turns words into tokens; None for images.
+      stored: the same images before they were enlarged, where the set has them in one smaller size; else None.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     decode: Callable[[tf.Tensor], tf.Tensor] | None = None
     describe: Callable[[int], str] | None = None
     text: Tokens | None = None
+    stored: "Source | None" = None
 
     @property
     def num_examples(self) -> int:
@@ -222,7 +224,12 @@ def from_arrays(
 def take(source: Source, indices: Sequence[int] | Int[np.ndarray, " n"]) -> Source:
     """The examples numbered `indices`, in that order, as a source of its own."""
     numbers = np.asarray(indices, np.int64)
-    part = dataclasses.replace(source, labels=source.labels[numbers], origin=source.origin[numbers])
+    part = dataclasses.replace(
+        source,
+        labels=source.labels[numbers],
+        origin=source.origin[numbers],
+        stored=source.stored and take(source.stored, numbers),
+    )
     if source.pixels is not None:
         return dataclasses.replace(part, pixels=source.pixels[numbers])
     lookup = tf.constant(numbers)

@@ -5,6 +5,7 @@ record is read from its place and decoded. So large sets are shuffled as a whole
 resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in vain.
 """
 
+import dataclasses
 import difflib
 import functools
 import os
@@ -60,17 +61,22 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
         files, file, offset = map(tf.constant, (records.files, records.file, records.offset))
 
         def decode(i: tf.Tensor, files: Any = files, file: Any = file, offset: Any = offset) -> tf.Tensor:
-            image = decoded.deserialize_example(_record(files[file[i]], offset[i]))[image_key]
-            return resize_tensor(unit_tensor(image), image_size)
+            return unit_tensor(decoded.deserialize_example(_record(files[file[i]], offset[i]))[image_key])
 
-        found[split] = Source(
+        stored = Source(
             name=f"tfds:{name}",
             labels=records.label.astype(np.int32),
             classes=classes,
-            image_shape=(image_size, image_size, feature.shape[-1]),
+            image_shape=feature.shape,
             origin=np.zeros(len(records.label), np.int8),
             decode=decode,
             describe=lambda i, split=split: f"example {i} of the {split} split of tfds:{name}",
+        )
+        found[split] = dataclasses.replace(
+            stored,
+            image_shape=(image_size, image_size, feature.shape[-1]),
+            decode=lambda i, decode=decode: resize_tensor(decode(i), image_size),
+            stored=stored if None not in feature.shape and max(feature.shape[:2]) < image_size else None,
         )
     return found
 

@@ -25,7 +25,9 @@ from rmtjax.evaluation.ood import max_softmax as max_softmax
 from rmtjax.evaluation.resampling import Interval as Interval
 from rmtjax.evaluation.resampling import bootstrap as bootstrap
 from rmtjax.evaluation.resampling import percentile_interval as percentile_interval
+from rmtjax.evaluation.robustness import Images as Images
 from rmtjax.evaluation.robustness import Reference as Reference
+from rmtjax.evaluation.robustness import check_same_images as check_same_images
 from rmtjax.evaluation.robustness import effective_robustness as effective_robustness
 from rmtjax.evaluation.robustness import effective_robustness_rows as effective_robustness_rows
 from rmtjax.evaluation.robustness import mean_corruption_error as mean_corruption_error

@@ -27,11 +27,35 @@ from rmtjax.evaluation.resampling import Interval, percentile_interval
 CLEAN = "corrupted/clean"  # the set of the examples that are corrupted, as they were before
 
 
+class Images(NamedTuple):
+    """Which images were corrupted."""
+
+    n: int
+    shape: list[int]  # that they had then; what the model gets may be larger
+    labels: str  # a digest of their labels, in order
+
+
 class Reference(NamedTuple):
     """Another model's errors, for `mean_corruption_error`."""
 
     errors: dict[str, list[float]]  # by corruption; severity 1 first
     clean: float
+    name: str
+    images: Images
+
+
+def check_same_images(reference: Reference, images: Images) -> None:
+    """Raises InputError unless the reference's errors are on these images."""
+    if reference.images.n != images.n:
+        raise InputError(
+            f"the reference {reference.name!r} was evaluated on {reference.images.n} corrupted examples and this one is on "
+            f"{images.n}: give both the same evaluation.corrupted_examples"
+        )
+    if reference.images != images:
+        raise InputError(
+            f"the reference {reference.name!r} was evaluated on other corrupted images ({reference.images.shape}, labels "
+            f"{reference.images.labels}) than this one ({images.shape}, labels {images.labels}): give both the same data"
+        )
 
 
 def mean_corruption_error(
@@ -52,11 +76,11 @@ def relative_mean_corruption_error(
     return mean_corruption_error(jnp.asarray(errors) - clean, jnp.asarray(reference) - reference_clean)
 
 
-def reference_of(rows: Sequence[Mapping[str, Any]], name: str) -> Reference:
-    """A reference from the rows of its evaluation.json.
+def reference_of(content: Mapping[str, Any], name: str) -> Reference:
+    """A reference from its evaluation.json.
 
     Args:
-      rows: with the sets "corrupted/<type>/<severity>" and "corrupted/clean".
+      content: `rows` with the sets "corrupted/<type>/<severity>" and "corrupted/clean", and `corrupted`, the `Images`.
       name: of the run, for messages.
 
     Raises:
@@ -64,18 +88,18 @@ def reference_of(rows: Sequence[Mapping[str, Any]], name: str) -> Reference:
     """
     errors: dict[str, list[float]] = {}
     clean = None
-    for row in rows:
+    for row in content["rows"]:
         parts = row["set"].split("/")
         if row["metric"] == "accuracy" and parts[0] == "corrupted":
             if len(parts) == 3:
                 errors.setdefault(parts[1], []).append(1 - row["value"])
             elif row["set"] == CLEAN:
                 clean = 1 - row["value"]
-    if not errors or clean is None:
+    if not errors or clean is None or "corrupted" not in content:
         raise InputError(
             f"{name!r} has no accuracies on corrupted examples: evaluate it with evaluation.shifts=corrupted, or anew"
         )
-    return Reference(errors, clean)
+    return Reference(errors, clean, name, Images(**content["corrupted"]))
 
 
 def effective_robustness(

@@ -140,7 +140,7 @@ def corrupted_rows(
     Args:
       logits: by corruption type; severity 1 first. The same examples throughout.
       clean: of these examples as they were.
-      reference: another model's errors, with the same types and severities at least.
+      reference: another model's errors on the same images, with the same types and severities at least.
 
     Raises:
       InputError: also for a reference that lacks a corruption or severity.

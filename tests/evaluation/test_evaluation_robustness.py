@@ -34,6 +34,9 @@ def stacked(seed, n=60, k=3):
     return of_type, (right + rng.normal(size=(n, k))).astype(np.float32), labels
 
 
+IMAGES = evaluation.Images(60, [32, 32, 3], "f00d")
+
+
 def value_of(rows, name, metric):
     (row,) = [row for row in rows if row["set"] == name and row["metric"] == metric]
     return row
@@ -43,7 +46,9 @@ def test_a_model_is_its_own_reference():
     of_type, clean, labels = stacked(0)
     rows = evaluation.corrupted_rows(of_type, clean, labels, temperature=1.0, resamples=50)
     assert not [row for row in rows if row["metric"] in ("mce", "relative_mce")]
-    reference = evaluation.reference_of(json.loads(json.dumps(rows)), "runs/a")
+    content = json.loads(json.dumps({"rows": rows, "corrupted": IMAGES._asdict()}))
+    reference = evaluation.reference_of(content, "runs/a")
+    assert reference.images == IMAGES
     assert reference.clean == pytest.approx(1 - float(evaluation.accuracy(clean, labels)), abs=1e-6)
     again = evaluation.corrupted_rows(
         of_type, clean, labels, temperature=1.0, reference=reference, resamples=50
@@ -62,11 +67,12 @@ def test_a_model_is_its_own_reference():
 def test_mce_of_rows_is_that_of_their_accuracies():
     first, clean, labels = stacked(1)
     rows = evaluation.corrupted_rows(first, clean, labels, temperature=1.0, resamples=20)
-    reference = evaluation.Reference({"shot_noise": [0.1, 0.3], "fog": [0.2, 0.5], "snow": [0.9, 0.9]}, 0.05)
+    errors = {"shot_noise": [0.1, 0.3], "fog": [0.2, 0.5], "snow": [0.9, 0.9]}
+    reference = evaluation.Reference(errors, 0.05, "runs/b", IMAGES)
     with_reference = evaluation.corrupted_rows(
         first, clean, labels, temperature=1.0, reference=reference, resamples=20
     )
-    mine = evaluation.reference_of(rows, "runs/a")
+    mine = evaluation.reference_of({"rows": rows, "corrupted": IMAGES._asdict()}, "runs/a")
     errors = np.array([mine.errors["shot_noise"], mine.errors["fog"]])
     divisors = np.array([[0.1, 0.3], [0.2, 0.5]])
     expected = np.mean(errors.sum(1) / divisors.sum(1))
@@ -86,10 +92,22 @@ def test_a_reference_that_lacks_a_corruption_is_refused():
             clean,
             labels,
             temperature=1.0,
-            reference=evaluation.Reference({"shot_noise": [0.1, 0.2]}, 0),
+            reference=evaluation.Reference({"shot_noise": [0.1, 0.2]}, 0, "runs/b", IMAGES),
         )
     with pytest.raises(InputError, match=r"'runs/b' has no accuracies on corrupted examples"):
-        evaluation.reference_of([{"set": "test", "metric": "accuracy", "value": 0.9}], "runs/b")
+        evaluation.reference_of({"rows": [{"set": "test", "metric": "accuracy", "value": 0.9}]}, "runs/b")
+
+
+def test_a_reference_of_other_images_is_refused():
+    reference = evaluation.Reference({}, 0, "runs/b", IMAGES)
+    evaluation.check_same_images(reference, evaluation.Images(60, [32, 32, 3], "f00d"))
+    with pytest.raises(
+        InputError, match=r"'runs/b' was evaluated on 60 corrupted examples and this one is on 200"
+    ):
+        evaluation.check_same_images(reference, IMAGES._replace(n=200))
+    for other in (IMAGES._replace(shape=[224, 224, 3]), IMAGES._replace(labels="beef")):
+        with pytest.raises(InputError, match=r"'runs/b' was evaluated on other corrupted images"):
+            evaluation.check_same_images(reference, other)
 
 
 @pytest.mark.parametrize(("scale", "to", "back"), [("logit", logit, expit), ("probit", ndtri, ndtr)])
