@@ -153,7 +153,8 @@ def base() -> ConfigDict:
     config.regularization.dropout = 0.0
     config.regularization.dropout_sites = DROPOUT_SITES
     config.regularization.weight_decay = 0.0
-    config.regularization.decayed = r".*kernel$"  # regex of decayed parameters: no biases, no norms
+    # Regex of decayed parameters: no biases, no norms; of LoRA both factors, since their kernels are frozen.
+    config.regularization.decayed = r".*kernel(_lora_[ab])?"
     config.regularization.label_smoothing = 0.0
 
     config.optim = ConfigDict()
@@ -166,7 +167,8 @@ def base() -> ConfigDict:
     config.optim.warmup_epochs = placeholder(float)
     config.optim.warmup_examples = placeholder(int)
     config.optim.clip_norm = 1.0  # global norm; None: no clipping
-    config.optim.freeze = placeholder(str)  # regex of parameters that stay as they were; None: nothing
+    # Regex of parameters that stay as they were; None: nothing. With LoRA the kernels and all else but the head do anyway.
+    config.optim.freeze = placeholder(str)
     config.optim.momentum = 0.9  # sgd
     config.optim.b1 = 0.9
     config.optim.b2 = 0.999

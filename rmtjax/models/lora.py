@@ -4,8 +4,8 @@ Beside a kernel W stand two leaves of the same module, `kernel_lora_a` A and `ke
 with W + (alpha / rank) A B. So no model knows of LoRA, and a spectrum of the tree has W and, under `kernel_lora_BA`,
 the product A B (times `lora_scale=alpha / rank`).
 
-What is trained is the optimiser's to say: unless `optim.freeze` says otherwise, it is `FREEZE`, which leaves the factors
-and the head.
+What is trained is the optimiser's to say: all that matches `FREEZE` is frozen, which leaves the factors and the head, and what
+matches `optim.freeze` as well.
 """
 
 import dataclasses

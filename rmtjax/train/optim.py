@@ -5,6 +5,7 @@ decay x weight to the gradient before Adam rescales it, which turns small gradie
 steps. The paper used the second; both are offered and named.
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -42,17 +43,19 @@ def make_optimizer(
       params: a tree with the parameters' names; leaves are not read.
 
     Raises:
-      InputError: a regex that is meant to do something matches no parameter.
+      InputError: a regex that is meant to do something matches no parameter, or decay none that is trained.
 
     Returns:
       The transformation. Order: frozen gradients to zero, global norm clipped, coupled L2 added, moments,
       decoupled decay added, learning rate (the head's own where given) with the minus sign.
     """
     optim, rate = config.optim, config.regularization.weight_decay
-    freeze = optim.freeze or (FREEZE if config.model.lora.rank else None)
-    frozen = _matching("optim.freeze", freeze, params, wanted=freeze is not None)
-    decayed = _matching("regularization.decayed", config.regularization.decayed, params, wanted=rate > 0)
-    decayed = jax.tree.map(lambda yes, still: yes and not still, decayed, frozen)
+    frozen = _matching("optim.freeze", optim.freeze, params, wanted=optim.freeze is not None)
+    if config.model.lora.rank:
+        frozen = jax.tree.map(operator.or_, frozen, rules.mask(FREEZE, params, "LoRA"))
+    decayed = _matching(
+        "regularization.decayed", config.regularization.decayed, params, wanted=rate > 0, besides=frozen
+    )
     decay = optax.masked(optax.add_decayed_weights(rate), decayed) if rate else optax.identity()
     moments = {
         "adamw": [optax.scale_by_adam(optim.b1, optim.b2, optim.eps), decay],
@@ -69,18 +72,22 @@ def make_optimizer(
             optax.masked(optax.scale_by_learning_rate(schedule), _no(head)),
         ]
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
-    zero_frozen = optax.masked(optax.set_to_zero(), frozen) if freeze else optax.identity()
+    zero_frozen = optax.masked(optax.set_to_zero(), frozen)
     return optax.chain(zero_frozen, clip, *moments, *rates), schedule
 
 
-def _matching(field: str, regex: str | None, params: Any, wanted: bool) -> Any:
-    mask = rules.mask(regex, params, field)
+def _matching(field: str, regex: str | None, params: Any, wanted: bool, besides: Any = None) -> Any:
+    """A tree of booleans: which parameters match and are not among `besides` (a tree of booleans)."""
+    mask, kept = rules.mask(regex, params, field), jax.tree.map(lambda _: True, params)
+    if besides is not None:
+        kept = _no(besides)
+    mask = jax.tree.map(operator.and_, mask, kept)
     if wanted and not any(jax.tree.leaves(mask)):
         names: list[str] = []
-        rules.map_named(lambda name, _: names.append(name), params)
-        raise InputError(
-            f"{field}={regex!r} matches no parameter: names are such as {names[0]!r} and {names[-1]!r}"
-        )
+        rules.map_named(lambda name, trained: names.append(name) if trained else None, kept)
+        trained = "" if besides is None else " that is trained"
+        such = f"names are such as {names[0]!r} and {names[-1]!r}" if names else "all are frozen"
+        raise InputError(f"{field}={regex!r} matches no parameter{trained}: {such}")
     return mask
 
 

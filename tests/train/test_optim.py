@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from rmtjax import config as config_lib
+from rmtjax.errors import InputError
 from rmtjax.train import optim, rules
 
 PARAMS = {
@@ -118,3 +119,41 @@ def test_names_reach_into_optimiser_state():
     names = []
     rules.map_named(lambda name, leaf: names.append(name), optax.adam(0.1).init(PARAMS))
     assert names.count("encoder/norm/scale") == 2
+
+
+LORA = {
+    "block": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2), "kernel_lora_a": jnp.ones((3, 1)), "kernel_lora_b": jnp.ones((1, 2))},
+    "head": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+}  # fmt: skip
+
+
+def moved(config, gradient=0.0):
+    """Names of the parameters of LORA that a step changes."""
+    optimizer, _ = optim.make_optimizer(config, LORA, 10, 0)
+    grads = jax.tree.map(lambda x: jnp.full_like(x, gradient), LORA)
+    updates, _ = optimizer.update(grads, optimizer.init(LORA), LORA)
+    found = set()
+    rules.map_named(lambda name, change: found.add(name) if np.any(change) else None, updates)
+    return found
+
+
+def test_decay_reaches_the_low_rank_factors_and_freezing_adds_to_what_they_imply():
+    factors = {"block/kernel_lora_a", "block/kernel_lora_b"}
+    config = config_with(weight_decay=0.5)
+    config.model.lora.rank = 1
+    assert moved(config) == factors | {"head/kernel"}
+    assert moved(config, 1.0) == factors | {"head/kernel", "head/bias"}
+    config.optim.freeze = "head/.*"
+    assert moved(config, 1.0) == factors
+
+
+def test_decay_of_frozen_parameters_alone_is_said():
+    config = config_with(weight_decay=0.5, decayed="block/kernel")
+    config.model.lora.rank = 1
+    with pytest.raises(
+        InputError, match=r"'block/kernel' matches no parameter that is trained: names are such as 'block/"
+    ):
+        moved(config)
+    config.optim.freeze = ".*"
+    with pytest.raises(InputError, match="all are frozen"):
+        moved(config)
