@@ -25,6 +25,8 @@ from jaxtyping import Bool, Float, Int
 from rmtjax.diversity import neighbours
 from rmtjax.diversity.spectrum import NORMAL_975, Estimate
 
+_GROUPS = 20  # of the jackknife
+
 
 class Manifolds(NamedTuple):
     precision: float
@@ -54,6 +56,34 @@ def manifold_scores(
     with jax.enable_x64(True):
         scores = _scores(jnp.asarray(reference, jnp.float64), jnp.asarray(candidates, jnp.float64), k)
         return Manifolds(*(float(score) for score in scores))
+
+
+def manifold_intervals(
+    reference: Float[Array | np.ndarray, "n d"], candidates: Float[Array | np.ndarray, "m d"], k: int = 3
+) -> dict[str, Estimate]:
+    """Precision, recall and density by name, each with a 95 % interval over the examples of both sets.
+
+    By the jackknife of 20 groups: a twentieth of both sets is left out at a time. Costs 21 times `manifold_scores`.
+
+    Raises:
+      ValueError: as `manifold_scores`, at 19 twentieths of each set.
+    """
+    whole = manifold_scores(reference, candidates, k)
+    rows = [np.arange(len(points)) % _GROUPS for points in (reference, candidates)]
+    parts = [
+        manifold_scores(reference[rows[0] != group], candidates[rows[1] != group], k)
+        for group in range(_GROUPS)
+    ]
+    errors = np.sqrt(_GROUPS - 1) * np.std(np.array(parts), axis=0)
+    made = {}
+    for name, value, error in zip(Manifolds._fields, whole, errors.tolist(), strict=True):
+        if name == "density":
+            made[name] = Estimate(value, max(0.0, value - NORMAL_975 * error), value + NORMAL_975 * error)
+        elif name != "coverage":
+            # At 0 and 1 the jackknife sees no spread: as many examples as there are then say how near the end may be.
+            n = len(candidates) if name == "precision" else len(reference)
+            made[name] = _wilson(value, float(n) if error == 0 else value * (1 - value) / error**2)
+    return made
 
 
 def coverage(

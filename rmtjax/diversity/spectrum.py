@@ -48,7 +48,7 @@ def centred(features: Num[Array, "b d"], mean: Float[Array, " d"]) -> Float[Arra
     return features.astype(jnp.float64) - mean
 
 
-def fourier(features: Num[Array, "b d"], frequencies: Float[Array, "d r"]) -> Float[Array, "b 2r"]:
+def fourier(features: Num[Array, "b d"], frequencies: Float[Array, "d r"]) -> Float[Array, "b 2*r"]:
     """Random Fourier features, of length 1: their inner products estimate a shift-invariant kernel."""
     angles = features.astype(jnp.float64) @ frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1) / math.sqrt(frequencies.shape[1])
@@ -88,7 +88,8 @@ def entropy(
         if width < n:
             p, vectors = _eigh(_moment(held, parameters, rows))
             value, slope = renyi(_clean(np.asarray(p), n), q, top)
-            return Entropy(value, np.asarray(_quadratic(held, parameters, vectors, jnp.asarray(slope), rows)))
+            matrix = (vectors * jnp.asarray(slope)) @ vectors.T
+            return Entropy(value, np.asarray(_quadratic(held, parameters, matrix, rows)))
         return of_gram(_gram(held, parameters, rows), q, top)
 
 
@@ -103,10 +104,10 @@ def entropy_alone(
         return renyi(_clean(np.asarray(_eigenvalues(make(held, parameters, rows))), max(n, width)), q, top)[0]
 
 
-def of_gram(gram: Float[Array, "n n"], q: float | int, top: int | None = None) -> Entropy:
+def of_gram(gram: Float[Array | np.ndarray, "n n"], q: float | int, top: int | None = None) -> Entropy:
     """Entropy from a positive semi-definite matrix K / n of similarities, of any kernel."""
     with jax.enable_x64(True):
-        p, vectors = _eigh(gram)
+        p, vectors = _eigh(jnp.asarray(gram))
         value, slope = renyi(_clean(np.asarray(p), len(gram)), q, top)
         return Entropy(value, np.asarray(_of_vectors(p, vectors, jnp.asarray(slope))))
 
@@ -137,6 +138,15 @@ def renyi(
     total = float(np.sum(safe**q, where=present))
     slope = q / (1 - q) * np.where(present, safe ** (q - 1) / total - 1 / mass, 0.0)
     return (math.log(total) - q * math.log(mass)) / (1 - q), slope
+
+
+def mean_squares(features: Features, rows: Rows, *parameters: Array) -> Float[np.ndarray, " n"]:
+    """mean_j (r_i . r_j)^2 for each example: what ||K / n||_F^2 is the mean of. No eigenvalues."""
+    with jax.enable_x64(True):
+        held = jnp.asarray(features)
+        if _width(held, rows, parameters) < len(held):
+            return np.asarray(_quadratic(held, parameters, _moment(held, parameters, rows), rows))
+        return np.asarray(len(held) * jnp.sum(_gram(held, parameters, rows) ** 2, axis=1))
 
 
 def row_scales(features: Features) -> Float[np.ndarray, " n"]:
@@ -212,11 +222,9 @@ def _gram(features: Num[Array, "n d"], parameters: tuple[Array, ...], rows: Rows
 
 @functools.partial(jax.jit, static_argnames="rows")
 def _quadratic(
-    features: Num[Array, "n d"], parameters: tuple[Array, ...], vectors: Float[Array, "D D"],
-    slope: Float[Array, " D"], rows: Rows,
-) -> Float[Array, " n"]:  # fmt: skip
-    """r_i^T f(C) r_i."""
-    matrix = (vectors * slope) @ vectors.T
+    features: Num[Array, "n d"], parameters: tuple[Array, ...], matrix: Float[Array, "D D"], rows: Rows
+) -> Float[Array, " n"]:
+    """r_i^T A r_i."""
 
     def fill(block: Array, first: Array, _: Array, out: Array) -> Array:
         made = rows(block, *parameters)

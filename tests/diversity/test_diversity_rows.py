@@ -53,6 +53,62 @@ def test_rows():
     assert len(diversity.diversity_rows(sets, None, space="pixel")) == 2
 
 
+def test_rows_on_request():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(60, 8)) + 0.5
+    sets = {"real": real, "augmented": real + 0.3 * rng.normal(size=real.shape), "synthetic": real[:40] * 2}
+    reference = rng.normal(size=(70, 8)) + 0.5
+    options = {"space": "feature", "paired": {"augmented": "real"}, "base": "real"}
+    rows = diversity.diversity_rows(sets, reference, metrics=diversity.METRICS, **options)
+    assert json.loads(json.dumps(rows)) == rows
+    found = {(r["set"], r["metric"]): r for r in rows}
+    assert [m for s, m in found if s == "augmented"] == [
+        "vendi_score", "coverage", "weighted_vendi", "weighted_vendi_unpaired", "rke", "truncated_vendi",
+        "gaussian_vendi", "effective_rank", "precision", "recall", "density",
+    ]  # fmt: skip
+    assert ("real", "weighted_vendi") not in found
+    assert ("synthetic", "weighted_vendi") not in found
+    assert all(r["low"] <= r["value"] <= r["high"] and r["n"] == 40 for r in rows)
+    assert all(np.isfinite(r["null"]) for r in rows)
+    cut = diversity.at_equal_n(sets, seed=0)
+    scores = diversity.manifold_scores(reference, cut["augmented"], 3)
+    for metric in ("precision", "recall", "density", "coverage"):
+        assert found["augmented", metric]["value"] == pytest.approx(getattr(scores, metric), rel=1e-12)
+    bandwidth = diversity.median_distance(reference)
+    assert found["real", "gaussian_vendi"]["detail"].startswith(
+        f"bandwidth {bandwidth:.4g}, the median distance"
+    )
+    assert found["augmented", "weighted_vendi"]["value"] == pytest.approx(
+        diversity.weighted_vendi(cut["real"], cut["augmented"]).value
+    )
+    default = diversity.diversity_rows(sets, reference, **options)
+    assert {r["metric"] for r in default} == {"vendi_score", "coverage", "weighted_vendi"}
+    assert all(set(r) == {"set", "space", "metric", "value", "low", "high", "null", "n"} for r in default)
+
+
+def test_intervals_of_manifold_scores_hold_their_expectation():
+    rng = np.random.default_rng(0)
+    made = [
+        diversity.manifold_intervals(rng.normal(size=(100, 3)), rng.normal(size=(80, 3)) * 1.2)
+        for _ in range(120)
+    ]
+    for name in ("precision", "recall", "density"):
+        expected = np.mean([m[name].value for m in made])
+        held = np.mean([m[name].low <= expected <= m[name].high for m in made])
+        assert held >= 0.88, (name, held)
+        assert np.mean([m[name].high - m[name].low for m in made]) < 0.6
+
+
+def test_bad_requests_are_one_sentence():
+    sets = {"a": np.ones((5, 3)), "b": np.ones((5, 4))}
+    with pytest.raises(ValueError, match="set 'a' has 3 numbers an example and set 'b' 4"):
+        diversity.diversity_rows(sets, None, space="pixel")
+    with pytest.raises(ValueError, match="set 'a' has 3 numbers an example and the reference 2"):
+        diversity.diversity_rows({"a": sets["a"]}, np.ones((9, 2)), space="pixel")
+    with pytest.raises(ValueError, match="metric 'vendy' is unknown"):
+        diversity.diversity_rows(sets, None, space="pixel", metrics=("vendy",))
+
+
 def test_import_is_light_and_stands_alone():
     code = (
         "import sys, rmtjax.diversity\n"
