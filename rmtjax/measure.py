@@ -162,7 +162,12 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
         reference = examples["test"]
         fed = {name: values for name, values in examples.items() if name != "test"}
         rows += diversity.diversity_rows(
-            fed, reference, space=space, k=config.diversity.neighbours, seed=config.seed
+            fed,
+            reference,
+            space=space,
+            k=config.diversity.neighbours,
+            seed=config.seed,
+            paired={"augmented": "real"},
         )
     content = {"feature_model": feature_model, "rows": rows}
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)

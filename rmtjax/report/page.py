@@ -229,10 +229,11 @@ def _diversity(run: Run) -> str:
     if rows["n"].nunique() == 1:
         note += "All sets are compared at equal n. "
     return (
-        f'<p class="note">{escape(note)}Brackets: bootstrap '
-        "95 % intervals. Vendi score: the effective number of different examples. Coverage: the share of "
-        "test examples with an example of the set in their neighbourhood. Nulls: isotropic noise, an upper end, for the "
-        "Vendi score; as many fresh examples of the test set’s own law for coverage.</p>"
+        f'<p class="note">{escape(note)}Brackets: 95 % '
+        "intervals over examples. Vendi score: the effective number of different examples. Coverage: the share of "
+        "test examples with an example of the set in their neighbourhood. Weighted Vendi: the score times the cosine between "
+        "augmented examples and those they were made from. Nulls: isotropic noise, an upper end, for the Vendi score; as many "
+        "fresh examples of the test set’s own law for coverage; pairs at random for weighted Vendi.</p>"
     ) + evaluation.pivot("Diversity by set", rows)
 
 

@@ -26,6 +26,15 @@ METRICS = {
     "fpr95_energy": "FPR95, energy",
     "vendi_score": "Vendi score",
     "coverage": "coverage",
+    "weighted_vendi": "weighted Vendi",
+    "weighted_vendi_unpaired": "weighted Vendi, unpaired",
+    "rke": "RKE",
+    "truncated_vendi": "Vendi score, truncated",
+    "gaussian_vendi": "Vendi score, Gaussian kernel",
+    "ngram_vendi": "Vendi score of n-grams",
+    "within_classes": "Vendi score within classes",
+    "between_classes": "effective number of classes",
+    "between_share": "share between classes",
 }
 
 
