@@ -147,7 +147,8 @@ def base() -> ConfigDict:
     config.model.lora.rank = 0  # 0: none
     config.model.lora.alpha = 16.0  # their products are multiplied by alpha / rank
     config.model.lora.targets = r".*/(query|value)/kernel"  # regex of the kernels that get them
-    config.model.init_names = placeholder(str)  # a table of models.name_tables; None: told by the names
+    # A table of models.name_tables, for weights of another program; None: told by the names.
+    config.model.init_names = placeholder(str)
 
     config.regularization = ConfigDict()
     config.regularization.dropout = 0.0

@@ -33,7 +33,7 @@ def main() -> int:
     flags.add_process_flags(parser)
     arguments, overrides = parser.parse_known_args()
     folder = files.located(arguments.path)
-    if not folder.exists():
+    if not folder.exists() and not _is_shipped(arguments.path):
         raise InputError(f"there is nothing at {str(folder)!r}: give a run's folder or a checkpoint")
     runs = [parent for parent in (folder, folder.parent.parent) if (parent / "config.json").is_file()]
     if not arguments.config and not runs:
@@ -70,6 +70,12 @@ def main() -> int:
                 report.run_page(out)
         print(report.evaluation_table(content))
     return 0
+
+
+def _is_shipped(name: str) -> bool:
+    from rmtjax.models import SHIPPED
+
+    return name in SHIPPED
 
 
 def _evaluated(run: str) -> dict[str, Any]:

@@ -24,6 +24,19 @@ def get_config():
 """
 
 
+LETTERS = """
+from rmtjax import config
+
+def get_config():
+    c = config.smoke(config.base())
+    c.data.source = "letters"
+    c.data.test_examples = 104
+    c.evaluation.shifts = ()
+    c.evaluation.ood = ()
+    return c
+"""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A folder with a trained model, as far as evaluate reads it."""
@@ -84,6 +97,15 @@ def test_a_reference_on_other_images_is_refused(run, tmp_path, monkeypatch):
     (tmp_path / "evaluation.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="on 40 corrupted examples and this one is on 30"):
         evaluated(monkeypatch, run, f"--out={tmp_path / 'out'}", f"--reference={tmp_path}")
+
+
+def test_shipped_weights_are_evaluated_by_their_name(tmp_path, monkeypatch):
+    (tmp_path / "letters.py").write_text(LETTERS)
+    assert evaluated(monkeypatch, "letters", f"--config={tmp_path / 'letters.py'}", f"--out={tmp_path}") == 0
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    assert next(row["value"] for row in rows if row["metric"] == "accuracy") > 0.5
+    with pytest.raises(InputError, match="there is nothing at 'lettres'"):
+        evaluated(monkeypatch, "lettres")
 
 
 def test_a_reference_that_is_no_run_is_one_sentence(run, tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from rmtjax import checkpoints, data, files, models, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.models.lora import FACTORS
 from rmtjax.train import classification, loop, optim, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
@@ -167,7 +166,8 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Mode
     model = model or models.build(config, len(splits.train.classes), splits.train.vocabulary_size)
     init = classification.make_init(model, splits.train.input_shape, splits.train.input_dtype)
     shapes = jax.eval_shape(init, jax.random.key(0))
-    merged = weights.load(os.fspath(path), *shapes, names=config.model.init_names)
+    names, alpha = config.model.init_names, config.model.lora.alpha
+    merged = weights.load(os.fspath(path), *shapes, names=names, alpha=alpha)
     params, model_state = sharding_lib.put(
         merged, sharding_lib.shardings(merged, config.train.sharding, mesh)
     )
@@ -190,9 +190,20 @@ def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | No
     source = config.model.init_from
     if source is None:
         return None
-    reinit = f"{config.model.reinit}|{FACTORS}" if config.model.lora.rank else config.model.reinit
-    LOG.info("weights from %s, fresh where %r matches", source, reinit)
-    return functools.partial(weights.load, source, reinit=reinit, names=config.model.init_names)
+    names = config.model.init_names
+    if names and weights.is_own(source):
+        raise InputError(
+            f"model.init_names={names!r} is for weights of other programs, and model.init_from={source!r} is a run: set it to None"
+        )
+    LOG.info("weights from %s, fresh where %r matches", source, config.model.reinit)
+    return functools.partial(
+        weights.load,
+        source,
+        reinit=config.model.reinit,
+        names=names,
+        alpha=config.model.lora.alpha,
+        new_factors=True,
+    )
 
 
 def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from rmtjax import checkpoints, measure, models, train
 from rmtjax import config as config_lib
 from rmtjax.checkpoints.digests import named_leaves
+from rmtjax.errors import InputError
+from rmtjax.train.experiment import pretrained
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -43,6 +46,41 @@ def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights
     restored = train.restore(config, tmp_path)
     for name, x in named_leaves(restored.state.params).items():
         np.testing.assert_array_equal(x, after[name], err_msg=name)
+    _from_here_on(config, tmp_path, after)
+
+
+def _from_here_on(config, run, after):
+    """Other runs from that one: factors are kept, or multiplied out, or there is a sentence."""
+    params = jax.eval_shape(lambda: after)
+    for source in (run, run / "checkpoints" / "3"):
+        config.model.init_from = str(source)
+        kept, _ = pretrained(config)(params, {})
+        assert kept.keys() == after.keys()
+        for name, x in kept.items():
+            np.testing.assert_array_equal(x, after[name], err_msg=name)
+        plain = {name: x for name, x in params.items() if "_lora_" not in name}
+        config.model.lora.rank = 0
+        merged, _ = pretrained(config)(plain, {})
+        config.model.lora.rank = 2
+        wanted = named_leaves(models.lora.Lora(None, 2, 6.0).merged(after))
+        assert merged.keys() == plain.keys()
+        for name, x in merged.items():
+            np.testing.assert_allclose(x, wanted[name], rtol=1e-6, atol=1e-7, err_msg=name)
+        name = "encoder/block_0/attention/query/kernel"
+        assert np.any(merged[name] != after[name])
+    config.model.lora.alpha = 8.0
+    with pytest.raises(InputError, match=r"model\.lora\.alpha=6\.0 and the model has 8\.0: set it so"):
+        pretrained(config)(params, {})
+    config.model.lora.alpha = 6.0
+    wider = {
+        name: np.zeros((3, *x.shape[1:]) if name.endswith("_lora_b") else x.shape)
+        for name, x in params.items()
+    }
+    with pytest.raises(InputError, match=r"the weights do not fit the model: different: .*kernel_lora_b"):
+        pretrained(config)(wider, {})
+    config.model.init_names = "timm_vit"
+    with pytest.raises(InputError, match=r"model\.init_names='timm_vit' is for weights of other programs"):
+        pretrained(config)
 
 
 @pytest.mark.slow
