@@ -152,6 +152,7 @@ def base() -> ConfigDict:
 
     config.regularization = ConfigDict()
     config.regularization.dropout = 0.0
+    # Those that the model lacks are passed over: attention in a ResNet other than CLIP's, attention and residual in an MLP.
     config.regularization.dropout_sites = DROPOUT_SITES
     config.regularization.weight_decay = 0.0
     # Regex of decayed parameters: no biases, no norms; of LoRA both factors, since their kernels are frozen.
@@ -409,6 +410,11 @@ def validate(config: ConfigDict) -> None:
         "above 0",
     )
     check(("model.mean", "model.std"), _are_numbers, "a number, or a list of one number a channel")
+    check(("model.mean", "model.std"), lambda v: np.size(v) in (1, 3), "one number, or three, one a channel")
+    if np.size(config.model.mean) != np.size(config.model.std):
+        raise InputError(
+            f"model.mean={config.model.mean} and model.std={config.model.std} are not alike: give both one number, or three"
+        )
     check(("model.std",), lambda v: np.min(v) > 0, "above 0")
     check(
         ("train.mesh.data", "train.mesh.fsdp"),
@@ -446,6 +452,7 @@ def validate(config: ConfigDict) -> None:
             f"augment.mixup={config.augment.mixup} and augment.cutmix={config.augment.cutmix} cannot go together: set one to 0"
         )
     _check_kind(config)
+    _check_regularization(config)
     vit = config.model.vit
     if config.model.name == "vit" and vit.width % vit.heads:
         raise InputError(f"model.vit.width={vit.width} is not a multiple of model.vit.heads={vit.heads}")
@@ -487,10 +494,38 @@ def _check_kind(config: ConfigDict) -> None:
         raise InputError(
             f"augment.{wrong[0]} is for {other}, and data.source={source!r} holds {holds}: set it back to 0"
         )
+    if text and config.synthetic.share:
+        raise InputError(
+            f"synthetic.share={config.synthetic.share} is for images, and data.source={source!r} holds texts: set it back to 0"
+        )
     if text and config.evaluation.enabled and "corrupted" in config.evaluation.shifts:
         raise InputError(
             f"evaluation.shifts=corrupted is for images, and data.source={source!r} holds texts: leave it out"
         )
+
+
+def dropout_sites(config: ConfigDict) -> tuple[str, ...]:
+    """Those of `DROPOUT_SITES` that the model of a config has."""
+    absent = {
+        "mlp": ("attention", "residual") if config.model.mlp.depth > 1 else ("attention", "residual", "mlp"),
+        "resnet": () if config.model.resnet.kind == "clip" else ("attention",),
+    }.get(config.model.name, ())
+    return tuple(site for site in DROPOUT_SITES if site not in absent)
+
+
+def _check_regularization(config: ConfigDict) -> None:
+    """What is asked for must be able to act in the model."""
+    sites, there = config.regularization.dropout_sites, dropout_sites(config)
+    if config.regularization.dropout and not set(sites) & set(there):
+        raise InputError(
+            f"regularization.dropout={config.regularization.dropout} acts nowhere: of dropout_sites={', '.join(sites) or '()'} "
+            f"model.name={config.model.name!r} has none, but {', '.join(there)}"
+        )
+    for name, wanted in config.model.batch_norm.items():
+        if wanted and config.model.name != "resnet":
+            raise InputError(
+                f"model.batch_norm.{name}=True is for resnet: model.name={config.model.name!r} has no batch norm, set it to False"
+            )
 
 
 def duration(config: ConfigDict, name: str, num_examples: int) -> int:

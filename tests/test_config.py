@@ -67,6 +67,18 @@ def test_overrides_take_the_fields_types():
             "train.sharding=(('(','fsdp'),)",
             "train.sharding=(('(', 'fsdp'),) is out of range: it must be pairs of a regular expression and 'fsdp' or 'replicate'",
         ),
+        (
+            "model.mean=(0.5,0.5)",
+            "model.mean=(0.5, 0.5) is out of range: it must be one number, or three, one a channel",
+        ),
+        (
+            "model.std=(0.5,0.5,0.5)",
+            "model.mean=0.5 and model.std=(0.5, 0.5, 0.5) are not alike: give both one number, or three",
+        ),
+        (
+            "model.batch_norm.frozen=True",
+            "model.batch_norm.frozen=True is for resnet: model.name='vit' has no batch norm, set it to False",
+        ),
         ("seed", "override 'seed' has no value: write --config.seed=VALUE"),
     ],
 )
@@ -88,6 +100,12 @@ def test_a_bad_override_is_one_sentence(override, sentence):
          "evaluation.shifts=corrupted is for images, and data.source='subj' holds texts: leave it out"),
         (["data.source=subj", "model.name=bert", "evaluation.shifts=()", "data.max_tokens=600"],
          "data.max_tokens=600 is more than model.bert.positions=512: lower it"),
+        (["data.source=subj", "model.name=bert", "synthetic.share=0.5"],
+         "synthetic.share=0.5 is for images, and data.source='subj' holds texts: set it back to 0"),
+        (["model.name=resnet", "regularization.dropout=0.1", "regularization.dropout_sites=attention"],
+         "regularization.dropout=0.1 acts nowhere: of dropout_sites=attention model.name='resnet' has none, but mlp, residual, head"),
+        (["model.name=mlp", "model.mlp.depth=1", "regularization.dropout=0.1", "regularization.dropout_sites=mlp,residual"],
+         "regularization.dropout=0.1 acts nowhere: of dropout_sites=mlp, residual model.name='mlp' has none, but head"),
         (["augment.text.random_swap=1.1"], "augment.text.random_swap=1.1 is out of range: it must be between 0 and 1"),
     ],
 )  # fmt: skip

@@ -54,7 +54,8 @@ def train_batches(
       Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b] int32` (the
       example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j; with CutMix, x_i
       with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b] int32` is the label of j,
-      `mix_weight [b] float32` is w. The partners j are a permutation of the epoch; j is augmented as it is on its own.
+      `mix_weight [b] float32` is w. The partners j are a permutation of the epoch, real ones of real examples and synthetic
+      ones of synthetic examples; j is augmented as it is on its own.
 
     Raises:
       InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded; mixup of
@@ -71,7 +72,7 @@ def train_batches(
     def numbers(step: int) -> tf.data.Dataset:
         """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
         part = slice(process_index * local, (process_index + 1) * local)
-        whole = _order(source.num_examples, seed, step * batch_size).rebatch(batch_size)
+        whole = _order(source.origin, seed, step * batch_size).rebatch(batch_size)
         return whole.map(
             _plainly(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
         )
@@ -153,24 +154,27 @@ def _finished(source: Source, example: Tensors) -> Tensors:
     return example | {"inputs": source.inputs(example["inputs"])}
 
 
-def _order(n: int, seed: int, first: int) -> tf.data.Dataset:
+def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
     """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [:, 3], by epochs.
 
     TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
     """
-    order, partners = np.random.SeedSequence(seed).generate_state(2).astype(np.int32)
+    n = len(origin)
+    order, *partners = np.random.SeedSequence(seed).generate_state(3).astype(np.int32)
+    kinds = [np.flatnonzero(origin == kind) for kind in np.unique(origin)]
+    place = np.argsort(np.concatenate(kinds))
 
-    def permutation(root: np.int32, epoch: tf.Tensor) -> tf.Tensor:
+    def permutation(root: np.int32, epoch: tf.Tensor, numbers: tf.Tensor | np.ndarray) -> tf.Tensor:
         # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the identity.
-        numbers = tf.range(n, dtype=tf.int64)
         return tf.random.experimental.stateless_shuffle(
             numbers, tf.stack([tf.cast(root, tf.int64), epoch]), "philox"
         )
 
     @_plainly
     def of_epoch(epoch: tf.Tensor) -> tf.Tensor:
-        index = permutation(order, epoch)
-        partner = tf.gather(permutation(partners, epoch), index)
+        index = permutation(order, epoch, tf.range(n, dtype=tf.int64))
+        partner = tf.concat([permutation(r, epoch, k) for r, k in zip(partners, kinds, strict=False)], 0)
+        partner = tf.gather(tf.gather(partner, place), index)
         rows = tf.stack([tf.fill((n,), epoch), index, partner], axis=1)
         return rows[tf.where(epoch == first // n, first % n, 0) :]
 

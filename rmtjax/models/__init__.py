@@ -1,5 +1,6 @@
 """Networks, behind one seam: `apply(variables, inputs, train=...) -> (logits, features)`."""
 
+import logging
 import pathlib
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from rmtjax.config import DROPOUT_SITES
+from rmtjax.config import DROPOUT_SITES, dropout_sites
 from rmtjax.models import pretrained as pretrained
 from rmtjax.models import resnet
 from rmtjax.models.bert import BERT
@@ -16,6 +17,7 @@ from rmtjax.models.mlp import MLP
 from rmtjax.models.resnet import ResNet
 from rmtjax.models.vit import ViT
 
+LOG = logging.getLogger(__name__)
 MODELS: dict[str, Any] = {"vit": ViT, "resnet": ResNet, "mlp": MLP, "bert": BERT}
 SHIPPED = {"letters": pathlib.Path(__file__).parent / "assets" / "letters.safetensors"}
 
@@ -44,6 +46,9 @@ def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> Model:
     of_inputs = (
         {"vocabulary": vocabulary} if name == "bert" else {"mean": config.model.mean, "std": config.model.std}
     )
+    absent = set(config.regularization.dropout_sites) - set(dropout_sites(config))
+    if rate and absent:
+        LOG.info("dropout: %s has no site %s", name, ", ".join(sorted(absent)))
     model = MODELS[name](
         num_classes=num_classes,
         rates={site: rate if site in config.regularization.dropout_sites else 0.0 for site in DROPOUT_SITES},

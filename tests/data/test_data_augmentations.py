@@ -1,6 +1,7 @@
 """Each augmentation: the identity at strength 0, its published magnitude above, and seeded by (seed, epoch, index)."""
 
 import colorsys
+import dataclasses
 
 import numpy as np
 import pytest
@@ -272,6 +273,20 @@ def test_mixup_mixes_each_example_with_one_partner():
     assert (batch["label_mix"] != batch["label"]).sum() > n / 2
     assert batch["label_mix"].dtype == np.int32
     assert batch["mix_weight"].dtype == np.float32
+
+
+def test_partners_are_of_the_same_origin_and_a_permutation():
+    n = 24
+    images = np.zeros((n, 4, 4, 1), np.float32)
+    real = data.from_arrays("real", images, np.arange(n), [str(k) for k in range(n)])
+    mixed = data.mix(data.take(real, range(16)), data.take(real, range(16)), "add", 0.5, 0)
+    source = dataclasses.replace(mixed, labels=np.arange(n, dtype=np.int32))
+    (batch,) = batches(source, strengths(mixup=1.0), count=1, batch_size=n)
+    np.testing.assert_array_equal(np.sort(batch["label_mix"]), np.arange(n))
+    np.testing.assert_array_equal(source.origin[batch["label_mix"]], batch["origin"])
+    for kind in (0, 1):
+        of_kind = batch["origin"] == kind
+        assert (batch["label_mix"] != batch["label"])[of_kind].any()
 
 
 def test_cutmix_cuts_a_rectangle_out_of_one_partner():

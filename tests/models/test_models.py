@@ -192,3 +192,44 @@ def test_every_kernel_of_every_model_is_a_weight_matrix():
         kernels = {path for path in pretrained.flat(params) if path.endswith("kernel")}
         assert {matrix.name for matrix in matrices} >= kernels
         assert not [path for path in left_out if path.endswith("kernel")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "vit"}, {"name": "bert"}, {"name": "mlp"}, {"name": "mlp", "mlp.depth": 1},
+        {"name": "resnet"}, {"name": "resnet", "resnet.kind": "clip"},
+    ],
+)  # fmt: skip
+def test_dropout_acts_at_the_sites_that_the_config_says_a_model_has(fields):
+    config = config_lib.base()
+    config.model.init_from = None
+    config.model.update_from_flattened_dict(fields)
+    config_lib.smoke(config)
+    config.model.batch_norm.frozen = True
+    config.regularization.dropout = 0.5
+    bert = config.model.name == "bert"
+    inputs = (
+        jnp.ones((2, 6), jnp.int32) if bert else jnp.linspace(0, 1, 2 * 32 * 32 * 3).reshape(2, 32, 32, 3)
+    )
+    acting = []
+    for site in config_lib.DROPOUT_SITES:
+        config.regularization.dropout_sites = (site,)
+        model = models.build(config, 3, vocabulary=9 if bert else 0)
+        variables = model.init(jax.random.key(0), inputs, train=False)
+        dropped, _ = model.apply(variables, inputs, train=True, rngs={"dropout": jax.random.key(1)})
+        if np.any(dropped != model.apply(variables, inputs, train=False)[0]):
+            acting.append(site)
+    assert tuple(acting) == config_lib.dropout_sites(config)
+
+
+def test_sites_that_a_model_lacks_are_logged(monkeypatch):
+    messages = []
+    monkeypatch.setattr(models.LOG, "info", lambda text, *values: messages.append(text % values))
+    config = config_lib.smoke(config_lib.base())
+    config.model.name = "mlp"
+    models.build(config, 3)
+    assert not messages  # there is no dropout
+    config.regularization.dropout = 0.1
+    models.build(config, 3)
+    assert messages == ["dropout: mlp has no site attention, residual"]
