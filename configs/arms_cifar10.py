@@ -3,13 +3,16 @@
     python -m rmtjax.study --config=configs/cifar10_resnet20.py --arms=configs/arms_cifar10.py --seeds=0-4 \
         --out=runs/cifar10 --workers=2
 
-`none`, dropout, `decay` (SGD's coupled L2) and augmentation have the config's own optimiser. The paper's decay is Adam's
-coupled L2: `adam_l2` are those arms, `adamw` the same doses decoupled, and `adam` is what to compare both with.
+`none`, dropout and augmentation have the config's own optimiser. The paper's decay is Adam's coupled L2: `adam_l2` are those
+arms and `adamw` the same doses decoupled. Over a config with SGD, `adam` is what to compare both with, at a tenth of SGD's
+learning rate, and `decay` is SGD's own coupled L2. Over one with Adam, as CLIP's, its own learning rate stays and `none` is
+what to compare with.
 """
+
+from ml_collections import ConfigDict
 
 DROPOUT = (0.1, 0.3, 0.5, 0.7)
 DECAY = (1e-5, 1e-4, 1e-3, 5e-3)
-ADAM = ["optim.learning_rate=1e-4"]  # a tenth of what SGD is given
 AUGMENTATIONS = {
     "auto_augment": {"auto_augment": 1.0},
     "auto_augment_cifar10": {"auto_augment_cifar10": 1.0},
@@ -34,16 +37,20 @@ AUGMENTATIONS = {
 }
 
 
-def get_arms() -> dict[str, list[str]]:
+def get_arms(config: ConfigDict) -> dict[str, list[str]]:
+    sgd = config.optim.name == "sgd"
+    adam = [f"optim.learning_rate={config.optim.learning_rate / 10:g}"] if sgd else []
     arms: dict[str, list[str]] = {"none": []}
     for rate in DROPOUT:
         arms[f"dropout_{rate:g}"] = [f"regularization.dropout={rate}"]
-    arms["adam"] = ["optim.name=adamw", *ADAM]
+    if sgd:
+        arms["adam"] = ["optim.name=adamw", *adam]
     for dose in DECAY:
         decay = f"regularization.weight_decay={dose}"
-        arms[f"decay_{dose:g}"] = [decay]
-        arms[f"adam_l2_{dose:g}"] = ["optim.name=adam_l2", *ADAM, decay]
-        arms[f"adamw_{dose:g}"] = ["optim.name=adamw", *ADAM, decay]
+        if sgd:
+            arms[f"decay_{dose:g}"] = [decay]
+        arms[f"adam_l2_{dose:g}"] = ["optim.name=adam_l2", *adam, decay]
+        arms[f"adamw_{dose:g}"] = ["optim.name=adamw", *adam, decay]
     for name, strengths in AUGMENTATIONS.items():
         arms[name] = [f"augment.{field}={strength}" for field, strength in strengths.items()]
     return arms

@@ -5,6 +5,8 @@
 `none` is the baseline; `null` is augmented at strength 0, and must not differ from it.
 """
 
+from ml_collections import ConfigDict
+
 EDITS = {
     "sr": "synonym_replacement",
     "ri": "random_insertion",
@@ -14,7 +16,7 @@ EDITS = {
 }
 
 
-def get_arms() -> dict[str, list[str]]:
+def get_arms(config: ConfigDict) -> dict[str, list[str]]:
     arms = {"none": [], "null": ["augment.text.random_swap=0.0", "augment.text.proportion=0.5"]}
     for short, edit in EDITS.items():
         for strength in (0.3, 0.5):

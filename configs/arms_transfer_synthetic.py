@@ -4,8 +4,10 @@
         --out=runs/transfer_synthetic --pairs=transfer_100-scratch_100,transfer_400-scratch_400,synthetic_100-transfer_100,synthetic_400-transfer_400
 """
 
+from ml_collections import ConfigDict
 
-def get_arms() -> dict[str, list[str]]:
+
+def get_arms(config: ConfigDict) -> dict[str, list[str]]:
     arms = {}
     for n in (100, 400):
         arms[f"scratch_{n}"] = [f"data.train_examples={n}", "model.init_from=None"]

@@ -7,6 +7,7 @@ import argparse
 import pathlib
 import re
 
+from rmtjax import config as config_lib
 from rmtjax import report, study
 from rmtjax.errors import InputError, run_command
 
@@ -17,7 +18,9 @@ def main() -> int:
     )
     parser.add_argument("--config", required=True, help="the config that every arm starts from")
     parser.add_argument(
-        "--arms", required=True, help="a Python file whose get_arms() gives name -> ['field=value', ...]"
+        "--arms",
+        required=True,
+        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]",
     )
     parser.add_argument("--seeds", default="0-4", help="such as 0-4 or 0,3,7; default 0-4")
     parser.add_argument("--out", required=True, help="folder of the runs and tables")
@@ -29,7 +32,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.workers < 1:
         raise InputError(f"--workers={arguments.workers} is out of range: it must be 1 or more")
-    arms = study.load_arms(arguments.arms)
+    arms = study.load_arms(arguments.arms, config_lib.load(arguments.config))
     pairs = [_pair(text, arms) for text in arguments.pairs.split(",") if text]
     runs = study.plan(arguments.config, arms, _seeds(arguments.seeds), arguments.out)
     if arguments.dry_run:

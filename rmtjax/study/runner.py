@@ -45,8 +45,8 @@ class Run(NamedTuple):
     workdir: pathlib.Path
 
 
-def load_arms(path: str) -> dict[str, list[str]]:
-    """The arms of a Python file: its `get_arms()` gives a dict of name to `field=value` overrides.
+def load_arms(path: str, config: ConfigDict) -> dict[str, list[str]]:
+    """The arms of a Python file: its `get_arms(config)` gives a dict of name to `field=value` overrides of that config.
 
     Raises:
       InputError: no such file or function, or a name that cannot be a folder's.
@@ -54,14 +54,14 @@ def load_arms(path: str) -> dict[str, list[str]]:
     file = pathlib.Path(path)
     spec = importlib.util.spec_from_file_location("rmtjax_arms", file)
     if not file.is_file() or spec is None or spec.loader is None:
-        raise InputError(f"no arms file {path!r}: give --arms a Python file with get_arms()")
+        raise InputError(f"no arms file {path!r}: give --arms a Python file with get_arms(config)")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_arms"):
-        raise InputError(f"arms file {path!r} defines no get_arms()")
-    arms = {name: list(overrides) for name, overrides in module.get_arms().items()}
+        raise InputError(f"arms file {path!r} defines no get_arms(config)")
+    arms = {name: list(overrides) for name, overrides in module.get_arms(config).items()}
     if not arms:
-        raise InputError(f"get_arms() of {path!r} gives no arms")
+        raise InputError(f"get_arms(config) of {path!r} gives no arms")
     for name in arms:
         if not re.fullmatch(r"[\w.+-]+", name):
             raise InputError(

@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from rmtjax import study
 from rmtjax.errors import InputError
 from rmtjax.study import __main__ as study_main
 from rmtjax.study import runner
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 TINY = """
 from rmtjax import config
@@ -130,9 +133,29 @@ def test_bad_seeds_are_one_sentence(text):
 
 def test_a_bad_arm_name_is_refused(tmp_path):
     path = tmp_path / "arms.py"
-    path.write_text("def get_arms():\n    return {'a/b': []}\n")
+    path.write_text("def get_arms(config):\n    return {'a/b': []}\n")
     with pytest.raises(InputError, match="arm name 'a/b'"):
-        study.load_arms(str(path))
+        study.load_arms(str(path), config_lib.base())
+
+
+@pytest.mark.parametrize(
+    ("arms", "config"),
+    [
+        ("arms_cifar10", "cifar10_resnet20"), ("arms_cifar10", "cifar10_clip_vitb32"), ("arms_cifar10", "cars_clip_rn50"),
+        ("arms_text", "banking77_minilm"), ("arms_transfer_synthetic", "digits"),
+    ],
+)  # fmt: skip
+def test_arms_fit_the_config_they_are_over(arms, config, tmp_path):
+    base = config_lib.load(str(CONFIGS / f"{config}.py"))
+    made = study.load_arms(str(CONFIGS / f"{arms}.py"), base)
+    runs = study.plan(str(CONFIGS / f"{config}.py"), made, [0], tmp_path)
+    rates = {(run.config.optim.name, run.config.optim.learning_rate) for run in runs}
+    if arms == "arms_cifar10" and base.optim.name == "sgd":
+        assert rates == {("sgd", 1e-3), ("adam_l2", 1e-4), ("adamw", 1e-4)}
+    else:  # the config's own in every arm
+        assert {rate for _, rate in rates} == {base.optim.learning_rate}
+    distinct = {config_lib.to_json(run.config) for run in runs}
+    assert len(distinct) == len(runs)
 
 
 @pytest.mark.slow
