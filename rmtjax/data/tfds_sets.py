@@ -63,21 +63,18 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
         def decode(i: tf.Tensor, files: Any = files, file: Any = file, offset: Any = offset) -> tf.Tensor:
             return unit_tensor(decoded.deserialize_example(_record(files[file[i]], offset[i]))[image_key])
 
-        stored = Source(
+        resized = Source(
             name=f"tfds:{name}",
             labels=records.label.astype(np.int32),
             classes=classes,
-            image_shape=feature.shape,
+            image_shape=(image_size, image_size, feature.shape[-1]),
             origin=np.zeros(len(records.label), np.int8),
-            decode=decode,
+            decode=lambda i, decode=decode: resize_tensor(decode(i), image_size),
             describe=lambda i, split=split: f"example {i} of the {split} split of tfds:{name}",
         )
-        found[split] = dataclasses.replace(
-            stored,
-            image_shape=(image_size, image_size, feature.shape[-1]),
-            decode=lambda i, decode=decode: resize_tensor(decode(i), image_size),
-            stored=stored if None not in feature.shape and max(feature.shape[:2]) < image_size else None,
-        )
+        smaller = None not in feature.shape and max(feature.shape[:2]) < image_size
+        stored = dataclasses.replace(resized, image_shape=feature.shape, decode=decode) if smaller else None
+        found[split] = dataclasses.replace(resized, stored=stored)
     return found
 
 
