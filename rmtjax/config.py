@@ -94,12 +94,33 @@ def base() -> ConfigDict:
     config.synthetic = ConfigDict()
     config.synthetic.share = 0.0  # add: synthetic / real, all real kept; replace: synthetic / total
     config.synthetic.mode = "add"  # add | replace
-    config.synthetic.guidance = 1.0  # classifier-free guidance scale; 1: none
+    # images: flow (matching, a network) | memoriser (flow matching's exact minimiser) | gaussian (one a class) | repeat (real
+    # images again) | import (another generator's)
+    config.synthetic.method = "flow"
+    config.synthetic.images = placeholder(str)  # import: folder:PATH or npz:PATH, as data.source has them
     config.synthetic.examples = placeholder(int)  # in the stored set; None: as many as training examples
     config.synthetic.cache = "runs/synthetic"  # stored sets, by hash of what made them
     config.synthetic.image_size = 8  # side the generator works at; its images are then resized as the data is
-    config.synthetic.width = 128
-    config.synthetic.depth = 4
+    # Knobs of diversity.
+    config.synthetic.guidance = 1.0  # classifier-free guidance scale; 1: none
+    config.synthetic.temperature = 1.0  # of the noise that samples start from
+    config.synthetic.edit_start = 0.0  # samples are edits of training images from this time on; 0: from noise
+    config.synthetic.distinct = placeholder(int)  # different noises; None: one a sample
+    # Filters; what they leave out is sampled anew.
+    config.synthetic.least_confidence = 0.0  # of a judge trained on the training split, in the sample's class
+    config.synthetic.least_distance = (
+        0.0  # to the nearest training image, in median distances of validation images
+    )
+    # Flow's network, its fit and its sampler.
+    config.synthetic.network = "mlp"  # mlp | unet | dit
+    config.synthetic.width = 128  # of a layer; unet: channels of the first level; dit: of a token
+    config.synthetic.depth = 4  # blocks; unet: in each level
+    config.synthetic.multipliers = (1, 2, 2)  # unet: channels of each level, in widths
+    config.synthetic.patch = 2  # dit
+    config.synthetic.heads = 4  # dit
+    config.synthetic.dtype = "float32"  # of the network's computation: float32 | bfloat16
+    config.synthetic.time = "uniform"  # uniform | logit_normal
+    config.synthetic.sampler = "euler"  # euler | midpoint | heun
     config.synthetic.total_steps = 2000
     config.synthetic.batch_size = 128
     config.synthetic.learning_rate = 2e-3
@@ -322,6 +343,11 @@ _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or Fa
 
 _IN = {
     "synthetic.mode": ("add", "replace"),
+    "synthetic.method": ("flow", "memoriser", "gaussian", "repeat", "import"),
+    "synthetic.network": ("mlp", "unet", "dit"),
+    "synthetic.dtype": ("float32", "bfloat16"),
+    "synthetic.time": ("uniform", "logit_normal"),
+    "synthetic.sampler": ("euler", "midpoint", "heun"),
     "model.name": ("vit", "resnet", "mlp", "bert"),
     "model.resnet.kind": ("cifar", "imagenet", "clip"),
     "model.resnet.shortcut": ("projection", "pad"),
@@ -336,16 +362,17 @@ _IN = {
 }
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
-    "data.train_examples", "data.test_examples", "data.vocabulary", "synthetic.examples", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
+    "data.train_examples", "data.test_examples", "data.vocabulary", "synthetic.examples", "synthetic.images", "synthetic.distinct", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
     "optim.clip_norm", "optim.freeze", "spectra.every_steps", "evaluation.corrupted_examples",
     *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
     *(f"augment.{name}" for name, value in base().augment.items() if name != "text"),
     *(f"augment.text.{name}" for name, value in base().augment.text.items() if name != "synonyms"),
-    "synthetic.share", "synthetic.label_dropout",
+    "synthetic.share", "synthetic.label_dropout", "synthetic.least_confidence",
 )  # fmt: skip
 _BELOW_ONE = (
+    "synthetic.edit_start",
     "optim.momentum",
     "optim.b1",
     "optim.b2",
@@ -353,13 +380,13 @@ _BELOW_ONE = (
     "regularization.dropout",
     "regularization.label_smoothing",
 )
-_AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "optim.learning_rate", "synthetic.learning_rate", "optim.head_learning_rate",
+_AT_LEAST_ZERO = ("regularization.weight_decay", "synthetic.guidance", "synthetic.temperature", "synthetic.least_distance", "optim.learning_rate", "synthetic.learning_rate", "optim.head_learning_rate",
                   "optim.warmup_steps", "optim.warmup_epochs", "optim.warmup_examples", "model.lora.rank", "seed")  # fmt: skip
 _AT_LEAST_ONE = (
     "model.vit.patch", "model.vit.width", "model.vit.depth", "model.vit.heads", "model.vit.mlp_width", "model.vit.projection", "model.resnet.projection",
     "model.resnet.depth", "model.resnet.width", "model.mlp.width", "model.mlp.depth", "data.image_size", "data.train_examples", "data.test_examples", "synthetic.examples", "synthetic.image_size",
     *(f"model.bert.{name}" for name in ("width", "depth", "heads", "mlp_width", "positions")),
-    "synthetic.width", "synthetic.depth", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
+    "synthetic.width", "synthetic.depth", "synthetic.patch", "synthetic.heads", "synthetic.distinct", "synthetic.total_steps", "synthetic.batch_size", "synthetic.sampling_steps",
     "train.batch_size", "train.accumulate", "train.evaluation_batch_size", "train.checkpoint_steps",
     "train.evaluation_steps", "train.total_steps", "train.total_examples", "evaluation.bins",
     "evaluation.bootstrap_samples", "evaluation.corrupted_examples", "diversity.neighbours", "spectra.every_steps",
@@ -453,6 +480,7 @@ def validate(config: ConfigDict) -> None:
         )
     _check_kind(config)
     _check_regularization(config)
+    _check_generator(config.synthetic)
     vit = config.model.vit
     if config.model.name == "vit" and vit.width % vit.heads:
         raise InputError(f"model.vit.width={vit.width} is not a multiple of model.vit.heads={vit.heads}")
@@ -471,6 +499,34 @@ def validate(config: ConfigDict) -> None:
         raise InputError("model.vit.pool='class_token' needs model.vit.class_token=True")
     duration(config, "train.total", 1)
     duration(config, "optim.warmup", 1)
+
+
+def _check_generator(synthetic: ConfigDict) -> None:
+    """The parts of a generator must fit each other."""
+    size = synthetic.image_size
+    if synthetic.method == "import" and not synthetic.images:
+        raise InputError(
+            "synthetic.method='import' needs synthetic.images: folder:PATH or npz:PATH of images and their classes"
+        )
+    if synthetic.method != "flow":
+        return
+    levels = synthetic.multipliers
+    if synthetic.network == "unet" and not (
+        levels and all(isinstance(m, int) and m >= 1 for m in levels) and size % 2 ** (len(levels) - 1) == 0
+    ):
+        raise InputError(
+            f"synthetic.multipliers={levels!r} must be whole numbers, and so many that "
+            f"synthetic.image_size={size} can be halved between them"
+        )
+    if synthetic.network == "dit":
+        if size % synthetic.patch:
+            raise InputError(
+                f"synthetic.image_size={size} is not a multiple of synthetic.patch={synthetic.patch}"
+            )
+        if synthetic.width % synthetic.heads or synthetic.width % 4:
+            raise InputError(
+                f"synthetic.width={synthetic.width} is not a multiple of 4 and of synthetic.heads={synthetic.heads}"
+            )
 
 
 def is_text(source: str) -> bool:

@@ -13,13 +13,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, data, diversity, files, models, spectra, train
-from rmtjax import config as config_lib
 from rmtjax import evaluation as evaluation_lib
-from rmtjax.train import classification
+from rmtjax.train import classification, features
 from rmtjax.train import sharding as sharding_lib
 
 LOG = logging.getLogger(__name__)
-FEATURE_MODEL = "letters"
 _MOST = 2000  # examples of each set whose diversity is measured
 _SIDE = 32  # pixels; larger images are shrunk to it for that
 
@@ -145,10 +143,10 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     sets["test"] = _examples(test, _some(np.arange(test.num_examples), config.seed))
     if train_set.text is None:
         LOG.info("diversity: pixels, and features of the shipped letters model")
-        feature_model = "the shipped letters ViT, pooled features before the head"
+        feature_model = features.LETTERS
         spaces = {"pixel": sets}
-        if sets["real"].shape[1:] == (16, 16, 1):
-            spaces["feature"] = {name: letters_features(images) for name, images in sets.items()}
+        if sets["real"].shape[1:] == features.LETTERS_SHAPE:
+            spaces["feature"] = {name: features.letters_features(images) for name, images in sets.items()}
     else:
         LOG.info("diversity: counts of tokens, and features of the model before training")
         feature_model = "the model before training, pooled features before the head"
@@ -214,14 +212,3 @@ def _text_features(config: ConfigDict, model: Any, params: Any, tokens: np.ndarr
     source = data.Source("texts", zeros, ("any",), tokens.shape[1:], zeros.astype(np.int8), pixels=tokens)
     batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
     return classification.make_predict(model, sharding_lib.local_mesh())(params, {}, batches)[1]
-
-
-def letters_features(images: np.ndarray) -> np.ndarray:
-    """Pooled features `[n, 128]` of images `[n, 16, 16, 1]` in [0, 1] under the shipped letters model."""
-    config = config_lib.base()
-    model = models.build(config, 52)
-    params = checkpoints.load_params(models.SHIPPED[FEATURE_MODEL])
-    mesh = sharding_lib.local_mesh()
-    source = data.from_arrays("images", images, np.zeros(len(images), np.int32), ("any",))
-    batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
-    return classification.make_predict(model, mesh)(params, {}, batches)[1]

@@ -19,6 +19,8 @@ from rmtjax.diversity.coverage import coverage as coverage
 from rmtjax.diversity.coverage import expected_coverage as expected_coverage
 from rmtjax.diversity.coverage import manifold_intervals as manifold_intervals
 from rmtjax.diversity.coverage import manifold_scores as manifold_scores
+from rmtjax.diversity.distances import frechet_distance as frechet_distance
+from rmtjax.diversity.distances import kernel_distance as kernel_distance
 from rmtjax.diversity.gradients import gradient_features as gradient_features
 from rmtjax.diversity.kernels import fkea as fkea
 from rmtjax.diversity.kernels import gaussian as gaussian

@@ -7,27 +7,22 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, data
 from rmtjax.errors import InputError
-from rmtjax.generate import flow, mlp, store
+from rmtjax.generate import dit, flow, mlp, store, unet
 from rmtjax.train import loop
 from rmtjax.train import sharding as sharding_lib
 
-FORMAT = 1  # raised when the same config comes to mean another generator, so that no older one is reused
+FORMAT = 2  # raised when the same config comes to mean another generator, so that no older one is reused
 FITTED_BY = (
-    "image_size",
-    "width",
-    "depth",
-    "total_steps",
-    "batch_size",
-    "learning_rate",
-    "ema",
-    "label_dropout",
-)
+    "network", "width", "depth", "dtype", "time", "total_steps", "batch_size", "learning_rate", "ema", "label_dropout",
+)  # fmt: skip
+SHAPED_BY = {"mlp": (), "unet": ("multipliers",), "dit": ("patch", "heads")}
 CHECKPOINTS = 4  # in a fit, evenly spaced
 CHUNK = 1024  # images in memory at a time while a data set is hashed
 MOST = 2000  # images the mean loss is taken over
@@ -54,15 +49,36 @@ def data_hash(source: data.Source) -> str:
 
 def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     """All that a fitted generator depends on, as plain data."""
+    names = (*FITTED_BY, *SHAPED_BY[config.synthetic.network])
+    return {name: _plain(config.synthetic[name]) for name in names} | of_data(config, train)
+
+
+def of_data(config: ConfigDict, train: data.Source) -> dict[str, Any]:
+    """What every generator depends on."""
     return {
         "format": FORMAT,
-        "method": "flow matching",
-        "network": "mlp",
-        **{name: config.synthetic[name] for name in FITTED_BY},
+        "method": config.synthetic.method,
+        "image_size": config.synthetic.image_size,
         "classes": len(train.classes),
         "data_hash": data_hash(train),
         "seed": config.seed,
     }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def network(synthetic: ConfigDict, num_classes: int) -> nn.Module:
+    """The velocity field that the `synthetic` section of a config describes."""
+    dtype = jnp.dtype(synthetic.dtype)
+    if synthetic.network == "mlp":
+        return mlp.VelocityMLP(num_classes, synthetic.width, synthetic.depth, dtype)
+    if synthetic.network == "unet":
+        return unet.VelocityUNet(num_classes, synthetic.width, synthetic.depth, synthetic.multipliers, dtype)
+    return dit.VelocityDiT(
+        num_classes, synthetic.width, synthetic.depth, synthetic.heads, synthetic.patch, dtype
+    )
 
 
 def ensure(
@@ -79,22 +95,16 @@ def ensure(
       train, test: at the generator's image size. `test` only measures the loss on images not fitted to.
 
     Raises:
-      InputError: a class without examples, a batch that the devices cannot share, a loss that is not finite.
+      InputError: a batch that the devices cannot share, a loss that is not finite.
       loop.Stopped: SIGTERM; the same call goes on from there.
     """
     synthetic = config.synthetic
-    empty = np.setdiff1d(np.arange(len(train.classes)), train.labels)
-    if len(empty):
-        raise InputError(
-            f"class {train.classes[empty[0]]!r} has no training examples, so its images cannot be generated: "
-            f"raise data.train_examples={config.data.train_examples} or set synthetic.share to 0"
-        )
     if synthetic.batch_size % mesh.size:
         raise InputError(
             f"synthetic.batch_size={synthetic.batch_size} cannot be split over {mesh.size} devices: "
             f"use a multiple of {mesh.size}"
         )
-    model = mlp.VelocityMLP(len(train.classes), synthetic.width, synthetic.depth)
+    model = network(synthetic, len(train.classes))
     made = made_from(config, train)
 
     def build(folder: pathlib.Path) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def _fit(
         with checkpoints.open_run(folder) as manager:
             fitted = loop.fit(
                 init=flow.make_init(model, train.image_shape),
-                loss_fn=flow.make_loss(model, len(train.classes), synthetic.label_dropout),
+                loss_fn=flow.make_loss(model, len(train.classes), synthetic.label_dropout, synthetic.time),
                 optimizer=optimizer, schedule=schedule, total_steps=synthetic.total_steps, seed=config.seed,
                 batches=lambda start: data.train_batches(
                     train, batch_size=synthetic.batch_size, seed=config.seed, start_step=start,

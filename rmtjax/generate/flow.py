@@ -39,17 +39,22 @@ def make_init(model: nn.Module, image_shape: tuple[int, ...]) -> Callable[[jax.A
     return init
 
 
-def make_loss(model: nn.Module, num_classes: int, label_dropout: float) -> LossFn:
-    """Mean square of v(x_t, t, class) - (x_1 - x_0) over pixels and batch; t uniform, x_0 standard normal.
+def make_loss(model: nn.Module, num_classes: int, label_dropout: float, time: str = "uniform") -> LossFn:
+    """Mean square of v(x_t, t, class) - (x_1 - x_0) over pixels and batch; x_0 standard normal.
 
     Args:
       label_dropout: probability that an example's class is replaced by the null class.
+      time: of t: "uniform", or "logit_normal", the sigmoid of a standard normal, which spends more on the middle of
+        the path (Esser et al. 2024, arXiv 2403.03206).
     """
 
     def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
         image, label = batch["inputs"], batch["label"]
         t_key, noise_key, drop_key = jax.random.split(rngs["dropout"], 3)
-        t = jax.random.uniform(t_key, label.shape)
+        if time == "uniform":
+            t = jax.random.uniform(t_key, label.shape)
+        else:
+            t = jax.nn.sigmoid(jax.random.normal(t_key, label.shape))
         noise = jax.random.normal(noise_key, image.shape)
         label = jnp.where(jax.random.bernoulli(drop_key, label_dropout, label.shape), num_classes, label)
         data = 2 * image - 1
@@ -98,37 +103,62 @@ def make_optimizer(
     return optax.chain(*chain), schedule
 
 
-def guided(model: nn.Module, num_classes: int, guidance: float) -> Callable[..., jax.Array]:
+def field(model: nn.Module) -> Callable[..., jax.Array]:
+    """`velocity(params, x, t, label)` of a network."""
+    return lambda params, x, t, label: model.apply({"params": params}, x, t, label)
+
+
+def guided(velocity: Callable[..., jax.Array], num_classes: int, guidance: float) -> Callable[..., jax.Array]:
     """`velocity(params, x, t, label)`: v_null + guidance (v_class - v_null).
 
     Guidance 1 is the conditional field itself, at half the cost; 0 the unconditional one.
     """
 
-    def velocity(params: Any, x: jax.Array, t: jax.Array, label: jax.Array) -> jax.Array:
-        conditional = model.apply({"params": params}, x, t, label)
+    def scaled(params: Any, x: jax.Array, t: jax.Array, label: jax.Array) -> jax.Array:
+        conditional = velocity(params, x, t, label)
         if guidance == 1:
             return conditional
-        null = model.apply({"params": params}, x, t, jnp.full_like(label, num_classes))
+        null = velocity(params, x, t, jnp.full_like(label, num_classes))
         return null + guidance * (conditional - null)
 
-    return velocity
+    return scaled
+
+
+class Knobs(NamedTuple):
+    """What makes samples more or less diverse, and how exactly they are integrated.
+
+    Attributes:
+      steps: of the integration over the whole path; an edit, which starts later, takes its share of them.
+      method: "euler"; "midpoint" or "heun", of second order at two evaluations a step (Heun's last step is Euler's, as in
+        Karras et al. 2022, arXiv 2206.00364).
+      temperature: of the noise that samples start from, a factor.
+      edit_start: the time at which a sample starts from a real image with the noise of that time (Meng et al. 2022, SDEdit, arXiv
+        2108.01073); 0: from noise alone. 1 would be the image itself.
+      distinct: different noises; sample i has noise i modulo this. None: as many as samples.
+    """
+
+    steps: int = 30
+    method: str = "euler"
+    temperature: float = 1.0
+    edit_start: float = 0.0
+    distinct: int | None = None
 
 
 def make_sampler(
     velocity: Callable[..., jax.Array],
     image_shape: tuple[int, ...],
+    knobs: Knobs,
     *,
-    steps: int,
     seed: int,
     mesh: jax.sharding.Mesh,
     batch_size: int = 512,
 ) -> Callable[..., Float[np.ndarray, "n ..."]]:
-    """`sample(params, labels [n], start=0) -> images [n, *image_shape]` float32 in [0, 1].
+    """`sample(params, labels [n], numbers [n]=None, edited=None) -> images [n, *image_shape]` float32 in [0, 1].
 
-    Euler steps from t = 0 to 1, over all devices of the mesh. Sample number `start + i` starts from noise that
-    is a function of (seed, start + i) alone, so neither `batch_size` nor the other samples change it (but for
-    float32 rounding, where the batch size changes). With several processes all must call it together; all get
-    every image.
+    Integrated from t = 0 (or `edit_start`) to 1, over all devices of the mesh. Sample number i (None: 0 to n - 1) starts
+    from noise that is a function of (seed, i) alone, so neither `batch_size` nor the other samples change it (but for
+    float32 rounding, where the batch size changes). `edited [n, *image_shape]` in [0, 1] are the images that edits start
+    from. With several processes all must call it together; all get every image.
 
     Args:
       velocity: of `guided`.
@@ -136,30 +166,52 @@ def make_sampler(
     """
     batch_size = -(-batch_size // mesh.size) * mesh.size
     key = named_key(seed, "samples")
+    begin_at = knobs.edit_start
+    steps = max(1, round(knobs.steps * (1 - begin_at)))
+    h = (1 - begin_at) / steps
 
     def integrate(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), image_shape))(batch["index"])
+        x = knobs.temperature * noise
+        if begin_at:
+            x = (1 - begin_at) * x + begin_at * (2 * batch["edited"] - 1)
 
-        def euler(k: jax.Array, x: jax.Array) -> jax.Array:
-            t = jnp.full(x.shape[0], k / steps)
-            return x + velocity(params, x, t, batch["label"]) / steps
+        def v(x: jax.Array, t: Any) -> jax.Array:
+            return velocity(params, x, jnp.full(x.shape[0], t), batch["label"])
 
-        x = jax.lax.fori_loop(0, steps, euler, noise)
-        return jnp.clip((x + 1) / 2, 0, 1)
+        def step(k: jax.Array, x: jax.Array) -> jax.Array:
+            t = begin_at + k * h
+            if knobs.method == "midpoint":
+                return x + h * v(x + h / 2 * v(x, t), t + h / 2)
+            slope = v(x, t)
+            if knobs.method == "heun":
+                ahead = jnp.where(k == steps - 1, slope, v(x + h * slope, t + h))
+                slope = (slope + ahead) / 2
+            return x + h * slope
+
+        return jnp.clip((jax.lax.fori_loop(0, steps, step, x) + 1) / 2, 0, 1)
 
     program = jax.jit(integrate, out_shardings=sharding_lib.replicated(mesh))
     local = batch_size // jax.process_count()
     first = jax.process_index() * local
 
-    def sample(params: Any, labels: Int[np.ndarray, " n"], start: int = 0) -> Float[np.ndarray, "n ..."]:
+    def sample(
+        params: Any,
+        labels: Int[np.ndarray, " n"],
+        numbers: Int[np.ndarray, " n"] | None = None,
+        edited: Float[np.ndarray, "n ..."] | None = None,
+    ) -> Float[np.ndarray, "n ..."]:
         placed = sharding_lib.put(params, jax.tree.map(lambda _: sharding_lib.replicated(mesh), params))
         images = np.empty((len(labels), *image_shape), np.float32)
         for begin in range(0, len(labels), batch_size):
-            number = np.arange(begin, begin + batch_size)
+            there = np.minimum(np.arange(begin, begin + batch_size), len(labels) - 1)  # padded at the end
+            number = there if numbers is None else numbers[there]
             batch = {
-                "index": (start + number).astype(np.uint32),
-                "label": labels[np.minimum(number, len(labels) - 1)].astype(np.int32),  # padded at the end
+                "index": (number % (knobs.distinct or 2**32)).astype(np.uint32),
+                "label": labels[there].astype(np.int32),
             }
+            if edited is not None:
+                batch["edited"] = edited[there]
             mine = {name: column[first : first + local] for name, column in batch.items()}
             # Fetched at once: on CPU one program is in flight at most.
             done = jax.device_get(program(placed, sharding_lib.put_batch(mine, mesh)))

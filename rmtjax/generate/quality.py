@@ -1,15 +1,19 @@
 """What a synthetic set is worth: recognised by a judge, and how near to copies of the training images.
 
-These numbers are reported; nothing is filtered by them.
+These numbers are reported; `filters` chooses by others, so that what judges a set has not made it.
 """
 
 import math
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
+from ml_collections import ConfigDict
 
 from rmtjax import data, diversity
+from rmtjax.generate import judge
+from rmtjax.train import features
 
 MOST_JUDGED = 5000  # examples a support vector machine is trained on in seconds
 MOST_DISTANCES = 2000  # images whose nearest training image is looked for
@@ -20,41 +24,124 @@ def describe(
     images: Float[np.ndarray, "n h w c"],
     labels: Int[np.ndarray, " n"],
     splits: data.Splits,
-    source_name: str,
+    config: ConfigDict,
+    mesh: jax.sharding.Mesh,
 ) -> dict[str, Any]:
-    """Facts for a set's manifest, all at the generator's image size.
+    """Facts for a set's manifest, in pixels at the generator's size.
 
     Args:
       images, labels: the synthetic set.
-      splits: `train` is what the generator was fitted to; `test` gives the distance of unseen real images.
-      source_name: `data.source` of the config.
+      splits: `train` is what the generator was fitted to; `test` gives what unseen real images score.
+      config: the whole config.
 
     Returns:
-      `recognised` (value, low, high, n; the judge), median Euclidean distances in pixel space to the nearest
+      `recognised` (value, low, high, n; the judge); median Euclidean distances in pixel space to the nearest
       training image, of synthetic and of test images, and their ratio (1: as far as unseen real images are,
-      near 0: copies).
+      near 0: copies); `classification_accuracy_score`: test accuracy of a classifier trained on the set alone, beside one
+      trained on as many training images; `frechet_distance` and `kernel_distance` to the test images in the features of
+      `feature_model`, beside those of training images, at equal n; `diversity`, rows as in diversity.json.
     """
     size = images.shape[1]
-    whole = [data.load_source("digits", size)] if source_name == "digits" else [splits.train, splits.test]
-    train = splits.train.images()
-    synthetic = np.median(nearest(images, train))
-    test = np.median(nearest(_some(splits.test), train))
-    return {
-        "recognised": recognised(images, labels, whole),
-        "nearest_training_distance": float(synthetic),
-        "nearest_test_distance": float(test),
-        "distance_ratio": float(synthetic / test) if test > 0 else None,
+    real_source = config.data.source == "digits"
+    whole = [data.load_source("digits", size)] if real_source else [splits.train, splits.test]
+    train, test = splits.train.images(), _some(splits.test)
+    synthetic_distance = np.median(nearest(images, train))
+    test_distance = np.median(nearest(test, train))
+    small = sum(source.num_examples for source in whole) <= MOST_JUDGED
+    of_digits = (config.data.image_size, config.data.image_size, images.shape[-1]) == features.LETTERS_SHAPE
+    judged = None if small and of_digits else judge.fit(splits.train, config.seed, mesh)
+    if of_digits:
+        name, featured = (
+            features.LETTERS,
+            lambda x: features.letters_features(data.resize(x, config.data.image_size)),
+        )
+    else:
+        assert judged is not None
+        name, featured = (
+            f"{judge.NAME} fitted to the training images, pooled features before the head",
+            judged.features,
+        )
+    n = min(len(images), splits.train.num_examples, MOST_DISTANCES)
+    fed = {"synthetic": images, "real": train}
+    # At equal n, spread over each set.
+    fed = {key: values[np.linspace(0, len(values) - 1, n).astype(np.int64)] for key, values in fed.items()}
+    spaces = {
+        "pixel": ({key: flat(values) for key, values in fed.items()}, flat(test)),
+        "feature": ({key: featured(values) for key, values in fed.items()}, featured(test)),
     }
+    in_features, of_test = spaces["feature"]
+    rows = []
+    for space, (sets, reference) in spaces.items():
+        k = min(config.diversity.neighbours, len(reference) - 1)
+        rows += diversity.diversity_rows(sets, reference, space=space, k=k, seed=config.seed) if k > 0 else []
+    enough = min(n, len(test)) > 1
+    return {
+        "recognised": recognised(images, labels, whole, judged, splits.test),
+        "nearest_training_distance": float(synthetic_distance),
+        "nearest_test_distance": float(test_distance),
+        "distance_ratio": float(synthetic_distance / test_distance) if test_distance > 0 else None,
+        "classification_accuracy_score": accuracy_scores(images, labels, splits, config.seed, mesh),
+        "feature_model": name,
+        **({
+            measure.__name__: {
+                key: measure(values, of_test) for key, values in in_features.items()
+            } | {"n": n}
+            for measure in (diversity.frechet_distance, diversity.kernel_distance)
+        } if enough else {}),
+        "diversity": rows,
+    }  # fmt: skip
+
+
+def accuracy_scores(
+    images: Float[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, " n"],
+    splits: data.Splits,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+) -> dict[str, Any]:
+    """Test accuracy, with Wilson's 95 % interval, of a classifier trained on the set alone (Ravuri & Vinyals 2019, 1905.10887).
+
+    The classifier is a support vector machine as the judge, or beyond 5,000 images the small ResNet of `judge`. `real` is
+    the same of one trained on training images, as many as both sets have: compare with this one.
+    """
+    train, test = splits.train, splits.test
+    n = min(len(images), train.num_examples)
+    fed = {
+        "synthetic": (images, labels),
+        "real": (train.images(), train.labels),
+    }
+    out: dict[str, Any] = {"n_train": n, "n_test": test.num_examples}
+    for name, (shown, known) in fed.items():
+        rows = np.linspace(0, len(known) - 1, n).astype(np.int64)
+        if n <= MOST_JUDGED and len(np.unique(known[rows])) > 1:
+            from sklearn.svm import SVC
+
+            machine = SVC(C=10.0).fit(flat(shown[rows]), known[rows])
+            guess = machine.predict(flat(test.images()))
+            out["classifier"] = "a support vector machine"
+        else:
+            source = data.from_arrays("the set", shown[rows], known[rows], train.classes)
+            guess = judge.fit(source, seed, mesh).probabilities(test.images()).argmax(-1)
+            out["classifier"] = judge.NAME
+        hits = int((guess == test.labels).sum())
+        low, high = wilson(hits, test.num_examples)
+        out[name] = {"value": hits / test.num_examples, "low": low, "high": high}
+    return out
 
 
 def recognised(
-    images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, " n"], whole: list[data.Source]
+    images: Float[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, " n"],
+    whole: list[data.Source],
+    judged: judge.Judge | None = None,
+    test: data.Source | None = None,
 ) -> dict[str, Any]:
-    """The share of images whose class a support vector machine names, with Wilson's 95 % interval.
+    """The share of images whose class a judge names, with Wilson's 95 % interval.
 
     Args:
-      whole: all real examples; the judge is trained on these. It has a radial kernel with scikit-learn's
+      whole: all real examples; a support vector machine is trained on these. It has a radial kernel with scikit-learn's
         default width, and C = 10.
+      judged, test: where there are too many of them: a network fitted to the training images, and what to test it on.
 
     Returns:
       `value`, `low`, `high`, `n`; `judge`, and `judge_accuracy`, its accuracy on real examples by 5-fold
@@ -68,20 +155,28 @@ def recognised(
     real_labels = np.concatenate([source.labels for source in whole])
     present = np.unique(real_labels)
     reason = None
+    if total > MOST_JUDGED and judged is not None and test is not None:
+        hits = int((judged.probabilities(images).argmax(-1) == labels).sum())
+        low, high = wilson(hits, len(labels))
+        right = judged.probabilities(test.images()).argmax(-1) == test.labels
+        return {
+            "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
+            "judge": f"{judge.NAME} fitted to the training images", "judge_accuracy": float(right.mean()),
+        }  # fmt: skip
     if total > MOST_JUDGED:
         reason = f"{total} real examples are too many for the judge, who takes at most {MOST_JUDGED}"
     elif len(present) < 2:
         reason = "the real examples are all of one class"
     if reason:
         return {"value": None, "low": None, "high": None, "n": len(labels), "reason": reason}
-    real = np.concatenate([_flat(source.images()) for source in whole])
-    judge = SVC(C=10.0)
+    real = np.concatenate([flat(source.images()) for source in whole])
+    machine = SVC(C=10.0)
     folds = min(5, int(np.bincount(real_labels)[present].min()))
     accuracy = None
     if folds > 1:
         split = StratifiedKFold(folds, shuffle=True, random_state=0)
-        accuracy = float(cross_val_score(judge, real, real_labels, cv=split).mean())
-    hits = int((judge.fit(real, real_labels).predict(_flat(images)) == labels).sum())
+        accuracy = float(cross_val_score(machine, real, real_labels, cv=split).mean())
+    hits = int((machine.fit(real, real_labels).predict(flat(images)) == labels).sum())
     low, high = wilson(hits, len(labels))
     return {
         "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
@@ -93,7 +188,7 @@ def nearest(
     images: Float[np.ndarray, "n h w c"], train: Float[np.ndarray, "m h w c"]
 ) -> Float[np.ndarray, " k"]:
     """Euclidean distance to the nearest training image, of at most 2,000 images spread over the set."""
-    return np.asarray(diversity.nearest_distances(_flat(images[_spread(len(images))]), _flat(train)))
+    return np.asarray(diversity.nearest_distances(flat(images[_spread(len(images))]), flat(train)))
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -112,5 +207,5 @@ def _spread(n: int) -> Int[np.ndarray, " k"]:
     return np.linspace(0, n - 1, min(n, MOST_DISTANCES)).astype(np.int64)
 
 
-def _flat(images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n d"]:
+def flat(images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n d"]:
     return images.reshape(len(images), -1)

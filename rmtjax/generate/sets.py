@@ -5,21 +5,23 @@ import os
 import pathlib
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from rmtjax import config as config_lib
 from rmtjax import data, files
 from rmtjax.errors import InputError
-from rmtjax.generate import fitting, flow, quality, store
+from rmtjax.generate import filters, methods, quality, store
 from rmtjax.train import sharding as sharding_lib
 
-SHARD = 4096  # samples a file; files that are there are not sampled again
+SHARD = 512  # samples a file; files that are there are not sampled again
+ROUNDS = 20  # as many samples as images, until all have passed the filters
 BY_CLASS = "synthetic_by_class.npz"
 SHOWN = 12  # samples of a class in a picture
 VERSIONS = ("rmtjax", "jax", "flax", "optax", "numpy", "scikit-learn")
@@ -39,8 +41,8 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
 
     The generator is fitted to the training split alone, at `synthetic.image_size`; the images are then resized
     as real ones are. A set is named by a hash of the training images and labels, the generator's config, the
-    seed, guidance and count; so runs that differ in `synthetic.share`, `synthetic.mode` or the model share it,
-    and sets that differ in guidance or count share the generator. With several JAX processes, which share a
+    seed, knobs, filters and count; so runs that differ in `synthetic.share`, `synthetic.mode` or the model share it,
+    and sets that differ in knobs or count share the generator. With several JAX processes, which share a
     file system, all must call this together.
 
     Args:
@@ -48,7 +50,8 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
       report: gets sentences (in process 0): what is being made, and what came out.
 
     Raises:
-      InputError: texts are to be made, a class without training examples, a cache that cannot be made, a stored file that was altered.
+      InputError: texts are to be made, a knob that the method has not, a class without training examples, too few images to
+        import or that pass the filters, a cache that cannot be made, a stored file that was altered.
       loop.Stopped: SIGTERM while fitting; the same call goes on from there.
     """
     synthetic = config.synthetic
@@ -58,43 +61,36 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
             "texts: set it to 0, or pass texts of your own to train.run by synthetic="
         )
     say = report if jax.process_index() == 0 else _silent
+    methods.check(synthetic)
     section = config.data.copy_and_resolve_references()
     section.image_size = synthetic.image_size
     splits = data.load(section, config.seed)
     made = made_from(config, splits.train)
-    count = made["count"]
+    labels = class_shares(splits.train.labels, made["count"])
 
     def build(folder: pathlib.Path) -> dict[str, Any]:
         mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
-        generator = fitting.ensure(config, splits.train, splits.test, mesh, say)
-        say(f"sampling {count} images")
-        velocity = flow.guided(generator.model, len(splits.train.classes), synthetic.guidance)
-        sample = flow.make_sampler(
-            velocity, splits.train.image_shape, steps=synthetic.sampling_steps, seed=config.seed, mesh=mesh
-        )
-        labels = class_shares(splits.train.labels, count)
-        _sample_shards(folder, lambda start, part: sample(generator.params, part, start), labels)
+        sample, facts = methods.make(config, splits, mesh, say)
+        accept = filters.make(config, splits, mesh)
+        say(f"sampling {len(labels)} images")
+        _sample_shards(folder, sample, labels, accept, splits.train.classes)
         if jax.process_index() > 0:
             return {}
-        images, labels = _read_shards(folder)
-        _write_by_class(folder / BY_CLASS, images, labels, splits.train.classes)
+        images, kept = _read_shards(folder)
+        _write_by_class(folder / BY_CLASS, images, kept, splits.train.classes)
         return {
-            **quality.describe(images, labels, splits, config.data.source),
+            **quality.describe(images, kept, splits, config, mesh),
             "source": config.data.source,
             "training_examples": splits.train.num_examples,
             "classes": list(splits.train.classes),
-            "generator": {
-                name: generator.stored.manifest[name]
-                for name in ("parameters", "final_loss", "final_loss_test")
-            },
-            "generator_path": f"generators/{generator.stored.path.name}",  # in the cache
+            **facts,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
 
     stored = store.ensure(synthetic.cache, made, build, say)
-    images, labels = _read_shards(stored.path)
-    result = SyntheticSet(stored.path, data.resize(images, config.data.image_size), labels, stored.manifest)
+    images, kept = _read_shards(stored.path)
+    result = SyntheticSet(stored.path, data.resize(images, config.data.image_size), kept, stored.manifest)
     say(("made " if stored.fresh else "reused ") + summary(result))
     return result
 
@@ -105,11 +101,12 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     Args:
       train: the training split at the generator's image size.
     """
+    synthetic = config.synthetic
     return {
-        "generator": fitting.made_from(config, train),
-        "guidance": float(config.synthetic.guidance),
-        "sampling_steps": config.synthetic.sampling_steps,
-        "count": config.synthetic.examples or train.num_examples,
+        "generator": methods.made_from(config, train),
+        **{name: synthetic[name] for name in methods.KNOBS[synthetic.method]},
+        **{name: synthetic[name] for name in filters.NAMES},
+        "count": synthetic.examples or train.num_examples,
     }
 
 
@@ -153,31 +150,80 @@ def class_shares(labels: Int[np.ndarray, " m"], count: int) -> Int[np.ndarray, "
 
 
 def _sample_shards(
-    folder: pathlib.Path, sample: Callable[[int, np.ndarray], np.ndarray], labels: Int[np.ndarray, " n"]
+    folder: pathlib.Path,
+    sample: methods.Sample,
+    labels: Int[np.ndarray, " n"],
+    accept: filters.Accept | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
-    for start in range(0, len(labels), SHARD):
-        path = folder / f"images_{start // SHARD:05d}.npz"
-        if store.agreed(path.exists()):
-            continue
-        part = labels[start : start + SHARD]
-        images = sample(start, part)
-        if jax.process_index() == 0:
-            with files.atomic(path) as temporary:
-                np.savez(temporary, images=images, labels=part)
+    """Fills the folder with shards of samples of these labels, those that are not accepted made good in further rounds.
+
+    Round r has the samples number r n to (r + 1) n, of the labels again, of classes of which some are missing yet. A shard
+    holds what was accepted; shards that are there are not sampled again.
+
+    Raises:
+      InputError: a class is not complete after so many rounds.
+    """
+    n = len(labels)
+    counts = np.bincount(labels)
+    left = counts.copy()
+    rank = _ranks(labels)
+    progress = tqdm(
+        total=n,
+        desc="samples",
+        unit="image",
+        disable=jax.process_index() > 0,
+        mininterval=0.5,
+        dynamic_ncols=True,
+    )
+    with progress:
+        for turn in range(ROUNDS):
+            numbers = np.flatnonzero(left[labels] > 0)
+            for piece, start in enumerate(range(0, len(numbers), SHARD)):
+                part = numbers[start : start + SHARD]
+                path = folder / f"images_{turn:02d}_{piece:05d}.npz"
+                if not store.agreed(path.exists()):
+                    of = labels[part]
+                    images = sample(of, turn * n + part, turn * counts[of] + rank[part])
+                    keep = np.ones(len(of), bool) if accept is None else accept(images, of)
+                    keep[keep] = _ranks(of[keep]) < left[of[keep]]
+                    if jax.process_index() == 0:
+                        with files.atomic(path) as temporary:
+                            np.savez(temporary, images=images[keep], labels=of[keep])
+                    kept = of[keep]
+                else:
+                    kept = _read(path)[1]
+                left -= np.bincount(kept, minlength=len(left))
+                progress.update(len(kept))
+            if not left.any():
+                return
+    k = int(np.argmax(left))
+    raise InputError(
+        f"of class {classes[k]!r} only {counts[k] - left[k]} of {counts[k]} images passed the filters in {ROUNDS} times as "
+        "many samples: lower synthetic.least_confidence or synthetic.least_distance"
+    )
+
+
+def _ranks(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """How many examples of its class stand before each example."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks
 
 
 def _read_shards(folder: pathlib.Path) -> tuple[Float[np.ndarray, "n h w c"], Int[np.ndarray, " n"]]:
-    images, labels = [], []
-    for path in sorted(folder.glob("images_*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                images.append(stored["images"])
-                labels.append(stored["labels"])
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{str(path)!r} is damaged: run the same command again to make it anew"
-            ) from error
+    images, labels = zip(*map(_read, sorted(folder.glob("images_*.npz"))), strict=True)
     return np.concatenate(images), np.concatenate(labels)
+
+
+def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["images"], stored["labels"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{str(path)!r} is damaged: run the same command again to make it anew") from error
 
 
 def _write_by_class(

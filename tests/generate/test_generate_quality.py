@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.generate import quality
+from rmtjax.generate import judge, quality
+from rmtjax.train.sharding import make_mesh
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,18 @@ def test_real_digits_are_recognised_and_digits_of_another_class_are_not(digits, 
 
 
 def test_copies_are_at_distance_zero_and_test_images_at_ratio_one(splits):
-    copies = quality.describe(splits.train.images(), splits.train.labels, splits, "digits")
+    config, mesh = config_lib.base(), make_mesh()
+    copies = quality.describe(splits.train.images(), splits.train.labels, splits, config, mesh)
     assert copies["nearest_training_distance"] == copies["distance_ratio"] == 0
-    unseen = quality.describe(splits.test.images(), splits.test.labels, splits, "digits")
+    unseen = quality.describe(splits.test.images(), splits.test.labels, splits, config, mesh)
+    score = copies["classification_accuracy_score"]
+    assert score["synthetic"] == score["real"]
+    assert score["real"]["value"] > 0.94
+    for name in ("frechet_distance", "kernel_distance"):
+        assert copies[name]["synthetic"] == copies[name]["real"]
+        assert unseen[name]["synthetic"] < unseen[name]["real"]  # the test images against themselves
+    rows = {(row["set"], row["space"], row["metric"]): row for row in copies["diversity"]}
+    assert rows["synthetic", "pixel", "vendi_score"]["value"] == rows["real", "pixel", "vendi_score"]["value"]
     assert unseen["distance_ratio"] == 1
     train, test = (part.images().reshape(part.num_examples, -1) for part in (splits.train, splits.test))
     nearest = np.sqrt(((test[:, None].astype(float) - train[None]) ** 2).sum(-1).min(1))
@@ -61,3 +72,16 @@ def test_a_class_of_one_example_has_a_judge_but_no_cross_validation(digits):
     judged = quality.recognised(few.images(), few.labels, [few])
     assert judged["value"] > 0.9
     assert judged["judge_accuracy"] is None
+
+
+def test_a_network_judges_where_examples_are_too_many(digits, splits, monkeypatch):
+    monkeypatch.setattr(judge, "EPOCHS", 4)
+    network = judge.fit(splits.train, 0, make_mesh())
+    probabilities = network.probabilities(splits.test.images())
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert (probabilities.argmax(1) == splits.test.labels).mean() > 0.5
+    monkeypatch.setattr(quality, "MOST_JUDGED", 1000)
+    images, labels = splits.test.images(), splits.test.labels
+    judged = quality.recognised(images, labels, [digits], network, splits.test)
+    assert judged["value"] == judged["judge_accuracy"] == (probabilities.argmax(1) == labels).mean()
+    assert network.features(images).shape == (len(images), 64)

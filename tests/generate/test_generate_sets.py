@@ -154,11 +154,11 @@ def test_one_changed_pixel_changes_the_name():
 
 
 def test_an_altered_file_is_refused_by_name(made, cache):
-    path = made.path / "images_00000.npz"
+    path = made.path / "images_00_00000.npz"
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
-        with pytest.raises(InputError, match=r"images_00000\.npz' was altered"):
+        with pytest.raises(InputError, match=r"images_00_00000\.npz' was altered"):
             generate.ensure(small(cache))
     finally:
         path.write_bytes(whole)
@@ -193,11 +193,12 @@ def test_sampling_goes_on_after_the_files_that_are_there(made, cache, tmp_path, 
     labels = np.arange(40, dtype=np.int32) % 10
     calls = []
 
-    def sample(start, part):
-        calls.append(start)
+    def sample(of, numbers, ranks):
+        calls.append(numbers[0])
+        np.testing.assert_array_equal(ranks, numbers // 10)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return np.full((len(part), 2, 2, 1), start, np.float32)
+        return np.full((len(of), 2, 2, 1), numbers[0], np.float32)
 
     with pytest.raises(KeyboardInterrupt):
         sets._sample_shards(tmp_path, sample, labels)
@@ -324,3 +325,91 @@ def test_classes_are_spread_over_the_whole_set():
     labels = sets.class_shares(np.repeat(np.arange(10), 40), 400)
     assert np.bincount(labels[:10]).tolist() == [1] * 10
     assert np.bincount(labels[:100]).tolist() == [10] * 10
+
+
+def test_what_filters_leave_out_is_made_good_and_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sets, "SHARD", 8)
+    labels = np.arange(20, dtype=np.int32) % 2
+    seen = []
+
+    def sample(of, numbers, ranks):
+        seen.extend(numbers.tolist())
+        return numbers.reshape(-1, 1, 1, 1).astype(np.float32)
+
+    def accept(images, of):
+        return (images[:, 0, 0, 0] % 4 < 3) | (of == 0)  # of class 1 every other sample
+
+    sets._sample_shards(tmp_path, sample, labels, accept, "ab")
+    images, kept = sets._read_shards(tmp_path)
+    np.testing.assert_array_equal(np.bincount(kept), [10, 10])
+    assert len(np.unique(images)) == 20
+    assert accept(images, kept).all()
+    np.testing.assert_array_equal(images[:, 0, 0, 0] % 2, kept)
+    for path in sorted(tmp_path.glob("images_*.npz"))[2:]:
+        path.unlink()  # as if killed after the second file
+    sets._sample_shards(tmp_path, sample, labels, accept, "ab")
+    np.testing.assert_array_equal(sets._read_shards(tmp_path)[0], images)
+
+
+def test_filters_that_nothing_passes_end_in_one_sentence(tmp_path):
+    labels = np.zeros(4, np.int32)
+    with pytest.raises(InputError, match="of class 'a' only 0 of 4 images passed the filters in 20 times"):
+        sets._sample_shards(
+            tmp_path,
+            lambda of, n, r: np.zeros((len(of), 1, 1, 1), np.float32),
+            labels,
+            lambda i, of: of > 0,
+            "ab",
+        )
+
+
+def test_repeated_images_are_the_training_images(cache):
+    config = small(cache, **{"synthetic.method": "repeat", "synthetic.examples": 60})
+    made = generate.ensure(config)
+    section = config.data.copy_and_resolve_references()
+    section.image_size = 8
+    train = data.load(section, config.seed).train
+    distance = np.abs(data.resize(train.images(), 16)[:, None] - made.images[None]).max((2, 3, 4))
+    assert distance.min(0).max() == 0
+    assert (distance.min(1) == 0).all()  # every one of the 40 is there
+    assert made.manifest["distance_ratio"] == 0
+
+
+def test_another_generators_images_are_taken_with_their_hash(cache, tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.uniform(0, 1, (50, 12, 12, 1)).astype(np.float32), np.arange(50) % 10
+    np.savez(tmp_path / "theirs.npz", images=images, labels=labels)
+    taken = {"synthetic.method": "import", "synthetic.images": f"npz:{tmp_path / 'theirs.npz'}"}
+    made = generate.ensure(small(cache, **taken))
+    assert len(made.images) == 40
+    assert made.manifest["imported_from"] == taken["synthetic.images"]
+    first = np.flatnonzero(made.labels == 3)[0]
+    np.testing.assert_allclose(made.images[first], data.resize(data.resize(images[3:4], 8), 16)[0], atol=1e-6)
+    images[0, 0, 0, 0] = 1 - images[0, 0, 0, 0]
+    np.savez(tmp_path / "theirs.npz", images=images, labels=labels)
+    assert identity(small(cache, **taken)) != made.path.name
+    with pytest.raises(InputError, match="has 5 images of class '0' and 10 are needed"):
+        generate.ensure(small(cache, **taken, **{"synthetic.examples": 100}))
+
+
+def test_a_knob_that_the_method_has_not_is_refused(cache):
+    with pytest.raises(
+        InputError, match=r"synthetic\.guidance=2.0 does nothing with synthetic\.method='gaussian'"
+    ):
+        generate.ensure(small(cache, **{"synthetic.method": "gaussian", "synthetic.guidance": 2.0}))
+
+
+def test_filters_by_judge_and_distance(cache):
+    config = small(
+        cache,
+        **{
+            "synthetic.method": "gaussian",
+            "synthetic.least_confidence": 0.3,
+            "synthetic.least_distance": 0.3,
+        },
+    )
+    made = generate.ensure(config)
+    assert len(made.images) == 40
+    plain = generate.ensure(small(cache, **{"synthetic.method": "gaussian"}))
+    assert made.manifest["recognised"]["value"] >= plain.manifest["recognised"]["value"]
+    assert made.manifest["distance_ratio"] > 0.3

@@ -1,0 +1,144 @@
+"""How samples are made: one function a method of `synthetic.method`, all behind one seam."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+from ml_collections import ConfigDict
+
+from rmtjax import config as config_lib
+from rmtjax import data
+from rmtjax.errors import InputError
+from rmtjax.generate import controls, fitting, flow
+
+Sample = Callable[
+    [Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Float[np.ndarray, "n ..."]
+]
+"""`sample(labels, numbers, ranks) -> images in [0, 1]`: of sample number i, the r-th of its class, the same images whatever
+else is asked for with it."""
+
+TURNED = ("guidance", "temperature", "edit_start", "distinct")
+_PATH = (*TURNED, "sampling_steps", "sampler")
+KNOBS: dict[str, tuple[str, ...]] = {
+    "flow": _PATH,
+    "memoriser": _PATH,
+    "gaussian": ("temperature", "distinct"),
+    "repeat": (),
+    "import": (),
+}
+
+
+def check(synthetic: ConfigDict) -> None:
+    """Raises InputError: a knob is turned that the method has not."""
+    plain = config_lib.base().synthetic
+    for name in (*TURNED, "images"):
+        used = name in KNOBS[synthetic.method] or (name == "images" and synthetic.method == "import")
+        if not used and synthetic[name] != plain[name]:
+            raise InputError(
+                f"synthetic.{name}={synthetic[name]!r} does nothing with synthetic.method={synthetic.method!r}: leave it out"
+            )
+
+
+def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
+    """What a generator depends on, as plain data.
+
+    Raises:
+      InputError: a class without training examples, images to import that cannot be.
+    """
+    empty = np.setdiff1d(np.arange(len(train.classes)), train.labels)
+    if len(empty):
+        raise InputError(
+            f"class {train.classes[empty[0]]!r} has no training examples, so its images cannot be generated: "
+            f"raise data.train_examples={config.data.train_examples} or set synthetic.share to 0"
+        )
+    if config.synthetic.method == "flow":
+        return fitting.made_from(config, train)
+    made = fitting.of_data(config, train)
+    if config.synthetic.method == "import":
+        made["images_hash"] = fitting.data_hash(_foreign(config, train))
+    return made
+
+
+def make(
+    config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh, say: Callable[[str], None]
+) -> tuple[Sample, dict[str, Any]]:
+    """The sampler of a config, fitted now or before, and facts of its generator for the manifest."""
+    synthetic, train = config.synthetic, splits.train
+    if synthetic.method in ("flow", "memoriser"):
+        return _by_flow(config, splits, mesh, say)
+    if synthetic.method == "gaussian":
+        draw = controls.gaussian(
+            train, seed=config.seed, temperature=synthetic.temperature, distinct=synthetic.distinct
+        )
+        return lambda labels, numbers, ranks: draw(labels, numbers), {}
+    if synthetic.method == "repeat":
+        choose = _by_rank(train)
+        return lambda labels, numbers, ranks: train.images(choose(labels, ranks)), {}
+    foreign = _foreign(config, train)
+    have, wanted = (np.bincount(s.labels, minlength=len(train.classes)) for s in (foreign, train))
+    wanted = wanted * (synthetic.examples or train.num_examples) / train.num_examples
+    if (have + 1 <= wanted).any():
+        k = int(np.argmax(wanted - have))
+        raise InputError(
+            f"{synthetic.images!r} has {have[k]} images of class {train.classes[k]!r} and {round(wanted[k])} are needed: "
+            "lower synthetic.examples"
+        )
+    choose = _by_rank(foreign)
+    return lambda labels, numbers, ranks: foreign.images(choose(labels, ranks)), {
+        "imported_from": synthetic.images
+    }
+
+
+def _by_flow(
+    config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh, say: Callable[[str], None]
+) -> tuple[Sample, dict[str, Any]]:
+    synthetic, train = config.synthetic, splits.train
+    classes = len(train.classes)
+    facts: dict[str, Any] = {}
+    if synthetic.method == "flow":
+        generator = fitting.ensure(config, train, splits.test, mesh, say)
+        params, field = generator.params, flow.field(generator.model)
+        manifest = generator.stored.manifest
+        facts["generator"] = {
+            name: manifest[name] for name in ("parameters", "final_loss", "final_loss_test")
+        }
+        facts["generator_path"] = f"generators/{generator.stored.path.name}"  # in the cache
+    else:
+        params, field = controls.memoriser(train.images(), train.labels, classes)
+    knobs = flow.Knobs(
+        synthetic.sampling_steps,
+        synthetic.sampler,
+        synthetic.temperature,
+        synthetic.edit_start,
+        synthetic.distinct,
+    )
+    velocity = flow.guided(field, classes, synthetic.guidance)
+    draw = flow.make_sampler(velocity, train.image_shape, knobs, seed=config.seed, mesh=mesh)
+    choose = _by_rank(train)
+
+    def sample(labels: np.ndarray, numbers: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+        edited = train.images(choose(labels, ranks)) if synthetic.edit_start else None
+        return draw(params, labels, numbers, edited)
+
+    return sample, facts
+
+
+def _by_rank(source: data.Source) -> Callable[[np.ndarray, np.ndarray], Int[np.ndarray, " n"]]:
+    """`(labels, ranks) -> numbers` of the source's images: the r-th of a class, from the first again after the last."""
+    order = np.argsort(source.labels, kind="stable")
+    counts = np.bincount(source.labels, minlength=len(source.classes))
+    first = np.cumsum(counts) - counts
+    return lambda labels, ranks: order[first[labels] + ranks % counts[labels]]
+
+
+def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
+    """The images of another generator, at the generator's size."""
+    foreign = data.load_source(config.synthetic.images, train.image_shape[0])
+    if foreign.classes != train.classes or foreign.image_shape != train.image_shape:
+        raise InputError(
+            f"synthetic.images={config.synthetic.images!r} has images of shape {list(foreign.image_shape)} in the classes "
+            f"{', '.join(foreign.classes[:3])}, ...; {list(train.image_shape)} and {', '.join(train.classes[:3])}, ... are wanted"
+        )
+    return foreign
