@@ -7,6 +7,8 @@ stays what it was, and is added to the real digits in `add`. Every arm takes the
 runs are many: a third of the default's training, 100 corrupted digits, neither spectra nor diversity.
 """
 
+from ml_collections import ConfigDict
+
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 CLASSICAL = {
     "shift_rotation": ["augment.shift_crop=0.5", "augment.rotation=0.5"],
@@ -25,7 +27,7 @@ LIGHT = [
 ]
 
 
-def get_arms() -> dict[str, list[str]]:
+def get_arms(config: ConfigDict) -> dict[str, list[str]]:
     arms = {}
     for n in (100, 400):
         common = [f"data.train_examples={n}", *LIGHT]
