@@ -152,7 +152,7 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
         feature_model = "the model before training, pooled features before the head"
         before = checkpoints.load_params(pathlib.Path(workdir) / "checkpoints" / "0")
         spaces = {
-            "unigram": _unigrams(sets),
+            "unigram": unigrams(sets),
             "feature": {name: _text_features(config, result.model, before, t) for name, t in sets.items()},
         }
     rows = []
@@ -195,7 +195,7 @@ def _shrunk(inputs: np.ndarray) -> np.ndarray:
     return data.resize(inputs, _SIDE) if inputs.ndim == 4 and inputs.shape[1] > _SIDE else inputs
 
 
-def _unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """How often each token is in each text, `[n, tokens]`; of the tokens that some but not all texts have."""
     together = np.concatenate(list(sets.values()))
     present, column = np.unique(together, return_inverse=True)

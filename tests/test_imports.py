@@ -19,6 +19,7 @@ ORDER = {
     "bench": 4,
     "measure": 5,
     "evaluate": 6,
+    "sets": 6,
 }
 ONLY_IN = {
     "tensorflow": {"data"},

@@ -1,6 +1,7 @@
 """Side-by-side measurements.
 
 python -m rmtjax.bench spectra [--repeats=5] [--no-peer] [--no-cold]
+python -m rmtjax.bench diversity [--repeats=3] [--no-peer]
 python -m rmtjax.bench data [--names=rand_augment,rotation] [--seconds=1] [--repeats=3]
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
 """
@@ -30,6 +31,10 @@ def main() -> int:
     spectra.add_argument("--no-peer", dest="peer", action="store_false", help="without WeightWatcher")
     spectra.add_argument("--no-cold", dest="cold", action="store_false", help="without whole processes")
     flags.add_process_flags(spectra)
+    diversity = benches.add_parser("diversity", help="Vendi scores beside the vendi-score package")
+    diversity.add_argument("--repeats", type=int, default=3)
+    diversity.add_argument("--no-peer", dest="peer", action="store_false", help="without vendi-score")
+    flags.add_process_flags(diversity)
     data = benches.add_parser("data", help="augmented and corrupted images a second beside peers")
     data.add_argument("--names", default="", help="augmentations and corruptions; all if not given")
     data.add_argument("--seconds", type=float, default=1.0, help="that each is timed for")
@@ -49,6 +54,10 @@ def main() -> int:
         from rmtjax.bench import spectra as bench_spectra
 
         bench_spectra.main(arguments.repeats, arguments.cold, arguments.peer)
+    elif arguments.bench == "diversity":
+        from rmtjax.bench import diversity as bench_diversity
+
+        bench_diversity.main(arguments.repeats, arguments.peer)
     elif arguments.bench == "data":
         from rmtjax.bench import data as bench_data
 

@@ -1,0 +1,183 @@
+"""Sets of examples by name, for commands that measure them: sources, synthetic sets, files of features."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rmtjax import config as config_lib
+from rmtjax import data, measure, train
+from rmtjax.data import texts
+from rmtjax.errors import InputError
+from rmtjax.generate import store
+from rmtjax.train import classification, sharding
+
+LETTERS = "the shipped letters ViT, pooled features before the head"
+GREY = ("digits", "letters", "letters_unlike_digits", "printed_digits")
+
+
+class Set(NamedTuple):
+    name: str
+    values: np.ndarray  # images [n, h, w, c], tokens [n, T] or features [n, d]
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    kind: str  # "images", "tokens" or "features"
+
+
+class Model(NamedTuple):
+    name: str
+    features: Callable[[np.ndarray], np.ndarray]
+    image_size: int
+    text: Any = None
+
+
+def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
+    """A set by name.
+
+    Args:
+      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data` with @train or @test.
+      model: whose image size and tokens are taken.
+      image_size: side of images; None: the run's, 16 for digits, letters and synthetic sets, else 32.
+      most: examples of a source that are read, with the classes' shares.
+
+    Raises:
+      InputError: nothing there, or not readable.
+    """
+    path = pathlib.Path(name)
+    if path.suffix == ".npy" or (path.suffix == ".npz" and path.is_file()):
+        arrays = _arrays(path)
+        features = arrays.get("features", next(iter(arrays.values())) if len(arrays) == 1 else None)
+        if features is not None and features.ndim == 2:
+            labels = arrays.get("labels", arrays.get("label"))
+            if not np.issubdtype(features.dtype, np.number) or (
+                labels is not None and len(labels) != len(features)
+            ):
+                raise InputError(
+                    f"{name!r} needs numbers `features` [n, d], and `labels` [n] if any: it has others"
+                )
+            classes, numbers = (None, None) if labels is None else np.unique(labels, return_inverse=True)
+            return Set(
+                path.stem, features, numbers, () if classes is None else tuple(map(str, classes)), "features"
+            )
+        if path.suffix == ".npy":
+            raise InputError(
+                f"{name!r} has shape {list(next(iter(arrays.values())).shape)}: it must be features [n, d]"
+            )
+        name = f"npz:{name}"
+    whole, _, part = name.partition("@")
+    made_here = (path / "manifest.json").is_file()
+    size = image_size or (16 if made_here or whole in GREY else 32)
+    if not image_size and model.name != LETTERS:
+        size = model.image_size
+    if made_here:
+        return _synthetic(path, size)
+    if ":" not in whole and path.is_dir():
+        whole = f"folder:{whole}"
+    if part not in ("", "train", "test"):
+        raise InputError(f"{name!r} names the part {part!r}: it must be @train or @test")
+    if config_lib.is_text(whole) and model.text is not None:
+        parts = texts.parts(whole, model.text.tokenizer, model.text.length)
+        if part and part not in parts:
+            raise InputError(f"{name!r} has no part {part!r} of its own: leave @{part} out")
+        source = dataclasses.replace(parts[part] if part else next(iter(parts.values())), text=model.text)
+    elif part or config_lib.is_text(whole):
+        section = config_lib.base().data
+        section.source, section.image_size = whole, size
+        section.train_examples, section.validation_examples = None, 0
+        splits = data.load(section, 0)
+        source = splits.test if part == "test" else splits.train
+    else:
+        source = data.load_source(whole, size)
+    # No more are read than are measured.
+    numbers = data.stratified(source, min(most, source.num_examples))
+    kind = "images" if source.text is None else "tokens"
+    return Set(name, source.images(numbers), source.labels[numbers], source.classes, kind)
+
+
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return (
+            {"features": loaded}
+            if isinstance(loaded, np.ndarray)
+            else {key: loaded[key] for key in loaded.files}
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {str(path)!r}") from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as plain arrays: save it with numpy.save or savez ({error})"
+        ) from error
+
+
+def _synthetic(folder: pathlib.Path, size: int) -> Set:
+    manifest = store.read(folder)
+    shards = [_arrays(path) for path in sorted(folder.glob("images_*.npz"))]
+    if not shards:
+        raise InputError(f"{str(folder)!r} has a manifest but no images_*.npz: it is no set of images")
+    images, labels = (np.concatenate([shard[key] for shard in shards]) for key in ("images", "labels"))
+    classes = tuple(map(str, manifest.get("classes", range(int(labels.max()) + 1))))
+    return Set(f"{folder.parent.name}/{folder.name}", data.resize(images, size), labels, classes, "images")
+
+
+def model(name: str) -> Model:
+    """The model whose features are taken: "letters", or the folder of a run. Raises InputError if it is neither."""
+    if name == "letters":
+        return Model(LETTERS, measure.letters_features, 16)
+    stored = pathlib.Path(name) / "config.json"
+    if not stored.is_file():
+        raise InputError(
+            f"--model={name!r} is no run: give the folder of one (with its config.json), or letters"
+        )
+    config = config_lib.from_stored(json.loads(stored.read_text(encoding="utf-8")))
+    result = train.restore(config, name)
+    predict = classification.make_predict(result.model, sharding.local_mesh())
+    expected = result.splits.test.input_shape
+
+    def features(inputs: np.ndarray) -> np.ndarray:
+        if inputs.shape[1:] != tuple(expected):
+            raise InputError(
+                f"--model={name!r} takes inputs of shape {list(expected)}, the set's have {list(inputs.shape[1:])}"
+            )
+        zeros = np.zeros(len(inputs), np.int32)
+        source = data.Source(
+            "inputs", zeros, ("any",), inputs.shape[1:], zeros.astype(np.int8), pixels=inputs
+        )
+        batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
+        return predict(result.state.params, result.state.model_state, batches)[1]
+
+    return Model(
+        f"the model of {os.fspath(name)}, pooled features before the head",
+        features,
+        config.data.image_size,
+        result.splits.test.text,
+    )
+
+
+def spaces(sets: list[Set], only: str | None, model: Model) -> dict[str, list[np.ndarray]]:
+    """What numbers each set is: by space, its examples as they are, as counts of tokens, or as features of the model."""
+    kind, shape = sets[0].kind, sets[0].values.shape[1:]
+    fits = kind == "images" and (shape == (16, 16, 1) or model.name != LETTERS)
+    possible = {"images": ["pixel"], "tokens": ["unigram"], "features": ["feature"]}[kind]
+    if fits or (kind == "tokens" and model.text is not None):
+        possible.append("feature")
+    if only and only not in possible:
+        raise InputError(
+            f"--space={only} is not to be had of {sets[0].name}, which has {kind} of shape {list(shape)}: use {' or '.join(possible)}, "
+            "or give by --model a run that takes them"
+        )
+    made: dict[str, list[np.ndarray]] = {}
+    for space in [only] if only else possible:
+        if space == "unigram":
+            counts = measure.unigrams({s.name: s.values for s in sets})
+            made[space] = [counts[s.name] for s in sets]
+        elif space == "pixel" or kind == "features":
+            made[space] = [s.values for s in sets]
+        else:
+            made[space] = [model.features(s.values) for s in sets]
+    return made

@@ -1,0 +1,123 @@
+"""python -m rmtjax.diversity, on files of features, images and digits."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rmtjax import diversity
+from rmtjax.diversity import __main__ as command
+from rmtjax.generate import store
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "rmtjax.diversity", *map(str, words)], capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """The command in this process, without its settings of JAX and logging."""
+    monkeypatch.setattr(command.flags, "initialise", lambda arguments: None)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["diversity", *map(str, words)])
+        return command.main()
+
+    return call
+
+
+def test_features_of_two_sets(tmp_path):
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(160, 8)).astype(np.float32) + 0.5
+    np.savez(tmp_path / "first.npz", features=first, labels=np.arange(160) % 4)
+    np.save(tmp_path / "second.npy", first[:120] + 0.1)
+    out = tmp_path / "out"
+    done = run(
+        tmp_path / "first.npz", f"--against={tmp_path / 'second.npy'}", f"--out={out}", "--metrics=all"
+    )
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out / "diversity.csv")
+    assert list(table) == ["set", "space", "class", "metric", "value", "low", "high", "null", "n", "detail"]
+    assert set(table["set"]) == {"first", "second"}
+    pooled = table[table["class"].isna()]
+    assert set(pooled.loc[pooled["set"] == "first", "metric"]) == set(diversity.METRICS) - {"weighted_vendi"}
+    assert set(pooled["n"]) == {120}
+    assert table[["value", "low", "high", "null"]].notna().all(axis=None)
+    classes = table[(table["set"] == "first") & (table["metric"] == "vendi_score")]["class"]
+    assert list(classes.dropna()) == ["0", "1", "2", "3", "all"]
+    curve = pd.read_csv(out / "rarefaction.csv")
+    assert list(curve.loc[curve["set"] == "first", "n"]) == [50, 100, 120]
+    assert (out / "rarefaction.png").read_bytes().startswith(b"\x89PNG")
+    assert "effective number of classes" in done.stdout
+    assert "features: as they were given" in done.stdout
+    assert "median distance within the reference" in done.stdout
+
+
+def test_images_and_a_generated_set(tmp_path, main, capsys):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((40, 16, 16, 1), np.float32), np.arange(40, dtype=np.int32) % 2
+    made_from = {"seed": 0}
+    folder = tmp_path / store.digest(made_from)
+
+    def build(where):
+        np.savez(where / "images_00000.npz", images=images, labels=labels)
+        return {"classes": ["a", "b"]}
+
+    store.ensure(tmp_path, made_from, build, print)
+    np.savez(tmp_path / "real.npz", image=images[::-1], label=labels[::-1], classes=np.array(["a", "b"]))
+    words = (folder, f"--against={tmp_path / 'real.npz'}", "--image_size=16", "--paired", "--space=pixel")
+    assert main(*words) == 0
+    shown = capsys.readouterr().out
+    assert "weighted Vendi" in shown
+    assert "coverage" in shown
+    assert "between" in shown
+    stored = json.loads((folder / "manifest.json").read_text())
+    np.savez(folder / "images_00000.npz", images=images / 2, labels=labels)
+    assert stored["classes"] == ["a", "b"]
+    with pytest.raises(command.InputError, match="was altered"):
+        main(folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["FEATURES", "--metrics=vendy"], "--metrics has 'vendy'"),
+        (["FEATURES", "--against=FEATURES"], "are both 'features'"),
+        (["FEATURES", "--n=31"], "features has 30 examples, fewer than --n=31"),
+        (["FEATURES", "--n=1"], "--n=1 is too few"),
+        (["FEATURES", "--space=pixel"], "--space=pixel is not to be had"),
+        (["FEATURES", "--model=elsewhere"], "--model='elsewhere' is no run"),
+        (["FEATURES", "--paired"], "--paired needs --against"),
+        (["FEATURES", "--against=OTHER"], "shape \\[4\\] and other has features of shape \\[3\\]"),
+        (["FEATURES", "--order=0"], "q=0.0 is out of range"),
+        (["missing.npy"], "there is no file"),
+        (["digits@half"], "must be @train or @test"),
+        (["nothing"], "data source 'nothing' is unknown"),
+    ],
+)
+def test_errors_are_one_sentence(tmp_path, main, words, sentence):
+    np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    np.save(tmp_path / "other.npy", np.ones((30, 3)))
+    words = [
+        w.replace("FEATURES", str(tmp_path / "features.npy")).replace("OTHER", str(tmp_path / "other.npy"))
+        for w in words
+    ]
+    with pytest.raises(command.InputError, match=sentence):
+        main(*words)
+
+
+def test_texts(tmp_path, main, capsys):
+    rng = np.random.default_rng(0)
+    words = np.array(["one", "two", "three", "four", "five", "six", "seven", "eight"])
+    lines = [f"{' '.join(rng.choice(words, 6))},{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "texts.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    assert main(f"texts:{tmp_path / 'texts.csv'}@train", "--metrics=vendi_score,distinct_2,ngram_vendi") == 0
+    shown = capsys.readouterr().out
+    assert "distinct 2" in shown
+    assert "Vendi score of n-grams" in shown
+    assert "unigram" in shown
