@@ -1,0 +1,118 @@
+"""The one table that all statistics start from, and its seeds as arrays.
+
+Columns of the table, a row per arm, seed, layer group and metric:
+  arm         name of the cell of the design, such as "dropout_0.3"
+  family      what is varied: "none" (the baseline), "dropout", ...; "null" are controls in which nothing was changed
+  dose        its strength; 0 for the baseline
+  baseline    name of the arm that this one is compared with (of itself, for a baseline)
+  seed        of initialisation and data order. The same seed in two arms: the same initialisation and order
+  group       "backbone" (all but the head), "head", "q", "k", "v", "o", "mlp", "conv", "embedding"; "run" for what is one
+              number of a run
+  metric      "after/<metric>" and "update/<metric>" of the weights after training and of what training changed; of group
+              "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi, weighted_vendi, ...
+  value
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from rmtjax.errors import InputError
+
+COLUMNS = ("arm", "family", "dose", "baseline", "seed", "group", "metric", "value")
+NULL = "null"
+RUN = "run"
+
+
+class Samples(NamedTuple):
+    """Seeds of each arm as arrays: rows are seeds, columns are (group, metric).
+
+    Attributes:
+      columns: (group, metric) of each column.
+      values: by arm, a row per seed.
+      seeds: by arm, ascending.
+      arms: columns family, dose, baseline, by arm.
+    """
+
+    columns: pd.MultiIndex
+    values: dict[str, np.ndarray]
+    seeds: dict[str, np.ndarray]
+    arms: pd.DataFrame
+
+
+def samples(table: pd.DataFrame) -> Samples:
+    """The table by arm; a number that a run lacks is NaN.
+
+    Raises:
+      InputError: a column is missing, a run has a number twice, or an arm names a baseline that is not there.
+    """
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise InputError(f"the table of a study has no column {missing[0]!r}: it needs {', '.join(COLUMNS)}")
+    repeated = table.duplicated(["arm", "seed", "group", "metric"])
+    if repeated.any():
+        row = table[repeated].iloc[0]
+        raise InputError(
+            f"{row['metric']!r} of {row['group']!r} stands twice in the table for arm {row['arm']!r}, seed {row['seed']}: keep one"
+        )
+    arms = table.drop_duplicates("arm").set_index("arm")[["family", "dose", "baseline"]]
+    for name, baseline in arms["baseline"].items():
+        if baseline not in arms.index:
+            raise InputError(f"arm {name!r} has the baseline {baseline!r}, of which the table has no run")
+    wide = table.pivot(index=["arm", "seed"], columns=["group", "metric"], values="value")
+    first = table.drop_duplicates(["group", "metric"])
+    wide = wide[list(zip(first["group"], first["metric"], strict=True))]
+    of_arm = {str(name): wide.loc[name].sort_index() for name in arms.index}
+    return Samples(
+        pd.MultiIndex.from_tuples(wide.columns, names=["group", "metric"]),
+        {name: part.to_numpy(np.float64) for name, part in of_arm.items()},
+        {name: part.index.to_numpy() for name, part in of_arm.items()},
+        arms,
+    )
+
+
+def is_paired(seeds: Int[np.ndarray, " n"], others: Int[np.ndarray, " m"]) -> bool:
+    """Are there two seeds or more, each of which the other side has as well?"""
+    return len(seeds) > 1 and bool(np.isin(seeds, others).all())
+
+
+def same_seeds(
+    found: Samples, arm: str, other: str
+) -> tuple[Float[np.ndarray, "n K"], Float[np.ndarray, "n K"]] | None:
+    """Values of two arms at the seeds that both have, row by row; None if these are fewer than two."""
+    seeds = np.intersect1d(found.seeds[arm], found.seeds[other])
+    if len(seeds) < 2:
+        return None
+    one, two = (found.values[name][np.isin(found.seeds[name], seeds)] for name in (arm, other))
+    return one, two
+
+
+def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
+    """Standard deviation of each number over seeds, of the baseline.
+
+    Pooled over the baseline and the controls of family "null" that have seeds of their own: squared deviations from each
+    arm's mean, divided by the degrees of freedom together. With ten of these or more, deviations beyond three robust
+    standard deviations (1.4826 times the median absolute one) count as three, so that one run gone astray does not set
+    the unit of all effects; for normal noise that lowers the result by less than 1 %. NaN where there is one seed, or no
+    spread at all.
+    """
+    same = [baseline]
+    for name, arm in found.arms[found.arms["baseline"] == baseline].iterrows():
+        own = name != baseline and not np.isin(found.seeds[str(name)], found.seeds[baseline]).any()
+        if arm["family"] == NULL and own:
+            same.append(str(name))
+    deviations = np.concatenate([found.values[name] - found.values[name].mean(0) for name in same])
+    free = len(deviations) - len(same)
+    if free < 1:
+        return np.full(deviations.shape[1], np.nan)
+    if free >= 10:
+        limit = 3 * 1.4826 * np.median(np.abs(deviations), axis=0)
+        limit = np.where(limit > 0, limit, np.inf)
+        deviations = np.clip(deviations, -limit, limit)
+    deviation = np.sqrt(np.square(deviations).sum(0) / free)
+    # What is the same in every run up to rounding has no noise to be measured by.
+    size = np.abs(np.concatenate([found.values[name] for name in same])).max(0)
+    out: np.ndarray = np.where(deviation > 1e-12 * size, deviation, np.nan)
+    return out

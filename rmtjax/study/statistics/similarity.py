@@ -1,0 +1,344 @@
+"""Do two families change the weights in the same direction? Cosine and rank correlation of their effects, without the
+correlation that a common baseline makes.
+
+The effect of a family is a vector over (layer group, metric), in units of seed noise. Two families that subtract the same
+baseline runs, or share seeds, have correlated errors and look alike where nothing happened. So the seeds are split into two
+halves: one family's effect is computed from the runs (the arms' and the baseline's) of the one half, the other's from those
+of the other, and the similarity is averaged over many splits and both ways round. With no effect at all it is centred at 0. A
+family's similarity with itself over such halves is its reliability: how much of the vector is more than noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from jaxtyping import Bool, Float, Int
+
+from rmtjax.errors import InputError
+from rmtjax.study.statistics.effects import LEVEL
+from rmtjax.study.statistics.samples import RUN, Samples, is_paired, noise, samples
+
+SPLITS = 20
+RESAMPLES = 400
+LEAST_RELIABILITY = 0.1
+FAKE = "fake"
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Similarity(NamedTuple):
+    """Similarities between families.
+
+    Attributes:
+      families: their names; the last is "fake": baseline runs of which half play the arm. Nothing resembles it but by chance.
+      cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
+      cosines, spearmans: the same of each resample of the seeds.
+      numbers: length of the effect vectors.
+      seeds: of the arm with the fewest.
+    """
+
+    families: tuple[str, ...]
+    cosine: Float[np.ndarray, "F F"]
+    spearman: Float[np.ndarray, "F F"]
+    cosines: Float[np.ndarray, "R F F"]
+    spearmans: Float[np.ndarray, "R F F"]
+    numbers: int
+    seeds: int
+
+    def table(self) -> pd.DataFrame:
+        """A row per two families (each with itself: its reliability): family, other, and for cosine, spearman and corrected
+        the value with `_low` and `_high`. `corrected` is the cosine divided by the root of both reliabilities, which estimates that of
+        the effects without noise; NaN where a reliability is below .1."""
+        rows = []
+        for i, family in enumerate(self.families):
+            for j in range(i, len(self.families)):
+                row: dict[str, object] = {"family": family, "other": self.families[j]}
+                measures = {
+                    "cosine": (self.cosine, self.cosines),
+                    "spearman": (self.spearman, self.spearmans),
+                    "corrected": (corrected(self.cosine), corrected(self.cosines)),
+                }
+                for name, (value, resampled) in measures.items():
+                    found = interval(float(value[i, j]), resampled[:, i, j], self.seeds, (-1.0, 1.0))
+                    row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def contrast(self, family: str, one: str, two: str, kind: str = "cosine") -> Estimate:
+        """sim(family, one) - sim(family, two) with its interval; `kind`: "cosine", "spearman" or "corrected"."""
+        f, i, j = (self.families.index(name) for name in (family, one, two))
+        value, resampled = {
+            "cosine": (self.cosine, self.cosines),
+            "spearman": (self.spearman, self.spearmans),
+            "corrected": (corrected(self.cosine), corrected(self.cosines)),
+        }[kind]
+        return interval(
+            float(value[f, i] - value[f, j]), resampled[:, f, i] - resampled[:, f, j], self.seeds, (-2.0, 2.0)
+        )
+
+
+def similarity(
+    table: pd.DataFrame,
+    families: Mapping[str, Sequence[str]] | None = None,
+    *,
+    groups: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    splits: int = SPLITS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Similarity:
+    """Similarity of the effects of families, seeds halved.
+
+    Intervals: the seeds are resampled with replacement (arms and baseline together where they share a seed), each resample is
+    halved anew by distinct seeds so that no run is on both sides, and the standard deviation over resamples times Student's t of the
+    smallest arm makes the interval. Percentiles would not do: a resample has fewer distinct seeds, so more noise and smaller cosines.
+
+    Args:
+      table: as `samples.samples` says.
+      families: arms of each family, whose effects are averaged; None: by the table's column `family`, baselines apart.
+      groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which the others are
+        contained ("backbone" if the table has no other).
+      metrics: in the vectors; None: all.
+      splits: into halves, of the estimate; a resample has half as many.
+
+    Raises:
+      InputError: fewer than two seeds of an arm, or four of the baseline; no number that all have.
+    """
+    found, members = _with_fake(samples(table), families)
+    keep = _columns(found, members, groups, metrics)
+    arms = [
+        _Arm.of(found, name, keep, place)
+        for place, names in enumerate(members.values())
+        for name in names
+    ]  # fmt: skip
+    ids = np.unique(np.concatenate([arm.seeds for arm in arms] + [arm.baseline_seeds for arm in arms]))
+    arms = [arm.indexed(ids) for arm in arms]
+    for arm in arms:
+        if len(arm.seeds) < 2 or len(arm.baseline_seeds) < 2:
+            raise InputError(
+                f"arm {arm.name!r} or its baseline has one seed: similarity needs at least two of each"
+            )
+    strata = _strata(arms, len(ids))
+    rng = np.random.default_rng(seed)
+    count = len(members)
+    value = _halved(arms, np.ones(len(ids)), _halves(np.ones(len(ids)), strata, arms, splits, rng), count)
+    resampled = []
+    for _ in range(resamples):
+        weights = _resampled(strata, rng)
+        resampled.append(
+            _halved(arms, weights, _halves(weights, strata, arms, max(1, splits // 2), rng), count)
+        )
+    cosines, spearmans = (np.stack([one[i] for one in resampled]) for i in (0, 1))
+    fewest = min(len(arm.seeds) for arm in arms)
+    return Similarity(tuple(members), value[0], value[1], cosines, spearmans, int(keep.sum()), fewest)
+
+
+def corrected(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
+    """Cosines divided by the root of both reliabilities, clipped to ±1; NaN where a reliability is below .1."""
+    reliability = np.diagonal(cosines, axis1=-2, axis2=-1)
+    known = np.where(reliability >= LEAST_RELIABILITY, reliability, np.nan)
+    root = np.sqrt(known)
+    out: np.ndarray = np.clip(cosines / (root[..., :, None] * root[..., None, :]), -1, 1)
+    return out
+
+
+def interval(
+    value: float, resampled: Float[np.ndarray, " R"], seeds: int, bounds: tuple[float, float]
+) -> Estimate:
+    """value ± t s.d.(resampled) √(n / (n - 1)), within bounds; NaN if the value or more than a tenth of the resamples are unknown."""
+    known = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or len(known) < 0.9 * len(resampled) or len(known) < 2 or seeds < 2:
+        return Estimate(value, np.nan, np.nan)
+    error = known.std(ddof=1) * np.sqrt(seeds / (seeds - 1))
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error
+    return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]))
+
+
+class _Arm(NamedTuple):
+    """Runs of an arm and of its baseline, in units of noise, with the place of each seed among all."""
+
+    name: str
+    family: int
+    values: Float[np.ndarray, "n K"]
+    seeds: Int[np.ndarray, " n"]
+    baseline: Float[np.ndarray, "m K"]
+    baseline_seeds: Int[np.ndarray, " m"]
+    unit: Float[np.ndarray, "u K"]  # the runs whose spread is the unit
+    unit_seeds: Int[np.ndarray, " u"]
+
+    @classmethod
+    def of(cls, found: Samples, name: str, keep: Bool[np.ndarray, " K"], family: int) -> "_Arm":
+        base = str(found.arms.loc[name, "baseline"])
+        root = _root(found, name)
+        unit = noise(found, root)[keep]
+        rows = np.full(len(found.seeds[base]), True)
+        if is_paired(found.seeds[name], found.seeds[base]):
+            rows = np.isin(found.seeds[base], found.seeds[name])
+        return cls(
+            name, family, found.values[name][:, keep] / unit, found.seeds[name],
+            found.values[base][rows][:, keep] / unit, found.seeds[base][rows],
+            found.values[root][:, keep] / unit, found.seeds[root],
+        )  # fmt: skip
+
+    def indexed(self, ids: Int[np.ndarray, " n"]) -> "_Arm":
+        fields = ("seeds", "baseline_seeds", "unit_seeds")
+        return self._replace(**{field: np.searchsorted(ids, getattr(self, field)) for field in fields})
+
+    def spread(self, weights: Float[np.ndarray, " ids"]) -> Float[np.ndarray, " K"]:
+        """Standard deviation of the runs that make the unit, over that of a resample, but for a common factor."""
+        w = weights[self.unit_seeds][:, None] / weights[self.unit_seeds].sum()
+        centred = self.unit - (w * self.unit).sum(0)
+        out: np.ndarray = self.unit.std(0) / np.sqrt((w * centred**2).sum(0))
+        return out
+
+
+_FAKE_BASELINE = f"{FAKE} baseline"
+
+
+def _root(found: Samples, name: str) -> str:
+    """The baseline whose spread is the unit: of the fake's baseline, the real one."""
+    return str(found.arms.loc[str(found.arms.loc[name, "baseline"]), "baseline"])
+
+
+def _with_fake(
+    found: Samples, families: Mapping[str, Sequence[str]] | None
+) -> tuple[Samples, dict[str, tuple[str, ...]]]:
+    """With an arm that is every second run of the baseline of the first family, against the others."""
+    if families is None:
+        real = found.arms[found.arms["baseline"] != found.arms.index]
+        members = {
+            str(family): tuple(map(str, part.index)) for family, part in real.groupby("family", sort=False)
+        }
+    else:
+        members = {family: tuple(names) for family, names in families.items()}
+    for names in members.values():
+        for name in names:
+            if name not in found.values:
+                raise InputError(f"no arm {name!r}: the table has {', '.join(found.values)}")
+    if not any(members.values()):
+        raise InputError("similarity needs at least one family with an arm, and the table has none")
+    base = str(found.arms.loc[next(names[0] for names in members.values() if names), "baseline"])
+    if len(found.seeds[base]) < 4:
+        raise InputError(
+            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 4, to be halved twice"
+        )
+    parts = {FAKE: slice(0, None, 2), _FAKE_BASELINE: slice(1, None, 2)}
+    added = pd.DataFrame(
+        {"family": FAKE, "dose": 0.0, "baseline": [_FAKE_BASELINE, base]}, index=[FAKE, _FAKE_BASELINE]
+    )
+    values = {name: found.values[base][rows] for name, rows in parts.items()}
+    seeds = {name: found.seeds[base][rows] for name, rows in parts.items()}
+    arms = pd.concat([found.arms, added])
+    return Samples(found.columns, found.values | values, found.seeds | seeds, arms), members | {FAKE: (FAKE,)}
+
+
+def _columns(
+    found: Samples,
+    members: Mapping[str, Sequence[str]],
+    groups: Sequence[str] | None,
+    metrics: Sequence[str] | None,
+) -> Bool[np.ndarray, " K"]:
+    of_group = found.columns.get_level_values("group")
+    if groups is None:
+        kinds = [name for name in of_group.unique() if name not in (RUN, "backbone", "head")]
+        groups = kinds or ["backbone"]
+    keep = np.asarray(of_group.isin(groups))
+    if metrics is not None:
+        keep &= np.asarray(found.columns.get_level_values("metric").isin(metrics))
+    for names in members.values():
+        for name in names:
+            base = str(found.arms.loc[name, "baseline"])
+            keep &= np.isfinite(noise(found, _root(found, name)))
+            keep &= np.isfinite(found.values[name]).all(0) & np.isfinite(found.values[base]).all(0)
+    if not keep.any():
+        raise InputError(f"no number of the groups {', '.join(groups)} is known, with noise, in every run")
+    return keep
+
+
+def _strata(arms: Sequence[_Arm], count: int) -> list[Int[np.ndarray, " _"]]:
+    """Seeds that the same arms and baselines have, so that a draw leaves no arm without."""
+    has = np.zeros((2 * len(arms), count), bool)
+    for i, arm in enumerate(arms):
+        has[2 * i, arm.seeds] = True
+        has[2 * i + 1, arm.baseline_seeds] = True
+    _, which = np.unique(has, axis=1, return_inverse=True)
+    return [np.flatnonzero(which == k) for k in range(which.max() + 1)]
+
+
+def _resampled(
+    strata: Sequence[Int[np.ndarray, " _"]], rng: np.random.Generator
+) -> Float[np.ndarray, " ids"]:
+    weights = np.zeros(sum(map(len, strata)))
+    for ids in strata:
+        while True:
+            counts = np.bincount(rng.integers(len(ids), size=len(ids)), minlength=len(ids))
+            if (counts > 0).sum() >= min(2, len(ids)):
+                break
+        weights[ids] = counts
+    return weights
+
+
+def _halves(
+    weights: Float[np.ndarray, " ids"],
+    strata: Sequence[Int[np.ndarray, " _"]],
+    arms: Sequence[_Arm],
+    splits: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "2 splits ids"]:
+    """Weights of the one half and of the other; each arm and its baseline have a seed in both."""
+    out = np.zeros((2, splits, len(weights)))
+    for split in range(splits):
+        for _ in range(100):
+            first = np.zeros(len(weights), bool)
+            odd = rng.integers(2)
+            for ids in strata:
+                drawn = rng.permutation(ids[weights[ids] > 0])
+                first[drawn[odd::2]] = True
+                odd = (odd + len(drawn)) % 2
+            sides = np.stack([first, ~first]) * weights
+            if all(sides[:, seeds].any(1).all() for arm in arms for seeds in (arm.seeds, arm.baseline_seeds)):
+                break
+        else:
+            raise InputError(
+                "the seeds of some arm cannot be halved: give each arm, and the baseline, more seeds"
+            )
+        out[:, split] = sides
+    return out
+
+
+def _halved(
+    arms: Sequence[_Arm],
+    weights: Float[np.ndarray, " ids"],
+    halves: Float[np.ndarray, "2 splits ids"],
+    families: int,
+) -> tuple[Float[np.ndarray, "F F"], Float[np.ndarray, "F F"]]:
+    effects = np.zeros((*halves.shape[:2], families, arms[0].values.shape[1]))
+    count = np.bincount([arm.family for arm in arms], minlength=families)
+    for arm in arms:
+        effect = _mean(halves, arm.seeds, arm.values) - _mean(halves, arm.baseline_seeds, arm.baseline)
+        effect *= arm.spread(weights)  # the unit is estimated too
+        effects[:, :, arm.family] += effect / count[arm.family]
+    ranks = effects.argsort(-1).argsort(-1).astype(np.float64)
+    out = []
+    for vectors in (effects, ranks - ranks.mean(-1, keepdims=True)):
+        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        unit = vectors / np.where(norms > 0, norms, 1.0)
+        one = np.einsum("sfk,sgk->fg", unit[0], unit[1]) / halves.shape[1]
+        out.append((one + one.T) / 2)
+    return out[0], out[1]
+
+
+def _mean(
+    halves: Float[np.ndarray, "2 splits ids"], seeds: Int[np.ndarray, " n"], values: Float[np.ndarray, "n K"]
+) -> Float[np.ndarray, "2 splits K"]:
+    weights = halves[:, :, seeds]
+    out: np.ndarray = (weights / weights.sum(-1, keepdims=True)) @ values
+    return out

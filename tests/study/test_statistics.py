@@ -1,0 +1,246 @@
+"""Effects, equivalence and similarity on simulated studies, of which the truth is known."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import simulated
+
+from rmtjax.errors import InputError
+from rmtjax.study import statistics
+
+
+def test_null_control_is_null():
+    """Two groups of 60 equal runs differ at 5 % in 5 % of 2,000 draws: correlated, discrete, skewed and heavy-tailed numbers."""
+    rng = np.random.default_rng(1)
+    normal = rng.standard_normal((60, 4)) @ rng.standard_normal((4, 4))
+    others = [rng.standard_t(2, 60), np.exp(1.5 * rng.standard_normal(60)), rng.poisson(20, 60)]
+    numbers = [("backbone", name) for name in ("a", "b", "c", "d", "heavy", "skewed", "discrete")]
+    table = simulated.rows("none", "none", 0.0, range(60), np.column_stack([normal, *others]), numbers)
+    found = statistics.null_control(table, draws=2000, size=(5, 8))
+    single, together = found[found["group"] != "all"], found[found["group"] == "all"]
+    assert len(single) == 7
+    assert single["independent"].between(0.035, 0.065).all(), found
+    paired = single.set_index("metric")["paired"]
+    assert paired[["a", "b", "c", "d", "discrete"]].between(0.035, 0.065).all(), found
+    assert (paired < 0.065).all()  # t on heavy tails is cautious, never bold
+    assert together["independent"].item() < 0.065
+    # Welch's t, where there are too many arrangements to go through them all.
+    welch = statistics.null_control(table, draws=2000, size=(20, 20)).set_index("metric")["independent"]
+    assert welch[["a", "b", "c", "d", "discrete"]].between(0.035, 0.065).all(), welch
+    assert statistics.null_control(table, draws=50, seed=3).equals(
+        statistics.null_control(table, draws=50, seed=3)
+    )
+
+
+def test_weights_scaled_by_two_percent_are_found():
+    """Of fine-tuned matrices, scaled: the norm moves, and what has no scale does not."""
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal((4, 64, 32)) / 8
+
+    def runs(seeds, scale):
+        parts = []
+        for seed in seeds:
+            update = 0.02 * np.random.default_rng(seed).standard_normal(start.shape)
+            values = np.linalg.svd(scale * (start + update), compute_uv=False) ** 2
+            norm, top = values.sum(1), values[:, 0]
+            parts.append([np.log10(norm).mean(), np.log10(top).mean(), (norm / top).mean()])
+        return np.array(parts)
+
+    numbers = [("backbone", f"after/{m}") for m in ("log_norm", "log_spectral_norm", "stable_rank")]
+    seeds = range(20), range(5), range(100, 105)
+    table = pd.concat(
+        [
+            simulated.rows("none", "none", 0.0, seeds[0], runs(seeds[0], 1.0), numbers),
+            simulated.rows("scaled", "scaled", 1.0, seeds[1], runs(seeds[1], 1.02), numbers),
+            simulated.rows("scaled_apart", "scaled", 1.0, seeds[2], runs(seeds[2], 1.02), numbers),
+            simulated.rows("null", "null", 0.0, seeds[2], runs(seeds[2], 1.0), numbers),
+        ]
+    )
+    found = statistics.effects(table).set_index(["arm", "metric"])
+    for arm in ("scaled", "scaled_apart"):
+        row = found.loc[arm, "after/log_norm"]
+        assert row["p_holm"] < 0.05
+        assert row["low"] < 2 * np.log10(1.02) < row["high"]
+        assert found.loc[(arm, "after/stable_rank"), "p_holm"] > 0.05
+    assert (found.loc["null", "p_holm"] > 0.05).all()
+    assert set(found.loc["scaled", "test"]) == {"paired t"}
+    assert set(found.loc["scaled_apart", "test"]) == {"permutation"}  # its seeds are not the baseline's
+
+
+def test_effects_are_differences_in_units_of_seed_noise():
+    rng = np.random.default_rng(0)
+    table = simulated.study(
+        rng, {"d": ("dropout", 0.1, 2.0, range(5)), "e": ("null", 0.0, 0.0, range(50, 56))}
+    )
+    found = statistics.effects(table).set_index(["arm", "group", "metric"])
+    wide = table.pivot(index=["group", "metric"], columns=["arm", "seed"], values="value")
+    key = ("q", "after/alpha")
+    paired = (wide.loc[key]["d"] - wide.loc[key]["none"]).dropna()
+    row = found.loc[("d", *key)]
+    test = scipy.stats.ttest_1samp(paired, 0)
+    assert row["effect"] == pytest.approx(paired.mean())
+    assert row["p"] == pytest.approx(test.pvalue)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(test.confidence_interval()))
+    assert (row["seeds"], row["baseline_seeds"]) == (5, 5)
+    assert row["standardised"] == pytest.approx(row["effect"] / row["noise"])
+    one, two = wide.loc[key]["e"], wide.loc[key]["none"]
+    row = found.loc[("e", *key)]
+    welch = scipy.stats.ttest_ind(one, two, equal_var=False)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(welch.confidence_interval()))
+    assert (row["seeds"], row["baseline_seeds"]) == (6, 20)
+    # Pooled over the baseline and the null control; no run is astray here but for the clipped few.
+    pooled = np.sqrt((two.var() * 19 + one.var() * 5) / 24)
+    assert row["noise"] == pytest.approx(pooled, rel=0.15)
+
+
+def test_exact_tests_agree_with_scipy():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 12))[:, :5].T[:, :1], rng.standard_normal((9, 1))
+    numbers = [("q", "a")]
+    table = pd.concat(
+        [
+            simulated.rows("none", "none", 0.0, range(9), y, numbers),
+            simulated.rows("apart", "x", 1.0, range(20, 25), x, numbers),
+        ]
+    )
+
+    def t(one, two, axis):
+        return scipy.stats.ttest_ind(one, two, equal_var=False, axis=axis).statistic
+
+    theirs = scipy.stats.permutation_test((x, y), t, n_resamples=np.inf, vectorized=True, axis=0)
+    drawn = np.abs(theirs.null_distribution)
+    ours = statistics.effects(table).iloc[0]
+    assert ours["test"] == "permutation"
+    assert ours["p"] == pytest.approx((drawn >= abs(theirs.statistic) * (1 - 1e-9)).mean())
+    twins = simulated.study(rng, {"d": ("dropout", 0.1, 0.5, range(12))}, baseline_seeds=12, numbers=numbers)
+    ours = statistics.effects(twins).iloc[0]
+    wide = twins.pivot(index="seed", columns="arm", values="value")
+    difference = (wide["d"] - wide["none"]).to_numpy()
+    flips = np.array(list(itertools.product([-1, 1], repeat=12))) @ difference
+    assert ours["test"] == "sign flips"
+    assert ours["p"] == pytest.approx((np.abs(flips) >= abs(difference.sum()) - 1e-9).mean())
+
+
+def test_one_run_astray_does_not_set_the_unit():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((20, 1))
+    values[3] = 100.0
+    table = pd.concat(
+        [
+            simulated.rows("none", "none", 0.0, range(20), values, [("q", "a")]),
+            simulated.rows("x", "x", 1.0, range(20, 25), values[5:10], [("q", "a")]),
+        ]
+    )
+    assert statistics.effects(table)["noise"].item() < 8  # and 22 without care
+
+
+@pytest.mark.parametrize(("seeds", "difference"), [(5, 0.0), (12, 0.0), (20, 0.0), (20, 0.5), (20, 1.0)])
+def test_power_of_two_one_sided_tests_is_exact(seeds, difference):
+    rng = np.random.default_rng(seeds)
+    differences = np.sqrt(2) * rng.standard_normal((seeds, 40_000)) + difference
+    error = differences.std(0, ddof=1) / np.sqrt(seeds)
+    passed = 1 - np.abs(differences.mean(0)) > scipy.stats.t.ppf(0.95, seeds - 1) * error
+    power = statistics.tost_power(np.sqrt(2 / seeds), seeds - 1, 1.0, difference).item()
+    assert passed.mean() == pytest.approx(power, abs=0.008)
+    if difference == 1.0:
+        assert power == pytest.approx(0.05, abs=0.001)  # at the margin: the size
+
+
+def test_five_seeds_never_prove_equivalence_and_twenty_can():
+    rng = np.random.default_rng(0)
+    few = simulated.study(rng, {"a": ("a", 1.0, 0.0, range(5)), "b": ("b", 1.0, 0.0, range(5))}, shared=0.999)
+    found = statistics.equivalence(few, [("a", "b")])
+    assert (found["p_tost"] < 0.05).all()  # nearly the same numbers: the test alone would pass
+    assert found["power"].max() < 0.1
+    assert set(found["verdict"]) == {"cannot tell"}
+    arms = {
+        "same": ("a", 1.0, 0.0, range(20)),
+        "far": ("b", 1.0, 2.0, range(20)),
+        "near": ("c", 1.0, 0.2, range(20)),
+    }
+    many = simulated.study(rng, arms, shared=0.9)
+    pairs = [("same", "none"), ("far", "none"), ("near", "none")]
+    found = statistics.equivalence(many, pairs).set_index("arm")
+    assert (found["power"] > 0.7).all()
+    assert (found.loc["same", "verdict"] == "equivalent").mean() > 0.8
+    assert set(found.loc["far", "verdict"]) == {"different"}
+    assert "different, but within the margin" in set(found.loc["near", "verdict"])
+    inside = (found["low"] > -1) & (found["high"] < 1)
+    assert (inside == (found["p_tost"] < 0.05)).all()
+
+
+def test_equivalence_at_the_margin_passes_rarely():
+    """Paired by seed, true difference of exactly one standard deviation: the size, the margin being estimated."""
+    rng = np.random.default_rng(0)
+    numbers = [("q", str(i)) for i in range(800)]
+    base, other = rng.standard_normal((2, 20, 800))
+    table = pd.concat(
+        [
+            simulated.rows("none", "none", 0.0, range(20), base, numbers),
+            simulated.rows("x", "x", 1.0, range(20), other + 1.0, numbers),
+        ]
+    )
+    assert (statistics.equivalence(table, [("x", "none")])["p_tost"] < 0.05).mean() < 0.08
+
+
+def test_similarity_of_nothing_is_centred_at_zero():
+    rng = np.random.default_rng(0)
+    table = simulated.study(rng, {}, baseline_seeds=60)
+    found = statistics.null_similarity(table, draws=40, size=5, resamples=10)
+    error = found.std() / np.sqrt(len(found))
+    for name in ("cosine", "spearman", "contrast", "fake"):
+        assert abs(found[name].mean()) < 3 * error[name], name
+    assert ((found["low"] < 0) & (found["high"] > 0)).mean() > 0.75
+    # What a baseline in common does without halves: the same runs, subtracted from both.
+    wide = table.pivot(index="seed", columns=["group", "metric"], values="value").to_numpy()
+    naive = []
+    for _ in range(60):
+        drawn = rng.permutation(wide)
+        one, two = (drawn[s : s + 5].mean(0) - drawn[10:15].mean(0) for s in (0, 5))
+        naive.append(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+    assert np.mean(naive) > 0.3
+
+
+def test_families_of_one_direction_resemble_each_other():
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((2, len(simulated.NUMBERS)))
+    arms = {
+        "noise_0.1": ("augmentation", 0.1, one, range(5)),
+        "noise_0.3": ("augmentation", 0.3, 2 * one, range(20)),
+        "dropout": ("dropout", 0.1, 1.5 * one, range(20)),
+        "decay": ("decay", 0.1, 1.5 * other, range(20)),
+    }
+    found = statistics.similarity(simulated.study(rng, arms), resamples=30)
+    pairs = found.table().set_index(["family", "other"])
+    near, far = pairs.loc["augmentation", "dropout"], pairs.loc["augmentation", "decay"]
+    truth = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    assert near["cosine_low"] > 0.5
+    assert near["corrected"] == pytest.approx(1.0, abs=0.05)
+    assert far["corrected"] == pytest.approx(truth, abs=0.2)
+    assert near["spearman_low"] > far["spearman_high"]
+    assert pairs.loc["dropout", "dropout"]["cosine"] > 0.8  # its reliability
+    contrast, fake = (found.contrast(name, "dropout", "decay") for name in ("augmentation", "fake"))
+    assert contrast.low > 0
+    assert fake.low < 0 < fake.high
+
+
+def test_bad_tables_are_named():
+    rng = np.random.default_rng(0)
+    table = simulated.study(rng, {"d": ("dropout", 0.1, 0.0, range(5))})
+    with pytest.raises(InputError, match="no column 'dose'"):
+        statistics.effects(table.drop(columns="dose"))
+    with pytest.raises(InputError, match=r"'after/alpha' of 'q' stands twice .* arm 'none', seed 0"):
+        statistics.effects(pd.concat([table, table.iloc[:1]]))
+    with pytest.raises(InputError, match="arm 'd' has the baseline 'none', of which the table has no run"):
+        statistics.effects(table[table["arm"] != "none"])
+    with pytest.raises(InputError, match="no arm 'x' to compare"):
+        statistics.equivalence(table, [("d", "x")])
+    with pytest.raises(InputError, match="does not fit 20 runs"):
+        statistics.null_control(table, size=(15, 15))
+    with pytest.raises(InputError, match="needs 19 runs of 'none', and there are 18"):
+        statistics.null_similarity(table[table["seed"] < 18], size=5)
+    with pytest.raises(InputError, match="has 3 seeds: similarity needs at least 4"):
+        statistics.similarity(table[table["seed"] < 3])
