@@ -7,7 +7,7 @@ from rmtjax.errors import InputError
 from rmtjax.study.statistics.effects import independent, paired
 from rmtjax.study.statistics.equivalence import ALPHA, tost_p
 from rmtjax.study.statistics.samples import RUN, noise, samples
-from rmtjax.study.statistics.similarity import FAKE, similarity
+from rmtjax.study.statistics.similarity import FAKE, SPLITS, similarity
 
 _DRAWS_AT_ONCE = 100
 
@@ -70,12 +70,12 @@ def null_control(
 
 
 def null_similarity(
-    table: pd.DataFrame, draws: int = 200, size: int = 5, *, resamples: int = 100, seed: int = 0
+    table: pd.DataFrame, draws: int = 200, size: int = 5, *, splits: int = SPLITS, seed: int = 0
 ) -> pd.DataFrame:
     """Similarities where there is nothing: baseline runs play three families, which `similarity` compares.
 
     Args:
-      table, seed: as for `null_control`.
+      table, seed: as for `null_control`; splits: as for `similarity`.
       draws: of three groups of `size` runs as arms, and all the others as their common baseline.
 
     Returns a row per draw: cosine and spearman of the first two; contrast, low, high of sim(first, second) - sim(first, third). Means
@@ -88,9 +88,9 @@ def null_similarity(
     base = str(found.arms["baseline"].iloc[0])
     rows = table[(table["arm"] == base) & (table["group"] != RUN)]
     seeds = found.seeds[base]
-    if len(seeds) < 3 * size + 4:
+    if len(seeds) < 3 * size + 6:
         raise InputError(
-            f"size={size} needs {3 * size + 4} runs of {base!r}, and there are {len(seeds)}: choose a smaller size"
+            f"size={size} needs {3 * size + 6} runs of {base!r}, and there are {len(seeds)}: choose a smaller size"
         )
     rng = np.random.default_rng(seed)
     out = []
@@ -101,7 +101,7 @@ def null_similarity(
             arm[order[k * size : (k + 1) * size]] = name
         names = rows["seed"].map(arm)
         drawn = rows.assign(arm=names, family=names, baseline=base)
-        one = similarity(drawn, {name: (name,) for name in "abc"}, resamples=resamples, seed=draw)
+        one = similarity(drawn, {name: (name,) for name in "abc"}, splits=splits, seed=draw)
         contrast = one.contrast("a", "b", "c")
         cosines = {
             "cosine": one.cosine[0, 1],

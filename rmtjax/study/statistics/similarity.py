@@ -20,8 +20,7 @@ from rmtjax.errors import InputError
 from rmtjax.study.statistics.effects import LEVEL
 from rmtjax.study.statistics.samples import RUN, Samples, is_paired, noise, samples
 
-SPLITS = 20
-RESAMPLES = 400
+SPLITS = 40
 LEAST_RELIABILITY = 0.1
 FAKE = "fake"
 
@@ -40,7 +39,7 @@ class Similarity(NamedTuple):
     Attributes:
       families: their names; the last is "fake": baseline runs of which half play the arm. Nothing resembles it but by chance.
       cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
-      cosines, spearmans: the same of each resample of the seeds.
+      cosines, spearmans: the same without one seed at a time, of which `stratum` says with which others it was drawn.
       numbers: length of the effect vectors.
       seeds: of the arm with the fewest.
     """
@@ -50,6 +49,7 @@ class Similarity(NamedTuple):
     spearman: Float[np.ndarray, "F F"]
     cosines: Float[np.ndarray, "R F F"]
     spearmans: Float[np.ndarray, "R F F"]
+    stratum: Int[np.ndarray, " R"]
     numbers: int
     seeds: int
 
@@ -66,8 +66,10 @@ class Similarity(NamedTuple):
                     "spearman": (self.spearman, self.spearmans),
                     "corrected": (corrected(self.cosine), corrected(self.cosines)),
                 }
-                for name, (value, resampled) in measures.items():
-                    found = interval(float(value[i, j]), resampled[:, i, j], self.seeds, (-1.0, 1.0))
+                for name, (value, without) in measures.items():
+                    found = _interval(
+                        float(value[i, j]), without[:, i, j], self.stratum, self.seeds, (-1.0, 1.0)
+                    )
                     row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
                 rows.append(row)
         return pd.DataFrame(rows)
@@ -75,14 +77,13 @@ class Similarity(NamedTuple):
     def contrast(self, family: str, one: str, two: str, kind: str = "cosine") -> Estimate:
         """sim(family, one) - sim(family, two) with its interval; `kind`: "cosine", "spearman" or "corrected"."""
         f, i, j = (self.families.index(name) for name in (family, one, two))
-        value, resampled = {
+        value, without = {
             "cosine": (self.cosine, self.cosines),
             "spearman": (self.spearman, self.spearmans),
             "corrected": (corrected(self.cosine), corrected(self.cosines)),
         }[kind]
-        return interval(
-            float(value[f, i] - value[f, j]), resampled[:, f, i] - resampled[:, f, j], self.seeds, (-2.0, 2.0)
-        )
+        difference = without[:, f, i] - without[:, f, j]
+        return _interval(float(value[f, i] - value[f, j]), difference, self.stratum, self.seeds, (-2.0, 2.0))
 
 
 def similarity(
@@ -92,14 +93,14 @@ def similarity(
     groups: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     splits: int = SPLITS,
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Similarity:
     """Similarity of the effects of families, seeds halved.
 
-    Intervals: the seeds are resampled with replacement (arms and baseline together where they share a seed), each resample is
-    halved anew by distinct seeds so that no run is on both sides, and the standard deviation over resamples times Student's t of the
-    smallest arm makes the interval. Percentiles would not do: a resample has fewer distinct seeds, so more noise and smaller cosines.
+    Intervals: the jackknife over seeds (each left out in turn, of all arms and the baseline at once where they share it; the
+    splits stay as they are), with Student's t of the smallest arm. Not the bootstrap: the repeated seeds of a resample have more noise
+    and so smaller cosines, and its intervals held the true contrast in .82 to .99 of
+    simulated studies where these do in .89 to .99 (lowest with 5 seeds and no effect at all).
 
     Args:
       table: as `samples.samples` says.
@@ -107,10 +108,10 @@ def similarity(
       groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which the others are
         contained ("backbone" if the table has no other).
       metrics: in the vectors; None: all.
-      splits: into halves, of the estimate; a resample has half as many.
+      splits: into halves, to be averaged over.
 
     Raises:
-      InputError: fewer than two seeds of an arm, or four of the baseline; no number that all have.
+      InputError: fewer than three seeds of an arm, or six of the baseline; no number that all have.
     """
     found, members = _with_fake(samples(table), families)
     keep = _columns(found, members, groups, metrics)
@@ -122,23 +123,23 @@ def similarity(
     ids = np.unique(np.concatenate([arm.seeds for arm in arms] + [arm.baseline_seeds for arm in arms]))
     arms = [arm.indexed(ids) for arm in arms]
     for arm in arms:
-        if len(arm.seeds) < 2 or len(arm.baseline_seeds) < 2:
+        if len(arm.seeds) < 3 or len(arm.baseline_seeds) < 3:
             raise InputError(
-                f"arm {arm.name!r} or its baseline has one seed: similarity needs at least two of each"
+                f"arm {arm.name!r} or its baseline has fewer than three seeds: similarity needs three of each"
             )
     strata = _strata(arms, len(ids))
-    rng = np.random.default_rng(seed)
     count = len(members)
-    value = _halved(arms, np.ones(len(ids)), _halves(np.ones(len(ids)), strata, arms, splits, rng), count)
-    resampled = []
-    for _ in range(resamples):
-        weights = _resampled(strata, rng)
-        resampled.append(
-            _halved(arms, weights, _halves(weights, strata, arms, max(1, splits // 2), rng), count)
-        )
-    cosines, spearmans = (np.stack([one[i] for one in resampled]) for i in (0, 1))
+    halves = _halves(strata, arms, splits, np.random.default_rng(seed), len(ids))
+    value = _halved(arms, np.ones(len(ids)), halves, count)
+    without = [_halved(arms, kept, halves * kept, count) for kept in 1.0 - np.eye(len(ids))]
+    stratum = np.zeros(len(ids), np.int64)
+    for place, members_of in enumerate(strata):
+        stratum[members_of] = place
+    cosines, spearmans = (np.stack([one[i] for one in without]) for i in (0, 1))
     fewest = min(len(arm.seeds) for arm in arms)
-    return Similarity(tuple(members), value[0], value[1], cosines, spearmans, int(keep.sum()), fewest)
+    return Similarity(
+        tuple(members), value[0], value[1], cosines, spearmans, stratum, int(keep.sum()), fewest
+    )
 
 
 def corrected(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
@@ -150,15 +151,21 @@ def corrected(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F
     return out
 
 
-def interval(
-    value: float, resampled: Float[np.ndarray, " R"], seeds: int, bounds: tuple[float, float]
+def _interval(
+    value: float,
+    without: Float[np.ndarray, " R"],
+    stratum: Int[np.ndarray, " R"],
+    seeds: int,
+    bounds: tuple[float, float],
 ) -> Estimate:
-    """value ± t s.d.(resampled) √(n / (n - 1)), within bounds; NaN if the value or more than a tenth of the resamples are unknown."""
-    known = resampled[np.isfinite(resampled)]
-    if not np.isfinite(value) or len(known) < 0.9 * len(resampled) or len(known) < 2 or seeds < 2:
+    """value ± t s.e. by the jackknife within strata, kept within bounds; NaN where a seed cannot be spared."""
+    if not np.isfinite(value) or not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
-    error = known.std(ddof=1) * np.sqrt(seeds / (seeds - 1))
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error
+    variance = 0.0
+    for place in np.unique(stratum):
+        part = without[stratum == place]
+        variance += (len(part) - 1) / len(part) * float(np.square(part - part.mean()).sum())
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * variance**0.5
     return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]))
 
 
@@ -226,9 +233,9 @@ def _with_fake(
     if not any(members.values()):
         raise InputError("similarity needs at least one family with an arm, and the table has none")
     base = str(found.arms.loc[next(names[0] for names in members.values() if names), "baseline"])
-    if len(found.seeds[base]) < 4:
+    if len(found.seeds[base]) < 6:
         raise InputError(
-            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 4, to be halved twice"
+            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 6, of which half play an arm"
         )
     parts = {FAKE: slice(0, None, 2), _FAKE_BASELINE: slice(1, None, 2)}
     added = pd.DataFrame(
@@ -273,37 +280,24 @@ def _strata(arms: Sequence[_Arm], count: int) -> list[Int[np.ndarray, " _"]]:
     return [np.flatnonzero(which == k) for k in range(which.max() + 1)]
 
 
-def _resampled(
-    strata: Sequence[Int[np.ndarray, " _"]], rng: np.random.Generator
-) -> Float[np.ndarray, " ids"]:
-    weights = np.zeros(sum(map(len, strata)))
-    for ids in strata:
-        while True:
-            counts = np.bincount(rng.integers(len(ids), size=len(ids)), minlength=len(ids))
-            if (counts > 0).sum() >= min(2, len(ids)):
-                break
-        weights[ids] = counts
-    return weights
-
-
 def _halves(
-    weights: Float[np.ndarray, " ids"],
     strata: Sequence[Int[np.ndarray, " _"]],
     arms: Sequence[_Arm],
     splits: int,
     rng: np.random.Generator,
+    count: int,
 ) -> Float[np.ndarray, "2 splits ids"]:
-    """Weights of the one half and of the other; each arm and its baseline have a seed in both."""
-    out = np.zeros((2, splits, len(weights)))
+    """1 for the seeds of the one half and of the other; each arm and its baseline have a seed in both."""
+    out = np.zeros((2, splits, count))
     for split in range(splits):
         for _ in range(100):
-            first = np.zeros(len(weights), bool)
+            first = np.zeros(count, bool)
             odd = rng.integers(2)
             for ids in strata:
-                drawn = rng.permutation(ids[weights[ids] > 0])
+                drawn = rng.permutation(ids)
                 first[drawn[odd::2]] = True
                 odd = (odd + len(drawn)) % 2
-            sides = np.stack([first, ~first]) * weights
+            sides = np.stack([first, ~first])
             if all(sides[:, seeds].any(1).all() for arm in arms for seeds in (arm.seeds, arm.baseline_seeds)):
                 break
         else:
@@ -330,8 +324,10 @@ def _halved(
     out = []
     for vectors in (effects, ranks - ranks.mean(-1, keepdims=True)):
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        unit = vectors / np.where(norms > 0, norms, 1.0)
-        one = np.einsum("sfk,sgk->fg", unit[0], unit[1]) / halves.shape[1]
+        unit = vectors / np.where(norms == 0, 1.0, norms)
+        known = np.isfinite(unit).all((0, 2, 3))  # splits in which the seed left out was a half's only one
+        one = np.einsum("sfk,sgk->fg", unit[0][known], unit[1][known]) / max(known.sum(), 1)
+        one = one if known.any() else np.full_like(one, np.nan)
         out.append((one + one.T) / 2)
     return out[0], out[1]
 
@@ -340,5 +336,6 @@ def _mean(
     halves: Float[np.ndarray, "2 splits ids"], seeds: Int[np.ndarray, " n"], values: Float[np.ndarray, "n K"]
 ) -> Float[np.ndarray, "2 splits K"]:
     weights = halves[:, :, seeds]
-    out: np.ndarray = (weights / weights.sum(-1, keepdims=True)) @ values
+    total = weights.sum(-1, keepdims=True)
+    out: np.ndarray = (weights / np.where(total > 0, total, np.nan)) @ values
     return out

@@ -1,0 +1,308 @@
+"""Doses, matched comparison, mixed models, updates, outcomes and the answers, on studies of which the truth is known."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.linalg
+import scipy.stats
+import simulated
+
+from rmtjax.errors import InputError
+from rmtjax.study import statistics
+from rmtjax.study.statistics import Arm, Roles
+
+LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
+RUN = [("run", "update_norm"), ("run", "ood_accuracy")]
+
+
+def swept(rng, per_step, seeds=8):
+    """Families by the effect of one step of the dose on each number, three doses each."""
+    arms = {
+        f"{family}_{dose}": (family, float(dose), dose * np.asarray(step), range(seeds))
+        for family, step in per_step.items()
+        for dose in (1, 2, 3)
+    }
+    return simulated.study(rng, arms, numbers=LAYERS + RUN)
+
+
+def test_dose_response_is_a_trend_per_seed():
+    table = swept(np.random.default_rng(0), {"dropout": [1.0, 0.0, 3.0, 0.0]})
+    found = statistics.dose_response(table).set_index("metric")
+    unit = statistics.effects(table).set_index("metric")["noise"]["after/alpha"].iloc[0]
+    assert found.loc["after/alpha", "slope"] == pytest.approx(1 / unit, abs=0.2)
+    assert found.loc["after/alpha", "slope_low"] > 0
+    assert found.loc["after/alpha", "q"] < 0.05 < found.loc["update/log_norm", "q"]
+    assert found.loc["update_norm", "spearman"] > 0.99
+    assert (found["doses"] == 4).all()  # with the baseline
+    wide = table.pivot(index=["arm", "seed"], columns="metric", values="value")["after/alpha"]
+    doses = ("none", "dropout_1", "dropout_2", "dropout_3")
+    slopes = [np.polyfit(range(4), [wide[arm, seed] for arm in doses], 1)[0] for seed in range(8)]
+    assert found.loc["after/alpha", "slope"] == pytest.approx(np.mean(slopes) / unit)
+
+
+def test_families_are_compared_at_the_same_norm_of_the_update():
+    """The same curve of alpha over the norm, with doses of other strengths: unlike arm by arm, alike where matched."""
+    rng = np.random.default_rng(0)
+    steps = {"dropout": [2.0, 0.0, 4.0, 0.0], "decay": [3.0, 0.0, 6.0, 0.0], "other": [-2.0, 0.0, 4.0, 0.0]}
+    table = swept(rng, steps)
+    pairs = [("dropout", "decay"), ("dropout", "other")]
+    found = statistics.matched(table, pairs, by="update_norm", resamples=200).set_index(["other", "metric"])
+    same, apart = found.loc["decay", "after/alpha"], found.loc["other", "after/alpha"]
+    assert same["low"] < 0 < same["high"]
+    assert apart["low"] > 3
+    assert 5 < same["low_end"] < 7
+    assert 11 < same["high_end"] < 13
+    assert found.loc[("decay", "update_norm"), "difference"] == pytest.approx(0.0, abs=1e-9)
+    shifted = table.copy()
+    far = (shifted["family"] == "decay") & (shifted["metric"] == "update_norm")
+    shifted.loc[far, "value"] += 100
+    assert statistics.matched(shifted, pairs[:1])["difference"].isna().all()  # no norm in common
+    with pytest.raises(InputError, match="by='loss' is no metric of group 'run': such are update_norm"):
+        statistics.matched(table, pairs, by="loss")
+
+
+def test_a_curve_that_turns_back_counts_by_its_strongest_dose():
+    from rmtjax.study.statistics.doses import _at
+
+    curve = np.array([[1.0, 10.0], [3.0, 30.0], [1.0, 50.0]])  # x = 2 is passed at 20 and at 40
+    assert _at(curve, 0, np.array([2.0, 3.0])).tolist() == [[2.0, 40.0], [3.0, 30.0]]
+
+
+def test_mixed_effects_agree_with_paired_differences():
+    """In a balanced design the estimates are the same; the intervals are narrower by the pooled spread."""
+    rng = np.random.default_rng(0)
+    arms = {"a": ("x", 1.0, 0.0, range(8)), "b": ("y", 1.0, 2.0, range(8))}
+    table = simulated.study(rng, arms, baseline_seeds=8, numbers=LAYERS, shared=0.7)
+    mixed = statistics.mixed_effects(table, groups=("backbone",)).set_index(["arm", "metric"])
+    plain = statistics.effects(table).set_index(["arm", "metric"])
+    np.testing.assert_allclose(mixed["effect"], plain.loc[mixed.index, "standardised"], rtol=1e-4)
+    assert (mixed.loc["b", "p_holm"] < 0.05).all()
+    assert (mixed["low"] < plain.loc[mixed.index, "standardised"]).all()
+    assert mixed["seed_share"].between(0, 1).all()
+    rejected = []
+    for _ in range(10):
+        null = simulated.study(rng, arms | {"b": ("y", 1.0, 0.0, range(8))}, numbers=LAYERS[:1])
+        rejected += list(statistics.mixed_effects(null)["p"] < 0.05)
+    assert np.sum(rejected) <= scipy.stats.binom.ppf(0.999, len(rejected), 0.05)
+
+
+def test_updates_of_runs_from_one_start():
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal((12, 8))
+    one, other = rng.standard_normal((2, 12, 8))
+    tree = lambda change: {"layer": {"kernel": start + change}, "head": {"kernel": start}}  # noqa: E731
+    runs = {"a": tree(one), "b": tree(2 * one), "c": tree(other)}
+    found = statistics.between_updates(tree(0.0), runs, k=3).set_index(["run", "other", "name"])
+    twin = found.loc["a", "b", "layer/kernel"]
+    assert twin["cosine"] == pytest.approx(1.0)
+    assert twin["overlap_left"] == pytest.approx(1.0)
+    assert twin["angle_right"] == pytest.approx(0.0, abs=1e-5)
+    apart = found.loc["a", "c", "layer/kernel"]
+    assert apart["cosine"] == pytest.approx((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))
+    angles = scipy.linalg.subspace_angles(np.linalg.svd(one)[0][:, :3], np.linalg.svd(other)[0][:, :3])
+    assert apart["angle_left"] == pytest.approx(np.degrees(angles.max()))
+    assert apart["overlap_left"] == pytest.approx(np.square(np.cos(angles)).mean())
+    assert found.loc[("a", "b", "head/kernel"), ["cosine", "angle_left"]].isna().all()  # it did not move
+
+
+def shares(rng, means, seeds=10):
+    numbers = [("run", "ood_accuracy")]
+    parts = [
+        simulated.rows(
+            "none" if i == 0 else f"share_{i}", "none" if i == 0 else "replace", i / (len(means) - 1), range(seeds),
+            mean + 0.01 * rng.standard_normal((seeds, 1)), numbers,
+        )
+        for i, mean in enumerate(means)
+    ]  # fmt: skip
+    return pd.concat(parts)
+
+
+@pytest.mark.parametrize(
+    ("means", "verdict"),
+    [
+        ((0.6, 0.65, 0.7, 0.65, 0.5), "yes"),
+        ((0.6, 0.65, 0.7, 0.75, 0.8), "no"),
+        ((0.8, 0.7, 0.6, 0.5, 0.4), "no"),
+        ((0.6, 0.6, 0.6, 0.6, 0.6), "cannot tell"),
+    ],
+)
+def test_the_best_share(means, verdict):
+    found = statistics.interior_optimum(shares(np.random.default_rng(2), means), "replace", shuffles=300)
+    assert found.verdict == verdict
+    if verdict == "yes":
+        assert found.best == 0.5
+        assert found.over_none[0] == pytest.approx(0.1, abs=0.02)
+        assert found.p < 0.01
+    assert found.control[0] < 0
+
+
+def test_the_best_share_of_nothing_is_rarely_claimed():
+    """Shares chosen by the numbers that judge them would be."""
+    rng = np.random.default_rng(0)
+    verdicts = [
+        statistics.interior_optimum(shares(rng, (0.6,) * 7), "replace", shuffles=1).verdict for _ in range(60)
+    ]
+    assert verdicts.count("yes") <= 3
+
+
+def test_ranking_of_arms():
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi", "noise", "constant", "accuracy", "ood_accuracy")]
+    parts = []
+    for i in range(8):
+        quality = 0.1 * i + 0.02 * rng.standard_normal(5)
+        chance = rng.standard_normal() + 0.01 * rng.standard_normal(5)
+        values = np.column_stack([i + 0.1 * rng.standard_normal(5), chance, np.ones(5), quality, quality])
+        parts.append(simulated.rows("none" if i == 0 else f"a{i}", "x", float(i), range(5), values, numbers))
+    table = pd.concat(parts)
+    found = statistics.rank_agreement(table, ["vendi", "noise", "constant"]).set_index("measure")
+    assert found.loc["vendi", "spearman"] > 0.9
+    assert found.loc["vendi", "low"] > 0.7
+    assert found.loc["vendi", "p_holm"] < 0.05 < found.loc["noise", "p"]
+    assert 0.5 < found.loc["vendi", "control"] < 0.9
+    assert np.isnan(found.loc["constant", "p"])
+    few = statistics.rank_agreement(
+        table[table["arm"].isin(["none", "a1", "a2", "a3", "a4"])], ["vendi"]
+    ).iloc[0]
+    means = (
+        table[table["arm"].isin(["none", "a1", "a2", "a3", "a4"])]
+        .groupby(["arm", "metric"])["value"]
+        .mean()
+        .unstack()
+    )
+    theirs = scipy.stats.permutation_test(
+        (means["vendi"],),
+        lambda x: abs(scipy.stats.spearmanr(x, means["ood_accuracy"]).statistic),
+        permutation_type="pairings", alternative="greater", n_resamples=np.inf,
+    )  # fmt: skip
+    assert few["p"] == pytest.approx(theirs.pvalue)
+
+
+def study_of(rng, diversity, dropout, decay):
+    """A study of layers and outcomes, with a matched dose of 20 seeds in each family and a null arm."""
+    numbers = [*simulated.NUMBERS, ("run", "accuracy"), ("run", "ood_accuracy"), ("run", "vendi_score_feature"), ("run", "update_norm")]  # fmt: skip
+    zeros = np.zeros(4)
+    steps = {"augmentation": diversity, "dropout": dropout, "decay": decay}
+    arms = {}
+    for family, effect in steps.items():
+        for dose, seeds in ((1, 5), (2, 20), (3, 5)):
+            outcome = np.array([0.0, dose, dose, 2.0 * dose]) if family == "augmentation" else zeros
+            arms[f"{family}_{dose}"] = (
+                family,
+                float(dose),
+                np.append(dose / 2 * effect, outcome),
+                range(seeds),
+            )
+    for share in (1, 2, 3):
+        effect = np.append(0 * diversity, [0.0, 3.0 if share == 2 else -3.0, share, 0.0])
+        arms[f"replace_{share}"] = ("replace", share / 3, effect, range(5))
+    arms["again"] = ("null", 0.0, np.append(0 * diversity, zeros), range(100, 105))
+    return simulated.study(rng, arms, numbers=numbers, shared=0.7)
+
+
+ROLES = Roles("augmentation", "dropout", "decay", synthetic=("replace",))
+
+
+def test_answers_where_the_claim_is_true():
+    rng = np.random.default_rng(0)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    found = statistics.answers(study_of(rng, one, one, other), ROLES).set_index("question")
+    assert found.loc["T1", "verdict"] == "yes"
+    assert found.loc["T1", "sentence"].startswith(
+        "Augmentation changes the weights more like dropout than like weight decay"
+    )
+    assert found.loc["T1", "low"] > 0
+    assert found.loc["T1", "control_low"] < 0 < found.loc["T1", "control_high"]
+    assert found.loc["T2", "verdict"] in (
+        "yes",
+        "cannot tell",
+    )  # all 30 must pass, each with a power near .84
+    assert "power of 0.8" in found.loc["T2", "sentence"]
+    assert "0 different" in found.loc["T2", "sentence"]
+    assert "again against its baseline" in found.loc["T2", "sentence"]
+    assert found.loc["T3", "verdict"] == "yes"
+    assert found.loc["T4", "verdict"] in ("yes", "cannot tell")
+    assert "±" in found.loc["T4", "sentence"]
+    for sentence in found["sentence"]:
+        assert sentence.endswith(".")
+        assert "nan" not in sentence
+
+
+def test_answers_where_it_is_false_and_where_nothing_happens():
+    rng = np.random.default_rng(1)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    found = statistics.answers(study_of(rng, one, other, one), ROLES).set_index("question")
+    assert found.loc["T1", "verdict"] == "no"
+    assert found.loc["T2", "verdict"] == "no"
+    nothing = np.zeros(len(simulated.NUMBERS))
+    table = study_of(rng, nothing, nothing, nothing)
+    table = table[(table["family"] != "replace") & (table["metric"] != "vendi_score_feature")]
+    found = statistics.answers(table, ROLES).set_index("question")
+    assert found.loc["T1", "verdict"] == "cannot tell"
+    assert found.loc["T3", "verdict"] == found.loc["T4", "verdict"] == "cannot tell"
+    assert "no family 'replace'" in found.loc["T3", "sentence"]
+    with pytest.raises(InputError, match="dropout='drop' is no family of the table"):
+        statistics.answers(table, Roles("augmentation", "drop", "decay"))
+
+
+def finished_run(folder, alpha, loss, status="finished"):
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"status": status}))
+    lines = [
+        {"step": 1, "loss": 2.0, "validation/loss": 9.0},
+        {"step": 2, "loss": 1.0, "validation/loss": loss},
+        {"step": 3, "loss": 1.0},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    accuracies = {
+        "printed_digits": 0.6,
+        "corrupted": 0.8,
+        "corrupted/fog": 0.1,
+        "corrupted_without_noise": 0.9,
+    }
+    rows = [{"set": s, "kind": "shift", "metric": "accuracy", "value": v} for s, v in accuracies.items()]
+    rows += [
+        {"set": "test", "kind": "id", "metric": m, "value": v}
+        for m, v in {"accuracy": 0.95, "ece": 0.02}.items()
+    ]
+    (folder / "evaluation.json").write_text(json.dumps({"rows": rows}))
+    fed = [
+        {"set": s, "space": "feature", "metric": "vendi_score", "value": v}
+        for s, v in {"real": 5.0, "augmented": 7.0}.items()
+    ]
+    (folder / "diversity.json").write_text(json.dumps({"rows": fed}))
+    names = {"embed/kernel": "patch_embedding", "block_0/attention/query/kernel": "attention_query",
+             "block_1/attention/query/kernel": "attention_query", "block_0/mlp/up/kernel": "mlp", "pooler/kernel": "dense", "head/kernel": "head"}  # fmt: skip
+    parts = [
+        pd.DataFrame({"stage": stage, "name": list(names), "kind": list(names.values()), "alpha": alpha + np.arange(6.0), "log_norm": 0.0,
+                      "norm_ratio": 0.1 if stage == "update" else np.nan})
+        for stage in ("before", "after", "update")
+    ]  # fmt: skip
+    pd.concat(parts, ignore_index=True).to_parquet(folder / "spectra.parquet")
+
+
+def test_runs_become_the_table(tmp_path):
+    arms = {"none": Arm("none", 0.0, "none"), "drop": Arm("dropout", 0.3, "none")}
+    for arm, alpha in (("none", 2.0), ("drop", 3.0)):
+        for seed in (0, 1):
+            finished_run(tmp_path / arm / str(seed), alpha, 0.5)
+    finished_run(tmp_path / "drop" / "2", 9.0, 0.5, status="running")
+    table = statistics.collect(tmp_path, arms)
+    assert set(table.loc[table["arm"] == "drop", "seed"]) == {0, 1}
+    value = table[table["seed"] == 0].set_index(["arm", "group", "metric"])["value"]
+    assert value["none", "q", "after/alpha"] == 2.0 + 1.5  # of layers 1 and 2
+    assert value["none", "backbone", "after/alpha"] == 2.0 + 2.0  # of layers 0 to 4
+    assert value["drop", "head", "after/alpha"] == 3.0 + 5.0
+    assert value["drop", "embedding", "update/norm_ratio"] == 0.1
+    assert value["none", "run", "validation_loss"] == 0.5
+    assert value["none", "run", "update_norm"] == pytest.approx(6**0.5)
+    assert value["none", "run", "ood_accuracy"] == pytest.approx(0.7)  # printed and corrupted
+    assert value["none", "run", "printed_digits_accuracy"] == 0.6
+    assert value["none", "run", "vendi_score_feature"] == 7.0  # of what was fed
+    assert ("none", "conv", "after/alpha") not in value
+    found = statistics.effects(table).set_index(["group", "metric"])
+    assert found.loc[("q", "after/alpha"), "effect"] == 1.0
+    with pytest.raises(InputError, match="holds no finished run of none, drop"):
+        statistics.collect(tmp_path / "nowhere", arms)
