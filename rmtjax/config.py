@@ -51,6 +51,7 @@ def base() -> ConfigDict:
     # texts: banking77 | clinc150 | subj | trec (below RMTJAX_DATA) | texts:PATH (.csv or .tsv, or a folder of them)
     # A PATH may be data:..., below $RMTJAX_DATA.
     config.data.source = "digits"
+    config.data.classes = ()  # names of those to keep, in this order, of the source and its shifts; (): all
     config.data.image_size = 16  # side in pixels; examples of another size are resized (bilinear)
     config.data.train_examples = 400  # drawn class by class (stratified); None: all
     config.data.validation_examples = 200  # held out of the training part, stratified

@@ -4,6 +4,8 @@ import argparse
 import logging
 import os
 import pathlib
+import re
+from collections.abc import Callable
 
 import absl.logging
 from ml_collections import ConfigDict
@@ -13,9 +15,16 @@ from rmtjax.errors import InputError
 
 
 def parse(
-    description: str, argv: list[str] | None = None, *, workdir: bool = True
+    description: str,
+    argv: list[str] | None = None,
+    *,
+    workdir: bool = True,
+    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> tuple[ConfigDict, argparse.Namespace]:
     """A config and the other flags; `--config.field.name=value` overrides a field.
+
+    Args:
+      more: adds flags of a command's own.
 
     Returns:
       The checked, locked config, and a namespace with `config` (the file), `workdir` (default
@@ -32,6 +41,7 @@ def parse(
     parser.add_argument(
         "--cache", help="where synthetic sets are stored and looked for; default runs/synthetic"
     )
+    more(parser)
     add_process_flags(parser)
     parser.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
     arguments, rest = parser.parse_known_args(argv)
@@ -57,6 +67,19 @@ def overrides(words: list[str]) -> list[str]:
         if "=" not in word and words and not words[0].startswith("--"):
             word += "=" + words.pop(0)
         found.append(word.removeprefix("--config."))
+    return found
+
+
+def seeds(text: str) -> list[int]:
+    """The numbers of `0-4` or `0,3,7`. Raises InputError: it is neither."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not ends:
+            raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7")
+        found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    if not found:
+        raise InputError(f"--seeds={text!r} names no seed: write 0-4 or 0,3,7")
     return found
 
 

@@ -81,7 +81,9 @@ def evaluate(
             )  # fmt: skip
             content["corrupted"] = images._asdict()
         else:
-            shifted = data.load_source(name, config.data.image_size, result.splits.test.text)
+            shifted = data.load_source(
+                name, config.data.image_size, result.splits.test.text, config.data.classes
+            )
             rows += evaluation_lib.classification_rows(
                 name, "shift", *logits(shifted), temperature=temperature, **binned
             )

@@ -221,6 +221,25 @@ def from_arrays(
     )
 
 
+def of_classes(source: Source, classes: Sequence[str]) -> Source:
+    """The examples of some classes, which are numbered anew in that order; of none: all.
+
+    Raises:
+      InputError: the source has no class of that name.
+    """
+    if not classes:
+        return source
+    for name in classes:
+        if name not in source.classes:
+            raise InputError(
+                f"data.classes names {name!r}, which {source.name} has not: its classes are {', '.join(source.classes)}"
+            )
+    number = np.full(len(source.classes), -1, np.int32)
+    number[[source.classes.index(name) for name in classes]] = np.arange(len(classes))
+    part = take(source, np.flatnonzero(number[source.labels] >= 0))
+    return dataclasses.replace(part, labels=number[part.labels], classes=tuple(classes))
+
+
 def take(source: Source, indices: Sequence[int] | Int[np.ndarray, " n"]) -> Source:
     """The examples numbered `indices`, in that order, as a source of its own."""
     numbers = np.asarray(indices, np.int64)

@@ -9,13 +9,15 @@ network, and a message says so where they are not:
   here, CIFAR-10.1, and CIFAR-10-C as it was published; `"cifar10_1:PATH"` has CIFAR-10.1 from its authors' files.
   Out of distribution: `evaluation.ood=("npz:data:cifar100_ood/images.npz",)`, any arrays `image` and `label`.
 - DomainNet: one domain to train on, `"tfds:domainnet/real"`, the others as shifts, `"tfds:domainnet/sketch"` and so on
-  (their test parts). All domains have the same 345 classes; a shift of other classes is refused.
+  (their test parts). All domains have the same 345 classes, of which `data.classes` may name some; a shift of other
+  classes is refused.
 - Office-Home, a folder of images by class for each domain: `"folder:PATH/Real World"`, the others as shifts (all of
   their images). Without parts of its own, a fifth of a folder is the fixed test part, stratified; a tenth of the images as
   `data.validation_examples` (436 of Real World's 4,357) and `data.train_examples=None` make the paper's 70/10/20.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 from rmtjax import files
 from rmtjax.data import cifar10_1, digits, folders, glyphs, npz, texts, tfds_sets, tokens
-from rmtjax.data.sources import Source, take
+from rmtjax.data.sources import Source, of_classes, take
 from rmtjax.errors import InputError
 
 _TEST_SPLIT_SEED = 1797  # the test part belongs to the data set, not to the run
@@ -53,7 +55,9 @@ def stratified_order(labels: Int[np.ndarray, " n"], seed: int | list[int]) -> In
     return by_class[np.lexsort((tie, place))]
 
 
-def load_source(name: str, image_size: int, text: tokens.Tokens | None = None) -> Source:
+def load_source(
+    name: str, image_size: int, text: tokens.Tokens | None = None, classes: Sequence[str] = ()
+) -> Source:
     """The whole of a set; of one that has a test part of its own, that part.
 
     Args:
@@ -61,17 +65,16 @@ def load_source(name: str, image_size: int, text: tokens.Tokens | None = None) -
         texts, one of `config.TEXT_SETS` or texts:PATH. A PATH may be `data:...` (`files.located`).
       image_size: side in pixels of the images returned.
       text: of the texts that the model is trained on; texts returned are made into tokens of the same kind.
+      classes: see `of_classes`.
 
     Raises:
-      InputError: unknown name, the set cannot be read, or it has texts and `text` is None.
+      InputError: unknown name, an unknown class, the set cannot be read, or it has texts and `text` is None.
     """
     if config_lib.is_text(name):
         if text is None:
             raise InputError(f"{name!r} holds texts, not images: leave it out")
-        return _whole(texts.parts(name, text.tokenizer, text.length))
-    if name == "digits":
-        return digits.handwritten(image_size)
-    return _whole(_parts(name, image_size)).held()
+        return of_classes(_whole(texts.parts(name, text.tokenizer, text.length)), classes)
+    return of_classes(_whole(_parts(name, image_size)), classes).held()
 
 
 def _whole(parts: dict[str, Source]) -> Source:
@@ -91,17 +94,18 @@ def load(config: ConfigDict, seed: int) -> Splits:
       seed: of the run.
 
     Raises:
-      InputError: unknown source, it cannot be read, or it has fewer examples than are asked for.
+      InputError: unknown source or class, it cannot be read, or it has fewer examples than are asked for.
     """
     if config_lib.is_text(config.source):
         vocabulary = config.vocabulary and tokens.read_tokenizer(files.located(config.vocabulary))
         parts = texts.parts(config.source, vocabulary or tokens.unknown_words(), config.max_tokens)
     else:
         vocabulary, parts = None, _parts(config.source, config.image_size)
+    parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
     if "all" in parts:
         whole = parts["all"]
         order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
-        share = 797 if config.source == "digits" else round(whole.num_examples / 5)
+        share = 797 if config.source == "digits" and not config.classes else round(whole.num_examples / 5)
         parts = {"test": take(whole, np.sort(order[:share])), "train": take(whole, np.sort(order[share:]))}
     elif "train" not in parts:
         raise InputError(

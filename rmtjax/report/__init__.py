@@ -1,5 +1,6 @@
 """Tables, figures and pages, drawn from the files of a workdir alone: no device, no training code."""
 
+from rmtjax.report.curves import knobs_figure
 from rmtjax.report.diversity import diversity_table, rarefaction_figure
 from rmtjax.report.images import samples, synthetic
 from rmtjax.report.page import run_page
@@ -11,6 +12,7 @@ __all__ = [
     "diversity_table",
     "evaluation_table",
     "final_table",
+    "knobs_figure",
     "mean_interval",
     "rarefaction_figure",
     "run_page",

@@ -5,10 +5,9 @@ python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_s
 
 import argparse
 import pathlib
-import re
 
 from rmtjax import config as config_lib
-from rmtjax import report, study
+from rmtjax import flags, report, study
 from rmtjax.errors import InputError, run_command
 
 
@@ -34,7 +33,7 @@ def main() -> int:
         raise InputError(f"--workers={arguments.workers} is out of range: it must be 1 or more")
     arms = study.load_arms(arguments.arms, config_lib.load(arguments.config))
     pairs = [_pair(text, arms) for text in arguments.pairs.split(",") if text]
-    runs = study.plan(arguments.config, arms, _seeds(arguments.seeds), arguments.out)
+    runs = study.plan(arguments.config, arms, flags.seeds(arguments.seeds), arguments.out)
     if arguments.dry_run:
         for run in runs:
             print(" ".join(run.command))
@@ -51,18 +50,6 @@ def main() -> int:
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed: the same command tries them again")
     return 1 if failed else 0
-
-
-def _seeds(text: str) -> list[int]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not ends:
-            raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7")
-        seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-    if not seeds:
-        raise InputError(f"--seeds={text!r} names no seed: write 0-4 or 0,3,7")
-    return seeds
 
 
 def _pair(text: str, arms: dict[str, list[str]]) -> tuple[str, str]:

@@ -245,7 +245,8 @@ def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
         for name in names:
             if field == "shifts" and name == "corrupted":
                 continue
-            source = data.load_source(name, config.data.image_size, splits.test.text)
+            classes = config.data.classes if field == "shifts" else ()
+            source = data.load_source(name, config.data.image_size, splits.test.text, classes)
             what = ""
             if (source.text is None) != (splits.test.text is None):
                 what = "images, not texts" if source.text is None else "texts, not images"

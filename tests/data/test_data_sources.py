@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from rmtjax import config as config_lib
 from rmtjax import data
 from rmtjax.data.mixing import proportional
+from rmtjax.data.sources import of_classes
 from rmtjax.data.splits import stratified_order
 from rmtjax.errors import InputError
 
@@ -265,3 +266,28 @@ def test_mixtures_that_cannot_be_made_are_refused():
     wide = data.from_arrays("wide", np.zeros((9, 2, 3, 1), np.uint8), np.arange(9) % 3, list("abc"))
     with pytest.raises(InputError, match=r"wide has images of shape \[2, 3, 1\] but set0 of \[2, 2, 1\]"):
         data.mix(real, wide, "add", 0.1, 0)
+
+
+def test_some_classes_are_kept_and_numbered_in_the_order_named():
+    real, _ = real_and_synthetic()
+    kept = of_classes(real, ("c", "a"))
+    assert kept.classes == ("c", "a")
+    was = real.labels[np.isin(real.labels, [0, 2])]
+    np.testing.assert_array_equal(kept.labels, np.where(was == 2, 0, 1))
+    np.testing.assert_array_equal(kept.images(), real.images(np.flatnonzero(np.isin(real.labels, [0, 2]))))
+    assert of_classes(real, ()) is real
+    with pytest.raises(
+        InputError, match=r"data\.classes names 'd', which .* has not: its classes are a, b, c"
+    ):
+        of_classes(real, ("d",))
+
+
+def test_splits_and_shifts_of_some_classes():
+    config = config_lib.base()
+    config.data.update(classes=("3", "8"), train_examples=40, validation_examples=20)
+    splits = data.load(config.data, 0)
+    assert splits.train.classes == splits.test.classes == ("3", "8")
+    np.testing.assert_array_equal(np.bincount(splits.train.labels), [21, 19])
+    shift = data.load_source("printed_digits", 16, None, config.data.classes)
+    assert shift.classes == ("3", "8")
+    np.testing.assert_array_equal(np.bincount(shift.labels), [110, 110])
