@@ -222,6 +222,7 @@ def test_answers_where_the_claim_is_true():
     assert "power of 0.8" in found.loc["T2", "sentence"]
     assert "0 different" in found.loc["T2", "sentence"]
     assert "again against its baseline" in found.loc["T2", "sentence"]
+    assert "against the baseline 0 differ" not in found.loc["T2", "sentence"]
     assert found.loc["T3", "verdict"] == "yes"
     assert found.loc["T4", "verdict"] in ("yes", "cannot tell")
     assert "±" in found.loc["T4", "sentence"]
@@ -241,6 +242,9 @@ def test_answers_where_it_is_false_and_where_nothing_happens():
     table = table[(table["family"] != "replace") & (table["metric"] != "vendi_score_feature")]
     found = statistics.answers(table, ROLES).set_index("question")
     assert found.loc["T1", "verdict"] == "cannot tell"
+    assert (
+        "against the baseline 0 differ" in found.loc["T2", "sentence"]
+    )  # the same, since neither does anything
     assert found.loc["T3", "verdict"] == found.loc["T4", "verdict"] == "cannot tell"
     assert "no family 'replace'" in found.loc["T3", "sentence"]
     with pytest.raises(InputError, match="dropout='drop' is no family of the table"):

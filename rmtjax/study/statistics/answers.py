@@ -15,6 +15,7 @@ import pandas as pd
 
 from rmtjax.errors import InputError
 from rmtjax.study.statistics.doses import by_family, matched
+from rmtjax.study.statistics.effects import effects
 from rmtjax.study.statistics.equivalence import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
 from rmtjax.study.statistics.outcomes import interior_optimum, rank_agreement
 from rmtjax.study.statistics.samples import NULL, RUN, samples
@@ -139,6 +140,8 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
     tests = equivalence(layers, [pair]).dropna(subset="difference")
     same, differ = (int(tests["verdict"].isin(names).sum()) for names in ((EQUIVALENT, WITHIN), (DIFFERENT,)))
     verdict = YES if same == len(tests) > 0 else NO if differ else CANNOT_TELL
+    own = effects(layers)
+    moved = [int((own.loc[own["arm"] == name, "p_holm"] < 0.05).sum()) for name in pair]
     widest = tests.loc[tests["difference"].abs().idxmax()]
     nulls = [name for name in families.get(NULL, []) if len(found.seeds[name]) > 1]
     control = (np.nan, np.nan, np.nan)
@@ -157,15 +160,15 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
             f"(power {null['power'].median():.2f})"
         )
     lead = {
-        YES: f"{_capital(pair[0])} has the same effect as {pair[1]}",
-        NO: f"{_capital(pair[0])} has not the same effect as {pair[1]}",
-        CANNOT_TELL: f"It cannot be told whether {pair[0]} has the same effect as {pair[1]}",
+        YES: f"Arm {pair[0]} has the same effect as {pair[1]}",
+        NO: f"Arm {pair[0]} does not have the same effect as {pair[1]}",
+        CANNOT_TELL: f"It cannot be told whether arm {pair[0]} has the same effect as {pair[1]}",
     }[verdict]
     sentence = (
         f"{lead}, to within one standard deviation of seed noise: of {len(tests)} numbers of the layers {same} are equivalent, {differ} different and "
         f"{len(tests) - same - differ} undecided, with {int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
         f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard deviations "
-        f"({widest['metric']} of {widest['group']}, 90 % interval); {beside}{_at_equal(table, roles)}."
+        f"({widest['metric']} of {widest['group']}, 90 % interval); against the baseline {moved[0]} differ for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
     )
     value = (float(widest["difference"]), float(widest["low"]), float(widest["high"]))
     return Answer("T2", verdict, sentence, *value, *control)
@@ -182,8 +185,8 @@ def best_share(table: pd.DataFrame, family: str, outcome: str = "ood_accuracy") 
         CANNOT_TELL: f"It cannot be told whether a share of {family} between none and the most is best for {_words(outcome)}",
     }[verdict]
     sentence = (
-        f"{lead}: the best one between, {found.best:g} by the mean of {found.seeds} seeds, is {_with_interval(*found.over_none, digits=4)} better than none and "
-        f"{_with_interval(*found.over_most, digits=4)} better than {found.shares[-1]:g}; with shares shuffled the smaller of the two lies in "
+        f"{lead}: the best one between, {found.best:.3g} by the mean of {found.seeds} seeds, is {_with_interval(*found.over_none, digits=4)} better than none and "
+        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; with shares shuffled the smaller of the two lies in "
         f"[{found.control[0]:.4f}, {found.control[1]:.4f}] (p = {found.p:.3f})."
     )
     return Answer("T3", verdict, sentence, *smaller, 0.0, *found.control)
@@ -211,11 +214,11 @@ def ranking(table: pd.DataFrame, roles: Roles) -> Answer:
     lead = {
         YES: f"{_capital(_words(best['measure']))} ranks arms by {_words(roles.outcome)}",
         NO: f"{_capital(_words(best['measure']))} ranks arms by {_words(roles.outcome)} the wrong way round",
-        CANNOT_TELL: f"It cannot be told whether any of {len(found)} measures of diversity ranks arms by {_words(roles.outcome)}",
+        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(found)}, ranks arms by {_words(roles.outcome)}",
     }[verdict]
     sentence = (
         f"{lead}: Spearman's correlation of {_words(best['measure'])} over {int(best['arms'])} arms is "
-        f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, {best['p_holm']:.3f} corrected for {len(found)} measures); "
+        f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, {best['p_holm']:.3f} after Holm); "
         f"95 % of shuffled arms lie within ±{best['control']:.2f}{accuracy}."
     )
     value = (float(best["spearman"]), float(best["low"]), float(best["high"]))
