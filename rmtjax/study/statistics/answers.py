@@ -225,8 +225,11 @@ def ranking(table: pd.DataFrame, roles: Roles) -> Answer:
     return Answer("T4", verdict, sentence, *value, 0.0, -float(best["control"]), float(best["control"]))
 
 
-_DIVERSITY = ("vendi", "weighted_vendi", "coverage", "rke", "renyi", "truncated_vendi", "fkea", "density", "precision", "recall",
-              "fid", "distinct", "gradient_vendi")  # fmt: skip
+# Beginnings of the names of what `rmtjax.diversity` measures.
+_DIVERSITY = (
+    "vendi", "weighted_vendi", "truncated_vendi", "gaussian_vendi", "gradient_vendi", "ngram_vendi", "rke", "effective_rank",
+    "coverage", "precision", "recall", "density", "distinct", "fid",
+)  # fmt: skip
 
 
 def _at_equal(table: pd.DataFrame, roles: Roles) -> str:
