@@ -4,6 +4,7 @@ These numbers are reported; `filters` chooses by others, so that what judges a s
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,9 +63,13 @@ def describe(
             judged.features,
         )
     n = min(len(images), splits.train.num_examples, MOST_DISTANCES)
-    fed = {"synthetic": images, "real": train}
     # At equal n, spread over each set.
-    fed = {key: values[np.linspace(0, len(values) - 1, n).astype(np.int64)] for key, values in fed.items()}
+    chosen = {
+        key: np.linspace(0, m - 1, n).astype(np.int64)
+        for key, m in (("synthetic", len(images)), ("real", len(train)))
+    }
+    fed = {"synthetic": images[chosen["synthetic"]], "real": train[chosen["real"]]}
+    classes = {"synthetic": labels[chosen["synthetic"]], "real": splits.train.labels[chosen["real"]]}
     spaces = {
         "pixel": ({key: flat(values) for key, values in fed.items()}, flat(test)),
         "feature": ({key: featured(values) for key, values in fed.items()}, featured(test)),
@@ -74,6 +79,7 @@ def describe(
     for space, (sets, reference) in spaces.items():
         k = min(config.diversity.neighbours, len(reference) - 1)
         rows += diversity.diversity_rows(sets, reference, space=space, k=k, seed=config.seed) if k > 0 else []
+        rows += _within_classes(sets, classes, splits.train.classes, space, config.seed)
     enough = min(n, len(test)) > 1
     return {
         "recognised": recognised(images, labels, whole, judged, splits.test),
@@ -90,6 +96,28 @@ def describe(
         } if enough else {}),
         "diversity": rows,
     }  # fmt: skip
+
+
+def _within_classes(
+    sets: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: Sequence[str], space: str, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of the Vendi scores within and between classes, of classes that all sets have two examples of, at equal n."""
+    counts = np.min([np.bincount(of, minlength=len(classes)) for of in labels.values()], axis=0)
+    kept = np.flatnonzero(counts >= 2)
+    if len(kept) < 2:
+        return []
+    rows = []
+    for name, examples in sets.items():
+        there = np.isin(labels[name], kept)
+        found = diversity.class_rows(
+            examples[there], labels[name][there], classes, n=int(counts[kept].min()), seed=seed
+        )
+        rows += [
+            {"set": name, "space": space} | {key: value for key, value in row.items() if key != "class"}
+            for row in found
+            if row["metric"] in ("within_classes", "between_classes")
+        ]
+    return rows
 
 
 def accuracy_scores(

@@ -12,6 +12,7 @@ from rmtjax.report.seeds import mean_interval
 SHOWN = {
     "vendi_score_pixel": "Vendi score, pixels",
     "vendi_score_feature": "Vendi score, features",
+    "within_classes_feature": "within classes, features",
     "coverage_pixel": "coverage of test images",
     "distance_ratio": "distance to training images",
     "recognised": "recognised",

@@ -48,6 +48,7 @@ def test_copies_are_at_distance_zero_and_test_images_at_ratio_one(splits):
         assert copies[name]["synthetic"] == copies[name]["real"]
         assert unseen[name]["synthetic"] < unseen[name]["real"]  # the test images against themselves
     rows = {(row["set"], row["space"], row["metric"]): row for row in copies["diversity"]}
+    assert rows["real", "feature", "within_classes"]["value"] > 2
     assert rows["synthetic", "pixel", "vendi_score"]["value"] == rows["real", "pixel", "vendi_score"]["value"]
     assert unseen["distance_ratio"] == 1
     train, test = (part.images().reshape(part.num_examples, -1) for part in (splits.train, splits.test))
