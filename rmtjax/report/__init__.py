@@ -5,6 +5,7 @@ from rmtjax.report.diversity import diversity_table, rarefaction_figure
 from rmtjax.report.images import samples, synthetic
 from rmtjax.report.page import run_page
 from rmtjax.report.seeds import mean_interval, seeds_figure
+from rmtjax.report.study import study_page
 from rmtjax.report.weights import spectra_page
 from rmtjax.report.words import evaluation_table, final_table
 
@@ -19,5 +20,6 @@ __all__ = [
     "samples",
     "seeds_figure",
     "spectra_page",
+    "study_page",
     "synthetic",
 ]

@@ -1,7 +1,11 @@
 """Many runs: arms, seeds, and the tables they give."""
 
+from rmtjax.study.answering import answer as answer
+from rmtjax.study.design import Design as Design
+from rmtjax.study.design import load_design as load_design
 from rmtjax.study.runner import differences as differences
 from rmtjax.study.runner import execute as execute
+from rmtjax.study.runner import expected_seconds as expected_seconds
 from rmtjax.study.runner import load_arms as load_arms
 from rmtjax.study.runner import overview as overview
 from rmtjax.study.runner import plan as plan

@@ -9,7 +9,7 @@ import queue
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,27 +60,42 @@ def load_arms(path: str, config: ConfigDict) -> dict[str, list[str]]:
     if not hasattr(module, "get_arms"):
         raise InputError(f"arms file {path!r} defines no get_arms(config)")
     arms = {name: list(overrides) for name, overrides in module.get_arms(config).items()}
-    if not arms:
-        raise InputError(f"get_arms(config) of {path!r} gives no arms")
-    for name in arms:
+    check_names(arms, f"get_arms(config) of {path!r}")
+    return arms
+
+
+def check_names(arms: Iterable[str], where: str) -> None:
+    """Raises InputError: there are no arms, or a name cannot be a folder's."""
+    names = list(arms)
+    if not names:
+        raise InputError(f"{where} gives no arms")
+    for name in names:
         if not re.fullmatch(r"[\w.+-]+", name):
             raise InputError(
                 f"arm name {name!r} is to be a folder's name: use letters, digits, '_', '-', '+' and '.'"
             )
-    return arms
 
 
 def plan(
-    config_path: str, arms: dict[str, list[str]], seeds: Sequence[int], out: str | os.PathLike[str]
+    config_path: str,
+    arms: Mapping[str, list[str]],
+    seeds: Sequence[int] | Mapping[str, Sequence[int]],
+    out: str | os.PathLike[str],
 ) -> list[Run]:
     """The runs, every config checked. Order: all arms of the first seed, then of the next.
+
+    Args:
+      seeds: of all arms, or of each.
 
     Raises:
       InputError: a bad config, or a folder that holds a run with another config.
     """
     runs = []
-    for seed in seeds:
+    of_arm = seeds if isinstance(seeds, Mapping) else dict.fromkeys(arms, seeds)
+    for seed in sorted({seed for some in of_arm.values() for seed in some}):
         for arm, overrides in arms.items():
+            if seed not in of_arm[arm]:
+                continue
             changes = [*overrides, f"seed={seed}"]
             config = config_lib.load(config_path, changes)
             workdir = pathlib.Path(out) / arm / str(seed)
@@ -135,6 +150,15 @@ def execute(runs: Sequence[Run], workers: int = 1) -> list[Run]:
                 bar.write(f"failed: {run.arm}, seed {run.seed}: see {run.workdir / 'log.txt'}")
             bar.update()
     return failed
+
+
+def expected_seconds(runs: Sequence[Run], workers: int) -> float | None:
+    """How long the runs that are not finished will take, by the median of those that are; None while there are none."""
+    records = [
+        json.loads((run.workdir / "run.json").read_text(encoding="utf-8")) for run in runs if _finished(run)
+    ]
+    spent = [record["wall_seconds"] for record in records if "wall_seconds" in record]
+    return float(np.median(spent)) * (len(runs) - len(records)) / workers if spent else None
 
 
 def _execute(run: Run, shares: "queue.Queue[list[int]]") -> int:

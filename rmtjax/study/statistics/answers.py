@@ -142,6 +142,8 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
     verdict = YES if same == len(tests) > 0 else NO if differ else CANNOT_TELL
     own = effects(layers)
     moved = [int((own.loc[own["arm"] == name, "p_holm"] < 0.05).sum()) for name in pair]
+    if tests["difference"].isna().all():
+        raise InputError("the two arms have too few seeds for a test")
     widest = tests.loc[tests["difference"].abs().idxmax()]
     nulls = [name for name in families.get(NULL, []) if len(found.seeds[name]) > 1]
     control = (np.nan, np.nan, np.nan)

@@ -1,0 +1,79 @@
+"""A study's design: which arms stand for what, with how many seeds, as a config file says it."""
+
+import importlib.util
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from rmtjax import flags
+from rmtjax.errors import InputError
+from rmtjax.study.runner import check_names
+from rmtjax.study.statistics import Arm, Roles
+
+FIELDS = {"overrides", "family", "dose", "baseline", "seeds"}
+
+
+class Design(NamedTuple):
+    """Attributes, by arm: overrides, what the arm stands for, its seeds; and the families that the answers are about."""
+
+    overrides: dict[str, list[str]]
+    arms: dict[str, Arm]
+    seeds: dict[str, list[int]]
+    roles: Roles
+
+
+def load_design(path: str, config: ConfigDict) -> Design:
+    """The design of a config file: its `get_design(config)` gives plain data,
+
+        {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"}, ...},
+         "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families], ...}}
+
+    `overrides` are `field=value` of the config, none if left out; `baseline` is an arm's name, "none" if left out.
+
+    Raises:
+      InputError: no such function, or the design is not of this form.
+    """
+    file = pathlib.Path(path)
+    spec = importlib.util.spec_from_file_location("rmtjax_design", file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise InputError(f"no config file {path!r}: give --config a Python file with get_config()")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_design"):
+        raise InputError(f"config file {path!r} defines no get_design(config): add it, or give --arms")
+    return of_plain(module.get_design(config), path)
+
+
+def of_plain(content: Mapping[str, Any], name: str) -> Design:
+    """The design of plain data, checked; `name` is for messages."""
+    cells: dict[str, dict[str, Any]] = {arm: dict(cell) for arm, cell in content.get("arms", {}).items()}
+    check_names(cells, f"get_design(config) of {name!r}")
+    for arm, cell in cells.items():
+        unknown, missing = cell.keys() - FIELDS, {"family", "dose", "seeds"} - cell.keys()
+        if unknown or missing:
+            what = f"has the unknown field {min(unknown)!r}" if unknown else f"lacks {min(missing)!r}"
+            raise InputError(f"arm {arm!r} of {name!r} {what}: its fields are {', '.join(sorted(FIELDS))}")
+        cell["baseline"] = cell.get("baseline", "none")
+        if cell["baseline"] not in cells:
+            raise InputError(
+                f"arm {arm!r} of {name!r} has the baseline {cell['baseline']!r}, which is no arm"
+            )
+    families = {cell["family"] for cell in cells.values()}
+    try:
+        roles = Roles(**content.get("roles", {}))
+    except TypeError as error:
+        raise InputError(f"the roles of {name!r} are not of this form: {', '.join(Roles._fields)}") from error
+    for family in (roles.diversity, roles.dropout, roles.decay, *roles.synthetic):
+        if family not in families:
+            raise InputError(
+                f"the roles of {name!r} name the family {family!r}, of which there is no arm: there are "
+                f"{', '.join(sorted(families))}"
+            )
+    return Design(
+        {arm: list(cell.get("overrides", [])) for arm, cell in cells.items()},
+        {arm: Arm(cell["family"], float(cell["dose"]), cell["baseline"]) for arm, cell in cells.items()},
+        {arm: flags.seeds(str(cell["seeds"])) for arm, cell in cells.items()},
+        roles,
+    )

@@ -1,0 +1,147 @@
+"""Designs in config files, and a study's tables and page from finished runs."""
+
+import html
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rmtjax import config as config_lib
+from rmtjax import report, study
+from rmtjax.errors import InputError
+from rmtjax.study import design
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+CELL = {"family": "none", "dose": 0, "seeds": "0-5"}
+
+
+def plain(**arms):
+    roles = {"diversity": "augmentation", "dropout": "dropout", "decay": "decay"}
+    cells = {
+        "none": CELL,
+        "flip_1": CELL | {"family": "augmentation", "dose": 1.0},
+        "flip_2": CELL | {"family": "augmentation", "dose": 2.0},
+        "dropout_1": CELL | {"family": "dropout", "dose": 0.3},
+        "dropout_2": CELL | {"family": "dropout", "dose": 0.5},
+        "decay_1": CELL | {"family": "decay", "dose": 0.1},
+        "decay_2": CELL | {"family": "decay", "dose": 0.2},
+    }
+    return {"arms": cells | arms, "roles": roles}
+
+
+def test_the_shipped_study_is_as_the_issue_plans_it(tmp_path):
+    path = str(CONFIGS / "study_digits.py")
+    loaded = study.load_design(path, config_lib.load(path))
+    runs = study.plan(path, loaded.overrides, loaded.seeds, tmp_path)
+    assert len(runs) == sum(map(len, loaded.seeds.values()))
+    families = {}
+    for name, arm in loaded.arms.items():
+        if arm.family not in ("none", "null"):
+            families.setdefault(arm.family, []).append((arm.dose, len(loaded.seeds[name])))
+    assert len(families) >= 6
+    assert all(len(doses) >= 3 for doses in families.values())
+    for family in ("augmentation", "replace", "dropout", "decay"):
+        assert sorted(n for _, n in families[family]) == [5, 5, 20]
+    assert len(loaded.seeds["none"]) == 20
+    assert not set(loaded.seeds["again"]) & set(loaded.seeds["none"])
+    assert len({run.config.optim.learning_rate for run in runs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ({"x": CELL | {"dosis": 1}}, "arm 'x' of 'mine' has the unknown field 'dosis'"),
+        ({"x": {"family": "a", "dose": 1}}, "arm 'x' of 'mine' lacks 'seeds'"),
+        ({"x": CELL | {"baseline": "base"}}, "arm 'x' of 'mine' has the baseline 'base', which is no arm"),
+        ({"x/y": CELL}, "arm name 'x/y' is to be a folder's name"),
+        ({"decay_1": CELL, "decay_2": CELL}, "name the family 'decay', of which there is no arm"),
+    ],
+)
+def test_a_bad_design_is_refused_in_one_sentence(arms, message):
+    with pytest.raises(InputError, match=message):
+        design.of_plain(plain(**arms), "mine")
+
+
+def test_a_file_without_a_design(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text("from rmtjax import config\n\ndef get_config():\n    return config.base()\n")
+    with pytest.raises(InputError, match=r"defines no get_design\(config\): add it, or give --arms"):
+        study.load_design(str(path), config_lib.base())
+
+
+def finished(folder, shift, rng):
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"status": "finished"}))
+    (folder / "metrics.jsonl").write_text(
+        json.dumps({"step": 3, "validation/loss": 1 + rng.normal() / 10}) + "\n"
+    )
+    row = {
+        "set": "test",
+        "kind": "id",
+        "metric": "accuracy",
+        "value": 0.9,
+        "low": 0,
+        "high": 1,
+        "null": 0.1,
+        "n": 9,
+    }
+    rows = [row | {"value": 0.9 + rng.normal() / 100}]
+    rows += [row | {"set": "printed", "kind": "shift", "value": 0.5 + rng.normal() / 50}]
+    (folder / "evaluation.json").write_text(json.dumps({"temperature": 1.0, "rows": rows}))
+    row = {
+        "set": "real",
+        "space": "feature",
+        "metric": "vendi_score",
+        "value": 5 + rng.normal(),
+        "low": 1,
+        "high": 9,
+    }
+    (folder / "diversity.json").write_text(
+        json.dumps({"feature_model": "x", "rows": [row | {"null": 9, "n": 9}]})
+    )
+    parts = []
+    for stage in ("before", "after", "update"):
+        noise = rng.normal(size=(3, 2))
+        moved = noise + (np.asarray(shift) if stage != "before" else 0)
+        parts.append(
+            pd.DataFrame(
+                {"stage": stage, "name": ["a/kernel", "b/kernel", "head/kernel"], "kind": ["mlp", "attention_query", "head"],
+                 "alpha": 4 + moved[:, 0], "log_norm": 1 + moved[:, 1] / 5}
+            )
+        )  # fmt: skip
+    pd.concat(parts).to_parquet(folder / "spectra.parquet")
+
+
+def test_a_study_is_answered_and_has_a_page(tmp_path):
+    made = design.of_plain(plain(), "mine")
+    rng = np.random.default_rng(0)
+    shift = {"none": (0, 0), "flip": (3, 0), "dropout": (3, 0), "decay": (0, -9)}
+    for name, seeds in made.seeds.items():
+        for seed in seeds:
+            finished(
+                tmp_path / name / str(seed),
+                np.multiply(shift[name.split("_")[0]], 1 + name.endswith("2")),
+                rng,
+            )
+    answers = study.answer(made, tmp_path)
+    assert answers["question"].tolist() == ["T1", "T2", "T4"]
+    assert answers.loc[0, "verdict"] == "yes"
+    assert "more like dropout than like weight decay" in answers.loc[0, "sentence"]
+    for name in ("study", "effects", "similarity", "doses", "answers"):
+        assert len(pd.read_csv(tmp_path / f"{name}.csv"))
+    page = report.study_page(tmp_path).read_text()
+    assert html.escape(answers.loc[0, "sentence"]) in page
+    assert page.count("<svg") == 3
+    assert page.index("Answers") < page.index("Figures") < page.index("Largest effects")
+
+
+def test_what_few_runs_cannot_tell_is_said(tmp_path):
+    made = design.of_plain(plain(), "mine")
+    rng = np.random.default_rng(0)
+    for name in made.arms:
+        finished(tmp_path / name / "0", (0, 0), rng)
+    answers = study.answer(made, tmp_path)
+    assert set(answers["verdict"]) == {"cannot tell"}
+    assert report.study_page(tmp_path).exists()
