@@ -30,7 +30,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     runs = table.drop_duplicates(["arm", "seed"])
     seeds = runs.groupby("arm")["seed"].nunique()
     header = (
-        f"<p>{len(runs)} runs in {len(seeds)} arms, {seeds.min()} to {seeds.max()} seeds an arm. The unit is the seed: intervals are of "
+        f"<p>{len(runs)} runs in {len(seeds)} arms, {_range(seeds.min(), seeds.max())} seeds an arm. The unit is the seed: intervals are of "
         "95 %, over seeds.</p>"
     )
     sections = [template.Section("answers", "Answers", _answers(answers))]
@@ -51,6 +51,10 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     ]
     page = template.page("Study", header, sections)
     return workdir.write(folder / "study.html", page.encode())
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _answers(answers: pd.DataFrame) -> str:
