@@ -30,7 +30,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     runs = table.drop_duplicates(["arm", "seed"])
     seeds = runs.groupby("arm")["seed"].nunique()
     header = (
-        f"<p>{len(runs)} runs in {len(seeds)} arms, {_range(seeds.min(), seeds.max())} seeds an arm. The unit is the seed: intervals are of "
+        f"<p>{len(runs)} runs in {len(seeds)} arms, {_range(int(seeds.min()), int(seeds.max()))} seeds an arm. The unit is the seed: intervals are of "
         "95 %, over seeds.</p>"
     )
     sections = [template.Section("answers", "Answers", _answers(answers))]

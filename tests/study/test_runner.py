@@ -7,9 +7,8 @@ import pytest
 import scipy.stats
 
 from rmtjax import config as config_lib
-from rmtjax import study
+from rmtjax import flags, study
 from rmtjax.errors import InputError
-from rmtjax.study import __main__ as study_main
 from rmtjax.study import runner
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -128,7 +127,7 @@ def test_a_folder_of_another_config_is_refused(tiny, tmp_path):
 @pytest.mark.parametrize("text", ["", "1-", "a", "1,,2"])
 def test_bad_seeds_are_one_sentence(text):
     with pytest.raises(InputError, match="is not a list of whole numbers"):
-        study_main._seeds(text)
+        flags.seeds(text)
 
 
 def test_a_bad_arm_name_is_refused(tmp_path):
