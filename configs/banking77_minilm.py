@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.data.validation_examples = 500
     config.data.max_tokens = 32
     config.data.vocabulary = MINILM
+    config.synthetic.method = "lm"  # where synthetic.share is above 0
     config.model.name = "bert"
     config.model.bert.update(width=384, depth=6, heads=12, mlp_width=1536, pooling="mean")
     config.model.init_from = MINILM

@@ -38,6 +38,9 @@ TEXT_STRENGTHS = (
     "random_deletion",
     "punctuation_insertion",
 )
+# Methods of `synthetic.method`, by what they make.
+IMAGE_METHODS = ("flow", "memoriser", "gaussian", "repeat", "import")
+TEXT_METHODS = ("lm", "infill", "ngram", "repeat")
 TEXT_SETS = ("banking77", "clinc150", "clinc150_oos", "subj", "trec")
 
 
@@ -97,6 +100,8 @@ def base() -> ConfigDict:
     config.synthetic.mode = "add"  # add | replace
     # images: flow (matching, a network) | memoriser (flow matching's exact minimiser) | gaussian (one a class) | repeat (real
     # images again) | import (another generator's)
+    # texts: lm (language model, word by word) | infill (words of training texts put anew, by a masked language model) | ngram
+    # (trigrams) | repeat. They write with the words of the training split.
     config.synthetic.method = "flow"
     config.synthetic.images = placeholder(str)  # import: folder:PATH or npz:PATH, as data.source has them
     config.synthetic.examples = placeholder(int)  # in the stored set; None: as many as training examples
@@ -104,7 +109,12 @@ def base() -> ConfigDict:
     config.synthetic.image_size = 8  # side the generator works at; its images are then resized as the data is
     # Knobs of diversity.
     config.synthetic.guidance = 1.0  # classifier-free guidance scale; 1: none
-    config.synthetic.temperature = 1.0  # of the noise that samples start from
+    config.synthetic.temperature = (
+        1.0  # of the noise that samples start from; of texts: words' logits are divided by it
+    )
+    # lm, infill: words are drawn among the most probable that have this probability together; 1: among all
+    config.synthetic.top_p = 1.0
+    config.synthetic.mask_share = 0.3  # infill: share of a training text's words that are put anew
     config.synthetic.edit_start = 0.0  # samples are edits of training images from this time on; 0: from noise
     config.synthetic.distinct = placeholder(int)  # different noises; None: one a sample
     # Filters; what they leave out is sampled anew.
@@ -112,13 +122,14 @@ def base() -> ConfigDict:
     config.synthetic.least_distance = (
         0.0  # to the nearest training image, in median distances of validation images
     )
-    # Flow's network, its fit and its sampler.
+    # The network of flow, its fit and its sampler. Of lm and infill, a transformer: width, depth, heads, dtype, total_steps,
+    # batch_size, learning_rate, ema.
     config.synthetic.network = "mlp"  # mlp | unet | dit
     config.synthetic.width = 128  # of a layer; unet: channels of the first level; dit: of a token
     config.synthetic.depth = 4  # blocks; unet: in each level
     config.synthetic.multipliers = (1, 2, 2)  # unet: channels of each level, in widths
     config.synthetic.patch = 2  # dit
-    config.synthetic.heads = 4  # dit
+    config.synthetic.heads = 4  # dit, lm, infill
     config.synthetic.dtype = "float32"  # of the network's computation: float32 | bfloat16
     config.synthetic.time = "uniform"  # uniform | logit_normal
     config.synthetic.sampler = "euler"  # euler | midpoint | heun
@@ -344,7 +355,7 @@ _KINDS = {int: "an integer", float: "a number", str: "a text", bool: "True or Fa
 
 _IN = {
     "synthetic.mode": ("add", "replace"),
-    "synthetic.method": ("flow", "memoriser", "gaussian", "repeat", "import"),
+    "synthetic.method": tuple(dict.fromkeys(IMAGE_METHODS + TEXT_METHODS)),
     "synthetic.network": ("mlp", "unet", "dit"),
     "synthetic.dtype": ("float32", "bfloat16"),
     "synthetic.time": ("uniform", "logit_normal"),
@@ -370,7 +381,7 @@ _OPTIONAL = (
 _UNIT = (  # closed or half-open parts of [0, 1]
     *(f"augment.{name}" for name, value in base().augment.items() if name != "text"),
     *(f"augment.text.{name}" for name, value in base().augment.text.items() if name != "synonyms"),
-    "synthetic.share", "synthetic.label_dropout", "synthetic.least_confidence",
+    "synthetic.share", "synthetic.label_dropout", "synthetic.least_confidence", "synthetic.mask_share",
 )  # fmt: skip
 _BELOW_ONE = (
     "synthetic.edit_start",
@@ -430,6 +441,7 @@ def validate(config: ConfigDict) -> None:
     check(_BELOW_ONE, lambda v: 0 <= v < 1, "at least 0 and below 1")
     check(_AT_LEAST_ZERO, lambda v: v >= 0, "0 or more")
     check(_AT_LEAST_ONE, lambda v: v >= 1, "1 or more")
+    check(("synthetic.top_p",), lambda v: 0 < v <= 1, "above 0 and at most 1")
     check(("data.validation_examples",), lambda v: v >= 1, "1 or more")
     check(("data.max_tokens",), lambda v: v >= 3, "3 or more: one stands before a text and one after it")
     check(
@@ -509,6 +521,10 @@ def _check_generator(synthetic: ConfigDict) -> None:
         raise InputError(
             "synthetic.method='import' needs synthetic.images: folder:PATH or npz:PATH of images and their classes"
         )
+    if synthetic.method in ("lm", "infill") and synthetic.width % synthetic.heads:
+        raise InputError(
+            f"synthetic.width={synthetic.width} is not a multiple of synthetic.heads={synthetic.heads}"
+        )
     if synthetic.method != "flow":
         return
     levels = synthetic.multipliers
@@ -551,13 +567,27 @@ def _check_kind(config: ConfigDict) -> None:
         raise InputError(
             f"augment.{wrong[0]} is for {other}, and data.source={source!r} holds {holds}: set it back to 0"
         )
-    if text and config.synthetic.share:
-        raise InputError(
-            f"synthetic.share={config.synthetic.share} is for images, and data.source={source!r} holds texts: set it back to 0"
-        )
+    if config.synthetic.share:
+        check_generator_kind(config)
     if text and config.evaluation.enabled and "corrupted" in config.evaluation.shifts:
         raise InputError(
             f"evaluation.shifts=corrupted is for images, and data.source={source!r} holds texts: leave it out"
+        )
+
+
+def check_generator_kind(config: ConfigDict) -> None:
+    """The generator must make what the source holds. Raises InputError."""
+    synthetic, source = config.synthetic, config.data.source
+    holds, methods = ("texts", TEXT_METHODS) if is_text(source) else ("images", IMAGE_METHODS)
+    if synthetic.method not in methods:
+        raise InputError(
+            f"synthetic.method={synthetic.method!r} does not make {holds}, which data.source={source!r} holds: "
+            f"use {', '.join(methods[:-1])} or {methods[-1]}"
+        )
+    if is_text(source) and synthetic.least_distance:
+        raise InputError(
+            f"synthetic.least_distance={synthetic.least_distance} is for images, and data.source={source!r} holds texts: "
+            "set it back to 0"
         )
 
 

@@ -52,7 +52,8 @@ def main() -> int:
         )
         return 128 + signal.SIGTERM
     if jax.process_index() == 0:
-        print(f"manifest {made.path / 'manifest.json'}, samples by class {report.synthetic(made.path)}")
+        shown = made.path / "synthetic_by_class.csv" if made.text else report.synthetic(made.path)
+        print(f"manifest {made.path / 'manifest.json'}, samples by class {shown}")
     return 0
 
 

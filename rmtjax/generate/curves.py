@@ -60,10 +60,11 @@ def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Se
 
 def numbers(manifest: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """`(set, metric, value)` of what a manifest says of quality and diversity."""
-    out = [
-        ("synthetic", "recognised", manifest["recognised"]["value"]),
-        ("synthetic", "distance_ratio", manifest["distance_ratio"]),
-    ]
+    out = [("synthetic", "recognised", manifest["recognised"]["value"])]
+    if "identical" in manifest:  # of texts
+        out += [(key, "identical", manifest["identical"][key]["value"]) for key in ("synthetic", "test")]
+    else:
+        out.append(("synthetic", "distance_ratio", manifest["distance_ratio"]))
     score = manifest["classification_accuracy_score"]
     out += [(key, "classification_accuracy_score", score[key]["value"]) for key in ("synthetic", "real")]
     for metric in ("frechet_distance", "kernel_distance"):

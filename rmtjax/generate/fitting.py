@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, data
 from rmtjax.errors import InputError
-from rmtjax.generate import dit, flow, mlp, store, unet
+from rmtjax.generate import dit, flow, language, mlp, store, texts, unet
 from rmtjax.train import loop
 from rmtjax.train import sharding as sharding_lib
 
@@ -23,14 +23,17 @@ FITTED_BY = (
     "network", "width", "depth", "dtype", "time", "total_steps", "batch_size", "learning_rate", "ema", "label_dropout",
 )  # fmt: skip
 SHAPED_BY = {"mlp": (), "unet": ("multipliers",), "dit": ("patch", "heads")}
+TEXTS_BY = (
+    "width", "depth", "heads", "dtype", "total_steps", "batch_size", "learning_rate", "ema",
+)  # fmt: skip
 CHECKPOINTS = 4  # in a fit, evenly spaced
 CHUNK = 1024  # images in memory at a time while a data set is hashed
-MOST = 2000  # images the mean loss is taken over
+MOST = 2000  # examples the mean loss is taken over
 PARAMS = "generator.safetensors"
 
 
 class Generator(NamedTuple):
-    """A velocity field, its averaged parameters (numpy) and what it was made from."""
+    """A velocity field or language model, its averaged parameters (numpy) and what it was made from."""
 
     model: nn.Module
     params: Any
@@ -38,7 +41,9 @@ class Generator(NamedTuple):
 
 
 def data_hash(source: data.Source) -> str:
-    """SHA-256 of a source's labels and images, in its order."""
+    """SHA-256 of a source's labels and images, or words of texts, in its order."""
+    if source.text is not None:
+        return texts.data_hash(source)
     total = hashlib.sha256(np.asarray((source.num_examples, *source.image_shape), "<i8").tobytes())
     total.update(np.ascontiguousarray(source.labels, "<i4").tobytes())
     for start in range(0, source.num_examples, CHUNK):
@@ -49,7 +54,7 @@ def data_hash(source: data.Source) -> str:
 
 def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     """All that a fitted generator depends on, as plain data."""
-    names = (*FITTED_BY, *SHAPED_BY[config.synthetic.network])
+    names = TEXTS_BY if train.text is not None else (*FITTED_BY, *SHAPED_BY[config.synthetic.network])
     return {name: _plain(config.synthetic[name]) for name in names} | of_data(config, train)
 
 
@@ -58,7 +63,7 @@ def of_data(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "method": config.synthetic.method,
-        "image_size": config.synthetic.image_size,
+        **({} if train.text is not None else {"image_size": config.synthetic.image_size}),
         "classes": len(train.classes),
         "data_hash": data_hash(train),
         "seed": config.seed,
@@ -69,9 +74,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def network(synthetic: ConfigDict, num_classes: int) -> nn.Module:
-    """The velocity field that the `synthetic` section of a config describes."""
-    dtype = jnp.dtype(synthetic.dtype)
+def network(synthetic: ConfigDict, train: data.Source) -> nn.Module:
+    """The velocity field, or language model of texts, that the `synthetic` section of a config describes."""
+    dtype, num_classes = jnp.dtype(synthetic.dtype), len(train.classes)
+    if train.text is not None:
+        return language.LanguageModel(
+            num_classes, len(train.text.words) - 1, synthetic.width, synthetic.depth, synthetic.heads,
+            causal=synthetic.method == "lm", dtype=dtype,
+        )  # fmt: skip
     if synthetic.network == "mlp":
         return mlp.VelocityMLP(num_classes, synthetic.width, synthetic.depth, dtype)
     if synthetic.network == "unet":
@@ -92,7 +102,8 @@ def ensure(
 
     Args:
       config: the whole config.
-      train, test: at the generator's image size. `test` only measures the loss on images not fitted to.
+      train, test: at the generator's image size, or texts (`train` with a vocabulary of its own, `texts.closed`). `test` only
+        measures the loss on examples not fitted to; on texts, on those without words that `train` has not.
 
     Raises:
       InputError: a batch that the devices cannot share, a loss that is not finite.
@@ -104,11 +115,13 @@ def ensure(
             f"synthetic.batch_size={synthetic.batch_size} cannot be split over {mesh.size} devices: "
             f"use a multiple of {mesh.size}"
         )
-    model = network(synthetic, len(train.classes))
+    model = network(synthetic, train)
     made = made_from(config, train)
 
     def build(folder: pathlib.Path) -> dict[str, Any]:
-        say(f"fitting a generator to {train.num_examples} training images")
+        say(
+            f"fitting a generator to {train.num_examples} training {'images' if train.text is None else 'texts'}"
+        )
         params = _fit(config, model, train, mesh, folder, made)
         if jax.process_index() == 0:
             checkpoints.save_safetensors(folder / PARAMS, params, {})
@@ -136,11 +149,16 @@ def _fit(
     """Averaged parameters, in host memory; goes on from the checkpoints in `folder`."""
     synthetic = config.synthetic
     optimizer, schedule = flow.make_optimizer(synthetic.learning_rate, synthetic.ema, synthetic.total_steps)
+    if train.text is None:
+        init = flow.make_init(model, train.image_shape)
+        loss_fn = flow.make_loss(model, len(train.classes), synthetic.label_dropout, synthetic.time)
+    else:
+        train = texts.as_rows(train)
+        init, loss_fn = language.make_init(model, *train.image_shape), language.make_loss(model)
     try:
         with checkpoints.open_run(folder) as manager:
             fitted = loop.fit(
-                init=flow.make_init(model, train.image_shape),
-                loss_fn=flow.make_loss(model, len(train.classes), synthetic.label_dropout, synthetic.time),
+                init=init, loss_fn=loss_fn,
                 optimizer=optimizer, schedule=schedule, total_steps=synthetic.total_steps, seed=config.seed,
                 batches=lambda start: data.train_batches(
                     train, batch_size=synthetic.batch_size, seed=config.seed, start_step=start,
@@ -160,12 +178,18 @@ def _fit(
     return jax.device_get(average(fitted.state.opt_state))
 
 
-def _losses(model: nn.Module, params: Any, train: data.Source, test: data.Source) -> dict[str, float]:
-    """The averaged parameters' loss on images fitted to and on others, as many of each."""
-    mean_loss = flow.make_mean_loss(model)
-    n = min(train.num_examples, test.num_examples, MOST)
+def _losses(model: nn.Module, params: Any, train: data.Source, test: data.Source) -> dict[str, float | None]:
+    """The averaged parameters' loss on examples fitted to and on others, as many of each; None where there are no others."""
+    if train.text is None:
+        mean_loss = flow.make_mean_loss(model)
+    else:
+        mean_loss = language.make_mean_loss(model)
+        train, test = texts.as_rows(train), texts.as_rows(texts.known(test, train.text))
+    n = min(train.num_examples, test.num_examples or MOST, MOST)
 
-    def loss(source: data.Source) -> float:
+    def loss(source: data.Source) -> float | None:
+        if not source.num_examples:
+            return None
         numbers = np.linspace(0, source.num_examples - 1, n).astype(np.int64)
         return mean_loss(params, source.images(numbers), source.labels[numbers])
 

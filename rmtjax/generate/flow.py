@@ -18,7 +18,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Float, Int
 
-from rmtjax.train import sharding as sharding_lib
+from rmtjax.generate import batching
 from rmtjax.train.step import LossFn, named_key
 
 
@@ -164,7 +164,6 @@ def make_sampler(
       velocity: of `guided`.
       batch_size: images at a time; rounded up to a multiple of the number of devices.
     """
-    batch_size = -(-batch_size // mesh.size) * mesh.size
     key = named_key(seed, "samples")
     begin_at = knobs.edit_start
     steps = max(1, round(knobs.steps * (1 - begin_at)))
@@ -191,9 +190,7 @@ def make_sampler(
 
         return jnp.clip((jax.lax.fori_loop(0, steps, step, x) + 1) / 2, 0, 1)
 
-    program = jax.jit(integrate, out_shardings=sharding_lib.replicated(mesh))
-    local = batch_size // jax.process_count()
-    first = jax.process_index() * local
+    run = batching.in_batches(integrate, mesh, batch_size)
 
     def sample(
         params: Any,
@@ -201,22 +198,12 @@ def make_sampler(
         numbers: Int[np.ndarray, " n"] | None = None,
         edited: Float[np.ndarray, "n ..."] | None = None,
     ) -> Float[np.ndarray, "n ..."]:
-        placed = sharding_lib.put(params, jax.tree.map(lambda _: sharding_lib.replicated(mesh), params))
-        images = np.empty((len(labels), *image_shape), np.float32)
-        for begin in range(0, len(labels), batch_size):
-            there = np.minimum(np.arange(begin, begin + batch_size), len(labels) - 1)  # padded at the end
-            number = there if numbers is None else numbers[there]
-            batch = {
-                "index": (number % (knobs.distinct or 2**32)).astype(np.uint32),
-                "label": labels[there].astype(np.int32),
-            }
-            if edited is not None:
-                batch["edited"] = edited[there]
-            mine = {name: column[first : first + local] for name, column in batch.items()}
-            # Fetched at once: on CPU one program is in flight at most.
-            done = jax.device_get(program(placed, sharding_lib.put_batch(mine, mesh)))
-            images[begin : begin + batch_size] = done[: len(labels) - begin]
-        return images
+        number = np.arange(len(labels)) if numbers is None else numbers
+        columns = {
+            "index": (number % (knobs.distinct or 2**32)).astype(np.uint32),
+            "label": labels.astype(np.int32),
+        }
+        return run(params, columns if edited is None else columns | {"edited": edited})
 
     return sample
 

@@ -5,33 +5,39 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax import data
 from rmtjax.errors import InputError
-from rmtjax.generate import controls, fitting, flow
+from rmtjax.generate import controls, fitting, flow, language, ngram
 
 Sample = Callable[
-    [Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Float[np.ndarray, "n ..."]
+    [Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Shaped[np.ndarray, "n ..."]
 ]
-"""`sample(labels, numbers, ranks) -> images in [0, 1]`: of sample number i, the r-th of its class, the same images whatever
-else is asked for with it."""
+"""`sample(labels, numbers, ranks) -> images in [0, 1]`, or rows of words' numbers: of sample number i, the r-th of its class, the
+same whatever else is asked for with it."""
 
-TURNED = ("guidance", "temperature", "edit_start", "distinct")
-_PATH = (*TURNED, "sampling_steps", "sampler")
+_OF_IMAGES = ("guidance", "temperature", "edit_start", "distinct")
+TURNED = (*_OF_IMAGES, "top_p", "mask_share")
+_PATH = (*_OF_IMAGES, "sampling_steps", "sampler")
 KNOBS: dict[str, tuple[str, ...]] = {
     "flow": _PATH,
     "memoriser": _PATH,
     "gaussian": ("temperature", "distinct"),
     "repeat": (),
     "import": (),
+    "lm": ("temperature", "top_p"),
+    "infill": ("temperature", "top_p", "mask_share"),
+    "ngram": (),
 }
 
 
-def check(synthetic: ConfigDict) -> None:
-    """Raises InputError: a knob is turned that the method has not."""
+def check(config: ConfigDict) -> None:
+    """Raises InputError: the method is not for what the source holds, or a knob is turned that the method has not."""
+    config_lib.check_generator_kind(config)
+    synthetic = config.synthetic
     plain = config_lib.base().synthetic
     for name in (*TURNED, "images"):
         used = name in KNOBS[synthetic.method] or (name == "images" and synthetic.method == "import")
@@ -50,10 +56,10 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     empty = np.setdiff1d(np.arange(len(train.classes)), train.labels)
     if len(empty):
         raise InputError(
-            f"class {train.classes[empty[0]]!r} has no training examples, so its images cannot be generated: "
+            f"class {train.classes[empty[0]]!r} has no training examples, so none can be generated: "
             f"raise data.train_examples={config.data.train_examples} or set synthetic.share to 0"
         )
-    if config.synthetic.method == "flow":
+    if config.synthetic.method in ("flow", "lm", "infill"):
         return fitting.made_from(config, train)
     made = fitting.of_data(config, train)
     if config.synthetic.method == "import":
@@ -68,6 +74,11 @@ def make(
     synthetic, train = config.synthetic, splits.train
     if synthetic.method in ("flow", "memoriser"):
         return _by_flow(config, splits, mesh, say)
+    if synthetic.method in ("lm", "infill"):
+        return _by_language(config, splits, mesh, say)
+    if synthetic.method == "ngram":
+        write = ngram.make(train, config.seed)
+        return lambda labels, numbers, ranks: write(labels, numbers), {}
     if synthetic.method == "gaussian":
         draw = controls.gaussian(
             train, seed=config.seed, temperature=synthetic.temperature, distinct=synthetic.distinct
@@ -75,7 +86,8 @@ def make(
         return lambda labels, numbers, ranks: draw(labels, numbers), {}
     if synthetic.method == "repeat":
         choose = _by_rank(train)
-        return lambda labels, numbers, ranks: train.images(choose(labels, ranks)), {}
+        show = train.images if train.text is None else lambda numbers: train.pixels[numbers]
+        return lambda labels, numbers, ranks: show(choose(labels, ranks)), {}
     foreign = _foreign(config, train)
     have, wanted = (np.bincount(s.labels, minlength=len(train.classes)) for s in (foreign, train))
     wanted = wanted * (synthetic.examples or train.num_examples) / train.num_examples
@@ -100,11 +112,7 @@ def _by_flow(
     if synthetic.method == "flow":
         generator = fitting.ensure(config, train, splits.test, mesh, say)
         params, field = generator.params, flow.field(generator.model)
-        manifest = generator.stored.manifest
-        facts["generator"] = {
-            name: manifest[name] for name in ("parameters", "final_loss", "final_loss_test")
-        }
-        facts["generator_path"] = f"generators/{generator.stored.path.name}"  # in the cache
+        facts = _facts(generator)
     else:
         params, field = controls.memoriser(train.images(), train.labels, classes)
     knobs = flow.Knobs(
@@ -125,8 +133,36 @@ def _by_flow(
     return sample, facts
 
 
+def _by_language(
+    config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh, say: Callable[[str], None]
+) -> tuple[Sample, dict[str, Any]]:
+    synthetic, train = config.synthetic, splits.train
+    generator = fitting.ensure(config, train, splits.test, mesh, say)
+    params, drawn_by = generator.params, {name: synthetic[name] for name in KNOBS[synthetic.method]}
+    if synthetic.method == "lm":
+        write = language.make_writer(
+            generator.model, *train.image_shape, **drawn_by, seed=config.seed, mesh=mesh
+        )
+        return lambda labels, numbers, ranks: write(params, labels, numbers), _facts(generator)
+    fill, choose = (
+        language.make_filler(generator.model, **drawn_by, seed=config.seed, mesh=mesh),
+        _by_rank(train),
+    )
+    return lambda labels, numbers, ranks: fill(
+        params, labels, numbers, train.pixels[choose(labels, ranks)]
+    ), _facts(generator)
+
+
+def _facts(generator: fitting.Generator) -> dict[str, Any]:
+    manifest = generator.stored.manifest
+    return {
+        "generator": {name: manifest[name] for name in ("parameters", "final_loss", "final_loss_test")},
+        "generator_path": f"generators/{generator.stored.path.name}",  # in the cache
+    }
+
+
 def _by_rank(source: data.Source) -> Callable[[np.ndarray, np.ndarray], Int[np.ndarray, " n"]]:
-    """`(labels, ranks) -> numbers` of the source's images: the r-th of a class, from the first again after the last."""
+    """`(labels, ranks) -> numbers` of the source's examples: the r-th of a class, from the first again after the last."""
     order = np.argsort(source.labels, kind="stable")
     counts = np.bincount(source.labels, minlength=len(source.classes))
     first = np.cumsum(counts) - counts

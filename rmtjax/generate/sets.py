@@ -1,5 +1,6 @@
 """Synthetic sets on disk: made once from a training split, with a manifest, and reused."""
 
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -10,20 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from rmtjax import config as config_lib
 from rmtjax import data, files
+from rmtjax.data.tokens import Tokens
 from rmtjax.errors import InputError
-from rmtjax.generate import filters, methods, quality, store
+from rmtjax.generate import filters, methods, quality, store, text_quality, texts
 from rmtjax.train import sharding as sharding_lib
 
 SHARD = 512  # samples a file; files that are there are not sampled again
-ROUNDS = 20  # as many samples as images, until all have passed the filters
+ROUNDS = 20  # as many samples as examples, until all have passed the filters
 BY_CLASS = "synthetic_by_class.npz"
-SHOWN = 12  # samples of a class in a picture
+TEXTS_BY_CLASS = "synthetic_by_class.csv"
+WORDS = "words.json"  # of texts: what the numbers in the shards mean
+SHOWN = 12  # samples of a class in a picture or table
 VERSIONS = ("rmtjax", "jax", "flax", "optax", "numpy", "scikit-learn")
 
 
@@ -31,16 +34,19 @@ class SyntheticSet(NamedTuple):
     """A stored set, at the size the classifier takes."""
 
     path: pathlib.Path
-    images: Float[np.ndarray, "n h w c"]  # float32 in [0, 1]
+    # float32 [n, h, w, c] in [0, 1]; of texts the numbers of their words, int32 [n, w], 0 where a text has ended
+    images: Shaped[np.ndarray, "n ..."]
     labels: Int[np.ndarray, " n"]  # int32
     manifest: dict[str, Any]
+    text: Tokens | None = None  # what the numbers of words mean; None for images
 
 
 def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> SyntheticSet:
     """The synthetic set of a config: found under `synthetic.cache`, or made there.
 
     The generator is fitted to the training split alone, at `synthetic.image_size`; the images are then resized
-    as real ones are. A set is named by a hash of the training images and labels, the generator's config, the
+    as real ones are. Texts are written with the words of the training split. A set is named by a hash of the training
+    images (or words) and labels, the generator's config, the
     seed, knobs, filters and count; so runs that differ in `synthetic.share`, `synthetic.mode` or the model share it,
     and sets that differ in knobs or count share the generator. With several JAX processes, which share a
     file system, all must call this together.
@@ -50,47 +56,55 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
       report: gets sentences (in process 0): what is being made, and what came out.
 
     Raises:
-      InputError: texts are to be made, a knob that the method has not, a class without training examples, too few images to
+      InputError: a method for other sources, a knob that it has not, a class without training examples, too few images to
         import or that pass the filters, a cache that cannot be made, a stored file that was altered.
       loop.Stopped: SIGTERM while fitting; the same call goes on from there.
     """
     synthetic = config.synthetic
-    if config_lib.is_text(config.data.source):
-        raise InputError(
-            f"synthetic.share={synthetic.share}: the generator makes images, and data.source={config.data.source!r} holds "
-            "texts: set it to 0, or pass texts of your own to train.run by synthetic="
-        )
     say = report if jax.process_index() == 0 else _silent
-    methods.check(synthetic)
+    methods.check(config)
     section = config.data.copy_and_resolve_references()
     section.image_size = synthetic.image_size
     splits = data.load(section, config.seed)
-    made = made_from(config, splits.train)
+    kind = "images"
+    if splits.train.text is not None:
+        kind, splits = "texts", splits._replace(train=texts.closed(splits.train))
+    train = splits.train
+    made = made_from(config, train)
     labels = class_shares(splits.train.labels, made["count"])
 
     def build(folder: pathlib.Path) -> dict[str, Any]:
         mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
         sample, facts = methods.make(config, splits, mesh, say)
         accept = filters.make(config, splits, mesh)
-        say(f"sampling {len(labels)} images")
-        _sample_shards(folder, sample, labels, accept, splits.train.classes)
+        say(f"sampling {len(labels)} {kind}")
+        _sample_shards(folder, sample, labels, accept, train.classes, kind)
         if jax.process_index() > 0:
             return {}
-        images, kept = _read_shards(folder)
-        _write_by_class(folder / BY_CLASS, images, kept, splits.train.classes)
+        examples, kept = _read_shards(folder, kind)
+        _write_by_class(folder, examples, kept, train.classes, train.text)
+        if train.text is None:
+            worth = quality.describe(examples, kept, splits, config, mesh)
+        else:
+            files.write_json(folder / WORDS, list(train.text.words))
+            worth = text_quality.describe(
+                dataclasses.replace(train, pixels=examples, labels=kept), splits, config
+            )
         return {
-            **quality.describe(images, kept, splits, config, mesh),
+            **worth,
             "source": config.data.source,
-            "training_examples": splits.train.num_examples,
-            "classes": list(splits.train.classes),
+            "training_examples": train.num_examples,
+            "classes": list(train.classes),
             **facts,
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
 
     stored = store.ensure(synthetic.cache, made, build, say)
-    images, kept = _read_shards(stored.path)
-    result = SyntheticSet(stored.path, data.resize(images, config.data.image_size), kept, stored.manifest)
+    examples, kept = _read_shards(stored.path, kind)
+    if train.text is None:
+        examples = data.resize(examples, config.data.image_size)
+    result = SyntheticSet(stored.path, examples, kept, stored.manifest, train.text)
     say(("made " if stored.fresh else "reused ") + summary(result))
     return result
 
@@ -99,7 +113,7 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     """All that a set depends on, as plain data: its folder is named by the hash of this.
 
     Args:
-      train: the training split at the generator's image size.
+      train: the training split at the generator's image size, or of texts.
     """
     synthetic = config.synthetic
     return {
@@ -113,17 +127,34 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
 def source(synthetic: SyntheticSet) -> data.Source:
     """The set as a source, to be mixed with the training split."""
     name = f"the synthetic set {str(synthetic.path)!r}"
+    if synthetic.text is not None:
+        return data.Source(
+            name,
+            synthetic.labels,
+            tuple(synthetic.manifest["classes"]),
+            synthetic.images.shape[1:],
+            np.zeros(len(synthetic.labels), np.int8),
+            pixels=synthetic.images,
+            text=synthetic.text,
+        )
     return data.from_arrays(name, synthetic.images, synthetic.labels, tuple(synthetic.manifest["classes"]))
 
 
 def summary(synthetic: SyntheticSet) -> str:
     """Where the set is, the share recognised and how near it comes to copies, in one line."""
     manifest = synthetic.manifest
-    judged, ratio = manifest["recognised"], manifest["distance_ratio"]
+    judged = manifest["recognised"]
     if judged["value"] is None:
         known = f"not judged ({judged['reason']})"
     else:
         known = f"{judged['value']:.3f} [{judged['low']:.3f}, {judged['high']:.3f}] recognised by the judge"
+    if synthetic.text is not None:
+        copies, of_test = (manifest["identical"][name]["value"] for name in ("synthetic", "test"))
+        return (
+            f"synthetic set {synthetic.path}: {len(synthetic.labels)} texts, {known}; {copies:.3f} are training texts word for "
+            f"word ({of_test:.3f} of test texts are)"
+        )
+    ratio = manifest["distance_ratio"]
     near = "" if ratio is None else (
         f"; median distance to the nearest training image {manifest['nearest_training_distance']:.3f}, "
         f"{ratio:.2f} of that of test images (near 0: copies)"
@@ -132,11 +163,11 @@ def summary(synthetic: SyntheticSet) -> str:
 
 
 def write_run_files(synthetic: SyntheticSet, workdir: str | os.PathLike[str]) -> None:
-    """Writes synthetic.json (the manifest) and synthetic_by_class.npz (samples to look at) into a run's folder."""
+    """Writes synthetic.json (the manifest) and samples to look at into a run's folder: synthetic_by_class.npz, or .csv of texts."""
     folder = pathlib.Path(workdir)
     manifest = {"path": str(synthetic.path)} | synthetic.manifest
     files.write_json(folder / "synthetic.json", manifest)
-    _write_by_class(folder / BY_CLASS, synthetic.images, synthetic.labels, manifest["classes"])
+    _write_by_class(folder, synthetic.images, synthetic.labels, manifest["classes"], synthetic.text)
 
 
 def class_shares(labels: Int[np.ndarray, " m"], count: int) -> Int[np.ndarray, " count"]:
@@ -155,6 +186,7 @@ def _sample_shards(
     labels: Int[np.ndarray, " n"],
     accept: filters.Accept | None = None,
     classes: Sequence[str] = (),
+    kind: str = "images",
 ) -> None:
     """Fills the folder with shards of samples of these labels, those that are not accepted made good in further rounds.
 
@@ -171,7 +203,7 @@ def _sample_shards(
     progress = tqdm(
         total=n,
         desc="samples",
-        unit="image",
+        unit=kind[:-1],
         disable=jax.process_index() > 0,
         mininterval=0.5,
         dynamic_ncols=True,
@@ -181,26 +213,26 @@ def _sample_shards(
             numbers = np.flatnonzero(left[labels] > 0)
             for piece, start in enumerate(range(0, len(numbers), SHARD)):
                 part = numbers[start : start + SHARD]
-                path = folder / f"images_{turn:02d}_{piece:05d}.npz"
+                path = folder / f"{kind}_{turn:02d}_{piece:05d}.npz"
                 if not store.agreed(path.exists()):
                     of = labels[part]
-                    images = sample(of, turn * n + part, turn * counts[of] + rank[part])
-                    keep = np.ones(len(of), bool) if accept is None else accept(images, of)
+                    samples = sample(of, turn * n + part, turn * counts[of] + rank[part])
+                    keep = np.ones(len(of), bool) if accept is None else accept(samples, of)
                     keep[keep] = _ranks(of[keep]) < left[of[keep]]
                     if jax.process_index() == 0:
                         with files.atomic(path) as temporary:
-                            np.savez(temporary, images=images[keep], labels=of[keep])
+                            np.savez(temporary, **{kind: samples[keep], "labels": of[keep]})
                     kept = of[keep]
                 else:
-                    kept = _read(path)[1]
+                    kept = _read(path, kind)[1]
                 left -= np.bincount(kept, minlength=len(left))
                 progress.update(len(kept))
             if not left.any():
                 return
     k = int(np.argmax(left))
     raise InputError(
-        f"of class {classes[k]!r} only {counts[k] - left[k]} of {counts[k]} images passed the filters in {ROUNDS} times as "
-        "many samples: lower synthetic.least_confidence or synthetic.least_distance"
+        f"of class {classes[k]!r} only {counts[k] - left[k]} of {counts[k]} {kind} passed the filters in {ROUNDS} times as "
+        f"many samples: lower synthetic.least_confidence{' or synthetic.least_distance' * (kind == 'images')}"
     )
 
 
@@ -213,29 +245,40 @@ def _ranks(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return ranks
 
 
-def _read_shards(folder: pathlib.Path) -> tuple[Float[np.ndarray, "n h w c"], Int[np.ndarray, " n"]]:
-    images, labels = zip(*map(_read, sorted(folder.glob("images_*.npz"))), strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+def _read_shards(
+    folder: pathlib.Path, kind: str = "images"
+) -> tuple[Shaped[np.ndarray, "n ..."], Int[np.ndarray, " n"]]:
+    paths = sorted(folder.glob(f"{kind}_*.npz"))
+    samples, labels = zip(*(_read(path, kind) for path in paths), strict=True)
+    return np.concatenate(samples), np.concatenate(labels)
 
 
-def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: pathlib.Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return stored["images"], stored["labels"]
+            return stored[kind], stored["labels"]
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{str(path)!r} is damaged: run the same command again to make it anew") from error
 
 
 def _write_by_class(
-    path: pathlib.Path, images: Float[np.ndarray, "n h w c"], labels: Int[np.ndarray, " n"], classes: Any
+    folder: pathlib.Path,
+    examples: Shaped[np.ndarray, "n ..."],
+    labels: Int[np.ndarray, " n"],
+    classes: Any,
+    text: Tokens | None,
 ) -> None:
-    """images [K, m, H, W, C], m at most 12; NaN where a class has fewer."""
+    """images [K, m, H, W, C], m at most 12, NaN where a class has fewer; of texts a table."""
+    if text is not None:
+        shown = texts.strings(examples, text.words)
+        texts.write_by_class(folder / TEXTS_BY_CLASS, shown, labels, classes, SHOWN)
+        return
     most = min(SHOWN, int(np.bincount(labels).max()))
-    sheet = np.full((len(classes), most, *images.shape[1:]), np.nan, np.float32)
+    sheet = np.full((len(classes), most, *examples.shape[1:]), np.nan, np.float32)
     for k in range(len(classes)):
-        some = images[np.flatnonzero(labels == k)[:most]]
+        some = examples[np.flatnonzero(labels == k)[:most]]
         sheet[k, : len(some)] = some
-    with files.atomic(path) as temporary:
+    with files.atomic(folder / BY_CLASS) as temporary:
         np.savez_compressed(temporary, images=sheet, classes=np.asarray(classes))
 
 

@@ -46,7 +46,7 @@ class Attention(nn.Module):
       out: width of what is put out; None: that of the input.
       queries: only so many tokens, the first, ask and are put out; None: all.
 
-    `mask [B, T]`, if given, is False for tokens that none attends to.
+    `mask [B, T]`, if given, is False for tokens that none attends to; `mask [B, Q, T]` says it for each that asks.
     """
 
     heads: int
@@ -65,7 +65,8 @@ class Attention(nn.Module):
         # The softmax in float32: bfloat16 has too few digits for a sum over many tokens.
         logits = logits.astype(jnp.float32)
         if mask is not None:  # finite, so that a row without any token gives no NaN
-            logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
+            mask = mask[:, None] if mask.ndim == 2 else mask
+            logits = jnp.where(mask[:, None], logits, jnp.finfo(jnp.float32).min)
         weights = nn.softmax(logits).astype(self.dtype)
         weights = Dropout(self.rate)(weights, train)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)

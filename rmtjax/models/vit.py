@@ -43,9 +43,9 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="norm_attention")(x)
-        y = Attention(self.heads, self.rates["attention"], self.dtype, name="attention")(y, train)
+        y = Attention(self.heads, self.rates["attention"], self.dtype, name="attention")(y, train, mask)
         x = x + Dropout(self.rates["residual"])(y, train)
         y = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="norm_mlp")(x)
         y = Mlp(self.mlp_width, self.activation, self.rates["mlp"], self.dtype, name="mlp")(y, train)

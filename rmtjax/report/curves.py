@@ -15,10 +15,19 @@ SHOWN = {
     "within_classes_feature": "within classes, features",
     "coverage_pixel": "coverage of test images",
     "distance_ratio": "distance to training images",
+    "distinct_2_token": "distinct word pairs",
+    "ngram_vendi_token": "Vendi score of n-grams",
+    "identical": "copies of training texts",
     "recognised": "recognised",
     "classification_accuracy_score": "accuracy score (CAS)",
 }
-_NAMES = {"edit_start": "start of edits", "total_steps": "steps of the fit", "distinct": "distinct noises"}
+_NAMES = {
+    "edit_start": "start of edits",
+    "total_steps": "steps of the fit",
+    "distinct": "distinct noises",
+    "top_p": "top-p",
+    "mask_share": "share of words put anew",
+}
 
 
 def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.Path:
