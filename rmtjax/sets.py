@@ -16,8 +16,8 @@ from rmtjax.data import texts
 from rmtjax.errors import InputError
 from rmtjax.generate import store
 from rmtjax.train import classification, sharding
+from rmtjax.train.features import LETTERS, letters_features
 
-LETTERS = "the shipped letters ViT, pooled features before the head"
 GREY = ("digits", "letters", "letters_unlike_digits", "printed_digits")
 
 
@@ -128,7 +128,7 @@ def _synthetic(folder: pathlib.Path, size: int) -> Set:
 def model(name: str) -> Model:
     """The model whose features are taken: "letters", or the folder of a run. Raises InputError if it is neither."""
     if name == "letters":
-        return Model(LETTERS, measure.letters_features, 16)
+        return Model(LETTERS, letters_features, 16)
     stored = pathlib.Path(name) / "config.json"
     if not stored.is_file():
         raise InputError(
