@@ -390,7 +390,7 @@ def test_repeated_texts_are_the_training_texts(settings, closed):
 
 def test_infilled_texts_and_a_filter(settings, closed):
     changes = {"synthetic.method": "infill", "synthetic.mask_share": 0.5, "synthetic.least_confidence": 0.9}
-    made = generate.ensure(settings(**changes, **{"synthetic.total_steps": 12}))
+    made = generate.ensure(settings(**changes, **{"synthetic.total_steps": 30}))
     assert len(made.labels) == 40
     assert made.manifest["generator"]["final_loss"] > 0
     judge = text_quality.fit_judge(texts.of_source(closed), closed.labels, 2)
