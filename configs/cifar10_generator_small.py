@@ -22,6 +22,6 @@ def get_config() -> ConfigDict:
     config.evaluation.ood = ()
     config.synthetic.update(
         image_size=16, width=32, depth=1, dtype="float32", total_steps=1000, batch_size=64, learning_rate=1e-3, ema=0.998,
-        examples=1500, share=0.25, sampling_steps=15,
+        examples=900, share=0.15, sampling_steps=15,
     )  # fmt: skip
     return config

@@ -165,7 +165,8 @@ def resize_tensor(images: tf.Tensor | np.ndarray, size: int) -> tf.Tensor | np.n
     """`resize` of one image [h, w, c] or a batch, inside tf.data too."""
     if tuple(images.shape[-3:-1]) == (size, size):
         return images
-    return tf.image.resize(images, (size, size), "bilinear", antialias=True)
+    # Its weights sum to 1 up to rounding: white may come out a last bit above 1.
+    return tf.clip_by_value(tf.image.resize(images, (size, size), "bilinear", antialias=True), 0.0, 1.0)
 
 
 def from_arrays(
