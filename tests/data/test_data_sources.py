@@ -106,16 +106,18 @@ def test_a_split_that_cannot_be_made_is_refused(values, message):
 
 
 def test_resize_is_bilinear_between_pixel_centres():
-    ramp = np.tile(np.arange(8, dtype=np.float32), (8, 1))[None, ..., None]
-    larger = data.resize(ramp, 16)[0, 3, :, 0]
+    ramp = np.tile(np.arange(8, dtype=np.float32) / 10, (8, 1))[None, ..., None]
+    larger = 10 * data.resize(ramp, 16)[0, 3, :, 0]
     np.testing.assert_allclose(larger, np.clip((np.arange(16) + 0.5) / 2 - 0.5, 0, 7), atol=1e-6)
-    smaller = data.resize(ramp, 4)[0, 1, 1:-1, 0]
+    smaller = 10 * data.resize(ramp, 4)[0, 1, 1:-1, 0]
     np.testing.assert_allclose(
         smaller, [2.5, 4.5], atol=1e-6
     )  # a wider triangle, still centred: a ramp stays one
     checks = ((np.indices((16, 16)).sum(0) % 2)[None, ..., None]).astype(np.float32)
     np.testing.assert_allclose(data.resize(checks, 4), 0.5, atol=0.05)  # averaged, not sampled
     assert data.resize(ramp, 8) is ramp
+    white = data.resize(np.ones((1, 32, 32, 3), np.float32), 13)
+    assert white.max() <= 1
     np.testing.assert_allclose(
         data.resize(np.full((2, 5, 9, 3), 0.3, np.float32), 7), np.full((2, 7, 7, 3), 0.3), atol=1e-6
     )
