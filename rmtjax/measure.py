@@ -134,12 +134,13 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     train_set = result.train
     real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
     real = _some(real, config.seed)
-    sets = {"real": _examples(train_set, real)}
+    sets = {"real": _examples(train_set, real)} if len(real) else {}  # none is left at share 1 of mode replace
     augment = data.augmentation(config.augment, train_set)
-    if augment is not None:
+    if augment is not None and len(real):
         sets["augmented"] = _augmented(data.take(train_set, real), config.seed, augment)
     if len(made):
         sets["synthetic"] = _examples(train_set, _some(made, config.seed))
+    if len(made) and len(real):
         sets["mixed"] = _examples(train_set, _some(np.arange(train_set.num_examples), config.seed))
     test = result.splits.test
     sets["test"] = _examples(test, _some(np.arange(test.num_examples), config.seed))
@@ -147,7 +148,7 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
         LOG.info("diversity: pixels, and features of the shipped letters model")
         feature_model = features.LETTERS
         spaces = {"pixel": sets}
-        if sets["real"].shape[1:] == features.LETTERS_SHAPE:
+        if sets["test"].shape[1:] == features.LETTERS_SHAPE:
             spaces["feature"] = {name: features.letters_features(images) for name, images in sets.items()}
     else:
         LOG.info("diversity: counts of tokens, and features of the model before training")

@@ -53,6 +53,18 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
     assert json.loads((tmp_path / "diversity.json").read_text())["rows"] == []
 
 
+def test_a_set_without_a_real_example_is_measured(measured, tmp_path):
+    sets, _ = measured
+    rng = np.random.default_rng(0)
+    images, label = rng.integers(0, 256, (90, 8, 8, 1), np.uint8), np.arange(90, dtype=np.int32) % 3
+    source = data.from_arrays("made", images, label, "abc")
+    synthetic = data.mix(source, data.from_arrays("made too", images, label, "abc"), "replace", 1.0, 0)
+    config = config_lib.base()
+    config.augment.gaussian_noise = 0.02
+    measure.diversity_of_run(config, tmp_path, result_of(data.Splits(source, source, source), synthetic))
+    assert set(sets) == {"synthetic", "test"}
+
+
 def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 3), np.uint8)

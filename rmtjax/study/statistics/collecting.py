@@ -27,7 +27,7 @@ _KINDS = {
     "head": "head",
 }  # fmt: skip
 # Of what a run was fed, the set that holds all of it.
-_FED = ("mixed", "augmented", "real")
+_FED = ("mixed", "augmented", "real", "synthetic")
 
 
 class Arm(NamedTuple):
