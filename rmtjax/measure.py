@@ -134,7 +134,9 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     train_set = result.train
     real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
     real = _some(real, config.seed)
-    sets = {"real": _examples(train_set, real)} if len(real) else {}  # none is left at share 1 of mode replace
+    sets = (
+        {"real": _examples(train_set, real)} if len(real) else {}
+    )  # none is left at share 1 of mode replace
     augment = data.augmentation(config.augment, train_set)
     if augment is not None and len(real):
         sets["augmented"] = _augmented(data.take(train_set, real), config.seed, augment)
