@@ -8,7 +8,7 @@ import pandas as pd
 
 from rmtjax.errors import InputError
 from rmtjax.report import style
-from rmtjax.report.tables import aligned, fraction, interval, metric_name
+from rmtjax.report.tables import aligned, ending, fraction, interval, metric_name
 
 _COLOURS = ("before", "after", "update", "second")
 
@@ -52,7 +52,7 @@ def rarefaction_figure(path: str | os.PathLike[str], png: str | os.PathLike[str]
                     of_set["n"], of_set["low"], of_set["high"], color=colour, alpha=0.2, linewidth=0
                 )
                 axes.plot(
-                    of_set["n"], of_set["value"], "o-", color=colour, markersize=3.5, label=_ending(str(name))
+                    of_set["n"], of_set["value"], "o-", color=colour, markersize=3.5, label=ending(str(name))
                 )
             noise = part.drop_duplicates("n").sort_values("n")
             ends = f"{fraction(noise['null'].iloc[0])} to {fraction(noise['null'].iloc[-1])}"
@@ -79,10 +79,6 @@ def rarefaction_figure(path: str | os.PathLike[str], png: str | os.PathLike[str]
                    color=style.LIGHT["muted"])  # fmt: skip
         drawn.tight_layout(rect=(0, 0.04, 1, 1))
         return style.save_png(drawn, pathlib.Path(png))
-
-
-def _ending(text: str) -> str:
-    return text if len(text) <= 40 else "…" + text[-39:]
 
 
 def _read(path: pathlib.Path) -> pd.DataFrame:

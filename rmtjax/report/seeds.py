@@ -10,7 +10,7 @@ import scipy.stats
 from rmtjax.errors import InputError
 from rmtjax.report import style
 from rmtjax.report.evaluation import whole_sets
-from rmtjax.report.tables import metric_name
+from rmtjax.report.tables import ending, metric_name
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -77,7 +77,7 @@ def seeds_figure(
                 axes.tick_params(axis="y", length=0)
             line[0].set_ylim(len(configs) - 0.45, -0.45)
             line[0].set_yticks(
-                range(len(configs)), [_ending(str(c)) for c in configs], color=style.LIGHT["ink"]
+                range(len(configs)), [ending(str(c)) for c in configs], color=style.LIGHT["ink"]
             )
         drawn.text(0.995, 0.08 / height, "mean and 95 % interval over seeds (Student’s t); small dots: seeds",
                    ha="right", va="bottom", fontsize=8, color=style.LIGHT["muted"])  # fmt: skip
@@ -85,10 +85,6 @@ def seeds_figure(
             left / width, 0.55 / height, 0.985, 1 - 0.28 / height, 0.1, 0.75 / (0.32 * len(configs) + 0.2)
         )
         return style.save_png(drawn, pathlib.Path(path))
-
-
-def _ending(text: str) -> str:
-    return text if len(text) <= 40 else "…" + text[-39:]
 
 
 def _read(path: pathlib.Path) -> pd.DataFrame:

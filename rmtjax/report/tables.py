@@ -89,6 +89,11 @@ def _null(null: float) -> str:
     return "" if math.isnan(null) else f"<i>null&nbsp;{fraction(null)}</i>"
 
 
+def ending(text: str, most: int = 40) -> str:
+    """The text, or its end where it is longer than that: what tells names apart stands at their ends."""
+    return text if len(text) <= most else "…" + text[1 - most :]
+
+
 def breakable(name: str) -> str:
     """A parameter's name for a page, free to break after each / and dot."""
     return "<wbr>".join(escape(part) for part in re.split(r"(?<=[/.])", name))

@@ -1,7 +1,5 @@
 """A study's design: which arms stand for what, with how many seeds, as a config file says it."""
 
-import importlib.util
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +7,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import flags
 from rmtjax.errors import InputError
-from rmtjax.study.runner import check_names
+from rmtjax.study.runner import check_names, function_of_file
 from rmtjax.study.statistics import Arm, Roles
 
 FIELDS = {"overrides", "family", "dose", "baseline", "seeds"}
@@ -35,15 +33,8 @@ def load_design(path: str, config: ConfigDict) -> Design:
     Raises:
       InputError: no such function, or the design is not of this form.
     """
-    file = pathlib.Path(path)
-    spec = importlib.util.spec_from_file_location("rmtjax_design", file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise InputError(f"no config file {path!r}: give --config a Python file with get_config()")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_design"):
-        raise InputError(f"config file {path!r} defines no get_design(config): add it, or give --arms")
-    return of_plain(module.get_design(config), path)
+    get_design = function_of_file(path, "get_design", "add it to the config, or give --arms")
+    return of_plain(get_design(config), path)
 
 
 def of_plain(content: Mapping[str, Any], name: str) -> Design:

@@ -9,7 +9,7 @@ import queue
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,17 +51,24 @@ def load_arms(path: str, config: ConfigDict) -> dict[str, list[str]]:
     Raises:
       InputError: no such file or function, or a name that cannot be a folder's.
     """
-    file = pathlib.Path(path)
-    spec = importlib.util.spec_from_file_location("rmtjax_arms", file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise InputError(f"no arms file {path!r}: give --arms a Python file with get_arms(config)")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_arms"):
-        raise InputError(f"arms file {path!r} defines no get_arms(config)")
-    arms = {name: list(overrides) for name, overrides in module.get_arms(config).items()}
+    get_arms = function_of_file(path, "get_arms", "give --arms a Python file with get_arms(config)")
+    arms = {name: list(overrides) for name, overrides in get_arms(config).items()}
     check_names(arms, f"get_arms(config) of {path!r}")
     return arms
+
+
+def function_of_file(path: str, name: str, mend: str) -> Callable[[ConfigDict], Any]:
+    """A function of a user's Python file. Raises InputError, with the mend: no such file or function."""
+    file = pathlib.Path(path)
+    spec = importlib.util.spec_from_file_location(f"rmtjax_{name}", file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise InputError(f"no Python file {path!r}: {mend}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        raise InputError(f"{path!r} defines no {name}(config): {mend}")
+    function: Callable[[ConfigDict], Any] = getattr(module, name)
+    return function
 
 
 def check_names(arms: Iterable[str], where: str) -> None:

@@ -67,7 +67,9 @@ def test_a_bad_design_is_refused_in_one_sentence(arms, message):
 def test_a_file_without_a_design(tmp_path):
     path = tmp_path / "plain.py"
     path.write_text("from rmtjax import config\n\ndef get_config():\n    return config.base()\n")
-    with pytest.raises(InputError, match=r"defines no get_design\(config\): add it, or give --arms"):
+    with pytest.raises(
+        InputError, match=r"defines no get_design\(config\): add it to the config, or give --arms"
+    ):
         study.load_design(str(path), config_lib.base())
 
 
