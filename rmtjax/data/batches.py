@@ -245,7 +245,10 @@ def _iterate(
     batches: tf.data.Dataset, source: Source, members: Callable[[int], np.ndarray]
 ) -> Iterator[Batch]:
     """Batches as numpy. `members` gives the examples read for the k-th, among which one that fails is looked for."""
-    iterator = batches.prefetch(2).as_numpy_iterator()
+    # TensorFlow's tuning of parallelism goes to sleep for up to a minute, and an iterator waits for it when it is dropped.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    iterator = batches.prefetch(2).with_options(options).as_numpy_iterator()
     return iterator if source.decode is None else _naming_failures(iterator, source, members)
 
 
