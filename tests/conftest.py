@@ -1,8 +1,17 @@
-"""Eight emulated devices for every test; set before JAX starts."""
+"""Eight emulated devices for every test, and quick starts; set before JAX and TensorFlow are imported.
+
+Most of the suite's time was compilation, of small programs that run a few times: LLVM is told not to optimise them, and
+XLA to write fusions by its older emitters, which take half the time. XLA's own passes, and so what is tested, stay.
+XLA_FLAGS=--xla_force_host_platform_device_count=8 tests the programs as users have them.
+"""
 
 import os
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {QUICK}")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # which is not there: no Keras is imported, 2 s a process
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of each worker; two would wait for each other
