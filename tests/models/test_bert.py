@@ -45,10 +45,15 @@ def filled(model, weights):
 def stages(model, params, tokens):
     """Logits, features, and what embeddings and every block put out."""
     wanted = ("TokenEmbed", "PostNormBlock")
-    (logits, features), seen = model.apply(
-        {"params": params}, tokens, train=False, mutable=["intermediates"],
-        capture_intermediates=lambda module, _: type(module).__name__ in wanted,
-    )  # fmt: skip
+
+    @jax.jit  # else every operation is compiled alone
+    def run(params, tokens):
+        return model.apply(
+            {"params": params}, tokens, train=False, mutable=["intermediates"],
+            capture_intermediates=lambda module, _: type(module).__name__ in wanted,
+        )  # fmt: skip
+
+    (logits, features), seen = run(params, tokens)
     seen = seen["intermediates"]
     blocks = [seen["encoder"][f"block_{i}"] for i in range(len(seen["encoder"]))]
     return logits, features, [part["__call__"][0] for part in (seen["embed"], *blocks)]
@@ -83,13 +88,14 @@ def test_mean_pooling_leaves_padding_out(reference):
     params = filled(tiny(), weights)
     _, _, seen = stages(tiny(), params, tokens)
     del params["pooler"]
-    _, features = tiny("mean").apply({"params": params}, tokens, train=False)
+    run = jax.jit(lambda tokens: tiny("mean").apply({"params": params}, tokens, train=False))
+    _, features = run(tokens)
     for text, row, x in zip(tokens, features, seen[-1], strict=True):
         np.testing.assert_allclose(row, x[text != 0].mean(0), atol=1e-6)
     longer = jnp.pad(tokens, ((0, 0), (0, 5)))
-    _, padded = tiny("mean").apply({"params": params}, longer, train=False)
+    _, padded = run(longer)
     np.testing.assert_allclose(padded, features, atol=1e-5)
-    empty, _ = tiny("mean").apply({"params": params}, jnp.zeros((2, 4), jnp.int32), train=False)
+    empty, _ = run(jnp.zeros((2, 4), jnp.int32))
     assert np.isfinite(empty).all()  # rows that only fill up a batch
 
 
@@ -144,7 +150,8 @@ def test_it_is_a_linen_module_of_tokens():
     model = tiny("mean", num_classes=3)
     assert isinstance(model, nn.Module)
     tokens = jnp.ones((4, 6), jnp.int32)
-    logits, features = model.apply(model.init(jax.random.key(0), tokens, train=False), tokens, train=False)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), tokens, train=False))()
+    logits, features = jax.jit(lambda variables: model.apply(variables, tokens, train=False))(variables)
     assert logits.shape == (4, 3)
     assert features.shape == (4, 16)
     assert logits.dtype == features.dtype == jnp.float32
