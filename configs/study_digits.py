@@ -68,4 +68,4 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
         "same_dose": ("augmentation_0.5", "dropout_0.3"),
     }  # fmt: skip
-    return {"arms": arms, "roles": roles}
+    return {"arms": arms, "roles": roles, "population": 16}

@@ -5,8 +5,8 @@ import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from rmtjax import checkpoints, data, diversity, files, models, spectra, train
 from rmtjax import evaluation as evaluation_lib
 from rmtjax.train import classification, features
 from rmtjax.train import sharding as sharding_lib
+from rmtjax.train.population import Population, make_predict
 
 LOG = logging.getLogger(__name__)
 _MOST = 2000  # examples of each set whose diversity is measured
@@ -40,57 +41,114 @@ def evaluate(
     """
     predict = classification.make_predict(result.model, result.mesh)
 
-    def logits(
-        source: data.Source, change: Callable[[Any], Any] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        batches = data.evaluation_batches(
-            source, batch_size=config.train.evaluation_batch_size,
-            process_index=jax.process_index(), process_count=jax.process_count(),
-        )  # fmt: skip
-        batches = map(change, batches) if change else batches
+    def logits(batches: Any) -> tuple[np.ndarray, np.ndarray]:
         out, _, label = predict(result.state.params, result.state.model_state, batches)
         return out, label
 
-    content: dict[str, Any] = {}
-    options = {"resamples": config.evaluation.bootstrap_samples, "seed": config.seed}
-    binned = options | {"bins": config.evaluation.bins}
-    temperature = evaluation_lib.fit_temperature(*logits(result.splits.validation))
-    test_logits, test_label = logits(result.splits.test)
-    rows = evaluation_lib.classification_rows(
-        "test", "id", test_logits, test_label, temperature=temperature, **binned
-    )
+    sets = _predictions(config, result.splits, logits, reference)
+    validation = logits(_batches(config, result.splits.validation))
+    return _content(config, validation, sets, reference)
+
+
+def evaluation_of_population(population: Population, workdirs: Mapping[int, str | os.PathLike[str]]) -> None:
+    """evaluation.json of members, by their numbers; every set goes through all members at once."""
+    LOG.info("evaluation of %d runs", len(workdirs))
+    tasks = population.tasks
+    config, splits = tasks[0].config, tasks[0].splits  # the test set and all others are the same for all
+    predict = make_predict(tasks[0].model, population.mesh)
+    weights = population.params, population.model_state
+    sets = _predictions(config, splits, lambda batches: predict(*weights, batches))
+    lanes = jax.tree.leaves(population.params)[0].shape[0]
+    validation = [_batches(task.config, task.splits.validation) for task in tasks]
+    fillers = [_batches(config, splits.validation) for _ in range(lanes - len(tasks))]
+    of_validation = predict(*weights, validation + fillers, each=True)
+    for i, folder in workdirs.items():
+        content = _content(tasks[i].config, (of_validation[0][i], of_validation[1][i]), sets.of_member(i))
+        files.write_json(pathlib.Path(folder) / "evaluation.json", content)
+
+
+class _Predictions(NamedTuple):
+    """Logits `[n, k]` (of a population `[members, n, k]`) and labels of all sets but validation."""
+
+    test: tuple[np.ndarray, np.ndarray]
+    shifts: dict[str, Any]  # logits and labels; of "corrupted" logits [severities, n, k] by type
+    ood: dict[str, np.ndarray]
+    chosen: np.ndarray  # test examples that are corrupted
+    images: evaluation_lib.Images | None
+
+    def of_member(self, i: int) -> "_Predictions":
+        shifts = {
+            name: {kind: x[:, i] for kind, x in of.items()} if name == "corrupted" else (of[0][i], of[1])
+            for name, of in self.shifts.items()
+        }
+        ood = {name: x[i] for name, x in self.ood.items()}
+        return self._replace(test=(self.test[0][i], self.test[1]), shifts=shifts, ood=ood)
+
+
+def _predictions(
+    config: ConfigDict,
+    splits: data.Splits,
+    logits: Callable[[Any], tuple[np.ndarray, np.ndarray]],
+    reference: evaluation_lib.Reference | None = None,
+) -> _Predictions:
+    """What a model, or a population, says of all sets. `logits(batches)` gives logits and labels."""
+    test = logits(_batches(config, splits.test))
+    shifts: dict[str, Any] = {}
+    chosen, images = np.zeros(0, int), None
     for name in config.evaluation.shifts:
         if name == "corrupted":
-            chosen = data.stratified(result.splits.test, config.evaluation.corrupted_examples)
-            to_corrupt = data.take(result.splits.test.stored or result.splits.test, chosen).held()
+            chosen = data.stratified(splits.test, config.evaluation.corrupted_examples)
+            to_corrupt = data.take(splits.test.stored or splits.test, chosen).held()
             images = _images(to_corrupt)
             if reference is not None:
                 evaluation_lib.check_same_images(reference, images)
-            corrupted = {
-                corruption: np.stack(
-                    [
-                        logits(to_corrupt, _corrupted(corruption, s, config.data.image_size))[0]
-                        for s in evaluation_lib.SEVERITIES
-                    ]
-                )
+            shifts[name] = {
+                corruption: np.stack([
+                    logits(map(_corrupted(corruption, s, config.data.image_size), _batches(config, to_corrupt)))[0]
+                    for s in evaluation_lib.SEVERITIES
+                ])
                 for corruption in config.evaluation.corruptions
-            }
-            rows += evaluation_lib.corrupted_rows(
-                corrupted, test_logits[chosen], test_label[chosen], temperature=temperature, reference=reference,
-                **binned,
-            )  # fmt: skip
-            content["corrupted"] = images._asdict()
+            }  # fmt: skip
         else:
-            shifted = data.load_source(
-                name, config.data.image_size, result.splits.test.text, config.data.classes
-            )
-            rows += evaluation_lib.classification_rows(
-                name, "shift", *logits(shifted), temperature=temperature, **binned
-            )
-    for name in config.evaluation.ood:
-        outside = data.load_source(name, config.data.image_size, result.splits.test.text)
-        rows += evaluation_lib.ood_rows(name, test_logits, logits(outside)[0], **options)
+            source = data.load_source(name, config.data.image_size, splits.test.text, config.data.classes)
+            shifts[name] = logits(_batches(config, source))
+    ood = {
+        name: logits(_batches(config, data.load_source(name, config.data.image_size, splits.test.text)))[0]
+        for name in config.evaluation.ood
+    }
+    return _Predictions(test, shifts, ood, chosen, images)
+
+
+def _content(
+    config: ConfigDict,
+    validation: tuple[np.ndarray, np.ndarray],
+    sets: _Predictions,
+    reference: evaluation_lib.Reference | None = None,
+) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    options = {"resamples": config.evaluation.bootstrap_samples, "seed": config.seed}
+    temperature = evaluation_lib.fit_temperature(*validation)
+    binned = options | {"bins": config.evaluation.bins, "temperature": temperature}
+    rows = evaluation_lib.classification_rows("test", "id", *sets.test, **binned)
+    for name, of in sets.shifts.items():
+        if name == "corrupted":
+            of_chosen = [x[sets.chosen] for x in sets.test]
+            rows += evaluation_lib.corrupted_rows(of, *of_chosen, reference=reference, **binned)
+            content["corrupted"] = sets.images._asdict()
+        else:
+            rows += evaluation_lib.classification_rows(name, "shift", *of, **binned)
+    for name, outside in sets.ood.items():
+        rows += evaluation_lib.ood_rows(name, sets.test[0], outside, **options)
     return content | {"temperature": float(temperature), "rows": rows}
+
+
+def _batches(config: ConfigDict, source: data.Source) -> Any:
+    """Evaluation batches; of a set that is smaller than one, a batch that it fills."""
+    devices = jax.device_count()
+    size = min(config.train.evaluation_batch_size, -(-source.num_examples // devices) * devices)
+    return data.evaluation_batches(
+        source, batch_size=size, process_index=jax.process_index(), process_count=jax.process_count()
+    )
 
 
 def _corrupted(
@@ -114,6 +172,19 @@ def _images(source: data.Source) -> evaluation_lib.Images:
     """What tells whether two runs were evaluated on the same corrupted images."""
     digest = hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest()
     return evaluation_lib.Images(source.num_examples, list(source.image_shape), digest[:16])
+
+
+def spectra_of_population(population: Population, workdirs: Mapping[int, str | os.PathLike[str]]) -> None:
+    """`spectra_of_run` of members, by their numbers, in one pass."""
+    LOG.info("spectra of %d runs: before, after and update", len(workdirs))
+    config = population.tasks[0].config
+    pairs = {
+        str(i): (checkpoints.load_params(pathlib.Path(folder) / "checkpoints" / "0"), checkpoints.load_params(folder))
+        for i, folder in workdirs.items()
+    }  # fmt: skip
+    found = spectra.compare_many(pairs, conv=config.spectra.conv, lora_scale=models.lora_scale(config))
+    for i, folder in workdirs.items():
+        found[str(i)].save(folder)
 
 
 def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:

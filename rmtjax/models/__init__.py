@@ -31,7 +31,7 @@ Model = nn.Module | Lora
 
 
 def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> Model:
-    """The module a config describes, with low-rank factors if it says so.
+    """The module a config describes, with low-rank factors if it says so. Its dropout rate may be a traced number.
 
     `init` and `apply` take `train` and inputs `[B, H, W, C]` in [0, 1] or, of a text model, tokens `[B, T] int32` below
     `vocabulary`.
@@ -47,7 +47,7 @@ def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> Model:
         {"vocabulary": vocabulary} if name == "bert" else {"mean": config.model.mean, "std": config.model.std}
     )
     absent = set(config.regularization.dropout_sites) - set(dropout_sites(config))
-    if rate and absent:
+    if absent and isinstance(rate, float) and rate:
         LOG.info("dropout: %s has no site %s", name, ", ".join(sorted(absent)))
     model = MODELS[name](
         num_classes=num_classes,

@@ -13,6 +13,7 @@ from rmtjax.spectra import observe as observe
 from rmtjax.spectra.analysis import Analysis as Analysis
 from rmtjax.spectra.analysis import analyze as analyze
 from rmtjax.spectra.analysis import compare as compare
+from rmtjax.spectra.analysis import compare_many as compare_many
 from rmtjax.spectra.analysis import eigenvalues as eigenvalues
 from rmtjax.spectra.layouts import grouped as grouped
 from rmtjax.spectra.layouts import left_out as left_out

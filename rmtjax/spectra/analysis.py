@@ -7,7 +7,7 @@ import pathlib
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,6 +60,18 @@ class Analysis(NamedTuple):
             np.savez(path, **self.eigenvalues)  # type: ignore[arg-type]
         with _atomic(folder / "spectra.parquet") as path:
             rows.to_parquet(path)
+
+
+class Options(NamedTuple):
+    """How an analysis is computed: the arguments of `analyze`, checked."""
+
+    groups: frozenset[str]
+    dtype: Any
+    seed: int
+    devices: Sequence[jax.Device] | None
+    partial: str | os.PathLike[str] | None
+    progress: bool
+    layout: dict[str, Any]
 
 
 def analyze(
@@ -130,14 +142,73 @@ def compare(
         independent random updates are nearer to orthogonal than that.
     """
     options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
+    pair = _pair(before, after, layers, layout)
+    rows, values = _analyze(pair.matrices, options)
+    return _compared(
+        pair, rows, values, options, _chosen(other, layers, layout)[0] if other is not None else None
+    )
+
+
+def compare_many(
+    pairs: Mapping[str, tuple[Any, Any]],
+    *,
+    metrics: str | Iterable[str] = "default",
+    layers: str = "",
+    precision: str = "double",
+    seed: int = 0,
+    devices: Sequence[jax.Device] | None = None,
+    progress: bool = False,
+    **layout: Any,
+) -> dict[str, Analysis]:
+    """`compare` of many pairs (before, after) in one pass: matrices of one shape go through together, whosever they are.
+
+    Args and errors: as `compare`.
+    """
+    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, None, progress, layout)
+    found = {name: _pair(before, after, layers, layout) for name, (before, after) in pairs.items()}
+    rows, values = _analyze([matrix for pair in found.values() for matrix in pair.matrices], options)
+    out, start = {}, 0
+    for name, pair in found.items():
+        part = slice(start, start + len(pair.matrices))
+        out[name] = _compared(pair, rows[part].reset_index(drop=True), values[part], options)
+        start = part.stop
+    return out
+
+
+class _Pair(NamedTuple):
+    """Two sides of a comparison and what lies between."""
+
+    sources: tuple[Any, Any]
+    old: list[Matrix]
+    new: list[Matrix]
+    changes: list[Matrix]
+    left_out: dict[str, str]
+
+    @property
+    def matrices(self) -> list[Matrix]:
+        return [*self.old, *self.new, *self.changes]
+
+
+def _pair(before: Any, after: Any, layers: str, layout: dict[str, Any]) -> _Pair:
     (old, left_out), (new, left_out_after) = (_chosen(tree, layers, layout) for tree in (before, after))
     changes, without = updates.updates(old, new)
     if not changes:
         raise ValueError(
             f"before and after have no weight matrix in common: {_names(old)} before, {_names(new)} after"
         )
+    return _Pair((before, after), old, new, changes, left_out | left_out_after | without)
+
+
+def _compared(
+    pair: _Pair,
+    rows: pd.DataFrame,
+    values: list[np.ndarray],
+    options: Options,
+    other: list[Matrix] | None = None,
+) -> Analysis:
+    """The rows and eigenvalues of `pair.matrices`, with their stages and what compares the sides."""
+    old, new, changes = pair.old, pair.new, pair.changes
     stages = ["before"] * len(old) + ["after"] * len(new) + ["update"] * len(changes)
-    rows, values = _analyze([*old, *new, *changes], options)
     rows.insert(0, "stage", stages)
     added = [updates.sizes(rows)]
     if "alignment" in options.groups:
@@ -148,7 +219,7 @@ def compare(
         )
         added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :]).reindex(rows.index))
     if other is not None:
-        second = {matrix.name: matrix for matrix in _chosen(other, layers, layout)[0]}
+        second = {matrix.name: matrix for matrix in other}
         cosines = alignment.cosines_between_updates(old, new, second)
         in_updates = rows["name"].map(cosines).where(rows["stage"] == "update")
         entries = (rows["slices"] * rows["N"] * rows["M"]).astype(float)
@@ -161,9 +232,9 @@ def compare(
             )
         )
     joined = pd.concat([rows.drop(columns="warning"), *added, rows["warning"]], axis=1)
-    joined.attrs = _made_of(options, before, after)
+    joined.attrs = _made_of(options, *pair.sources)
     keys = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
-    return Analysis(joined, dict(zip(keys, values, strict=True)), left_out | left_out_after | without)
+    return Analysis(joined, dict(zip(keys, values, strict=True)), pair.left_out)
 
 
 def eigenvalues(
@@ -179,18 +250,6 @@ def eigenvalues(
         raise ValueError(_nothing(left_out))
     spectra = solve.spectra(found, dtype)
     return dict(zip((matrix.name for matrix in found), map(_scaled, spectra), strict=True))
-
-
-class Options(NamedTuple):
-    """How an analysis is computed: the arguments of `analyze`, checked."""
-
-    groups: frozenset[str]
-    dtype: Any
-    seed: int
-    devices: Sequence[jax.Device] | None
-    partial: str | os.PathLike[str] | None
-    progress: bool
-    layout: dict[str, Any]
 
 
 def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:

@@ -6,7 +6,7 @@ python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_s
 
 import argparse
 import pathlib
-import sys
+import re
 
 from rmtjax import config as config_lib
 from rmtjax import flags, report, study
@@ -27,28 +27,46 @@ def main() -> int:
     parser.add_argument(
         "--workers", type=int, default=1, help="runs at the same time, each on its share of the cores"
     )
+    parser.add_argument(
+        "--population", type=int,
+        help="most runs that one process trains together, where they differ in numbers and data alone; default 1, or what the design says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard",
+        help="K/N: do every N-th part of the work from the K-th on (0 to N - 1), and make no tables",
+    )
     parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the runs, with the time to expect, and stop"
+    )
     arguments = parser.parse_args()
-    if arguments.workers < 1:
-        raise InputError(f"--workers={arguments.workers} is out of range: it must be 1 or more")
     base = config_lib.load(arguments.config)
     design = None if arguments.arms else study.load_design(arguments.config, base)
     arms = design.overrides if design else study.load_arms(arguments.arms, base)
+    members = arguments.population or (design.population if design else 1)
+    for name, value in (("workers", arguments.workers), ("population", members)):
+        if value < 1:
+            raise InputError(f"--{name}={value} is out of range: it must be 1 or more")
+    shard = _shard(arguments.shard) if arguments.shard else None
     pairs = [_pair(text, arms) for text in arguments.pairs.split(",") if text]
-    seeds = design.seeds if design and not arguments.seeds else flags.seeds(arguments.seeds or "0-4")
+    seeds = design.seeds if design else flags.seeds(arguments.seeds or "0-4")
+    if design and arguments.seeds:
+        chosen = flags.seeds(arguments.seeds)
+        seeds = {arm: [seed for seed in of_arm if seed in chosen] for arm, of_arm in design.seeds.items()}
     runs = study.plan(arguments.config, arms, seeds, arguments.out)
     if arguments.dry_run:
-        for run in runs:
-            print(" ".join(run.command))
+        print(study.listing(runs, members).to_string(index=False))
         left = study.expected_seconds(runs, arguments.workers)
-        if left is not None:
-            print(f"about {left / 60:.0f} minutes for the runs that are left", file=sys.stderr)
+        known = "not known before a run is finished" if left is None else f"about {left / 60:.0f} minutes"
+        print(f"{len(runs)} runs; time for those that are left: {known}")
         return 0
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(arms)} arms, {len(runs)} runs; results go to {out}")
-    failed = study.execute(runs, arguments.workers)
+    failed = study.execute(runs, arguments.workers, members, shard)
+    if shard:
+        print(f"shard {arguments.shard} is done: the command without --shard makes the tables")
+        return 1 if failed else 0
     results = study.write_tables(runs, out, pairs)
     if len(results):
         report.seeds_figure(results, out / "results.png")
@@ -61,6 +79,13 @@ def main() -> int:
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed: the same command tries them again")
     return 1 if failed else 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise InputError(f"--shard={text!r} is not K/N with K from 0 to N - 1: write 0/4, 1/4, 2/4 and 3/4")
+    return int(found[1]), int(found[2])
 
 
 def _pair(text: str, arms: dict[str, list[str]]) -> tuple[str, str]:

@@ -14,21 +14,25 @@ FIELDS = {"overrides", "family", "dose", "baseline", "seeds"}
 
 
 class Design(NamedTuple):
-    """Attributes, by arm: overrides, what the arm stands for, its seeds; and the families that the answers are about."""
+    """Attributes, by arm: overrides, what the arm stands for, its seeds; the families that the answers are about; and how many runs
+    one process trains together at most."""
 
     overrides: dict[str, list[str]]
     arms: dict[str, Arm]
     seeds: dict[str, list[int]]
     roles: Roles
+    population: int
 
 
 def load_design(path: str, config: ConfigDict) -> Design:
     """The design of a config file: its `get_design(config)` gives plain data,
 
         {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"}, ...},
-         "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families], ...}}
+         "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families], ...},
+         "population": 16}
 
-    `overrides` are `field=value` of the config, none if left out; `baseline` is an arm's name, "none" if left out.
+    `overrides` are `field=value` of the config, none if left out; `baseline` is an arm's name, "none" if left out; `population` is 1 if
+    left out.
 
     Raises:
       InputError: no such function, or the design is not of this form.
@@ -67,4 +71,5 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
         {arm: Arm(cell["family"], float(cell["dose"]), cell["baseline"]) for arm, cell in cells.items()},
         {arm: flags.seeds(str(cell["seeds"])) for arm, cell in cells.items()},
         roles,
+        int(content.get("population", 1)),
     )

@@ -1,15 +1,21 @@
 """Arms x seeds of training runs to one table: resumable, each run in its own folder."""
 
 import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
 import importlib.util
 import json
 import os
 import pathlib
 import queue
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +27,7 @@ from tqdm import tqdm
 from rmtjax import config as config_lib
 from rmtjax import files
 from rmtjax.errors import InputError
+from rmtjax.train.members import key
 from rmtjax.train.workdir import FREE
 
 SPECTRA = (
@@ -35,11 +42,17 @@ SPECTRA = (
 UPDATE = ("alpha", "stable_rank", "relative_update")  # of the update, shown with every arm
 
 
+_PATIENCE = 2.0  # seconds between looks at what others are working at
+_PROCESSES: set["subprocess.Popen[bytes]"] = set()
+
+
 class Run(NamedTuple):
     """One training run of a table."""
 
     arm: str
     seed: int
+    config_path: str
+    overrides: list[str]
     config: ConfigDict
     command: list[str]
     workdir: pathlib.Path
@@ -113,7 +126,15 @@ def plan(
                 f"--config={config_path}",
                 f"--workdir={workdir}",
             ]
-            run = Run(arm, seed, config, command + [f"--config.{change}" for change in changes], workdir)
+            run = Run(
+                arm,
+                seed,
+                config_path,
+                changes,
+                config,
+                command + [f"--config.{change}" for change in changes],
+                workdir,
+            )
             _finished(run)
             runs.append(run)
     return runs
@@ -131,32 +152,98 @@ def _finished(run: Run) -> bool:
     return record.exists() and json.loads(record.read_text(encoding="utf-8")).get("status") == "finished"
 
 
-def execute(runs: Sequence[Run], workers: int = 1) -> list[Run]:
-    """Runs what is not finished yet, each in a process of its own with its share of the cores.
+class Unit(NamedTuple):
+    """Runs that are trained together, by one process; one run alone is trained by `rmtjax.train`."""
+
+    config_path: str
+    runs: list[Run]
+
+    @property
+    def name(self) -> str:
+        """A hash of all that made its runs."""
+        made = [config_lib.to_json(run.config) for run in self.runs]
+        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
+
+
+def units(runs: Sequence[Run], members: int = 1) -> list[Unit]:
+    """The runs in groups of up to `members` that can be trained together, in order."""
+    groups: dict[Any, list[Run]] = {}
+    for number, run in enumerate(runs):
+        groups.setdefault(key(run.config) or number, []).append(run)
+    cut = [group[i : i + members] for group in groups.values() for i in range(0, len(group), members)]
+    return [Unit(group[0].config_path, group) for group in cut]
+
+
+def execute(
+    runs: Sequence[Run], workers: int = 1, members: int = 1, shard: tuple[int, int] | None = None
+) -> list[Run]:
+    """Runs what is not finished yet, in processes of their own, each with its share of the cores.
+
+    Any number of calls may share a folder: a run is locked while it is worked at, and a call waits at its end for what others
+    are working at. A process that crashed is started once more; what trained together and crashed twice, or is refused, is
+    tried run by run.
+
+    Args:
+      workers: processes at the same time.
+      members: most runs that one process trains together.
+      shard: (k, n): every n-th unit from the k-th on alone, and no waiting for others.
 
     Returns:
-      The runs that failed; the others went on. What a run printed is in its folder's log.txt.
+      The runs that failed; the others went on. What a run printed is in its folder's log.txt, of runs trained together in
+      `<out>/.work/<unit>.log`.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     shares: queue.Queue[list[int]] = queue.Queue()
     for worker in range(workers):
         shares.put(cores[worker::workers])
-    todo = [run for run in runs if not _finished(run)]
-    failed = []
+    k, n = shard or (0, 1)
+    todo = units(runs, members)[k::n]
+    mine = [run for unit in todo for run in unit.runs]
+    failed: list[Run] = []
+
+    def work(unit: Unit) -> bool:
+        """False: some of it is worked at elsewhere."""
+        with _locked(unit) as locks:
+            if locks is None:
+                return False
+            if not all(map(_finished, unit.runs)):
+                share = shares.get()
+                try:
+                    _work(unit, share, locks)
+                finally:
+                    shares.put(share)
+                for run in unit.runs:
+                    if not _finished(run):
+                        failed.append(run)
+                        bar.write(f"failed: {run.arm}, seed {run.seed}: see {_log(unit, run)}")
+            return True
+
+    done = sum(map(_finished, mine))
     with (
+        tqdm(total=len(mine), initial=done, desc="runs", unit="run", dynamic_ncols=True) as bar,
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
-        tqdm(
-            total=len(runs), initial=len(runs) - len(todo), desc="runs", unit="run", dynamic_ncols=True
-        ) as bar,
+        _stopping(),
     ):
-        waiting = {pool.submit(_execute, run, shares): run for run in todo}
-        for future in concurrent.futures.as_completed(waiting):
-            run = waiting[future]
-            if future.result() != 0 or not _finished(run):
-                failed.append(run)
-                bar.write(f"failed: {run.arm}, seed {run.seed}: see {run.workdir / 'log.txt'}")
-            bar.update()
+        while todo:
+            waiting = {pool.submit(work, unit): unit for unit in todo}
+            todo = []
+            for future in concurrent.futures.as_completed(waiting):
+                if not future.result() and shard is None:
+                    todo.append(waiting[future])
+                bar.update(sum(map(_finished, mine)) - bar.n)
+            if todo:
+                time.sleep(_PATIENCE)
     return failed
+
+
+def listing(runs: Sequence[Run], members: int = 1) -> pd.DataFrame:
+    """A row a run: unit (what is trained together), arm, seed, finished, and how its config differs from the others'."""
+    rows = [
+        {"unit": unit.name, "arm": run.arm, "seed": run.seed, "finished": _finished(run), "overrides": " ".join(run.overrides)}
+        for unit in units(runs, members)
+        for run in unit.runs
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def expected_seconds(runs: Sequence[Run], workers: int) -> float | None:
@@ -168,18 +255,90 @@ def expected_seconds(runs: Sequence[Run], workers: int) -> float | None:
     return float(np.median(spent)) * (len(runs) - len(records)) / workers if spent else None
 
 
-def _execute(run: Run, shares: "queue.Queue[list[int]]") -> int:
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    share = shares.get()
+def _work(unit: Unit, share: list[int], locks: list[int]) -> None:
+    if len(unit.runs) > 1:
+        folder = _work_folder(unit.runs[0])
+        listed = [run._asdict() | {"config": None, "workdir": str(run.workdir)} for run in unit.runs]
+        path = folder / f"{unit.name}.json"
+        files.write_json(path, {"config": unit.config_path, "runs": listed})
+        command = [sys.executable, "-m", "rmtjax.study.population", str(path)]
+        if _started(command, _log(unit, unit.runs[0]), share, locks) == 0:
+            return  # members that are not finished diverged, and would again
+    for run in unit.runs:
+        if not _finished(run):
+            run.workdir.mkdir(parents=True, exist_ok=True)
+            _started(run.command, run.workdir / "log.txt", share, locks)
+
+
+def _started(command: list[str], log: pathlib.Path, share: list[int], locks: list[int]) -> int:
+    """The exit status. What crashed is started once more; what was refused (status 2) or stopped would be so again."""
     # Workers on the same cores would wait for each other in every matrix product.
     prefix = ["taskset", "--cpu-list", ",".join(map(str, share))] if share and _has_taskset() else []
+    status = 1
+    for _ in range(2):
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                [*prefix, *command], stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, pass_fds=locks
+            )  # fmt: skip
+        _PROCESSES.add(process)
+        status = process.wait()
+        _PROCESSES.discard(process)
+        if status in (0, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+            break
+    return status
+
+
+def _log(unit: Unit, run: Run) -> pathlib.Path:
+    """Where the last thing said of a run is."""
+    alone = run.workdir / "log.txt"
+    return alone if len(unit.runs) == 1 or alone.exists() else _work_folder(run) / f"{unit.name}.log"
+
+
+def _work_folder(run: Run) -> pathlib.Path:
+    folder = run.workdir.parent.parent / ".work"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(unit: Unit) -> Iterator[list[int] | None]:
+    """Locks its runs that are not finished, or yields None: some are worked at by another process.
+
+    The lock goes to the process that is started, and is held until that too has ended: one that outlives a killed study is
+    not started again beside it.
+    """
+    with contextlib.ExitStack() as stack:
+        held = []
+        for run in unit.runs:
+            file = stack.enter_context((_work_folder(run) / f"{run.arm}.{run.seed}.lock").open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            except OSError:  # a file system without locks: shards are then what keeps runs apart
+                pass
+            held.append(file.fileno())
+        yield held
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """SIGTERM stops the processes that were started too."""
+
+    def handler(number: int, frame: Any) -> None:
+        for process in list(_PROCESSES):
+            process.terminate()
+        os._exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
     try:
-        with (run.workdir / "log.txt").open("ab") as log:
-            return subprocess.run(
-                [*prefix, *run.command], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-            ).returncode
+        yield
     finally:
-        shares.put(share)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _has_taskset() -> bool:

@@ -27,7 +27,7 @@ def make_init(
     return init
 
 
-def make_loss(model: Model, label_smoothing: float = 0.0) -> LossFn:
+def make_loss(model: Model, label_smoothing: Any = 0.0) -> LossFn:
     """Mean cross-entropy with label smoothing (Szegedy et al. 2016) and mixup's second label (Zhang et al. 2018).
 
     The scalars hold the accuracy on the batch as it was trained on. A model that says it keeps statistics of synthetic

@@ -34,6 +34,79 @@ class Result(NamedTuple):
     record: workdir_lib.RunFile | None  # run.json; None for a model that was only restored
 
 
+class Task(NamedTuple):
+    """What a config describes, checked and ready to be trained."""
+
+    config: ConfigDict
+    splits: data.Splits
+    train: data.Source  # the training split, mixed with synthetic examples if any
+    augment: Any
+    model: models.Model
+    init: Callable[[jax.Array], tuple[Any, Any]]
+    load: Callable[[Any, Any], tuple[Any, Any]] | None
+    shapes: tuple[Any, Any]  # of params and model state
+    total_steps: int
+    warmup_steps: int
+
+    def batches(self, start_step: int) -> Any:
+        return data.train_batches(
+            self.train, batch_size=self.config.train.batch_size, seed=self.config.seed, start_step=start_step,
+            augment=self.augment, process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+
+    def validation(self) -> Any:
+        return data.evaluation_batches(
+            self.splits.validation, batch_size=self.config.train.evaluation_batch_size,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        origin = self.train.origin
+        return {
+            "total_steps": self.total_steps,
+            "classes": list(self.train.classes),
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.shapes[0])),
+            "examples": {"train": int((origin == 0).sum()), "synthetic": int((origin == 1).sum()),
+                         "validation": self.splits.validation.num_examples, "test": self.splits.test.num_examples},
+        }  # fmt: skip
+
+
+def prepare(
+    config: ConfigDict,
+    synthetic: Callable[[], data.Source] | None = None,
+    model: models.Model | None = None,
+    augment: Any = None,
+) -> Task:
+    """Data, model and durations of a config. Args and errors: as `run`."""
+    _check_batch(config)
+    splits = data.load(config.data, config.seed)
+    _check_evaluation_sets(config, splits)
+    train = splits.train
+    if config.synthetic.share > 0:
+        if synthetic is None:
+            raise InputError(
+                f"synthetic.share={config.synthetic.share} needs synthetic examples: pass synthetic= to train.run"
+            )
+        train = data.mix(train, synthetic(), config.synthetic.mode, config.synthetic.share, config.seed)
+    augment = augment if augment is not None else data.augmentation(config.augment, train)
+    total_steps = config_lib.duration(config, "train.total", train.num_examples)
+    warmup_steps = config_lib.duration(config, "optim.warmup", train.num_examples)
+    if warmup_steps >= total_steps:
+        LOG.warning(
+            "the warm-up of %d steps is as long as the run of %d: the learning rate never falls",
+            warmup_steps,
+            total_steps,
+        )
+    model = model or models.build(config, len(train.classes), train.vocabulary_size)
+    init = classification.make_init(model, train.input_shape, train.input_dtype)
+    load = pretrained(config)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    if load is not None:
+        load(*shapes)  # a mismatch is said before anything is made
+    return Task(config, splits, train, augment, model, init, load, shapes, total_steps, warmup_steps)
+
+
 def run(
     config: ConfigDict,
     workdir: str | os.PathLike[str],
@@ -58,48 +131,11 @@ def run(
     workdir = pathlib.Path(workdir)
     record = workdir_lib.RunFile(workdir, workdir_lib.prepare(config, workdir), workdir_lib.describe(config))
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
-    _check_batch(config)
-
-    splits = data.load(config.data, config.seed)
-    _check_evaluation_sets(config, splits)
-    train = splits.train
-    if config.synthetic.share > 0:
-        if synthetic is None:
-            raise InputError(
-                f"synthetic.share={config.synthetic.share} needs synthetic examples: pass synthetic= to train.run"
-            )
-        train = data.mix(train, synthetic(), config.synthetic.mode, config.synthetic.share, config.seed)
-    augment = augment if augment is not None else data.augmentation(config.augment, train)
-    total_steps = config_lib.duration(config, "train.total", train.num_examples)
-    warmup_steps = config_lib.duration(config, "optim.warmup", train.num_examples)
-    if warmup_steps >= total_steps:
-        LOG.warning(
-            "the warm-up of %d steps is as long as the run of %d: the learning rate never falls",
-            warmup_steps,
-            total_steps,
-        )
-
-    def batches(start_step: int) -> Any:
-        return data.train_batches(
-            train, batch_size=config.train.batch_size, seed=config.seed, start_step=start_step, augment=augment,
-            process_index=jax.process_index(), process_count=jax.process_count(),
-        )  # fmt: skip
-
-    model = model or models.build(config, len(train.classes), train.vocabulary_size)
-    init = classification.make_init(model, train.input_shape, train.input_dtype)
-    load = pretrained(config)
-    params, model_state = jax.eval_shape(init, jax.random.key(0))
-    if load is not None:
-        load(params, model_state)  # a mismatch is said before anything is made
-    optimizer, schedule = optim.make_optimizer(config, params, total_steps, warmup_steps)
-    predict = classification.make_predict(model, mesh)
+    task = prepare(config, synthetic, model, augment)
+    optimizer, schedule = optim.make_optimizer(config, task.shapes[0], task.total_steps, task.warmup_steps)
+    predict = classification.make_predict(task.model, mesh)
     validate = classification.validate_every(
-        config.train.evaluation_steps, total_steps, predict,
-        lambda: data.evaluation_batches(
-            splits.validation, batch_size=config.train.evaluation_batch_size,
-            process_index=jax.process_index(), process_count=jax.process_count(),
-        ),
-        also_every=config.train.checkpoint_steps,
+        config.train.evaluation_steps, task.total_steps, predict, task.validation, also_every=config.train.checkpoint_steps
     )  # fmt: skip
 
     if config.spectra.every_steps is not None:
@@ -116,24 +152,19 @@ def run(
 
     def on_start(step: int, state: State) -> None:
         loop.log_start(step, state, mesh, config.train.batch_size)
-        record.update(
-            status="running", step=step, mesh=dict(mesh.shape), total_steps=total_steps, classes=list(train.classes),
-            parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            examples={"train": int((train.origin == 0).sum()), "synthetic": int((train.origin == 1).sum()),
-                      "validation": splits.validation.num_examples, "test": splits.test.num_examples},
-        )  # fmt: skip
+        record.update(status="running", step=step, mesh=dict(mesh.shape), **task.facts())
         if main_process:
             metrics.append(workdir_lib.Metrics(workdir, step))
 
     workdir_lib.claim(config, workdir)
     if main_process and not (workdir / "samples.npz").exists():
-        write_samples(workdir, train, batches(0))
+        write_samples(workdir, task.train, task.batches(0))
     try:
         with checkpoints.open_run(workdir, say=LOG.warning) as manager:
             fitted = loop.fit(
-                init=init, loss_fn=classification.make_loss(model, config.regularization.label_smoothing),
-                optimizer=optimizer, schedule=schedule, batches=batches, total_steps=total_steps, seed=config.seed,
-                mesh=mesh, rules=config.train.sharding, accumulate=config.train.accumulate, load=load,
+                init=task.init, loss_fn=classification.make_loss(task.model, config.regularization.label_smoothing),
+                optimizer=optimizer, schedule=schedule, batches=task.batches, total_steps=task.total_steps, seed=config.seed,
+                mesh=mesh, rules=config.train.sharding, accumulate=config.train.accumulate, load=task.load,
                 checkpoints=manager, config=json.loads(config_lib.to_json(config)), checkpoint_steps=config.train.checkpoint_steps, observers=(validate, *observers),
                 on_start=on_start, write=metrics_writer(metrics), description=workdir.name,
             )  # fmt: skip
@@ -147,8 +178,8 @@ def run(
     finally:
         for writer in metrics:
             writer.close()
-    record.update(status="trained", step=total_steps)
-    return Result(fitted.state, model, splits, train, mesh, record)
+    record.update(status="trained", step=task.total_steps)
+    return Result(fitted.state, task.model, task.splits, task.train, mesh, record)
 
 
 def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Model | None = None) -> Result:

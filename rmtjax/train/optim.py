@@ -18,7 +18,7 @@ from rmtjax.train import rules
 
 
 def make_schedule(
-    config: ConfigDict, learning_rate: float, total_steps: int, warmup_steps: int
+    config: ConfigDict, learning_rate: Any, total_steps: int, warmup_steps: int
 ) -> optax.Schedule:
     """Linear warm-up from 0, then constant, or to 0 at the last step along a line or a cosine."""
     decay_steps = max(total_steps - warmup_steps, 1)
@@ -40,6 +40,7 @@ def make_optimizer(
     """The gradient transformation and the backbone's schedule.
 
     Args:
+      config: the learning rate and the decay may be traced numbers; only a Python 0 is no decay.
       params: a tree with the parameters' names; leaves are not read.
 
     Raises:
@@ -53,10 +54,11 @@ def make_optimizer(
     frozen = _matching("optim.freeze", optim.freeze, params, wanted=optim.freeze is not None)
     if config.model.lora.rank:
         frozen = jax.tree.map(operator.or_, frozen, rules.mask(FREEZE, params, "LoRA"))
+    decays = not isinstance(rate, int | float) or rate > 0
     decayed = _matching(
-        "regularization.decayed", config.regularization.decayed, params, wanted=rate > 0, besides=frozen
+        "regularization.decayed", config.regularization.decayed, params, wanted=decays, besides=frozen
     )
-    decay = optax.masked(optax.add_decayed_weights(rate), decayed) if rate else optax.identity()
+    decay = optax.masked(optax.add_decayed_weights(rate), decayed) if decays else optax.identity()
     moments = {
         "adamw": [optax.scale_by_adam(optim.b1, optim.b2, optim.eps), decay],
         "adam_l2": [decay, optax.scale_by_adam(optim.b1, optim.b2, optim.eps)],

@@ -22,7 +22,7 @@ class State(NamedTuple):
     opt_state: Any
 
 
-def named_key(seed: int, name: str) -> jax.Array:
+def named_key(seed: Any, name: str) -> jax.Array:
     """The random stream of a seed for one purpose."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
@@ -31,14 +31,15 @@ def make_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     *,
-    seed: int,
+    seed: Any,
     accumulate: int = 1,
     schedule: optax.Schedule | None = None,
 ) -> Callable[[State, dict[str, Any]], tuple[State, dict[str, Any]]]:
     """A step `(state, batch) -> state, scalars`; scalars hold the loss, the gradient's norm and the task's own.
 
     Args:
-      seed: step s draws its randomness from `fold_in(stream, s)`, so a resumed run repeats the unbroken one.
+      seed: an int or a traced int32; step s draws its randomness from `fold_in(stream, s)`, so a resumed run repeats the
+        unbroken one.
       accumulate: the batch is split into so many parts, one after the other; gradients and scalars are
         averaged, model state is passed from part to part.
       schedule: adds `learning_rate` to the scalars.

@@ -123,9 +123,20 @@ def _git() -> dict[str, Any]:
 
 
 class RunFile:
-    """run.json: written at every change, whole or not at all. Wall time adds up over starts."""
+    """run.json: written at every change, whole or not at all. Wall time adds up over starts.
 
-    def __init__(self, workdir: str | os.PathLike[str], earlier: dict[str, Any], facts: dict[str, Any]):
+    Args:
+      together: so many runs share the time that passes.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        earlier: dict[str, Any],
+        facts: dict[str, Any],
+        together: int = 1,
+    ):
+        self.together = together
         self.path = pathlib.Path(workdir) / "run.json"
         self.before = float(earlier.get("wall_seconds") or 0.0)
         self.clock = time.perf_counter()
@@ -133,7 +144,9 @@ class RunFile:
 
     def update(self, **facts: Any) -> None:
         self.content |= facts
-        self.content["wall_seconds"] = round(self.before + time.perf_counter() - self.clock, 2)
+        self.content["wall_seconds"] = round(
+            self.before + (time.perf_counter() - self.clock) / self.together, 2
+        )
         if jax.process_index() == 0:
             files.write_json(self.path, self.content)
 
