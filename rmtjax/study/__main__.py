@@ -22,7 +22,7 @@ def main() -> int:
         "--arms",
         help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; without it, the config's design",
     )
-    parser.add_argument("--seeds", help="such as 0-4 or 0,3,7; default 0-4, or what the design says")
+    parser.add_argument("--seeds", help="such as 0-4 or 0,3,7, default 0-4; of a design, those of its seeds")
     parser.add_argument("--out", required=True, help="folder of the runs and tables")
     parser.add_argument(
         "--workers", type=int, default=1, help="runs at the same time, each on its share of the cores"
@@ -43,7 +43,9 @@ def main() -> int:
     base = config_lib.load(arguments.config)
     design = None if arguments.arms else study.load_design(arguments.config, base)
     arms = design.overrides if design else study.load_arms(arguments.arms, base)
-    members = arguments.population or (design.population if design else 1)
+    members = arguments.population
+    if members is None:
+        members = design.population if design else 1
     for name, value in (("workers", arguments.workers), ("population", members)):
         if value < 1:
             raise InputError(f"--{name}={value} is out of range: it must be 1 or more")
@@ -51,8 +53,7 @@ def main() -> int:
     pairs = [_pair(text, arms) for text in arguments.pairs.split(",") if text]
     seeds = design.seeds if design else flags.seeds(arguments.seeds or "0-4")
     if design and arguments.seeds:
-        chosen = flags.seeds(arguments.seeds)
-        seeds = {arm: [seed for seed in of_arm if seed in chosen] for arm, of_arm in design.seeds.items()}
+        seeds = study.fewer_seeds(design.seeds, flags.seeds(arguments.seeds))
     runs = study.plan(arguments.config, arms, seeds, arguments.out)
     if arguments.dry_run:
         print(study.listing(runs, members).to_string(index=False))

@@ -73,3 +73,11 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
         roles,
         int(content.get("population", 1)),
     )
+
+
+def fewer_seeds(seeds: Mapping[str, list[int]], chosen: list[int]) -> dict[str, list[int]]:
+    """Of each arm those seeds that are chosen; of an arm that has none of them, controls on seeds of their own, as many."""
+    return {
+        arm: [seed for seed in of_arm if seed in chosen] or of_arm[: len(chosen)]
+        for arm, of_arm in seeds.items()
+    }

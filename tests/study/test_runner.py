@@ -1,5 +1,8 @@
+import concurrent.futures
 import json
+import os
 import pathlib
+import time
 
 import numpy as np
 import pandas as pd
@@ -7,8 +10,9 @@ import pytest
 import scipy.stats
 
 from rmtjax import config as config_lib
-from rmtjax import flags, study
+from rmtjax import files, flags, study
 from rmtjax.errors import InputError
+from rmtjax.study import __main__ as command
 from rmtjax.study import runner
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -39,9 +43,8 @@ def tiny(tmp_path):
 
 def finish(run, accuracy):
     """What a finished run leaves, as far as the tables read it."""
-    run.workdir.mkdir(parents=True)
-    (run.workdir / "config.json").write_text(config_lib.to_json(run.config))
-    (run.workdir / "run.json").write_text(json.dumps({"status": "finished"}))
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    files.write_text(run.workdir / "config.json", config_lib.to_json(run.config))
     row = {
         "set": "test",
         "kind": "id",
@@ -61,6 +64,7 @@ def finish(run, accuracy):
         }
     )
     layers.to_parquet(run.workdir / "spectra.parquet")
+    files.write_json(run.workdir / "run.json", {"status": "finished"})
 
 
 def test_the_table_has_a_row_a_run_and_number_with_the_head_apart(tiny, tmp_path):
@@ -157,16 +161,210 @@ def test_arms_fit_the_config_they_are_over(arms, config, tmp_path):
     assert len(distinct) == len(runs)
 
 
+class Processes:
+    """In place of subprocess.Popen: what each command is made to do, and how often it was started."""
+
+    def __init__(self, runs, does=lambda command, count: 0, seconds=0.0):
+        self.runs, self.does, self.seconds, self.started = runs, does, seconds, []
+
+    def __call__(self, command, stdout, pass_fds, **options):
+        command = command[command.index("-m") + 1 :]
+        self.started.append(command)
+        self.held = pass_fds
+        return self.Process(self, command, self.started.count(command))
+
+    class Process:
+        def __init__(self, outer, command, count):
+            self.outer, self.command, self.count = outer, command, count
+
+        def wait(self):
+            time.sleep(self.outer.seconds)
+            status = self.outer.does(self.command, self.count)
+            if status == 0:
+                for run in self.outer.runs:
+                    mine = f"--workdir={run.workdir}" in self.command or run.arm in self.members()
+                    if mine and not (run.workdir / "run.json").exists():
+                        finish(run, 0.5)
+            return status
+
+        def members(self):
+            if self.command[0] != "rmtjax.study.population":
+                return []
+            return [run["arm"] for run in json.loads(pathlib.Path(self.command[1]).read_text())["runs"]]
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    def install(*arguments, **options):
+        made = Processes(*arguments, **options)
+        monkeypatch.setattr(runner.subprocess, "Popen", made)
+        monkeypatch.setattr(runner, "_has_taskset", lambda: False)
+        monkeypatch.setattr(runner, "_PATIENCE", 0.02)
+        return made
+
+    return install
+
+
+FOUR = {name: [f"regularization.weight_decay={i / 10 + 0.1}"] for i, name in enumerate("abcd")}
+
+
+def test_what_is_finished_is_not_run_again(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    made = processes(runs)
+    finish(runs[1], 0.5)
+    assert study.execute(runs, workers=2) == []
+    assert sorted(c[2].split("/")[-2] for c in made.started) == ["a", "c", "d"]
+    assert study.execute(runs) == []
+    assert len(made.started) == 3
+
+
+@pytest.mark.parametrize(("status", "starts"), [(1, 2), (-9, 2), (2, 1), (143, 1)])
+def test_what_crashed_is_started_once_more_and_the_others_go_on(status, starts, tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    made = processes(runs, lambda command, count: status if f"/{'b'}/0" in command[2] else 0)
+    assert [run.arm for run in study.execute(runs)] == ["b"]
+    assert sum("/b/0" in command[2] for command in made.started) == starts
+    assert set(study.write_tables(runs, tmp_path / "out")["config"]) == {"a", "c", "d"}
+
+
+def test_a_second_start_suffices(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    made = processes(runs, lambda command, count: -9 if count == 1 else 0)
+    assert study.execute(runs, members=4) == []
+    assert [command[0] for command in made.started] == ["rmtjax.study.population"] * 2
+
+
+def test_a_population_that_crashes_twice_is_tried_run_by_run(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    together = "rmtjax.study.population"
+    made = processes(runs, lambda command, count: 1 if command[0] == together or "/c/0" in command[2] else 0)
+    assert [run.arm for run in study.execute(runs, members=4)] == ["c"]
+    assert [command[0] for command in made.started] == [together] * 2 + ["rmtjax.train"] * 5
+
+
+def test_members_that_are_left_by_a_population_that_ended_well_have_failed(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    made = processes(runs[:3])
+    assert [run.arm for run in study.execute(runs, members=4)] == ["d"]
+    assert len(made.started) == 1
+
+
+def test_two_studies_of_one_folder_share_the_runs(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0, 1, 2], tmp_path / "out")
+    made = processes(runs, seconds=0.02)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        both = [pool.submit(study.execute, runs, 2) for _ in range(2)]
+        assert [future.result() for future in both] == [[], []]
+    assert len(made.started) == len({command[2] for command in made.started}) == 12
+    assert len(study.table(runs).drop_duplicates(["config", "seed"])) == 12
+
+
+def test_a_process_that_outlives_its_study_keeps_its_runs(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    made = processes(runs)
+    (unit,) = study.units(runs, 4)
+    with runner._locked(unit) as locks:
+        inherited = [os.dup(number) for number in locks]  # as a process that was started has them
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(study.execute, runs)
+        time.sleep(0.1)
+        assert not made.started
+        for run in runs:
+            finish(run, 0.5)
+        for number in inherited:
+            os.close(number)
+        assert waiting.result() == []
+    assert not made.started
+
+
+def test_shards_are_disjoint_and_whole(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0, 1], tmp_path / "out")
+    made = processes(runs)
+    for k in range(3):
+        before = len(made.started)
+        assert study.execute(runs, shard=(k, 3)) == []
+        assert 2 <= len(made.started) - before <= 3
+    assert len(made.started) == len({command[2] for command in made.started}) == 8
+
+
+def test_units_hold_what_can_be_trained_together(tiny, tmp_path):
+    arms = {
+        "plain": [],
+        "noisy": ["augment.gaussian_noise=0.5"],
+        "decay": ["regularization.weight_decay=0.1"],
+    }
+    runs = study.plan(tiny, arms, [0, 1, 2], tmp_path / "out")
+    found = [[(run.arm, run.seed) for run in unit.runs] for unit in study.units(runs, 4)]
+    plain = [(arm, seed) for seed in range(3) for arm in ("plain", "noisy")]
+    assert found == [plain[:4], plain[4:], [("decay", seed) for seed in range(3)]]
+    assert all(len(unit.runs) == 1 for unit in study.units(runs))
+    names = [unit.name for unit in study.units(runs, 4)]
+    assert len(set(names)) == 3
+    assert names == [unit.name for unit in study.units(study.plan(tiny, arms, [0, 1, 2], tmp_path / "b"), 4)]
+
+
+def test_fewer_seeds_leave_controls_their_own():
+    seeds = {"none": [0, 1, 2, 3], "again": [100, 101, 102]}
+    assert study.fewer_seeds(seeds, [0, 2]) == {"none": [0, 2], "again": [100, 101]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--shard=4/4"], "--shard='4/4' is not K/N"), (["--shard=x"], "is not K/N"),
+        (["--population=0"], "--population=0 is out of range"), (["--workers=0"], "--workers=0 is out of range"),
+    ],
+)  # fmt: skip
+def test_bad_flags_are_one_sentence(flags, message, tmp_path, monkeypatch):
+    arguments = [f"--config={CONFIGS / 'study_digits.py'}", f"--out={tmp_path / 'out'}", *flags]
+    monkeypatch.setattr("sys.argv", ["study", *arguments])
+    with pytest.raises(InputError, match=message):
+        command.main()
+    assert not (tmp_path / "out").exists()
+
+
+SMOKE = """
+import importlib.util
+from rmtjax import config
+
+spec = importlib.util.spec_from_file_location("study_digits", {path!r})
+shipped = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shipped)
+
+def get_config():
+    c = config.smoke(shipped.get_config())
+    c.model.vit.update(width=16, depth=1, heads=2, mlp_width=16)
+    c.evaluation.update(corrupted_examples=10, bootstrap_samples=10)
+    return c
+
+def get_design(c):
+    design = shipped.get_design(c)
+    kept = ("none", "again", "augmentation_0.5", "augmentation_1", "noise_1", "dropout_0.3", "dropout_0.5", "adamw_0.03", "adamw_0.3")
+    arms = {{name: design["arms"][name] for name in kept}}
+    arms["none"]["overrides"] = ["optim.learning_rate=0.001"]
+    del design["roles"]["synthetic"], design["roles"]["same_dose"]
+    return design | {{"arms": arms}}
+"""
+
+
 @pytest.mark.slow
-def test_runs_are_executed_once_failures_are_named_and_the_others_go_on(tiny, tmp_path, monkeypatch):
-    arms = {"good": [], "bad": ["data.source=npz:nowhere.npz"]}
-    runs = study.plan(tiny, arms, [0], tmp_path / "out")
-    failed = study.execute(runs, workers=2)
-    assert [run.arm for run in failed] == ["bad"]
-    assert "nowhere.npz" in (tmp_path / "out" / "bad" / "0" / "log.txt").read_text()
-    results = study.write_tables(runs, tmp_path / "out")
-    assert set(results["config"]) == {"good"}
-    assert (tmp_path / "out" / "summary.csv").exists()
-    before = (tmp_path / "out" / "good" / "0" / "log.txt").stat().st_mtime_ns
-    assert study.execute(runs[:1]) == []
-    assert (tmp_path / "out" / "good" / "0" / "log.txt").stat().st_mtime_ns == before
+def test_a_smoke_study_answers(tmp_path, monkeypatch, capsys):
+    """The shipped study, shrunk: nine arms of eight families, two seeds, trained together, from the command to the page."""
+    config, out = tmp_path / "smoke.py", tmp_path / "out"
+    config.write_text(SMOKE.format(path=str(CONFIGS / "study_digits.py")))
+    monkeypatch.setattr("sys.argv", ["study", f"--config={config}", f"--out={out}", "--seeds=0-1"])
+    assert command.main() == 0
+    printed = capsys.readouterr().out
+    assert "9 arms, 18 runs" in printed
+    assert printed.count("T1:") == printed.count("T2:") == 1
+    study_table = pd.read_csv(out / "study.csv")
+    assert len(study_table.drop_duplicates(["arm", "seed"])) == 18
+    assert {"backbone", "head", "q", "run"} <= set(study_table["group"])
+    for name in ("answers.csv", "effects.csv", "study.html", "results.csv", "results.png"):
+        assert (out / name).stat().st_size > 0
+    records = [json.loads(path.read_text()) for path in out.glob("*/*/run.json")]
+    assert sorted({record["members"] for record in records}) == [4, 10]
+    assert {record["status"] for record in records} == {"finished"}
+    of_seed = [out / arm / "0" for arm in ("dropout_0.3", "dropout_0.5")]  # fed the same
+    assert len({(folder / "diversity.json").read_text() for folder in of_seed}) == 1
+    assert len({(folder / "evaluation.json").read_text() for folder in of_seed}) == 2
