@@ -88,6 +88,7 @@ def test_bisection_on_special_tridiagonals_padded_to_one_size():
         np.testing.assert_allclose(got[50 - len(diagonal) :], expected, atol=tolerance)
 
 
+@hypothesis.settings(deadline=None)  # a busy machine is no failure
 @hypothesis.given(
     st.dictionaries(st.integers(1, 4000), st.integers(1, 40), min_size=1, max_size=30), st.floats(1.0, 1e9)
 )
@@ -136,6 +137,7 @@ def test_matrices_without_numbers_end_the_search(monkeypatch):
     )
 
 
+@hypothesis.settings(deadline=None)  # a busy machine is no failure
 @hypothesis.given(
     st.dictionaries(
         st.tuples(st.integers(1, 900), st.integers(1, 900)).map(lambda shape: (max(shape), min(shape))),
