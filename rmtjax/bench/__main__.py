@@ -4,6 +4,7 @@ python -m rmtjax.bench spectra [--repeats=5] [--no-peer] [--no-cold]
 python -m rmtjax.bench diversity [--repeats=3] [--no-peer]
 python -m rmtjax.bench data [--names=rand_augment,rotation] [--seconds=1] [--repeats=3]
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
+python -m rmtjax.bench population [--config=configs/study_digits.py] [--members=16] [--steps=20] [--repeats=3]
 """
 
 import argparse
@@ -24,6 +25,12 @@ def main() -> int:
     train.add_argument("--config", default="configs/digits.py")
     train.add_argument("--steps", type=int, default=60)
     flags.add_process_flags(train)
+    population = benches.add_parser("population", help="training many models together against one by one")
+    population.add_argument("--config", default="configs/study_digits.py")
+    population.add_argument("--members", type=int, default=16)
+    population.add_argument("--steps", type=int, default=20)
+    population.add_argument("--repeats", type=int, default=3)
+    flags.add_process_flags(population)
     spectra = benches.add_parser(
         "spectra", help="the spectral pass beside WeightWatcher and bare linear algebra"
     )
@@ -58,6 +65,10 @@ def main() -> int:
         from rmtjax.bench import diversity as bench_diversity
 
         bench_diversity.main(arguments.repeats, arguments.peer)
+    elif arguments.bench == "population":
+        from rmtjax.bench import population as bench_population
+
+        bench_population.main(arguments, overrides)
     elif arguments.bench == "data":
         from rmtjax.bench import data as bench_data
 

@@ -4,7 +4,6 @@ The members of a population are split over the devices. Each has its own seed, d
 smoothing and learning rate, and comes out as it does alone, up to the order of additions.
 """
 
-import copy
 import functools
 import json
 import logging
@@ -16,22 +15,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rmtjax import checkpoints, data, models
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.train import classification, experiment, optim, weights
+from rmtjax.train import experiment, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
-from rmtjax.train.members import NUMBERS, key
-from rmtjax.train.step import State, make_step, named_key
+from rmtjax.train.members import key, make_steps, numbers_of, over_members
+from rmtjax.train.step import State, named_key
 
 LOG = logging.getLogger(__name__)
 
@@ -147,7 +144,7 @@ def make_predict(
         return model.apply({"params": params} | model_state, inputs, train=False)[0]
 
     forward = {
-        each: jax.jit(_over_members(one, mesh, (True, True, each)), out_shardings=sharding_lib.replicated(mesh))
+        each: jax.jit(over_members(one, mesh, (True, True, each)), out_shardings=sharding_lib.replicated(mesh))
         for each in (False, True)
     }  # fmt: skip
 
@@ -170,27 +167,11 @@ def _fit(
     """The last state, stacked; the last validation of each member; why some failed."""
     task, along = members[0], NamedSharding(mesh, sharding_lib.BATCH)
     config, total = task.config, task.total_steps
-    numbers = {name: jnp.asarray([_get(m.config, name) for m in members], jnp.float32) for name in NUMBERS}
-    numbers = {name: values for name, values in numbers.items() if (values > 0).all()}
-    seeds = jnp.asarray([m.config.seed for m in members], jnp.int32)
-    numbers, seeds = jax.device_put((numbers, seeds), along)
-
-    def optimizer_of(numbers: Any) -> Any:
-        own = _with_numbers(config, numbers)
-        return own, *optim.make_optimizer(own, task.shapes[0], total, task.warmup_steps)
-
-    def begin(params: Any, model_state: Any, numbers: Any) -> State:
-        return State(jnp.int32(0), params, model_state, optimizer_of(numbers)[1].init(params))
-
-    def step(state: State, batch: Any, numbers: Any, seed: Any) -> Any:
-        own, optimizer, schedule = optimizer_of(numbers)
-        model = models.build(own, len(task.train.classes), task.train.vocabulary_size)
-        loss_fn = classification.make_loss(model, own.regularization.label_smoothing)
-        one = make_step(loss_fn, optimizer, seed=seed, accumulate=config.train.accumulate, schedule=schedule)
-        return one(state, batch)
-
-    state = jax.jit(_over_members(begin, mesh, (True, True, True)))(*start, numbers)
-    step_fn = jax.jit(_over_members(step, mesh, (True, True, True, True)), donate_argnums=0)
+    sizes = len(task.train.classes), task.train.vocabulary_size
+    begin, step = make_steps(config, task.shapes[0], sizes, total, task.warmup_steps)
+    numbers = jax.device_put(numbers_of([member.config for member in members]), along)
+    state = jax.jit(over_members(begin, mesh, (True, True, True)))(*start, numbers)
+    step_fn = jax.jit(over_members(step, mesh, (True, True, True)), donate_argnums=0)
     predict = make_predict(task.model, mesh)
     validation: list[dict[str, float]] = [{} for _ in members]
     failures: dict[int, str] = {}
@@ -221,7 +202,7 @@ def _fit(
     with bar:
         for number in range(1, total + 1):
             batch = jax.device_put(_together(map(next, iterators)), along)
-            state, scalars = step_fn(state, batch, numbers, seeds)
+            state, scalars = step_fn(state, batch, numbers)
             flush()
             extra: list[dict[str, float]] = [{} for _ in members]
             every = (config.train.evaluation_steps, config.train.checkpoint_steps)
@@ -239,51 +220,6 @@ def _fit(
             pending = (number, scalars, extra)
         flush()
     return state, validation, failures
-
-
-def _over_members(
-    function: Callable[..., Any],
-    mesh: jax.sharding.Mesh,
-    each: Sequence[bool],
-    vectorised: bool | None = None,
-) -> Callable[..., Any]:
-    """A function of one member as a function of stacked ones, of which every device does its own.
-
-    Args:
-      each: of the function's arguments, which are stacked; the others are the same for all members.
-      vectorised: by vmap; else one member after the other, in the same program. None: vmap but on CPUs, where small members
-        are up to twice as fast one by one, since what each works on stays in the cache.
-    """
-    if vectorised is None:
-        vectorised = mesh.devices.flat[0].platform != "cpu"
-
-    def of_device(*arguments: Any) -> Any:
-        def one(stacked: Any) -> Any:
-            rest = iter(stacked)
-            return function(
-                *(next(rest) if own else argument for own, argument in zip(each, arguments, strict=True))
-            )
-
-        stacked = tuple(argument for own, argument in zip(each, arguments, strict=True) if own)
-        return jax.vmap(one)(stacked) if vectorised else jax.lax.map(one, stacked)
-
-    specs = tuple(sharding_lib.BATCH if own else P() for own in each)
-    return jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=sharding_lib.BATCH)
-
-
-def _with_numbers(config: ConfigDict, numbers: dict[str, Any]) -> ConfigDict:
-    """The config with traced numbers in it."""
-    own = copy.deepcopy(config)
-    with own.unlocked(), own.ignore_type():
-        for name, value in numbers.items():
-            section, field = name.split(".")
-            own[section][field] = value
-    return own
-
-
-def _get(config: ConfigDict, name: str) -> Any:
-    section, field = name.split(".")
-    return config[section][field]
 
 
 def _initial(init: Callable[[jax.Array], Any], task: experiment.Task) -> tuple[Any, Any]:

@@ -60,8 +60,8 @@ SETS = {
 )
 def test_a_member_is_the_run_alone(name, vectorised, tmp_path, monkeypatch):
     configs = SETS[name]
-    over = functools.partial(population._over_members, vectorised=vectorised)
-    monkeypatch.setattr(population, "_over_members", over)
+    over = functools.partial(members.over_members, vectorised=vectorised)
+    monkeypatch.setattr(population, "over_members", over)
     together = [tmp_path / f"together{i}" for i in range(len(configs))]
     trained = population.run(configs, together, synthetic=made)
     measure.evaluation_of_population(trained, dict(enumerate(together)))
