@@ -20,7 +20,9 @@ _SHOWN = 40  # effects in the page; effects.csv has all
 
 
 def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `study.html` of a study's folder from answers.csv, study.csv and, where they are, effects.csv and similarity.csv.
+    """Draws `study.html` of a study's folder, and its figures as `figures/*.png`, from the study's CSV files.
+
+    answers.csv and study.csv must be there; effects.csv, similarity.csv and spectra.csv may be.
 
     Raises:
       InputError: a table is not there.
@@ -34,17 +36,48 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
         "95 %, over seeds.</p>"
     )
     sections = [template.Section("answers", "Answers", _answers(answers))]
+    figures = []
+
+    def add(drawn: Figure | None, alt: str, name: str, caption: str) -> None:
+        """To the page, and as figures/NAME.png."""
+        if drawn is not None:
+            style.save_png(drawn, folder / "figures" / f"{name}.png")
+            figures.append(template.picture(drawn, alt, name, caption))
+
     with style.drawing():
-        figures = [
-            template.picture(_similarity(folder / "similarity.csv"), "cosines between the effects of families", "similarity",
-                             "Cosine between the effects of two families on all layer groups and metrics, without what a common baseline "
-                             "makes alike (similarity.csv). On the diagonal the reliability: how much of a family's effect is more than noise."),
-            template.picture(_doses(table), "numbers against doses by family", "doses",
-                             "Means over seeds with their intervals (study.csv); the line is the baseline."),
-            template.picture(_ranking(table), "accuracy out of distribution against diversity", "diversity",
-                             "Each point is an arm, the mean over its seeds (study.csv)."),
-        ]  # fmt: skip
-    shown = "\n".join(figure for figure in figures if figure)
+        add(
+            _similarity(folder / "similarity.csv"),
+            "cosines between the effects of families",
+            "similarity",
+            "Cosine between the effects of two families on all layer groups and metrics, without what a common baseline "
+            "makes alike (similarity.csv). On the diagonal the reliability: how much of a family's effect is more than noise.",
+        )
+        add(
+            _doses(table),
+            "numbers against doses by family",
+            "doses",
+            "Means over seeds with their intervals (study.csv); the line is the baseline.",
+        )
+        add(
+            _spectra(folder / "spectra.csv"),
+            "densities of the updates' eigenvalues by arm",
+            "spectra",
+            "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: mean over seeds with its interval, the "
+            "highest dose of each family beside its baseline in grey (spectra.csv has all).",
+        )
+        add(
+            _calibration(table),
+            "calibration errors by arm",
+            "calibration",
+            "Expected calibration error of each arm, mean over seeds with its interval (study.csv); the line is the baseline.",
+        )
+        add(
+            _ranking(table),
+            "accuracy out of distribution against diversity",
+            "diversity",
+            "Each point is an arm, the mean over its seeds (study.csv).",
+        )
+    shown = "\n".join(figures)
     sections += [
         template.Section("figures", "Figures", shown or template.absent("Too few runs so far for a figure.")),
         template.Section("effects", "Largest effects", _effects(folder / "effects.csv")),
@@ -65,7 +98,7 @@ def _answers(answers: pd.DataFrame) -> str:
 
 
 def _similarity(path: pathlib.Path) -> Figure | None:
-    if not path.is_file() or (found := pd.read_csv(path)).empty:
+    if not path.is_file() or (found := _table(path)).empty:
         return None
     both = pd.concat([found, found.rename(columns={"family": "other", "other": "family"})])
     wide = both.drop_duplicates(["family", "other"]).pivot(index="family", columns="other", values="cosine")
@@ -121,6 +154,61 @@ def _doses(table: pd.DataFrame) -> Figure | None:
     return drawn
 
 
+def _spectra(path: pathlib.Path) -> Figure | None:
+    if not path.is_file() or (found := _table(path)).empty:
+        return None
+    arms = found.drop_duplicates("arm")
+    shown = arms[arms["arm"] != arms["baseline"]].sort_values("dose").drop_duplicates("family", keep="last")
+    if shown.empty:
+        return None
+    shown = arms[arms["arm"].isin(shown["arm"])]  # in the design's order
+    across = min(4, len(shown))
+    down = -(-len(shown) // across)
+    drawn = style.figure(1.0 + 2.3 * across, 0.6 + 1.8 * down)
+    grid = drawn.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, shown.itertuples(), strict=False):
+        for arm, colour in ((row.baseline, style.LIGHT["null"]), (row.arm, style.LIGHT["after"])):
+            part = found[found["arm"] == arm]
+            axes.fill_between(
+                part["log10_eigenvalue"], part["low"], part["high"], color=colour, alpha=0.3, linewidth=0
+            )
+            axes.plot(part["log10_eigenvalue"], part["density"], color=colour, linewidth=1.2)
+        axes.set_title(str(row.arm).replace("_", " "))
+        axes.grid()
+    for axes in grid[-1]:
+        axes.set_xlabel("log10 eigenvalue / mean")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("density")
+    drawn.tight_layout()
+    return drawn
+
+
+def _calibration(table: pd.DataFrame) -> Figure | None:
+    of_run = table[(table["group"] == "run") & table["metric"].str.fullmatch(r"(.+_)?ece")]
+    metrics, arms = list(dict.fromkeys(of_run["metric"])), list(dict.fromkeys(of_run["arm"]))
+    if not metrics:
+        return None
+    drawn = style.figure(1.6 + 2.4 * len(metrics), 0.8 + 0.21 * len(arms))
+    grid = drawn.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(grid, metrics, strict=True):
+        of = of_run[of_run["metric"] == metric]
+        base = of[of["arm"] == of["baseline"]]["value"].to_numpy(float)
+        if len(base):
+            axes.axvline(np.nanmean(base), color=style.LIGHT["null"], linewidth=1.2)
+        lines = np.array([mean_interval(of.loc[of["arm"] == arm, "value"].to_numpy(float)) for arm in arms])
+        axes.hlines(np.arange(len(arms)), lines[:, 1], lines[:, 2], color=style.LIGHT["after"], linewidth=1.6)
+        axes.plot(lines[:, 0], np.arange(len(arms)), "o", color=style.LIGHT["after"], markersize=4)
+        axes.set_title("test" if metric == "ece" else metric.removesuffix("_ece").replace("_", " "))
+        axes.set_xlabel("ECE")
+        axes.grid(axis="x")
+    grid[0].set_yticks(np.arange(len(arms)), [arm.replace("_", " ") for arm in arms])
+    grid[0].invert_yaxis()
+    drawn.tight_layout()
+    return drawn
+
+
 def _ranking(table: pd.DataFrame) -> Figure | None:
     of_run = table[table["group"] == "run"]
     wide = of_run.pivot_table(index=["family", "arm"], columns="metric", values="value")
@@ -149,7 +237,7 @@ def _ranking(table: pd.DataFrame) -> Figure | None:
 
 
 def _effects(path: pathlib.Path) -> str:
-    if not path.is_file() or (found := pd.read_csv(path)).empty:
+    if not path.is_file() or (found := _table(path)).empty:
         return template.absent("There are too few seeds so far for effects.")
     order = found["standardised"].abs().sort_values(ascending=False, na_position="last").index[:_SHOWN]
     rows = [
@@ -172,4 +260,9 @@ def _effects(path: pathlib.Path) -> str:
 def _read(path: pathlib.Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"no table {str(path)!r}: run the study first")
-    return pd.read_csv(path)
+    return _table(path)
+
+
+def _table(path: pathlib.Path) -> pd.DataFrame:
+    """A study's CSV file, in which "null" is the name of a family."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])

@@ -15,7 +15,8 @@ def answer(design: Design, out: str | os.PathLike[str]) -> pd.DataFrame:
     """Writes the tables of a study beside its runs and returns the answers, a row each.
 
     study.csv is the one table that all others come from (`statistics.samples`); effects.csv has each arm against its baseline,
-    similarity.csv the families against each other, doses.csv their dose-response, answers.csv the answers. What the runs that
+    similarity.csv the families against each other, doses.csv their dose-response, spectra.csv the updates' eigenvalues by arm,
+    answers.csv the answers. What the runs that
     are finished do not suffice for is left out, or answered by "cannot tell".
 
     Raises:
@@ -33,6 +34,9 @@ def answer(design: Design, out: str | os.PathLike[str]) -> pd.DataFrame:
             tables[name] = make(table)
         except InputError:  # too few seeds or doses so far
             (folder / f"{name}.csv").unlink(missing_ok=True)
+    by_arm = statistics.spectra_by_arm(folder, design.arms)
+    if len(by_arm):
+        tables["spectra"] = by_arm
     for name, content in tables.items():
         with files.atomic(folder / f"{name}.csv") as temporary:
             content.to_csv(temporary, index=False)

@@ -169,6 +169,7 @@ class Metrics:
         self.events = SummaryWriter(str(pathlib.Path(workdir) / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
+        scalars = {name: float(value) for name, value in scalars.items()}  # an observer may give numpy's
         self.file.write(json.dumps({"step": step} | scalars) + "\n")
         for name, value in scalars.items():
             self.events.add_scalar(name, value, step)

@@ -11,7 +11,7 @@ import pytest
 from rmtjax import config as config_lib
 from rmtjax import report, study
 from rmtjax.errors import InputError
-from rmtjax.study import design
+from rmtjax.study import design, statistics
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 CELL = {"family": "none", "dose": 0, "seeds": "0-5"}
@@ -91,6 +91,10 @@ def finished(folder, shift, rng):
     }
     rows = [row | {"value": 0.9 + rng.normal() / 100}]
     rows += [row | {"set": "printed", "kind": "shift", "value": 0.5 + rng.normal() / 50}]
+    rows += [
+        row | {"set": name, "kind": kind, "metric": "ece", "value": 0.1}
+        for name, kind in (("test", "id"), ("printed", "shift"))
+    ]
     (folder / "evaluation.json").write_text(json.dumps({"temperature": 1.0, "rows": rows}))
     row = {
         "set": "real",
@@ -114,12 +118,15 @@ def finished(folder, shift, rng):
             )
         )  # fmt: skip
     pd.concat(parts).to_parquet(folder / "spectra.parquet")
+    eigenvalues = {f"{stage}/{name}": np.sort(rng.exponential(size=50)) for stage in ("after", "update")
+                   for name in ("a/kernel", "b/kernel", "head/kernel")}  # fmt: skip
+    np.savez(folder / "spectra.npz", **eigenvalues)
 
 
 def test_a_study_is_answered_and_has_a_page(tmp_path):
-    made = design.of_plain(plain(), "mine")
+    made = design.of_plain(plain(again_1=CELL | {"family": "null", "dose": 0, "seeds": "6-11"}), "mine")
     rng = np.random.default_rng(0)
-    shift = {"none": (0, 0), "flip": (3, 0), "dropout": (3, 0), "decay": (0, -9)}
+    shift = {"none": (0, 0), "again": (0, 0), "flip": (3, 0), "dropout": (3, 0), "decay": (0, -9)}
     for name, seeds in made.seeds.items():
         for seed in seeds:
             finished(
@@ -131,12 +138,37 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     assert answers["question"].tolist() == ["T1", "T2", "T4"]
     assert answers.loc[0, "verdict"] == "yes"
     assert "more like dropout than like weight decay" in answers.loc[0, "sentence"]
-    for name in ("study", "effects", "similarity", "doses", "answers"):
+    for name in ("study", "effects", "similarity", "doses", "answers", "spectra"):
         assert len(pd.read_csv(tmp_path / f"{name}.csv"))
     page = report.study_page(tmp_path).read_text()
     assert html.escape(answers.loc[0, "sentence"]) in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 5
+    similar = pd.read_csv(tmp_path / "similarity.csv", keep_default_na=False)
+    assert "null" in set(similar["family"])
+    assert page.count(">null<") >= 2  # named at both axes of the matrix, not lost as a missing value
+    pictures = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
+    assert pictures == ["calibration", "diversity", "doses", "similarity", "spectra"]
     assert page.index("Answers") < page.index("Figures") < page.index("Largest effects")
+
+
+def test_spectra_by_arm_are_densities_of_the_update_without_the_head(tmp_path):
+    made = design.of_plain(plain(), "mine")
+    for seed, scale in ((0, 1.0), (1, 9.0)):
+        folder = tmp_path / "none" / str(seed)
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"status": "finished"}))
+        two = scale * np.array([0.2, 1.8])  # over their mean: .2 and 1.8, whatever the scale
+        np.savez(
+            folder / "spectra.npz",
+            **{"update/a": two, "update/head/kernel": np.ones(99), "after/a": np.ones(99)},
+        )
+    found = statistics.spectra_by_arm(tmp_path, made.arms)
+    assert set(found["arm"]) == {"none"}
+    assert set(found["seeds"]) == {2}
+    np.testing.assert_allclose(found["density"].sum() * 0.1, 1)
+    there = found.loc[found["density"] > 0, "log10_eigenvalue"]
+    np.testing.assert_allclose(there, np.log10([0.2, 1.8]), atol=0.051)
+    np.testing.assert_allclose(found["high"], found["low"])
 
 
 def test_what_few_runs_cannot_tell_is_said(tmp_path):

@@ -227,6 +227,27 @@ def test_families_of_one_direction_resemble_each_other():
     assert fake.low < 0 < fake.high
 
 
+@pytest.mark.parametrize(
+    "baseline", [[0.0] * 12, [0.0] * 11 + [1.0]], ids=["constant", "constant but in one run"]
+)
+def test_a_number_that_hardly_varies_in_the_baseline_is_left_out_of_similarity(baseline):
+    """Without the run that is apart there is no unit: all cosines were NaN by it."""
+    rng = np.random.default_rng(3)
+    effect = np.linspace(-2, 2, len(simulated.NUMBERS))
+    arms = {name: (name, 1.0, sign * effect, range(12)) for name, sign in (("a", 1), ("b", 1), ("null", 0))}
+    table = simulated.study(rng, arms, baseline_seeds=12)
+    whole = statistics.similarity(table)
+    number = [("mlp", "after/num_spikes")]
+    added = [simulated.rows("none", "none", 0.0, range(12), np.array(baseline)[:, None], number)]
+    added += [
+        simulated.rows(name, name, 1.0, range(12), rng.poisson(1, (12, 1)).astype(float), number)
+        for name in arms
+    ]
+    found = statistics.similarity(pd.concat([table, *added], ignore_index=True))
+    assert found.numbers == whole.numbers == len(simulated.NUMBERS)
+    np.testing.assert_array_equal(found.cosine, whole.cosine)
+
+
 def test_bad_tables_are_named():
     rng = np.random.default_rng(0)
     table = simulated.study(rng, {"d": ("dropout", 0.1, 0.0, range(5))})

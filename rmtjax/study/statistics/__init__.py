@@ -13,6 +13,7 @@ from rmtjax.study.statistics.answers import answers as answers
 from rmtjax.study.statistics.collecting import Arm as Arm
 from rmtjax.study.statistics.collecting import collect as collect
 from rmtjax.study.statistics.collecting import of_run as of_run
+from rmtjax.study.statistics.collecting import spectra_by_arm as spectra_by_arm
 from rmtjax.study.statistics.doses import dose_response as dose_response
 from rmtjax.study.statistics.doses import matched as matched
 from rmtjax.study.statistics.effects import effects as effects

@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from rmtjax.errors import InputError
 from rmtjax.study.statistics.samples import COLUMNS, RUN
@@ -67,7 +69,7 @@ def of_run(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Groups of layers: "head"; "backbone", which is all else; and in it "q", "k", "v", "o", "mlp", "conv" and "embedding" by the kind
     of layer. Metrics are `after/...` and `update/...`, of the weights after training and of the update.
     Of the run ("run"): validation_loss (the last one), update_norm (Frobenius norm of all of the update's matrices), accuracy, ece
-    and nll of the test set; ood_accuracy (mean over the shifted sets, corruptions counting as one) and <set>_accuracy of each; and
+    and nll of the test set; ood_accuracy (mean over the shifted sets, corruptions counting as one), <set>_accuracy and <set>_ece of each; and
     of the diversity of what it was fed <metric>_<space>, such as vendi_score_feature.
     """
     path = pathlib.Path(folder)
@@ -81,6 +83,38 @@ def of_run(folder: str | os.PathLike[str]) -> pd.DataFrame:
         [(group, metric, float(value)) for (group, metric), value in known.items()],
         columns=["group", "metric", "value"],
     )
+
+
+def spectra_by_arm(out: str | os.PathLike[str], arms: Mapping[str, Arm], bins: int = 60) -> pd.DataFrame:
+    """How the eigenvalues of the update's backbone matrices lie, by arm: densities over the run's matrices together, mean over seeds.
+
+    Each matrix's eigenvalues of W^T W are divided by their mean, so that sizes of matrices and of updates drop out.
+
+    Returns columns arm, family, dose, baseline, log10_eigenvalue (middle of a bin), density (per unit of log10), low, high (95 % t
+    interval over seeds; NaN with one seed), seeds. Runs without spectra are left out.
+    """
+    edges = np.linspace(-4, 2, bins + 1)
+    middles, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    parts = []
+    for name, arm in arms.items():
+        folders = [path.parent for path in (pathlib.Path(out) / name).glob("*/spectra.npz")]
+        lines = []
+        for folder in (f for f in folders if _read(f / "run.json").get("status") == "finished"):
+            with np.load(folder / "spectra.npz", allow_pickle=False) as stored:
+                of_update = [
+                    stored[key] for key in stored if key.startswith("update/") and not re.match(r"update/head(/|$)", key)
+                ]  # fmt: skip
+            scaled = np.concatenate([x / x.mean() for x in of_update if x.mean() > 0])
+            logs = np.log10(np.clip(scaled, 10 ** edges[0], 10 ** edges[-1]))
+            lines.append(np.histogram(logs, edges)[0] / (len(logs) * width))
+        if lines:
+            found, n = np.array(lines), len(lines)
+            half = scipy.stats.t.ppf(0.975, n - 1) * found.std(0, ddof=1) / n**0.5 if n > 1 else np.nan
+            mean = found.mean(0)
+            columns = {"log10_eigenvalue": middles, "density": mean, "low": mean - half, "high": mean + half}
+            parts.append(pd.DataFrame(columns | {"seeds": n}).assign(arm=name, **arm._asdict()))
+    columns = ["arm", "family", "dose", "baseline", "log10_eigenvalue", "density", "low", "high", "seeds"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def groups_of(layers: pd.DataFrame) -> pd.Series:
@@ -113,9 +147,11 @@ def _of_run(path: pathlib.Path) -> dict[tuple[str, str], Any]:
     if len(evaluation):
         value = evaluation.drop_duplicates(["set", "metric"]).set_index(["set", "metric"])["value"]
         out |= {name: value.get(("test", name)) for name in ("accuracy", "nll", "ece")}
-        shifted = evaluation[(evaluation["kind"] == "shift") & (evaluation["metric"] == "accuracy")]
-        of_set = shifted[~shifted["set"].str.contains("/")].set_index("set")["value"]
-        out |= {f"{name}_accuracy": value for name, value in of_set.items()}
+        shifted = evaluation[(evaluation["kind"] == "shift") & ~evaluation["set"].str.contains("/")]
+        by_metric = shifted.pivot_table(index="set", columns="metric", values="value", sort=False)
+        for metric in {"accuracy", "ece"} & set(by_metric):
+            out |= {f"{name}_{metric}": value for name, value in by_metric[metric].items()}
+        of_set = by_metric["accuracy"] if len(by_metric) else by_metric
         whole = of_set.drop("corrupted_without_noise", errors="ignore")  # a part of "corrupted"
         out["ood_accuracy"] = whole.mean() if len(whole) else None
     diversity = pd.DataFrame(_read(path / "diversity.json").get("rows", []))

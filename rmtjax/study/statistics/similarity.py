@@ -264,6 +264,9 @@ def _columns(
         for name in names:
             base = str(found.arms.loc[name, "baseline"])
             keep &= np.isfinite(noise(found, _root(found, name)))
+            # The unit is estimated anew without each seed: a number must vary in the baseline whichever is left out.
+            ordered = np.sort(found.values[_root(found, name)], axis=0)
+            keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])
             keep &= np.isfinite(found.values[name]).all(0) & np.isfinite(found.values[base]).all(0)
     if not keep.any():
         raise InputError(f"no number of the groups {', '.join(groups)} is known, with noise, in every run")
