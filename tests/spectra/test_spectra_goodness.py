@@ -9,7 +9,11 @@ from scipy import stats
 from rmtjax.spectra import goodness, nulls, tails
 
 SIZE = 112
-fit = jax.jit(goodness.goodness_of_fit, static_argnames=("replicates", "candidates"))
+fit = jax.jit(
+    goodness.goodness_of_fit,
+    static_argnames=("replicates", "candidates"),
+    compiler_options={"xla_backend_optimization_level": 3},  # it runs for long, unlike most of the suite
+)
 
 
 def p_values(sets: list[np.ndarray], replicates: int = 200, size: int = SIZE, dtype=np.float32) -> np.ndarray:
