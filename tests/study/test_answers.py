@@ -237,6 +237,10 @@ def test_answers_where_it_is_false_and_where_nothing_happens():
     found = statistics.answers(study_of(rng, one, other, one), ROLES).set_index("question")
     assert found.loc["T1", "verdict"] == "no"
     assert found.loc["T2", "verdict"] == "no"
+    found = statistics.answers(study_of(rng, one, other - 0.7 * one, -one), ROLES).set_index("question")
+    assert found.loc["T1", "low"] > 0  # less unlike dropout than the opposite of decay, and yet
+    assert found.loc["T1", "verdict"] == "neither"
+    assert "like neither dropout nor weight decay; dropout is the less unlike" in found.loc["T1", "sentence"]
     nothing = np.zeros(len(simulated.NUMBERS))
     table = study_of(rng, nothing, nothing, nothing)
     table = table[(table["family"] != "replace") & (table["metric"] != "vendi_score_feature")]

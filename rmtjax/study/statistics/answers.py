@@ -21,7 +21,7 @@ from rmtjax.study.statistics.outcomes import interior_optimum, rank_agreement
 from rmtjax.study.statistics.samples import NULL, RUN, samples
 from rmtjax.study.statistics.similarity import FAKE, Similarity, similarity
 
-YES, NO = "yes", "no"
+YES, NO, NEITHER = "yes", "no", "neither"
 
 
 class Roles(NamedTuple):
@@ -46,7 +46,7 @@ class Roles(NamedTuple):
 
 class Answer(NamedTuple):
     """Attributes:
-    question: "T1", ...; verdict: "yes", "no" or "cannot tell"; sentence: plain English, with the numbers.
+    question: "T1", ...; verdict: "yes", "no", of T1 "neither", or "cannot tell"; sentence: plain English, with the numbers.
     value, low, high: what was measured, with its 95 % interval; what it is, the sentence says.
     control, control_low, control_high: the same where nothing was to be found.
     """
@@ -92,22 +92,30 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
 
 
 def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T1: by the difference of cosines. "yes" asks that it also holds corrected for noise, and that its control is null."""
+    """T1: by the difference of cosines. "yes" and "no" ask that it also holds corrected for noise, that its control is null, and that the
+    greater cosine is itself above 0: of two effects that are unlike it, one is always the less unlike, and that is "neither"."""
     families = by_family(samples(table))
     chosen = {name: families[name] for name in (roles.diversity, roles.dropout, roles.decay)}
     found = similarity(table, chosen)
     difference = found.contrast(*chosen)
     true = found.contrast(*chosen, kind="corrected")
     control = found.contrast(FAKE, roles.dropout, roles.decay)
-    to_dropout, to_decay = (_cosine(found, roles.diversity, name) for name in (roles.dropout, roles.decay))
+    pairs = found.table().set_index(["family", "other"])
+    to_dropout, to_decay = (
+        pairs.loc[(roles.diversity, name), ["cosine", "cosine_low", "cosine_high"]]
+        for name in (roles.dropout, roles.decay)
+    )
     sign = np.sign(difference.value)
     clear = difference.low > 0 or difference.high < 0
     holds = np.isfinite(true.low) and (true.low * sign > 0 and true.high * sign > 0)
     null = control.low < 0 < control.high
+    nearest = to_dropout if sign > 0 else to_decay
     verdict = CANNOT_TELL if not (clear and holds and null) else YES if sign > 0 else NO
+    if verdict != CANNOT_TELL and not nearest["cosine_low"] > 0:
+        verdict = NEITHER
     numbers = (
-        f"the cosine of its effects with dropout's is {to_dropout:.2f} and with weight decay's {to_decay:.2f}, a difference of "
-        f"{_with_interval(*difference)}"
+        f"the cosine of its effects with dropout's is {_with_interval(*to_dropout)} and with weight decay's "
+        f"{_with_interval(*to_decay)}, a difference of {_with_interval(*difference)}"
     )
     beside = f"with baseline runs in its place the difference is {_with_interval(*control)}"
     if verdict == CANNOT_TELL:
@@ -122,6 +130,12 @@ def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
             else "it does not hold once the noise of each family's effects is corrected for"
         )
         sentence = f"It cannot be told whether {roles.diversity} changes the weights more like dropout or like weight decay, since {why}: {numbers}; {beside}."
+    elif verdict == NEITHER:
+        less, more = ("dropout", "weight decay") if sign > 0 else ("weight decay", "dropout")
+        sentence = (
+            f"{_capital(roles.diversity)} changes the weights like neither dropout nor weight decay; {less} is the less unlike of the two, "
+            f"{more} the more: {numbers}; {beside}."
+        )
     else:
         like, unlike = ("dropout", "weight decay") if verdict == YES else ("weight decay", "dropout")
         sentence = f"{_capital(roles.diversity)} changes the weights more like {like} than like {unlike}: {numbers}; {beside}."
