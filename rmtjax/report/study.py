@@ -63,7 +63,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
             "densities of the updates' eigenvalues by arm",
             "spectra",
             "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: mean over seeds with its interval, the "
-            "highest dose of each family beside its baseline in grey (spectra.csv has all).",
+            "highest dose of each family beside its baseline in grey; those below 1e-4 are in the first bin (spectra.csv has all arms).",
         )
         add(
             _calibration(table),
@@ -223,7 +223,7 @@ def _ranking(table: pd.DataFrame) -> Figure | None:
             axes.plot(
                 part[measure],
                 part["ood_accuracy"],
-                "o",
+                "osD^"[number // len(colours) % 4],
                 color=colours[number % len(colours)],
                 markersize=5,
                 label=str(family),
