@@ -66,7 +66,7 @@ def main() -> int:
     )
     for name in ("config", "out"):
         parser.add_argument(f"--{name}", required=True, help="of python -m rmtjax.study")
-    for name in ("arms", "seeds", "pairs"):
+    for name in ("arms", "seeds", "population", "pairs"):
         parser.add_argument(f"--{name}", help="of python -m rmtjax.study")
     parser.add_argument("--jobs", type=int, required=True, help="how many share the runs")
     parser.add_argument("--executor", choices=("slurm", "local"), default="slurm")
@@ -83,7 +83,7 @@ def main() -> int:
     words = [sys.executable, "-m", "rmtjax.study"]
     words += [
         f"--{name}={value}"
-        for name in ("config", "out", "arms", "seeds", "pairs")
+        for name in ("config", "out", "arms", "seeds", "population", "pairs")
         if (value := getattr(arguments, name)) is not None
     ]
     # A mistake is told now, not by every job when its turn comes.

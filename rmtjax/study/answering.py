@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -11,8 +12,11 @@ from rmtjax.study import statistics
 from rmtjax.study.design import Design
 
 
-def answer(design: Design, out: str | os.PathLike[str]) -> pd.DataFrame:
-    """Writes the tables of a study beside its runs and returns the answers, a row each.
+def answer(
+    design: Design, out: str | os.PathLike[str], seeds: Mapping[str, Sequence[int]] | None = None
+) -> pd.DataFrame:
+    """Writes the tables of a study beside its runs and returns the answers, a row each, from the runs of these seeds of each arm (None:
+    the design's).
 
     study.csv is the one table that all others come from (`statistics.samples`); effects.csv has each arm against its baseline,
     similarity.csv the families against each other, doses.csv their dose-response, spectra.csv the updates' eigenvalues by arm,
@@ -23,7 +27,8 @@ def answer(design: Design, out: str | os.PathLike[str]) -> pd.DataFrame:
       InputError: no finished run.
     """
     folder = pathlib.Path(out)
-    table = statistics.collect(folder, design.arms)
+    seeds = design.seeds if seeds is None else seeds
+    table = statistics.collect(folder, design.arms, seeds)
     tables = {"study": table, "answers": statistics.answers(table, design.roles)}
     for name, make in (
         ("effects", statistics.effects),
@@ -34,7 +39,7 @@ def answer(design: Design, out: str | os.PathLike[str]) -> pd.DataFrame:
             tables[name] = make(table)
         except InputError:  # too few seeds or doses so far
             (folder / f"{name}.csv").unlink(missing_ok=True)
-    by_arm = statistics.spectra_by_arm(folder, design.arms)
+    by_arm = statistics.spectra_by_arm(folder, design.arms, seeds)
     if len(by_arm):
         tables["spectra"] = by_arm
     for name, content in tables.items():

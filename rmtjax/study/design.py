@@ -75,9 +75,16 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
     )
 
 
-def fewer_seeds(seeds: Mapping[str, list[int]], chosen: list[int]) -> dict[str, list[int]]:
-    """Of each arm those seeds that are chosen; of an arm that has none of them, controls on seeds of their own, as many."""
-    return {
-        arm: [seed for seed in of_arm if seed in chosen] or of_arm[: len(chosen)]
-        for arm, of_arm in seeds.items()
-    }
+def fewer_seeds(design: Design, chosen: list[int]) -> dict[str, list[int]]:
+    """Of each arm those of its seeds that are chosen; of controls on seeds that their baseline lacks, as many of their own.
+
+    Raises:
+      InputError: none of them is a seed of the design.
+    """
+    out = {}
+    for arm, seeds in design.seeds.items():
+        control = not set(seeds) & set(design.seeds[design.arms[arm].baseline])
+        out[arm] = seeds[: len(chosen)] if control else [seed for seed in seeds if seed in chosen]
+    if not any(set(seeds) & set(chosen) for seeds in out.values()):
+        raise InputError(f"--seeds={','.join(map(str, chosen))}: the design has none of these seeds")
+    return out

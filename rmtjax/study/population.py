@@ -7,6 +7,7 @@ import argparse
 import json
 import pathlib
 import shutil
+import signal
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 from rmtjax import files, flags
 from rmtjax.errors import run_command
+from rmtjax.train.loop import Stopped
 
 
 def main() -> int:
@@ -26,14 +28,17 @@ def main() -> int:
     content = json.loads(pathlib.Path(arguments.unit).read_text(encoding="utf-8"))
     configs = [config_lib.load(content["config"], run["overrides"]) for run in content["runs"]]
     flags.initialise(arguments)
-    run_together(configs, [pathlib.Path(run["workdir"]) for run in content["runs"]])
+    try:
+        run_together(configs, [pathlib.Path(run["workdir"]) for run in content["runs"]])
+    except Stopped:  # while a generator was fitted
+        return 128 + signal.SIGTERM
     return 0
 
 
 def run_together(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> None:
     """Leaves in each folder what `rmtjax.train` leaves there, but for the page, which that command draws when it is asked to.
 
-    A member that diverges is marked as failed in its run.json; the others go on.
+    A member that diverges is marked so in its run.json; the others go on.
 
     Raises:
       InputError: the configs do not make one population (`train.members.key`), or one of them is bad.

@@ -43,6 +43,9 @@ UPDATE = ("alpha", "stable_rank", "relative_update")  # of the update, shown wit
 
 
 _PATIENCE = 2.0  # seconds between looks at what others are working at
+_STOPPED = tuple(
+    sign * number + base for number in (signal.SIGINT, signal.SIGTERM) for sign, base in ((-1, 0), (1, 128))
+)
 _PROCESSES: set["subprocess.Popen[bytes]"] = set()
 
 
@@ -141,7 +144,7 @@ def plan(
 
 
 def _finished(run: Run) -> bool:
-    stored, record = run.workdir / "config.json", run.workdir / "run.json"
+    stored = run.workdir / "config.json"
     if stored.exists():
         changed = config_lib.differing_fields(run.config, json.loads(stored.read_text(encoding="utf-8")))
         changed = [line for line in changed if not line.startswith(FREE)]
@@ -149,7 +152,13 @@ def _finished(run: Run) -> bool:
             raise InputError(
                 f"{str(run.workdir)!r} holds a run with another config ({'; '.join(changed)}): choose another --out"
             )
-    return record.exists() and json.loads(record.read_text(encoding="utf-8")).get("status") == "finished"
+    return _record(run).get("status") == "finished"
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What its run.json says; {} if it was never begun."""
+    path = run.workdir / "run.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 class Unit(NamedTuple):
@@ -160,16 +169,17 @@ class Unit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """A hash of all that made its runs."""
-        made = [config_lib.to_json(run.config) for run in self.runs]
+        """A hash of its runs and all that made them."""
+        made = [[run.arm, run.seed, config_lib.to_json(run.config)] for run in self.runs]
         return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 
 def units(runs: Sequence[Run], members: int = 1) -> list[Unit]:
-    """The runs in groups of up to `members` that can be trained together, in order."""
+    """The runs in groups of up to `members` that can be trained together, in order. What was begun alone goes on alone."""
     groups: dict[Any, list[Run]] = {}
     for number, run in enumerate(runs):
-        groups.setdefault(key(run.config) or number, []).append(run)
+        alone = members == 1 or "members" not in (_record(run) or {"members": 0})
+        groups.setdefault(number if alone else key(run.config) or number, []).append(run)
     cut = [group[i : i + members] for group in groups.values() for i in range(0, len(group), members)]
     return [Unit(group[0].config_path, group) for group in cut]
 
@@ -189,7 +199,7 @@ def execute(
       shard: (k, n): every n-th unit from the k-th on alone, and no waiting for others.
 
     Returns:
-      The runs that failed; the others went on. What a run printed is in its folder's log.txt, of runs trained together in
+      The runs that failed; the others went on. A member of a population that diverged is not tried again: it would diverge again. What a run printed is in its folder's log.txt, of runs trained together in
       `<out>/.work/<unit>.log`.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -206,16 +216,17 @@ def execute(
         with _locked(unit) as locks:
             if locks is None:
                 return False
-            if not all(map(_finished, unit.runs)):
+            left = [run for run in unit.runs if not _finished(run)]
+            if any(_record(run).get("status") != "diverged" for run in left):
                 share = shares.get()
                 try:
                     _work(unit, share, locks)
                 finally:
                     shares.put(share)
-                for run in unit.runs:
-                    if not _finished(run):
-                        failed.append(run)
-                        bar.write(f"failed: {run.arm}, seed {run.seed}: see {_log(unit, run)}")
+            for run in left:
+                if not _finished(run):
+                    failed.append(run)
+                    bar.write(f"failed: {run.arm}, seed {run.seed}: see {_log(unit, run)}")
             return True
 
     done = sum(map(_finished, mine))
@@ -262,8 +273,8 @@ def _work(unit: Unit, share: list[int], locks: list[int]) -> None:
         path = folder / f"{unit.name}.json"
         files.write_json(path, {"config": unit.config_path, "runs": listed})
         command = [sys.executable, "-m", "rmtjax.study.population", str(path)]
-        if _started(command, _log(unit, unit.runs[0]), share, locks) == 0:
-            return  # members that are not finished diverged, and would again
+        if _started(command, _log(unit, unit.runs[0]), share, locks) in (0, *_STOPPED):
+            return  # done, but for what diverged, or somebody stopped it
     for run in unit.runs:
         if not _finished(run):
             run.workdir.mkdir(parents=True, exist_ok=True)
@@ -283,7 +294,7 @@ def _started(command: list[str], log: pathlib.Path, share: list[int], locks: lis
         _PROCESSES.add(process)
         status = process.wait()
         _PROCESSES.discard(process)
-        if status in (0, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+        if status in (0, 2, *_STOPPED):
             break
     return status
 
@@ -302,10 +313,10 @@ def _work_folder(run: Run) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _locked(unit: Unit) -> Iterator[list[int] | None]:
-    """Locks its runs that are not finished, or yields None: some are worked at by another process.
+    """Locks its runs, or yields None: some are worked at by another process.
 
     The lock goes to the process that is started, and is held until that too has ended: one that outlives a killed study is
-    not started again beside it.
+    not started again beside it. (On NFS it is the study's alone: there a lock does not pass to another process.)
     """
     with contextlib.ExitStack() as stack:
         held = []
@@ -324,7 +335,7 @@ def _locked(unit: Unit) -> Iterator[list[int] | None]:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[None]:
-    """SIGTERM stops the processes that were started too."""
+    """SIGTERM and Ctrl-C end the processes that were started too, at once: what is not done is for the same command."""
 
     def handler(number: int, frame: Any) -> None:
         for process in list(_PROCESSES):
@@ -334,11 +345,12 @@ def _stopping() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _has_taskset() -> bool:

@@ -122,7 +122,7 @@ def run(
     last = jax.device_get(state)
     for i in to_write:
         if i in failures:
-            records[i].update(status="failed")
+            records[i].update(status="diverged", reason=failures[i])
             continue
         _save(
             folders[i], configs[i], tasks[i], first[i], jax.tree.map(lambda x, i=i: x[i], last), validation[i]

@@ -166,6 +166,13 @@ def test_spectra_by_arm_are_densities_of_the_update_without_the_head(tmp_path):
     assert set(found["arm"]) == {"none"}
     assert set(found["seeds"]) == {2}
     np.testing.assert_allclose(found["density"].sum() * 0.1, 1)
+    folder = tmp_path / "flip_1" / "0"  # a frozen backbone
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"status": "finished"}))
+    np.savez(folder / "spectra.npz", **{"update/a": np.zeros(9), "update/head/kernel": np.ones(9)})
+    assert statistics.spectra_by_arm(tmp_path, made.arms).equals(found)
+    only = statistics.spectra_by_arm(tmp_path, made.arms, {name: [1] for name in made.arms})
+    assert set(only["seeds"]) == {1}
     there = found.loc[found["density"] > 0, "log10_eigenvalue"]
     np.testing.assert_allclose(there, np.log10([0.2, 1.8]), atol=0.051)
     np.testing.assert_allclose(found["high"], found["low"])

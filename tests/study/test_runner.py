@@ -2,6 +2,9 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -218,7 +221,7 @@ def test_what_is_finished_is_not_run_again(tiny, tmp_path, processes):
     assert len(made.started) == 3
 
 
-@pytest.mark.parametrize(("status", "starts"), [(1, 2), (-9, 2), (2, 1), (143, 1)])
+@pytest.mark.parametrize(("status", "starts"), [(1, 2), (-9, 2), (2, 1), (143, 1), (-15, 1)])
 def test_what_crashed_is_started_once_more_and_the_others_go_on(status, starts, tiny, tmp_path, processes):
     runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
     made = processes(runs, lambda command, count: status if f"/{'b'}/0" in command[2] else 0)
@@ -304,8 +307,66 @@ def test_units_hold_what_can_be_trained_together(tiny, tmp_path):
 
 
 def test_fewer_seeds_leave_controls_their_own():
-    seeds = {"none": [0, 1, 2, 3], "again": [100, 101, 102]}
-    assert study.fewer_seeds(seeds, [0, 2]) == {"none": [0, 2], "again": [100, 101]}
+    path = str(CONFIGS / "study_digits.py")
+    design = study.load_design(path, config_lib.load(path))
+    few = study.fewer_seeds(design, [0, 10])
+    assert (few["none"], few["dropout_0.3"], few["dropout_0.1"], few["again"]) == (
+        [0, 10],
+        [0, 10],
+        [0],
+        [100, 101],
+    )
+    with pytest.raises(InputError, match="--seeds=500: the design has none of these seeds"):
+        study.fewer_seeds(design, [500])
+
+
+def test_a_member_that_diverged_is_told_and_not_tried_again(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    made = processes(runs)
+    for run in runs[:3]:
+        finish(run, 0.5)
+    for run in runs:
+        run.workdir.mkdir(parents=True, exist_ok=True)
+        record = {"status": "finished" if run is not runs[3] else "diverged", "members": 4}
+        files.write_json(run.workdir / "run.json", record)
+    assert [run.arm for run in study.execute(runs, members=4)] == ["d"]
+    assert not made.started
+
+
+def test_what_was_begun_alone_goes_on_alone(tiny, tmp_path):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    runs[1].workdir.mkdir(parents=True)
+    files.write_json(runs[1].workdir / "run.json", {"status": "stopped"})
+    runs[2].workdir.mkdir(parents=True)
+    files.write_json(runs[2].workdir / "run.json", {"status": "running", "members": 3})
+    assert sorted("".join(run.arm for run in unit.runs) for unit in study.units(runs, 4)) == ["acd", "b"]
+
+
+def test_units_of_equal_configs_have_names_of_their_own(tiny, tmp_path):
+    runs = study.plan(tiny, {"a": [], "b": [], "c": [], "d": []}, [0], tmp_path / "out")
+    assert len({unit.name for unit in study.units(runs, 2)}) == 2
+
+
+def test_ctrl_c_starts_nothing_more(tiny, tmp_path):
+    """In a process of its own: four slow runs, of which the first is interrupted."""
+    script = tmp_path / "study.py"
+    script.write_text(
+        "import sys\nfrom rmtjax import study\nfrom rmtjax.study import runner\n"
+        f"runs = study.plan({tiny!r}, {FOUR!r}, [0], {str(tmp_path / 'out')!r})\n"
+        "for run in runs:\n    run.command[:] = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "study.execute(runs)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    logs = tmp_path / "out"
+    while not list(logs.glob("*/0/log.txt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert len(list(logs.glob("*/0/log.txt"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_one_that_diverges_fails_and_the_others_go_on(tmp_path):
     assert list(trained.failures) == [1]
     assert "lower optim.learning_rate" in trained.failures[1]
     status = [json.loads((folder / "run.json").read_text())["status"] for folder in folders]
-    assert status == ["trained", "failed"]
+    assert status == ["trained", "diverged"]
     assert not (folders[1] / "checkpoints").exists()
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,27 +40,37 @@ class Arm(NamedTuple):
     baseline: str
 
 
-def collect(out: str | os.PathLike[str], arms: Mapping[str, Arm]) -> pd.DataFrame:
+def collect(
+    out: str | os.PathLike[str], arms: Mapping[str, Arm], seeds: Mapping[str, Sequence[int]] | None = None
+) -> pd.DataFrame:
     """The table of a study, from `<out>/<arm>/<seed>/` of each arm; runs that are not finished are left out.
 
     Args:
       out: folder of the runs, as `rmtjax.study` makes it.
       arms: by name; a baseline has itself as baseline.
+      seeds: of each arm; None: all that are there.
 
     Raises:
       InputError: no finished run at all.
     """
     parts = []
     for name, arm in arms.items():
-        folders = [f for f in (pathlib.Path(out) / name).glob("*") if f.name.isdigit()]
-        for folder in sorted(folders, key=lambda f: int(f.name)):
-            if _read(folder / "run.json").get("status") != "finished":
-                continue
+        for folder in _finished(pathlib.Path(out) / name, seeds and seeds[name]):
             labels = {"arm": name, **arm._asdict(), "seed": int(folder.name)}
             parts.append(of_run(folder).assign(**labels))
     if not parts:
         raise InputError(f"{str(out)!r} holds no finished run of {', '.join(arms)}: run the study first")
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _finished(folder: pathlib.Path, seeds: Sequence[int] | None) -> list[pathlib.Path]:
+    """Folders of an arm's finished runs, by seed."""
+    there = [f for f in folder.glob("*") if f.name.isdigit() and (seeds is None or int(f.name) in seeds)]
+    return [
+        f
+        for f in sorted(there, key=lambda f: int(f.name))
+        if _read(f / "run.json").get("status") == "finished"
+    ]
 
 
 def of_run(folder: str | os.PathLike[str]) -> pd.DataFrame:
@@ -85,7 +95,12 @@ def of_run(folder: str | os.PathLike[str]) -> pd.DataFrame:
     )
 
 
-def spectra_by_arm(out: str | os.PathLike[str], arms: Mapping[str, Arm], bins: int = 60) -> pd.DataFrame:
+def spectra_by_arm(
+    out: str | os.PathLike[str],
+    arms: Mapping[str, Arm],
+    seeds: Mapping[str, Sequence[int]] | None = None,
+    bins: int = 60,
+) -> pd.DataFrame:
     """How the eigenvalues of the update's backbone matrices lie, by arm: densities over the run's matrices together, mean over seeds.
 
     Each matrix's eigenvalues of W^T W are divided by their mean, so that sizes of matrices and of updates drop out.
@@ -97,14 +112,18 @@ def spectra_by_arm(out: str | os.PathLike[str], arms: Mapping[str, Arm], bins: i
     middles, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
     parts = []
     for name, arm in arms.items():
-        folders = [path.parent for path in (pathlib.Path(out) / name).glob("*/spectra.npz")]
         lines = []
-        for folder in (f for f in folders if _read(f / "run.json").get("status") == "finished"):
+        for folder in _finished(pathlib.Path(out) / name, seeds and seeds[name]):
+            if not (folder / "spectra.npz").exists():
+                continue
             with np.load(folder / "spectra.npz", allow_pickle=False) as stored:
                 of_update = [
                     stored[key] for key in stored if key.startswith("update/") and not re.match(r"update/head(/|$)", key)
                 ]  # fmt: skip
-            scaled = np.concatenate([x / x.mean() for x in of_update if x.mean() > 0])
+            changed = [x / x.mean() for x in of_update if x.mean() > 0]
+            if not changed:  # a frozen backbone
+                continue
+            scaled = np.concatenate(changed)
             logs = np.log10(np.clip(scaled, 10 ** edges[0], 10 ** edges[-1]))
             lines.append(np.histogram(logs, edges)[0] / (len(logs) * width))
         if lines:
