@@ -168,7 +168,7 @@ def _of_run(path: pathlib.Path) -> dict[tuple[str, str], Any]:
         out |= {name: value.get(("test", name)) for name in ("accuracy", "nll", "ece")}
         shifted = evaluation[(evaluation["kind"] == "shift") & ~evaluation["set"].str.contains("/")]
         by_metric = shifted.pivot_table(index="set", columns="metric", values="value", sort=False)
-        for metric in {"accuracy", "ece"} & set(by_metric):
+        for metric in (name for name in ("accuracy", "ece") if name in by_metric):
             out |= {f"{name}_{metric}": value for name, value in by_metric[metric].items()}
         of_set = by_metric["accuracy"] if len(by_metric) else by_metric
         whole = of_set.drop("corrupted_without_noise", errors="ignore")  # a part of "corrupted"
