@@ -45,8 +45,8 @@ def evaluate(
         out, _, label = predict(result.state.params, result.state.model_state, batches)
         return out, label
 
-    sets = _predictions(config, result.splits, logits, reference)
     validation = logits(_batches(config, result.splits.validation))
+    sets = _predictions(config, result.splits, logits, reference)
     return _content(config, validation, sets, reference)
 
 
@@ -200,6 +200,9 @@ def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
     """diversity.json: what the model was fed, as it is and in the features of one fixed model.
 
+    The sets "real", "augmented", "synthetic" and "mixed" at equal n, that of the smallest; with synthetic examples also "fed", what was
+    trained on at the size of the real training split, which is the same whatever the share.
+
     At most 2,000 examples of each set are measured, drawn by the run's seed, and images larger than 32 x 32 at that size.
     """
     train_set = result.train
@@ -243,6 +246,16 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
             seed=config.seed,
             paired={"augmented": "real"},
         )
+        if len(made):
+            # The others are cut to the smallest; this is what arms of different shares are compared by.
+            rows += diversity.diversity_rows(
+                {"fed": examples.get("mixed", examples["synthetic"])},
+                reference,
+                space=space,
+                k=config.diversity.neighbours,
+                seed=config.seed,
+                n=min(_MOST, result.splits.train.num_examples, train_set.num_examples),
+            )
     content = {"feature_model": feature_model, "rows": rows}
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)
 

@@ -17,10 +17,11 @@ def result_of(splits, mixed=None):
 @pytest.fixture
 def measured(monkeypatch):
     """The pixels given to be measured, by set, and the most examples read at once."""
-    sets, read = {}, []
+    sets, read, sizes = {}, [], []
 
-    def rows(fed, reference, *, space, **options):
+    def rows(fed, reference, *, space, n=None, **options):
         sets.update(fed, test=reference)
+        sizes.append(n)
         return []
 
     images = data.Source.images
@@ -29,11 +30,11 @@ def measured(monkeypatch):
         data.Source, "images", lambda source, numbers: read.append(len(numbers)) or images(source, numbers)
     )
     monkeypatch.setattr(measure, "_MOST", 70)
-    return sets, read
+    return sets, read, sizes
 
 
 def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(measured, tmp_path):
-    sets, read = measured
+    sets, read, sizes = measured
     rng = np.random.default_rng(0)
     images, label = rng.integers(0, 256, (300, 40, 40, 3), np.uint8), np.arange(300, dtype=np.int32) % 3
     source = data.from_arrays("made", images, label, "abc")
@@ -44,8 +45,9 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
     config.augment.gaussian_noise = 0.02
     measure.diversity_of_run(config, tmp_path, result_of(splits, train_set))
     assert {name: x.shape for name, x in sets.items()} == dict.fromkeys(
-        ("real", "augmented", "synthetic", "mixed", "test"), (70, 32, 32, 3)
+        ("real", "augmented", "synthetic", "mixed", "fed", "test"), (70, 32, 32, 3)
     )
+    assert sizes == [None, 70]  # "fed" at the size of the real training split, as far as that is measured
     assert max(read) == 70
     apart = np.abs(sets["augmented"] - sets["real"]).mean(axis=(1, 2, 3))
     assert 0 < apart.max() < 0.05  # the same image with noise; another one is .1 away
@@ -54,7 +56,7 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
 
 
 def test_a_set_without_a_real_example_is_measured(measured, tmp_path):
-    sets, _ = measured
+    sets, *_ = measured
     rng = np.random.default_rng(0)
     images, label = rng.integers(0, 256, (90, 8, 8, 1), np.uint8), np.arange(90, dtype=np.int32) % 3
     source = data.from_arrays("made", images, label, "abc")
@@ -62,7 +64,7 @@ def test_a_set_without_a_real_example_is_measured(measured, tmp_path):
     config = config_lib.base()
     config.augment.gaussian_noise = 0.02
     measure.diversity_of_run(config, tmp_path, result_of(data.Splits(source, source, source), synthetic))
-    assert set(sets) == {"synthetic", "test"}
+    assert set(sets) == {"synthetic", "fed", "test"}
 
 
 def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, monkeypatch):

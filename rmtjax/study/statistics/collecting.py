@@ -29,7 +29,7 @@ _KINDS = {
     "head": "head",
 }  # fmt: skip
 # Of what a run was fed, the set that holds all of it.
-_FED = ("mixed", "augmented", "real", "synthetic")
+_FED = ("fed", "mixed", "augmented", "real", "synthetic")
 
 
 class Arm(NamedTuple):
