@@ -60,8 +60,12 @@ def test_score_of_gradients(problem):
 def test_same_numbers_whatever_the_block(problem):
     params, examples, _ = problem
     first = diversity.gradient_features(loss, params, examples, dims=100, block=70)
+    rounding = 1e-5 * np.abs(first).max()  # of a float32 sum over all parameters, in another order
     np.testing.assert_allclose(
-        diversity.gradient_features(loss, params, examples, dims=100, block=9), first, rtol=1e-4, atol=1e-5
+        diversity.gradient_features(loss, params, examples, dims=100, block=9),
+        first,
+        rtol=1e-4,
+        atol=rounding,
     )
     np.testing.assert_array_equal(
         diversity.gradient_features(loss, params, examples, dims=100, block=70), first

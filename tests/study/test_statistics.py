@@ -65,6 +65,7 @@ def test_weights_scaled_by_two_percent_are_found():
         assert row["p_holm"] < 0.05
         assert row["low"] < 2 * np.log10(1.02) < row["high"]
         assert found.loc[(arm, "after/stable_rank"), "p_holm"] > 0.05
+    assert found.loc[("scaled", "after/stable_rank"), "p"] == 1  # of the same seeds: what differs is rounding
     assert (found.loc["null", "p_holm"] > 0.05).all()
     assert set(found.loc["scaled", "test"]) == {"paired t"}
     assert set(found.loc["scaled_apart", "test"]) == {"permutation"}  # its seeds are not the baseline's

@@ -96,8 +96,14 @@ def against(found: Samples, arm: str, other: str) -> Difference:
     if is_paired(found.seeds[arm], found.seeds[other]):
         both = same_seeds(found, arm, other)
         assert both is not None
-        return paired(both[0] - both[1])
+        return paired(_without_rounding(*both))
     return independent(found.values[arm], found.values[other])
+
+
+def _without_rounding(x: Float[np.ndarray, "n K"], y: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
+    """x - y, and 0 where that is rounding alone, which a paired test would take for an effect."""
+    difference = x - y
+    return np.where(np.abs(difference) <= 1e-12 * np.maximum(np.abs(x), np.abs(y)), 0.0, difference)
 
 
 def paired(differences: Float[np.ndarray, "n K"]) -> Difference:
