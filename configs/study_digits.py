@@ -5,7 +5,7 @@
 A small vision transformer (width 64, depth 3) from scratch, 300 steps of 32 digits with the same learning rate in all arms. The
 baseline and one dose each of augmentation, synthetic data, dropout and decay have 20 seeds, so that equivalence can be told; the
 other cells have 5. `null` are controls in which nothing is changed: the baseline on seeds of its own, augmentation at
-strength 0. The same command goes on where it stopped; --seeds=0-4 is a quarter of it, with "cannot tell" where 20 are needed.
+strength 0. The same command goes on where it stopped; --seeds=0-4 is 120 runs of 210, with "cannot tell" where 20 are needed.
 """
 
 from typing import Any

@@ -83,14 +83,8 @@ def run_together(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> Non
 def _what_was_fed(config: ConfigDict) -> str:
     """Runs for which this is the same have the same diversity."""
     plain = json.loads(config_lib.to_json(config))
-    sections = (
-        "seed",
-        "data",
-        "augment",
-        "synthetic",
-        "diversity",
-        "model",
-    )  # texts' features are the model's
+    # Features of texts are the model's own.
+    sections = ("seed", "data", "augment", "synthetic", "diversity", "model")
     return json.dumps({name: plain[name] for name in sections}, sort_keys=True)
 
 

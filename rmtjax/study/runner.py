@@ -199,8 +199,8 @@ def execute(
       shard: (k, n): every n-th unit from the k-th on alone, and no waiting for others.
 
     Returns:
-      The runs that failed; the others went on. A member of a population that diverged is not tried again: it would diverge again. What a run printed is in its folder's log.txt, of runs trained together in
-      `<out>/.work/<unit>.log`.
+      The runs that failed; the others went on. A member of a population that diverged is not tried again: it would diverge
+      again. What a run printed is in its folder's log.txt, of runs trained together in `<out>/.work/<unit>.log`.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     shares: queue.Queue[list[int]] = queue.Queue()
