@@ -1,5 +1,6 @@
 """After training: how good the model is, what its weights look like, what it was fed. One file each."""
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -200,14 +201,16 @@ def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
     """diversity.json: what the model was fed, as it is and in the features of one fixed model.
 
-    The sets "real", "augmented", "synthetic" and "mixed" at equal n, that of the smallest; with synthetic examples also "fed", what was
-    trained on at the size of the real training split, which is the same whatever the share.
+    The sets "real", "augmented", "synthetic" and "mixed" at equal n, that of the smallest. And "fed": an epoch as it is trained on, synthetic
+    and augmented as the recipe has it, at the size of the real training split and weighted by its likeness to that split. That
+    size is the same whatever the recipe, so that "fed" is what runs are compared by.
 
     At most 2,000 examples of each set are measured, drawn by the run's seed, and images larger than 32 x 32 at that size.
     """
-    train_set = result.train
+    train_set, split = result.train, result.splits.train
     real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
     real = _some(real, config.seed)
+    everything = _some(np.arange(train_set.num_examples), config.seed)
     sets = (
         {"real": _examples(train_set, real)} if len(real) else {}
     )  # none is left at share 1 of mode replace
@@ -217,7 +220,14 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     if len(made):
         sets["synthetic"] = _examples(train_set, _some(made, config.seed))
     if len(made) and len(real):
-        sets["mixed"] = _examples(train_set, _some(np.arange(train_set.num_examples), config.seed))
+        sets["mixed"] = _examples(train_set, everything)
+    at_equal_n = tuple(sets)
+    as_fed, base = ("augmented" if augment is not None else "real"), "real"
+    if len(made):
+        as_fed, base = ("fed" if augment is not None else "mixed" if len(real) else "synthetic"), "split"
+        sets["split"] = _examples(split, _some(np.arange(split.num_examples), config.seed))
+        if augment is not None:
+            sets["fed"] = _augmented(data.take(train_set, everything), config.seed, augment)
     test = result.splits.test
     sets["test"] = _examples(test, _some(np.arange(test.num_examples), config.seed))
     if train_set.text is None:
@@ -236,26 +246,22 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
         }
     rows = []
     for space, examples in spaces.items():
-        reference = examples["test"]
-        fed = {name: values for name, values in examples.items() if name != "test"}
-        rows += diversity.diversity_rows(
-            fed,
-            reference,
+        measured = functools.partial(
+            diversity.diversity_rows,
+            reference=examples["test"],
             space=space,
             k=config.diversity.neighbours,
             seed=config.seed,
-            paired={"augmented": "real"},
         )
-        if len(made):
-            # The others are cut to the smallest; this is what arms of different shares are compared by.
-            rows += diversity.diversity_rows(
-                {"fed": examples.get("mixed", examples["synthetic"])},
-                reference,
-                space=space,
-                k=config.diversity.neighbours,
-                seed=config.seed,
-                n=min(_MOST, result.splits.train.num_examples, train_set.num_examples),
-            )
+        rows += measured({name: examples[name] for name in at_equal_n}, paired={"augmented": "real"})
+        fed = measured(
+            {"fed": examples[as_fed], "split": examples[base]},
+            n=min(_MOST, split.num_examples, train_set.num_examples),
+            metrics=(*diversity.DEFAULT, "weighted_vendi_unpaired"),
+            paired={} if len(made) else {"fed": "split"},
+            base="split",
+        )
+        rows += [row for row in fed if row["set"] == "fed"]
     content = {"feature_model": feature_model, "rows": rows}
     files.write_json(pathlib.Path(workdir) / "diversity.json", content)
 

@@ -14,14 +14,21 @@ def result_of(splits, mixed=None):
     return train.Result(None, None, splits, mixed or splits.train, None, None)
 
 
+def made_images(n, seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 1), np.uint8)
+    return data.from_arrays(f"made {seed}", images, np.arange(n, dtype=np.int32) % 3, "abc")
+
+
 @pytest.fixture
 def measured(monkeypatch):
-    """The pixels given to be measured, by set, and the most examples read at once."""
-    sets, read, sizes = {}, [], []
+    """The pixels given to be measured, by set, how many examples were read at once, and what is measured as fed, by run."""
+    sets, read, of_fed = {}, [], []
 
     def rows(fed, reference, *, space, n=None, **options):
-        sets.update(fed, test=reference)
-        sizes.append(n)
+        if n is None:
+            sets.update(fed, test=reference)
+        else:
+            of_fed.append({"n": n, **fed, **options})
         return []
 
     images = data.Source.images
@@ -30,11 +37,11 @@ def measured(monkeypatch):
         data.Source, "images", lambda source, numbers: read.append(len(numbers)) or images(source, numbers)
     )
     monkeypatch.setattr(measure, "_MOST", 70)
-    return sets, read, sizes
+    return sets, read, of_fed
 
 
 def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(measured, tmp_path):
-    sets, read, sizes = measured
+    sets, read, _ = measured
     rng = np.random.default_rng(0)
     images, label = rng.integers(0, 256, (300, 40, 40, 3), np.uint8), np.arange(300, dtype=np.int32) % 3
     source = data.from_arrays("made", images, label, "abc")
@@ -45,9 +52,8 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
     config.augment.gaussian_noise = 0.02
     measure.diversity_of_run(config, tmp_path, result_of(splits, train_set))
     assert {name: x.shape for name, x in sets.items()} == dict.fromkeys(
-        ("real", "augmented", "synthetic", "mixed", "fed", "test"), (70, 32, 32, 3)
+        ("real", "augmented", "synthetic", "mixed", "test"), (70, 32, 32, 3)
     )
-    assert sizes == [None, 70]  # "fed" at the size of the real training split, as far as that is measured
     assert max(read) == 70
     apart = np.abs(sets["augmented"] - sets["real"]).mean(axis=(1, 2, 3))
     assert 0 < apart.max() < 0.05  # the same image with noise; another one is .1 away
@@ -56,15 +62,43 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
 
 
 def test_a_set_without_a_real_example_is_measured(measured, tmp_path):
-    sets, *_ = measured
-    rng = np.random.default_rng(0)
-    images, label = rng.integers(0, 256, (90, 8, 8, 1), np.uint8), np.arange(90, dtype=np.int32) % 3
-    source = data.from_arrays("made", images, label, "abc")
-    synthetic = data.mix(source, data.from_arrays("made too", images, label, "abc"), "replace", 1.0, 0)
+    sets, _, of_fed = measured
+    source = made_images(90)
+    synthetic = data.mix(source, made_images(90, seed=1), "replace", 1.0, 0)
     config = config_lib.base()
     config.augment.gaussian_noise = 0.02
     measure.diversity_of_run(config, tmp_path, result_of(data.Splits(source, source, source), synthetic))
-    assert set(sets) == {"synthetic", "fed", "test"}
+    assert set(sets) == {"synthetic", "test"}
+    (fed,) = of_fed
+    near = np.abs(
+        np.sort(fed["fed"].reshape(70, -1), axis=0) - np.sort(sets["synthetic"].reshape(70, -1), axis=0)
+    )
+    assert near.mean() < 0.02 < np.abs(fed["fed"] - fed["split"]).mean()  # the synthetic ones, with noise
+
+
+def test_what_a_run_is_fed_is_measured_at_the_size_of_the_split_beside_the_split(measured, tmp_path):
+    _, _, of_fed = measured
+    source, synthetic = made_images(60), made_images(60, seed=1)
+    splits = data.Splits(source, source, source)
+    plain, noisy = config_lib.base(), config_lib.base()
+    noisy.augment.gaussian_noise = 0.02
+    for config, mixed in (
+        (plain, source), (noisy, source), (plain, data.mix(source, synthetic, "add", 1.0, 0)),
+        (noisy, data.mix(source, synthetic, "add", 1.0, 0)), (plain, data.mix(source, synthetic, "replace", 0.5, 0)),
+    ):  # fmt: skip
+        measure.diversity_of_run(config, tmp_path, result_of(splits, mixed))
+    none, noise, added, both, replaced = of_fed
+    assert all(fed["n"] == 60 and fed["base"] == "split" for fed in of_fed)
+    assert all("weighted_vendi_unpaired" in fed["metrics"] for fed in of_fed)
+    assert [fed["paired"] for fed in of_fed] == [{"fed": "split"}, {"fed": "split"}, {}, {}, {}]
+    for fed in of_fed:
+        np.testing.assert_array_equal(fed["split"], none["split"])
+    np.testing.assert_array_equal(none["fed"], none["split"])
+    assert np.abs(noise["fed"] - noise["split"]).max(axis=(1, 2, 3)).min() > 0  # every one, beside its own
+    assert np.abs(noise["fed"] - noise["split"]).mean() < 0.02
+    assert len(added["fed"]) == len(both["fed"]) == 70  # of 120; cut to 60 by diversity_rows
+    assert 0 < np.abs(both["fed"] - added["fed"]).mean() < 0.02
+    assert sum(any(np.array_equal(x, y) for y in replaced["split"]) for x in replaced["fed"]) == 30
 
 
 def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ diversity.diversity_rows({"real": x, "synthetic": y}, test, space="pixel")
 
 from rmtjax.diversity.classes import class_rows as class_rows
 from rmtjax.diversity.classes import rarefaction as rarefaction
+from rmtjax.diversity.compare import DEFAULT as DEFAULT
 from rmtjax.diversity.compare import METRICS as METRICS
 from rmtjax.diversity.compare import TEXT_METRICS as TEXT_METRICS
 from rmtjax.diversity.compare import at_equal_n as at_equal_n

@@ -226,13 +226,15 @@ def _diversity(run: Run) -> str:
     rows["metric"] = [f"{tables.metric_name(m)}, {s}s" if s in ("pixel", "feature", "unigram") else f"{tables.metric_name(m)} {s}".strip()
                       for m, s in zip(rows["metric"], rows["space"], strict=True)]  # fmt: skip
     note = f"Features: {run.feature_model}. " if run.feature_model and "feature" in spaces else ""
-    if rows["n"].nunique() == 1:
-        note += "All sets are compared at equal n. "
+    alike = rows[rows["set"] != "fed"] if (rows["set"] == "fed").any() else rows
+    if alike["n"].nunique() == 1:
+        note += f"All sets {'but fed ' if alike is not rows else ''}are compared at equal n. "
     return (
         f'<p class="note">{escape(note)}Brackets: 95 % '
         "intervals over examples. Vendi score: the effective number of different examples. Coverage: the share of "
         "test examples with an example of the set in their neighbourhood. Weighted Vendi: the score times the cosine between "
-        "augmented examples and those they were made from. Nulls: isotropic noise, an upper end, for the Vendi score; as many "
+        "augmented examples and those they were made from; unpaired: times the cosine between the mean of a set and that of the real training "
+        "split. Fed: an epoch as it is trained on, at the size of the real training split. Nulls: isotropic noise, an upper end, for the Vendi score; as many "
         "fresh examples of the test set’s own law for coverage; pairs at random for weighted Vendi.</p>"
     ) + evaluation.pivot("Diversity by set", rows)
 

@@ -15,7 +15,12 @@ _DOSED = (
     ("backbone", "update/stable_rank"), ("backbone", "update/log_norm"), ("backbone", "after/alpha"),
     ("run", "accuracy"), ("run", "ood_accuracy"), ("run", "ece"),
 )  # fmt: skip
-_DIVERSITY = ("vendi_score_feature", "vendi_score_pixel", "weighted_vendi_feature", "coverage_feature")
+_DIVERSITY = (
+    "vendi_score_feature",
+    "vendi_score_pixel",
+    "weighted_vendi_unpaired_feature",
+    "coverage_feature",
+)
 _SHOWN = 40  # effects in the page; effects.csv has all
 
 

@@ -278,7 +278,7 @@ def finished_run(folder, alpha, loss, status="finished"):
     (folder / "evaluation.json").write_text(json.dumps({"rows": rows}))
     fed = [
         {"set": s, "space": "feature", "metric": "vendi_score", "value": v}
-        for s, v in {"real": 5.0, "augmented": 7.0}.items()
+        for s, v in {"real": 5.0, "augmented": 6.0, "fed": 7.0}.items()
     ]
     (folder / "diversity.json").write_text(json.dumps({"rows": fed}))
     names = {"embed/kernel": "patch_embedding", "block_0/attention/query/kernel": "attention_query",

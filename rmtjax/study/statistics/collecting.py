@@ -28,8 +28,6 @@ _KINDS = {
     "conv_depthwise": "conv", "embedding": "embedding", "position_embedding": "embedding", "patch_embedding": "embedding",
     "head": "head",
 }  # fmt: skip
-# Of what a run was fed, the set that holds all of it.
-_FED = ("fed", "mixed", "augmented", "real", "synthetic")
 
 
 class Arm(NamedTuple):
@@ -175,8 +173,7 @@ def _of_run(path: pathlib.Path) -> dict[tuple[str, str], Any]:
         out["ood_accuracy"] = whole.mean() if len(whole) else None
     diversity = pd.DataFrame(_read(path / "diversity.json").get("rows", []))
     if len(diversity):
-        fed = next((name for name in _FED if (diversity["set"] == name).any()), None)
-        for row in diversity[diversity["set"] == fed].to_dict("records"):
+        for row in diversity[diversity["set"] == "fed"].to_dict("records"):
             out[f"{row['metric']}_{row['space']}"] = row["value"]
     return {(RUN, name): value for name, value in out.items()}
 
