@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -40,7 +41,7 @@ def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Se
     training images measured alike.
 
     Raises:
-      InputError: a setting out of range.
+      InputError: a setting out of range, or a knob that the method has not.
     """
     runs = []
     for name, settings in curves.items():
@@ -50,9 +51,12 @@ def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Se
                 changed.synthetic[name] = config.synthetic.get_type(name)(setting)
                 changed.seed = seed
                 config_lib.validate(changed)
+                methods.check(changed)
                 runs.append((name, setting, seed, changed))
     rows: list[tuple[Any, ...]] = []
-    for name, setting, seed, changed in runs:
+    for i, (name, setting, seed, changed) in enumerate(runs):
+        if jax.process_index() == 0:
+            print(f"setting {i + 1} of {len(runs)}: {name} {setting:g}, seed {seed}")
         for key, metric, value in numbers(sets.ensure(changed).manifest):
             rows.append((name, setting, seed, key, metric, value))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -94,7 +94,6 @@ def network(synthetic: ConfigDict, train: data.Source) -> nn.Module:
 def ensure(
     config: ConfigDict,
     train: data.Source,
-    test: data.Source,
     mesh: jax.sharding.Mesh,
     say: Callable[[str], None],
 ) -> Generator:
@@ -102,8 +101,7 @@ def ensure(
 
     Args:
       config: the whole config.
-      train, test: at the generator's image size, or texts (`train` with a vocabulary of its own, `texts.closed`). `test` only
-        measures the loss on examples not fitted to; on texts, on those without words that `train` has not.
+      train: at the generator's image size, or texts with a vocabulary of their own (`texts.closed`).
 
     Raises:
       InputError: a batch that the devices cannot share, a loss that is not finite.
@@ -128,10 +126,7 @@ def ensure(
             # A fit's checkpoints are five times the generator, and nothing goes on from a finished one.
             for name in ("checkpoints", "damaged"):
                 shutil.rmtree(folder / name, ignore_errors=True)
-        return {
-            "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
-            **_losses(model, params, train, test),
-        }
+        return {"parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params)))}
 
     root = pathlib.Path(synthetic.cache) / "generators"
     stored = store.ensure(root, made, build, say)
@@ -178,8 +173,12 @@ def _fit(
     return jax.device_get(average(fitted.state.opt_state))
 
 
-def _losses(model: nn.Module, params: Any, train: data.Source, test: data.Source) -> dict[str, float | None]:
-    """The averaged parameters' loss on examples fitted to and on others, as many of each; None where there are no others."""
+def losses(generator: Generator, train: data.Source, test: data.Source) -> dict[str, float | None]:
+    """`final_loss` on examples fitted to and `final_loss_test` on others, as many of each; None where there are no others.
+
+    Of texts, on those without words that `train` has not.
+    """
+    model, params = generator.model, generator.params
     if train.text is None:
         mean_loss = flow.make_mean_loss(model)
     else:

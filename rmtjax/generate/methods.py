@@ -89,18 +89,32 @@ def make(
         show = train.images if train.text is None else lambda numbers: train.pixels[numbers]
         return lambda labels, numbers, ranks: show(choose(labels, ranks)), {}
     foreign = _foreign(config, train)
-    have, wanted = (np.bincount(s.labels, minlength=len(train.classes)) for s in (foreign, train))
-    wanted = wanted * (synthetic.examples or train.num_examples) / train.num_examples
-    if (have + 1 <= wanted).any():
-        k = int(np.argmax(wanted - have))
-        raise InputError(
-            f"{synthetic.images!r} has {have[k]} images of class {train.classes[k]!r} and {round(wanted[k])} are needed: "
-            "lower synthetic.examples"
-        )
     choose = _by_rank(foreign)
     return lambda labels, numbers, ranks: foreign.images(choose(labels, ranks)), {
         "imported_from": synthetic.images
     }
+
+
+def at_hand(
+    config: ConfigDict, train: data.Source, labels: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, " k"] | None:
+    """How many samples there are of each class; None: any number.
+
+    Raises:
+      InputError: fewer to import than there are of a class in `labels`.
+    """
+    if config.synthetic.method != "import":
+        return None
+    have, wanted = (
+        np.bincount(of, minlength=len(train.classes)) for of in (_foreign(config, train).labels, labels)
+    )
+    if (have < wanted).any():
+        k = int(np.argmax(wanted - have))
+        raise InputError(
+            f"synthetic.images={config.synthetic.images!r} has {have[k]} images of class {train.classes[k]!r} and {wanted[k]} "
+            "are needed: lower synthetic.examples"
+        )
+    return have
 
 
 def _by_flow(
@@ -110,9 +124,9 @@ def _by_flow(
     classes = len(train.classes)
     facts: dict[str, Any] = {}
     if synthetic.method == "flow":
-        generator = fitting.ensure(config, train, splits.test, mesh, say)
+        generator = fitting.ensure(config, train, mesh, say)
         params, field = generator.params, flow.field(generator.model)
-        facts = _facts(generator)
+        facts = _facts(generator, splits)
     else:
         params, field = controls.memoriser(train.images(), train.labels, classes)
     knobs = flow.Knobs(
@@ -137,26 +151,28 @@ def _by_language(
     config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh, say: Callable[[str], None]
 ) -> tuple[Sample, dict[str, Any]]:
     synthetic, train = config.synthetic, splits.train
-    generator = fitting.ensure(config, train, splits.test, mesh, say)
+    generator = fitting.ensure(config, train, mesh, say)
     params, drawn_by = generator.params, {name: synthetic[name] for name in KNOBS[synthetic.method]}
     if synthetic.method == "lm":
         write = language.make_writer(
             generator.model, *train.image_shape, **drawn_by, seed=config.seed, mesh=mesh
         )
-        return lambda labels, numbers, ranks: write(params, labels, numbers), _facts(generator)
+        return lambda labels, numbers, ranks: write(params, labels, numbers), _facts(generator, splits)
     fill, choose = (
         language.make_filler(generator.model, **drawn_by, seed=config.seed, mesh=mesh),
         _by_rank(train),
     )
     return lambda labels, numbers, ranks: fill(
         params, labels, numbers, train.pixels[choose(labels, ranks)]
-    ), _facts(generator)
+    ), _facts(generator, splits)
 
 
-def _facts(generator: fitting.Generator) -> dict[str, Any]:
-    manifest = generator.stored.manifest
+def _facts(generator: fitting.Generator, splits: data.Splits) -> dict[str, Any]:
     return {
-        "generator": {name: manifest[name] for name in ("parameters", "final_loss", "final_loss_test")},
+        "generator": {
+            "parameters": generator.stored.manifest["parameters"],
+            **fitting.losses(generator, splits.train, splits.test),
+        },
         "generator_path": f"generators/{generator.stored.path.name}",  # in the cache
     }
 
@@ -171,10 +187,27 @@ def _by_rank(source: data.Source) -> Callable[[np.ndarray, np.ndarray], Int[np.n
 
 def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
     """The images of another generator, at the generator's size."""
-    foreign = data.load_source(config.synthetic.images, train.image_shape[0])
-    if foreign.classes != train.classes or foreign.image_shape != train.image_shape:
+    where = f"synthetic.images={config.synthetic.images!r}"
+    try:
+        foreign = data.load_source(config.synthetic.images, train.image_shape[0])
+    except InputError as error:
+        raise InputError(f"{where} cannot be imported: {error}") from error
+    for known, others, lack in (
+        (train.classes, foreign.classes, "lacks"),
+        (foreign.classes, train.classes, "has"),
+    ):
+        if apart := [name for name in known if name not in others]:
+            raise InputError(
+                f"{where} {lack} the class {apart[0]!r}{'' if lack == 'lacks' else ', which the training split has not'}: "
+                f"it must have the classes {', '.join(train.classes[:3])}, ... of data.source={config.data.source!r}"
+            )
+    if foreign.classes != train.classes:
         raise InputError(
-            f"synthetic.images={config.synthetic.images!r} has images of shape {list(foreign.image_shape)} in the classes "
-            f"{', '.join(foreign.classes[:3])}, ...; {list(train.image_shape)} and {', '.join(train.classes[:3])}, ... are wanted"
+            f"{where} has the classes in another order than data.source={config.data.source!r}: {', '.join(foreign.classes[:3])}, ... "
+            f"where {', '.join(train.classes[:3])}, ... are wanted"
+        )
+    if foreign.image_shape != train.image_shape:
+        raise InputError(
+            f"{where} has images of shape {list(foreign.image_shape)} where {list(train.image_shape)} is wanted"
         )
     return foreign

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from rmtjax import data, files
 from rmtjax.data.tokens import Tokens
 from rmtjax.errors import InputError
-from rmtjax.generate import filters, methods, quality, store, text_quality, texts
+from rmtjax.generate import filters, fitting, methods, quality, store, text_quality, texts
 from rmtjax.train import sharding as sharding_lib
 
 SHARD = 512  # samples a file; files that are there are not sampled again
@@ -47,7 +47,7 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
     The generator is fitted to the training split alone, at `synthetic.image_size`; the images are then resized
     as real ones are. Texts are written with the words of the training split. A set is named by a hash of the training
     images (or words) and labels, the generator's config, the
-    seed, knobs, filters and count; so runs that differ in `synthetic.share`, `synthetic.mode` or the model share it,
+    seed, knobs, filters and count, and what its worth is measured against; so runs that differ in `synthetic.share`, `synthetic.mode` or the model share it,
     and sets that differ in knobs or count share the generator. With several JAX processes, which share a
     file system, all must call this together.
 
@@ -70,18 +70,24 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
     if splits.train.text is not None:
         kind, splits = "texts", splits._replace(train=texts.closed(splits.train))
     train = splits.train
-    made = made_from(config, train)
+    made = made_from(config, splits)
     labels = class_shares(splits.train.labels, made["count"])
 
     def build(folder: pathlib.Path) -> dict[str, Any]:
         mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
+        most = methods.at_hand(config, train, labels)
         sample, facts = methods.make(config, splits, mesh, say)
+        if any(synthetic[name] for name in filters.NAMES):
+            say("fitting the filters to the training split")
         accept = filters.make(config, splits, mesh)
         say(f"sampling {len(labels)} {kind}")
-        _sample_shards(folder, sample, labels, accept, train.classes, kind)
+        _sample_shards(folder, sample, labels, accept, train.classes, kind, most)
+        say(
+            "measuring what the set is worth: judge, nearest training examples, classifiers trained on it, diversity"
+        )
         if jax.process_index() > 0:
             return {}
-        examples, kept = _read_shards(folder, kind)
+        examples, kept = read_shards(sorted(folder.glob(f"{kind}_*.npz")), kind)
         _write_by_class(folder, examples, kept, train.classes, train.text)
         if train.text is None:
             worth = quality.describe(examples, kept, splits, config, mesh)
@@ -101,7 +107,7 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
         }
 
     stored = store.ensure(synthetic.cache, made, build, say)
-    examples, kept = _read_shards(stored.path, kind)
+    examples, kept = read_shards(shards(stored.path, stored.manifest, kind), kind)
     if train.text is None:
         examples = data.resize(examples, config.data.image_size)
     result = SyntheticSet(stored.path, examples, kept, stored.manifest, train.text)
@@ -109,18 +115,24 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
     return result
 
 
-def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
-    """All that a set depends on, as plain data: its folder is named by the hash of this.
+def made_from(config: ConfigDict, splits: data.Splits) -> dict[str, Any]:
+    """All that a set and the numbers in its manifest depend on, as plain data: its folder is named by the hash of this.
 
     Args:
-      train: the training split at the generator's image size, or of texts.
+      splits: at the generator's image size, or of texts.
     """
-    synthetic = config.synthetic
+    synthetic, train = config.synthetic, splits.train
     return {
         "generator": methods.made_from(config, train),
         **{name: synthetic[name] for name in methods.KNOBS[synthetic.method]},
         **{name: synthetic[name] for name in filters.NAMES},
         "count": synthetic.examples or train.num_examples,
+        "measured": {
+            "test": fitting.data_hash(splits.test),
+            "validation": fitting.data_hash(splits.validation),
+            "neighbours": config.diversity.neighbours,
+            **({} if train.text is not None else {"image_size": config.data.image_size}),
+        },
     }
 
 
@@ -187,11 +199,13 @@ def _sample_shards(
     accept: filters.Accept | None = None,
     classes: Sequence[str] = (),
     kind: str = "images",
+    most: Int[np.ndarray, " k"] | None = None,
 ) -> None:
     """Fills the folder with shards of samples of these labels, those that are not accepted made good in further rounds.
 
     Round r has the samples number r n to (r + 1) n, of the labels again, of classes of which some are missing yet. A shard
-    holds what was accepted; shards that are there are not sampled again.
+    holds what was accepted; shards that are there are not sampled again. `most`: samples there are of each class, where not any
+    number.
 
     Raises:
       InputError: a class is not complete after so many rounds.
@@ -218,6 +232,8 @@ def _sample_shards(
                     of = labels[part]
                     samples = sample(of, turn * n + part, turn * counts[of] + rank[part])
                     keep = np.ones(len(of), bool) if accept is None else accept(samples, of)
+                    if most is not None:
+                        keep &= turn * counts[of] + rank[part] < most[of]
                     keep[keep] = _ranks(of[keep]) < left[of[keep]]
                     if jax.process_index() == 0:
                         with files.atomic(path) as temporary:
@@ -245,10 +261,19 @@ def _ranks(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return ranks
 
 
-def _read_shards(
-    folder: pathlib.Path, kind: str = "images"
+def shards(folder: pathlib.Path, manifest: dict[str, Any], kind: str = "images") -> list[pathlib.Path]:
+    """The files of a stored set's samples, and no other that lies there."""
+    return [folder / name for name in sorted(manifest["files"]) if name.startswith(f"{kind}_")]
+
+
+def read_shards(
+    paths: Sequence[pathlib.Path], kind: str = "images"
 ) -> tuple[Shaped[np.ndarray, "n ..."], Int[np.ndarray, " n"]]:
-    paths = sorted(folder.glob(f"{kind}_*.npz"))
+    """Samples and labels of a set's files.
+
+    Raises:
+      InputError: a file is damaged.
+    """
     samples, labels = zip(*(_read(path, kind) for path in paths), strict=True)
     return np.concatenate(samples), np.concatenate(labels)
 

@@ -71,29 +71,31 @@ def ensure(
                 sums = {
                     path.name: _sha256(path) for path in sorted(building.iterdir()) if path.name != MANIFEST
                 }
-                manifest = {"made_from": made_from, "files": sums} | facts
-                files.write_json(building / MANIFEST, manifest)
+                files.write_json(building / MANIFEST, {"made_from": made_from, "files": sums} | facts)
+                manifest = _load(building)  # as JSON has it
+                files.write_json(building / MANIFEST, manifest | {"checksum": digest(manifest)})
                 os.replace(building, folder)
             _barrier(f"rmtjax_stored_{folder.name}")
     return Stored(folder, read(folder), fresh)
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a stored folder, once every file matches its checksum.
+    """The manifest of a stored folder, once it and every file that it names match their checksums.
 
     Raises:
       InputError: names the file that is missing or altered.
     """
     mend = f"delete the folder {str(folder)!r}, and the same command makes it again"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sums = dict(manifest["files"])
-        whole = digest(manifest["made_from"]) == folder.name
+        manifest = _load(folder)
+        sums, checksum = dict(manifest["files"]), manifest.pop("checksum")
+        named = digest(manifest["made_from"]) == folder.name
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(folder / MANIFEST)!r} is missing or damaged: {mend}") from error
-    if not whole:
+    if not named or digest(manifest) != checksum:
+        other = "checksum" if named else "folder's name"
         raise InputError(
-            f"{str(folder / MANIFEST)!r} was altered, its content does not give its folder's name: {mend}"
+            f"{str(folder / MANIFEST)!r} was altered, its content does not give its {other}: {mend}"
         )
     for name, wanted in sums.items():
         if not (folder / name).is_file():
@@ -102,7 +104,11 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
             raise InputError(
                 f"{str(folder / name)!r} was altered, its checksum is not the one in {MANIFEST}: {mend}"
             )
-    return dict(manifest)
+    return manifest
+
+
+def _load(folder: pathlib.Path) -> dict[str, Any]:
+    return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
 def _make(folder: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """What a synthetic set of texts is worth: recognised by a judge, how many are copies, and how varied they are."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,10 @@ def fit_judge(shown: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: 
         certain[present] = 1
         return lambda asked: np.tile(certain, (len(asked), 1))
     words = TfidfVectorizer(token_pattern=r"\S+", lowercase=False, ngram_range=(1, 2), sublinear_tf=True)
-    machine = make_pipeline(words, LogisticRegression(C=INVERSE_PENALTY, max_iter=1000)).fit(shown, labels)
+    machine = make_pipeline(words, LogisticRegression(C=INVERSE_PENALTY, max_iter=1000))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+        machine.fit(shown, labels)  # a few texts of many classes are no mistake here
 
     def probabilities(asked: Sequence[str]) -> Float[np.ndarray, "n k"]:
         out = np.zeros((len(asked), num_classes))

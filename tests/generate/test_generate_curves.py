@@ -51,3 +51,9 @@ def test_a_setting_out_of_range_is_said_before_anything_is_made(monkeypatch):
     monkeypatch.setattr(sets, "ensure", lambda config: pytest.fail("nothing is to be made"))
     with pytest.raises(InputError, match=r"synthetic\.edit_start=1\.0 is out of range"):
         curves.measure(config_lib.base(), {"edit_start": [0.5, 1.0]}, [0])
+    config = config_lib.base()
+    config.synthetic.method = "gaussian"
+    with pytest.raises(
+        InputError, match=r"synthetic\.guidance=2\.0 does nothing with synthetic\.method='gaussian'"
+    ):
+        curves.measure(config, {"guidance": [1.0, 2.0]}, [0])

@@ -44,7 +44,7 @@ def identity(config):
     """The set's name, without making it."""
     section = config.data.copy_and_resolve_references()
     section.image_size = config.synthetic.image_size
-    return store.digest(sets.made_from(config, data.load(section, config.seed).train))
+    return store.digest(sets.made_from(config, data.load(section, config.seed)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,25 +132,32 @@ def test_other_guidance_or_count_is_another_set_of_the_same_generator(made, cach
 def test_name_depends_on_data_seed_and_generator_and_not_on_share_mode_cache_or_model():
     base = identity(small("a"))
     same = {"synthetic.share": 0.25, "synthetic.mode": "replace", "model.name": "mlp", "optim.learning_rate": 1.0,
-            "data.image_size": 8, "data.test_examples": 20, "train.mesh.data": 1}  # fmt: skip
+            "train.mesh.data": 1}  # fmt: skip
     for name, value in same.items():
         assert identity(small("b", **{name: value})) == base, name
     other = {"seed": 1, "data.train_examples": 30, "synthetic.guidance": 1.5, "synthetic.examples": 41,
              "synthetic.sampling_steps": 4, "synthetic.width": 24, "synthetic.depth": 2, "synthetic.ema": 0.5,
              "synthetic.total_steps": 9, "synthetic.learning_rate": 0.1, "synthetic.label_dropout": 0.3,
-             "synthetic.batch_size": 8, "synthetic.image_size": 4}  # fmt: skip
+             "synthetic.batch_size": 8, "synthetic.image_size": 4,
+             # What the manifest's numbers are measured against.
+             "data.image_size": 8, "data.test_examples": 20, "data.validation_examples": 10, "diversity.neighbours": 2}  # fmt: skip
     names = {identity(small("a", **{name: value})) for name, value in other.items()}
     assert len(names | {base}) == len(other) + 1
 
 
 def test_one_changed_pixel_changes_the_name():
-    train = tiny_splits([0, 0, 1]).train
+    splits = tiny_splits([0, 0, 1])
+    train = splits.train
     pixels = train.images().copy()
     pixels[1, 2, 3, 0] += 0.01
     changed = data.from_arrays("tiny", pixels, train.labels, train.classes)
     relabelled = data.from_arrays("tiny", train.images(), train.labels[::-1].copy(), train.classes)
-    names = {store.digest(sets.made_from(small(""), source)) for source in (train, changed, relabelled)}
-    assert len(names) == 3
+    names = {
+        store.digest(sets.made_from(small(""), splits._replace(**{part: source})))
+        for part in ("train", "test", "validation")
+        for source in (train, changed, relabelled)
+    }
+    assert len(names) == 9
 
 
 def test_an_altered_file_is_refused_by_name(made, cache):
@@ -162,6 +169,15 @@ def test_an_altered_file_is_refused_by_name(made, cache):
             generate.ensure(small(cache))
     finally:
         path.write_bytes(whole)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_taken_for_samples(made, cache):
+    stranger = made.path / "images_99_00000.npz"
+    np.savez(stranger, images=np.ones((7, 8, 8, 1), np.float32), labels=np.full(7, 3))
+    try:
+        np.testing.assert_array_equal(generate.ensure(small(cache)).images, made.images)
+    finally:
+        stranger.unlink()
 
 
 def test_a_fit_that_was_interrupted_goes_on_and_ends_in_the_same_set(made, tmp_path, monkeypatch):
@@ -204,7 +220,7 @@ def test_sampling_goes_on_after_the_files_that_are_there(made, cache, tmp_path, 
         sets._sample_shards(tmp_path, sample, labels)
     sets._sample_shards(tmp_path, sample, labels)
     assert calls == [0, 16, 16, 32]
-    images, stored = sets._read_shards(tmp_path)
+    images, stored = sets.read_shards(sorted(tmp_path.glob("images_*.npz")))
     np.testing.assert_array_equal(stored, labels)
     np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(40) // 16 * 16)
 
@@ -340,7 +356,7 @@ def test_what_filters_leave_out_is_made_good_and_resumed(tmp_path, monkeypatch):
         return (images[:, 0, 0, 0] % 4 < 3) | (of == 0)  # of class 1 every other sample
 
     sets._sample_shards(tmp_path, sample, labels, accept, "ab")
-    images, kept = sets._read_shards(tmp_path)
+    images, kept = sets.read_shards(sorted(tmp_path.glob("images_*.npz")))
     np.testing.assert_array_equal(np.bincount(kept), [10, 10])
     assert len(np.unique(images)) == 20
     assert accept(images, kept).all()
@@ -348,7 +364,7 @@ def test_what_filters_leave_out_is_made_good_and_resumed(tmp_path, monkeypatch):
     for path in sorted(tmp_path.glob("images_*.npz"))[2:]:
         path.unlink()  # as if killed after the second file
     sets._sample_shards(tmp_path, sample, labels, accept, "ab")
-    np.testing.assert_array_equal(sets._read_shards(tmp_path)[0], images)
+    np.testing.assert_array_equal(sets.read_shards(sorted(tmp_path.glob("images_*.npz")))[0], images)
 
 
 def test_filters_that_nothing_passes_end_in_one_sentence(tmp_path):
@@ -390,6 +406,47 @@ def test_another_generators_images_are_taken_with_their_hash(cache, tmp_path):
     assert identity(small(cache, **taken)) != made.path.name
     with pytest.raises(InputError, match="has 5 images of class '0' and 10 are needed"):
         generate.ensure(small(cache, **taken, **{"synthetic.examples": 100}))
+
+
+def import_of(cache, tmp_path, labels, classes=None, **changes):
+    images = np.linspace(0, 1, len(labels), dtype=np.float32)[:, None, None, None] * np.ones(
+        (1, 8, 8, 1), np.float32
+    )
+    named = {} if classes is None else {"classes": np.asarray(classes)}
+    np.savez(tmp_path / "theirs.npz", images=images, labels=np.asarray(labels), **named)
+    taken = {"synthetic.method": "import", "synthetic.images": f"npz:{tmp_path / 'theirs.npz'}", **changes}
+    return images, generate.ensure(small(cache, **taken))
+
+
+def test_each_class_to_import_has_as_many_images_as_are_needed(cache, tmp_path):
+    digits = [str(k) for k in range(10)]
+    with pytest.raises(InputError, match="has 0 images of class '8' and 1 are needed"):
+        import_of(cache, tmp_path, [0, 1, 2, 3, 4, 5, 6, 7, 9] * 2, digits, **{"synthetic.examples": 10})
+    images, made = import_of(cache, tmp_path, list(range(10)) * 2, digits, **{"synthetic.examples": 20})
+    assert len(np.unique(made.images[:, 0, 0, 0])) == len(images)
+    for labels in ([*range(9)], [*range(10), 10]):
+        lacks = "lacks the class '9'" if len(labels) == 9 else "has the class '10', which"
+        with pytest.raises(InputError, match=rf"synthetic\.images='npz:.*' {lacks}"):
+            import_of(cache, tmp_path, labels, [str(k) for k in labels])
+    with pytest.raises(InputError, match=r"synthetic\.images='/nowhere' cannot be imported: .*'/nowhere'"):
+        generate.ensure(small(cache, **{"synthetic.method": "import", "synthetic.images": "/nowhere"}))
+
+
+def test_what_filters_leave_out_of_an_import_is_not_taken_twice(tmp_path):
+    labels = np.zeros(4, np.int32)
+
+    def sample(of, numbers, ranks):
+        return (ranks % 6).reshape(-1, 1, 1, 1).astype(np.float32)
+
+    def accept(images, of):
+        return images[:, 0, 0, 0] % 6 > 1  # the first two of six are refused
+
+    sets._sample_shards(tmp_path, sample, labels, accept, "a", most=np.array([6]))
+    found = sets.read_shards(sorted(tmp_path.glob("*.npz")))[0]
+    assert sorted(found[:, 0, 0, 0]) == [2, 3, 4, 5]
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="of class 'a' only 3 of 4 images passed the filters"):
+        sets._sample_shards(tmp_path / "b", sample, labels, accept, "a", most=np.array([5]))
 
 
 def test_a_knob_that_the_method_has_not_is_refused(cache):

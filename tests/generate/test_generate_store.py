@@ -43,11 +43,11 @@ def test_built_once_and_found_again(tmp_path):
     ]  # no lock, nothing half-built
 
 
-@pytest.mark.parametrize("damage", ["altered", "missing", "manifest", "made_from"])
+@pytest.mark.parametrize("damage", ["altered", "missing", "manifest", "made_from", "fact"])
 def test_damage_is_refused_by_name(tmp_path, damage):
     stored = ensure(tmp_path)
     content, manifest = stored.path / "content.txt", stored.path / "manifest.json"
-    named = manifest if damage in ("manifest", "made_from") else content
+    named = content if damage in ("altered", "missing") else manifest
     if damage == "altered":
         content.write_text("kontent")
     elif damage == "missing":
@@ -56,7 +56,10 @@ def test_damage_is_refused_by_name(tmp_path, damage):
         manifest.write_text(manifest.read_text()[:-10])
     else:
         changed = json.loads(manifest.read_text())
-        changed["made_from"]["seed"] = 1
+        if damage == "fact":
+            changed["fact"] = 4
+        else:
+            changed["made_from"]["seed"] = 1
         manifest.write_text(json.dumps(changed))
     with pytest.raises(InputError, match="delete the folder") as error:
         ensure(tmp_path, refuse)
