@@ -1,6 +1,7 @@
 """How much of a reference set a set of candidates reaches, and how much of it lies within: k-NN balls.
 
-The ball of a point reaches to its k-th nearest neighbour in its own set, border included. With n reference points
+The ball of a point reaches to its k-th nearest neighbour in its own set, border included (points that float64 cannot
+tell apart, some sqrt(d) 1e-8 of the features' spread, count as one). With n reference points
 and m candidates (Kynkaanniemi et al. 2019, arXiv 1904.06991; Naeem et al. 2020, arXiv 2002.09797):
 
     precision  share of candidates inside some reference ball
@@ -26,6 +27,7 @@ from rmtjax.diversity import neighbours
 from rmtjax.diversity.spectrum import NORMAL_975, Estimate
 
 _GROUPS = 20  # of the jackknife
+_MIDDLE = 1000  # rows whose median is taken
 
 
 class Manifolds(NamedTuple):
@@ -54,7 +56,7 @@ def manifold_scores(
     """
     _check(reference, candidates, k, ("reference", "candidate"))
     with jax.enable_x64(True):
-        scores = _scores(jnp.asarray(reference, jnp.float64), jnp.asarray(candidates, jnp.float64), k)
+        scores = _scores(*_near_the_origin(reference, candidates), k)
         return Manifolds(*(float(score) for score in scores))
 
 
@@ -106,14 +108,19 @@ def coverage(
     """
     _check(reference, candidates, k, ("reference",))
     with jax.enable_x64(True):
-        inside, nearest, alone = map(
-            np.asarray, _covered(jnp.asarray(reference, jnp.float64), jnp.asarray(candidates, jnp.float64), k)
-        )
+        inside, nearest, alone = map(np.asarray, _covered(*_near_the_origin(reference, candidates), k))
     n, m = len(reference), len(candidates)
     value = float(inside.mean())
     lost = np.bincount(nearest[inside & alone], minlength=m) / n
     variance = value * (1 - value) / n + (m - 1) * float(np.var(lost))
     return _wilson(value, float(n) if variance == 0 else value * (1 - value) / variance)
+
+
+def _near_the_origin(*sets: Array | np.ndarray) -> list[Float[Array, "_ d"]]:
+    """float64, moved by the median of some of the first set's rows (no outlier moves that): what is small has small squares."""
+    first, *_ = wide = [jnp.asarray(features, jnp.float64) for features in sets]
+    middle = jnp.median(first[:: -(-len(first) // _MIDDLE)], axis=0)
+    return [features - middle for features in wide]
 
 
 def _wilson(share: float, n: float) -> Estimate:
@@ -128,7 +135,7 @@ def _covered(
     reference: Float[Array, "n d"], candidates: Float[Array, "m d"], k: int
 ) -> tuple[Bool[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]:
     """For each reference ball: is a candidate inside, the nearest candidate, and is no other one inside?"""
-    radii = neighbours.kth_neighbour(reference, k)
+    radii = neighbours.balls(reference, k)
 
     def one(item: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         point, radius = item
@@ -142,7 +149,7 @@ def _covered(
 @functools.partial(jax.jit, static_argnames="k")
 def _scores(reference: Float[Array, "n d"], candidates: Float[Array, "m d"], k: int) -> Float[Array, "4"]:
     n, m = len(reference), len(candidates)
-    radii, candidate_radii = (neighbours.kth_neighbour(points, k) for points in (reference, candidates))
+    radii, candidate_radii = (neighbours.balls(points, k) for points in (reference, candidates))
 
     def of_reference(item: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         point, radius = item

@@ -77,8 +77,12 @@ def _nearest(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, " n
     return distances
 
 
-def kth_neighbour(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
-    """Squared distance of each point to its k-th nearest other point. Points that are equal are neighbours."""
+def balls(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
+    """Squared radius of each point's ball: the squared distance to its k-th nearest other point, equal points among them.
+
+    Wider by as much as `squared_distances` may be off, which is in proportion to the squared lengths of the points, so that
+    what lies on the border is inside (of copies the radius is 0, and the border all there is). Take points near the origin.
+    """
 
     def one(item: tuple[Array, Array]) -> Array:
         index, point = item
@@ -86,7 +90,9 @@ def kth_neighbour(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
         return smallest(others, k)[0][-1]
 
     found: Array = over_points(one, (jnp.arange(len(points)), points), len(points))
-    return found
+    # A distance r from x is off by (d + 5) eps / 2 (2 |x| + r)^2 at most, and so is the one it is compared with.
+    off = (points.shape[1] + 5) * np.finfo(np.float64).eps
+    return found + off * (8 * jnp.sum(points**2, axis=1) + 2 * found)
 
 
 def check_finite(*sets: Float[Array | np.ndarray, "_ _"]) -> None:

@@ -80,6 +80,21 @@ def test_equal_points_are_neighbours():
     assert diversity.coverage(reference, candidates, 3).value == 0.5
 
 
+@pytest.mark.parametrize("offset", [0, 100])
+def test_borders_are_inside_whatever_the_rounding(offset):
+    """Balls of copies have radius 0, and squared distances of copies are not exactly 0 where squares cancel."""
+    points = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32) + np.float32(offset)
+    copies = np.repeat(points, 5, axis=0)
+    assert diversity.manifold_scores(copies, points, 3) == pytest.approx((1, 1, 5 / 3, 1), rel=1e-12)
+    assert diversity.coverage(copies, points, 3).value == 1
+    assert diversity.manifold_scores(points, copies, 3)[:2] == (1, 1)
+    near = points + np.float32(1e-3)  # and what lies outside, however near, is not inside
+    assert tuple(diversity.manifold_scores(copies, near, 3))[::2] == (0, 0)
+    assert diversity.coverage(copies, near, 3).value == 0
+    far = np.concatenate([copies, np.full((1, 64), 1e8, np.float32)])  # an outlier widens no other's ball
+    assert diversity.coverage(far, near, 3).value == 1 / 201
+
+
 @pytest.mark.parametrize(("n", "m", "k"), [(60, 60, 3), (40, 90, 2), (90, 30, 5)])
 def test_expectations_for_one_law(n, m, k):
     """Density 1 and coverage by the exact formula, whatever the law; 5 standard errors."""
