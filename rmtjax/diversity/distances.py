@@ -17,7 +17,7 @@ from rmtjax.diversity.neighbours import check_finite
 def frechet_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m d"]) -> float:
     """|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), covariances over n - 1 (Heusel et al. 2017, 1706.08500).
 
-    float64; the squared 2-Wasserstein distance of the two normal laws with these moments.
+    float64; the squared 2-Wasserstein distance of the two normal laws with these moments, 0 where its rounding is below 0.
 
     Raises:
       ValueError: fewer than two examples, or features that are not finite.
@@ -42,16 +42,18 @@ def kernel_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.nda
 
 @jax.jit
 def _frechet(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]:
-    def moments(x: Array) -> tuple[Array, Array]:
-        mean = x.mean(0)
-        return mean, (x - mean).T @ (x - mean) / (len(x) - 1)
+    def root(x: Array) -> Array:
+        """R with R^T R = C: no eigenvalue's rounding has its root taken, as it would of C where n < d."""
+        made: Array = jnp.linalg.qr((x - x.mean(0)) / jnp.sqrt(len(x) - 1), mode="r")
+        return made
 
-    (mean_a, cov_a), (mean_b, cov_b) = moments(a), moments(b)
-    values, vectors = jnp.linalg.eigh(cov_a)
-    root = (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
-    # tr (C_a C_b)^(1/2) by the symmetric matrix with the same eigenvalues.
-    cross = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
-    return jnp.sum((mean_a - mean_b) ** 2) + jnp.trace(cov_a) + jnp.trace(cov_b) - 2 * cross
+    roots = root(a), root(b)
+    # tr (C_a C_b)^(1/2) is the sum of the singular values of R_a R_b^T.
+    cross = jnp.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
+    traces = sum(jnp.sum(r**2) for r in roots)
+    distance = jnp.sum((a.mean(0) - b.mean(0)) ** 2) + traces - 2 * cross
+    rounding = 10 * a.shape[1] * np.finfo(np.float64).eps * traces
+    return jnp.where(distance < -rounding, distance, jnp.maximum(distance, 0.0))
 
 
 @jax.jit

@@ -16,6 +16,15 @@ def test_frechet_distance_is_scipys():
     assert diversity.frechet_distance(a, a + np.asarray([3, 0, 0, 4, 0])) == pytest.approx(25)
 
 
+@pytest.mark.parametrize(("n", "d"), [(30, 64), (200, 8)])
+def test_frechet_distance_of_a_set_to_itself_and_to_a_near_one(n, d):
+    """The covariances' null directions add nothing, and rounding puts no distance below 0."""
+    x = np.random.default_rng(0).standard_normal((n, d))
+    for shown in (x, 1e3 * x + 50):
+        assert 0 <= diversity.frechet_distance(shown, shown) < 1e-13 * np.sum(shown**2)
+    assert diversity.frechet_distance(x, x + 1e-3) == pytest.approx(d * 1e-6, rel=1e-6)
+
+
 def test_kernel_distance_is_the_sum_over_pairs_and_unbiased():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((30, 4)), rng.standard_normal((20, 4)) + 0.5
