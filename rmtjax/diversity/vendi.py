@@ -34,6 +34,8 @@ import numpy as np
 from rmtjax.diversity import spectrum
 from rmtjax.diversity.spectrum import Entropy, Estimate, Features
 
+_TRACY_WIDOM_MEAN = -1.2065335745820  # for real matrices
+
 
 def vendi_score(features: Features, q: float | int = 1.0, top: int | None = None) -> float:
     """Vendi score of order q of a set of examples.
@@ -87,7 +89,8 @@ def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0, top: int | None = N
     """The Vendi score of isotropic Gaussian noise in d dimensions, the most diverse set there is for that d.
 
     From the Marchenko-Pastur law of the eigenvalues, with M = min(n, d) and c = M / max(n, d): VS_1 = M exp(-c/2),
-    VS_2 = n d / (n + d), VS_inf = M / (1 + sqrt c)^2. Exact as n and d grow together; for d = 1 it is 1.
+    VS_2 = n d / (n + d). Exact as n and d grow together; for d = 1 it is 1. The largest eigenvalue nears the law's edge
+    slowly, so VS_inf is by its expectation at this n and d (Tracy-Widom): within 2 % of noise from M = 10 on, above it below that.
     """
     check_order(q, top)
     small, c = min(n, d), min(n, d) / max(n, d)
@@ -96,7 +99,7 @@ def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0, top: int | None = N
     elif q == 1:
         score = small * math.exp(-c / 2)
     elif math.isinf(q):
-        score = small / (1 + math.sqrt(c)) ** 2
+        score = min(small, n * d / _largest_eigenvalue(n, d))
     else:
         # E x^q over the law of mean 1, x = 1 + c + 2 sqrt(c) cos t: periodic in t, so midpoints converge fast.
         t = (np.arange(20000) + 0.5) * math.pi / 20000
@@ -104,6 +107,17 @@ def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0, top: int | None = N
         moment = 2 * np.mean(np.sin(t) ** 2 * x ** (q - 1))
         score = small * float(moment) ** (1 / (1 - q))
     return max(1.0, score)
+
+
+def _largest_eigenvalue(n: int, d: int) -> float:
+    """Expected largest eigenvalue of X^T X, of noise X [n, d] with rows scaled to length sqrt(d).
+
+    Without scaling, Johnstone's centre and scale (Ann. Stat. 29, 2001; N - 1/2: Ma 2012) and the mean of the Tracy-Widom law.
+    Lengths that vary (squares by 2 / d) put the edge higher by the share 2 / sqrt(n d), which scaling takes back.
+    """
+    a, b = math.sqrt(n - 0.5), math.sqrt(d - 0.5)
+    expected = (a + b) ** 2 + _TRACY_WIDOM_MEAN * (a + b) * (1 / a + 1 / b) ** (1 / 3)
+    return float(expected / (1 + 2 / math.sqrt(n * d)))
 
 
 def _quantiles(number: int, c: float) -> np.ndarray:

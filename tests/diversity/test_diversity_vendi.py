@@ -97,6 +97,19 @@ def test_isotropic_noise_at_other_orders(q, tolerance):
     )
 
 
+@pytest.mark.parametrize(
+    ("n", "d", "tolerance"), [(60, 40, 0.02), (30, 300, 0.02), (1000, 20, 0.02), (20, 5, 0.15), (3, 3, 1.0)]
+)
+def test_largest_eigenvalue_of_noise(n, d, tolerance):
+    """The null of order infinity is the mean score of noise, and where there are few dimensions an upper end."""
+    rng = np.random.default_rng(0)
+    scores = [diversity.vendi_score(rng.normal(size=(n, d)), math.inf) for _ in range(100)]
+    error = np.std(scores) / 10
+    null = diversity.vendi_of_isotropic(n, d, math.inf)
+    assert null <= min(n, d)
+    assert np.mean(scores) - 3 * error < null < (1 + tolerance) * np.mean(scores) + 3 * error
+
+
 def test_isotropic_closed_forms():
     n, d = 300, 120
     assert diversity.vendi_of_isotropic(n, d, 2) == pytest.approx(n * d / (n + d), rel=1e-9)
