@@ -33,13 +33,18 @@ def median_distance(features: Features, seed: int = 0) -> float:
     rows = np.sort(np.random.default_rng(seed).permutation(len(features))[:_SAMPLE])
     if len(rows) < 2:
         raise ValueError("one example has no distances: give at least two, or a bandwidth")
+    some = np.asarray(features)[rows]
+    copies = np.unique(some, axis=0, return_counts=True)[1]
     with jax.enable_x64(True):
-        some = jnp.asarray(np.asarray(features)[rows], jnp.float64)
-        some = some - jnp.mean(some, axis=0)
-        distances = np.sqrt(np.asarray(jax.vmap(squared_distances, (0, None))(some, some)))
+        wide = jnp.asarray(some, jnp.float64)
+        wide = wide - jnp.mean(wide, axis=0)
+        distances = np.sqrt(np.asarray(jax.vmap(squared_distances, (0, None))(wide, wide)))
     median = float(np.median(distances[np.triu_indices(len(rows), 1)]))
-    if not median > 0:
-        raise ValueError("the median distance of the examples is 0, most are copies: give a bandwidth")
+    # Distances of copies are counted, since rounding need not make them 0.
+    if 2 * np.sum(copies * (copies - 1)) > len(rows) * (len(rows) - 1) or not median > 0:
+        raise ValueError(
+            "the median distance of the examples is 0, most are copies: give a bandwidth, or leave gaussian_vendi out"
+        )
     return median
 
 

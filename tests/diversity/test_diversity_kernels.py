@@ -97,6 +97,10 @@ def test_bad_input_is_one_sentence(features):
             diversity.fkea(features, bad)
     with pytest.raises(ValueError, match="most are copies"):
         diversity.median_distance(np.ones((5, 2)))
+    # Not a tiny bandwidth from distances of copies that rounding has made.
+    most = np.concatenate([np.repeat(features[:1] + 100, 90, axis=0), features[:20]])
+    with pytest.raises(ValueError, match="most are copies: give a bandwidth, or leave gaussian_vendi out"):
+        diversity.median_distance(most)
     with pytest.raises(ValueError, match="one example has no distances"):
         diversity.median_distance(features[:1])
     with pytest.raises(ValueError, match="no examples"):
