@@ -1,6 +1,7 @@
 """Sets of examples by name, for commands that measure them: sources, synthetic sets, files of features."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ from rmtjax import config as config_lib
 from rmtjax import data, measure, train
 from rmtjax.data import texts
 from rmtjax.errors import InputError
+from rmtjax.generate import sets as generated
 from rmtjax.generate import store
 from rmtjax.train import classification, sharding
 from rmtjax.train.features import LETTERS, letters_features
@@ -27,6 +29,7 @@ class Set(NamedTuple):
     labels: np.ndarray | None
     classes: tuple[str, ...]
     kind: str  # "images", "tokens" or "features"
+    words: tuple[str, ...] = ()  # that the tokens are numbers of; empty where they are a model's
 
 
 class Model(NamedTuple):
@@ -36,8 +39,31 @@ class Model(NamedTuple):
     text: Any = None
 
 
+def read_together(names: list[str], model: Model, *, image_size: int | None, most: int) -> list[Set]:
+    """Sets that are to be compared, each by `read`: words numbered alike, and names that tell different files apart."""
+    sets = [read(name, model, image_size=image_size, most=most) for name in names]
+    paths = [pathlib.Path(name).resolve() for name in names]
+    if len({s.name for s in sets}) < len(sets) == len(set(paths)):
+        ends = ([pathlib.Path(*path.parts[-depth:]) for path in paths] for depth in itertools.count(1))
+        told_apart = next(some for some in ends if len(set(some)) == len(sets))
+        sets = [s._replace(name=str(end)) for s, end in zip(sets, told_apart, strict=True)]
+    return _numbered_alike(sets) if all(s.kind == "tokens" for s in sets) else sets
+
+
+def _numbered_alike(sets: list[Set]) -> list[Set]:
+    number = {"": 0}
+    width = max(s.values.shape[1] for s in sets)
+    made = []
+    for s in sets:
+        values = np.pad(s.values, ((0, 0), (0, width - s.values.shape[1])))
+        if s.words:
+            values = np.array([number.setdefault(word, len(number)) for word in s.words])[values]
+        made.append(s._replace(values=values, words=tuple(number) if s.words else ()))
+    return made
+
+
 def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
-    """A set by name.
+    """A set by name. Texts are tokens of the model's, or words where it has none.
 
     Args:
       name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data` with @train or @test.
@@ -75,7 +101,7 @@ def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
     if not image_size and model.name != LETTERS:
         size = model.image_size
     if made_here:
-        return _synthetic(path, size)
+        return _synthetic(path, size, model)
     if ":" not in whole and path.is_dir():
         whole = f"folder:{whole}"
     if part not in ("", "train", "test"):
@@ -95,8 +121,10 @@ def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
         source = data.load_source(whole, size)
     # No more are read than are measured.
     numbers = data.stratified(source, min(most, source.num_examples))
-    kind = "images" if source.text is None else "tokens"
-    return Set(name, source.images(numbers), source.labels[numbers], source.classes, kind)
+    labels, classes = source.labels[numbers], source.classes
+    if source.text is not None and source.pixels is not None and model.text is None:
+        return Set(name, source.pixels[numbers], labels, classes, "tokens", source.text.words)
+    return Set(name, source.images(numbers), labels, classes, "images" if source.text is None else "tokens")
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -115,14 +143,24 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _synthetic(folder: pathlib.Path, size: int) -> Set:
+def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:
     manifest = store.read(folder)
-    shards = [_arrays(path) for path in sorted(folder.glob("images_*.npz"))]
+    kind = "texts" if (folder / generated.WORDS).is_file() else "images"
+    shards = [_arrays(path) for path in sorted(folder.glob(f"{kind}_*.npz"))]
     if not shards:
-        raise InputError(f"{str(folder)!r} has a manifest but no images_*.npz: it is no set of images")
-    images, labels = (np.concatenate([shard[key] for shard in shards]) for key in ("images", "labels"))
+        raise InputError(f"{str(folder)!r} has a manifest but no {kind}_*.npz: it is no set of {kind}")
+    examples, labels = (np.concatenate([shard[key] for shard in shards]) for key in (kind, "labels"))
     classes = tuple(map(str, manifest.get("classes", range(int(labels.max()) + 1))))
-    return Set(f"{folder.parent.name}/{folder.name}", data.resize(images, size), labels, classes, "images")
+    name = f"{folder.parent.name}/{folder.name}"
+    if kind == "images":
+        return Set(name, data.resize(examples, size), labels, classes, kind)
+    words = tuple(json.loads((folder / generated.WORDS).read_text(encoding="utf-8")))
+    if model.text is None:
+        return Set(name, examples, labels, classes, "tokens", words)
+    text = dataclasses.replace(model.text, words=words).using(model.text.tokenizer)
+    origin = np.ones(len(labels), np.int8)
+    source = data.Source(name, labels, classes, examples.shape[1:], origin, pixels=examples, text=text)
+    return Set(name, source.images(), labels, classes, "tokens")
 
 
 def model(name: str) -> Model:

@@ -30,10 +30,12 @@ def main() -> int:
 
     wanted = _metrics(arguments.metrics, diversity)
     model = sets_lib.model(arguments.model)
-    sets = [
-        sets_lib.read(name, model, image_size=arguments.image_size, most=max(arguments.n or 0, MOST))
-        for name in filter(None, (arguments.set, arguments.against))
-    ]
+    sets = sets_lib.read_together(
+        list(filter(None, (arguments.set, arguments.against))),
+        model,
+        image_size=arguments.image_size,
+        most=max(arguments.n or 0, MOST),
+    )
     if len(sets) == 2 and sets[0].name == sets[1].name:
         raise InputError(
             f"SET and --against are both {sets[0].name!r}: name two sets, or leave --against out"

@@ -1,5 +1,6 @@
 """python -m rmtjax.diversity, on files of features, images and digits."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtjax import diversity
+from rmtjax import config as config_lib
+from rmtjax import diversity, generate
 from rmtjax.diversity import __main__ as command
 from rmtjax.generate import store
 
@@ -56,6 +58,23 @@ def test_features_of_two_sets(tmp_path):
     assert "effective number of classes" in done.stdout
     assert "features: as they were given" in done.stdout
     assert "median distance within the reference" in done.stdout
+
+
+def test_files_of_one_name_are_told_apart(tmp_path, main, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("a/features.npy", "b/features.npy", "a/features.npz"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        features = rng.normal(size=(20, 3))
+        np.save(path, features) if path.suffix == ".npy" else np.savez(path, features=features)
+    words = [tmp_path / "a/features.npy", f"--against={tmp_path / 'b/features.npy'}", "--metrics=vendi_score"]
+    assert main(*words) == 0
+    shown = capsys.readouterr().out
+    assert "a/features.npy " in shown
+    assert "b/features.npy " in shown
+    assert str(tmp_path) not in shown  # no more of the path than that
+    assert main(words[0], f"--against={tmp_path / 'a/features.npz'}", "--metrics=vendi_score") == 0
+    assert "features.npz" in capsys.readouterr().out
 
 
 def test_images_and_a_generated_set(tmp_path, main, capsys):
@@ -121,3 +140,32 @@ def test_texts(tmp_path, main, capsys):
     assert "distinct 2" in shown
     assert "Vendi score of n-grams" in shown
     assert "unigram" in shown
+
+
+def test_generated_texts(tmp_path, main, capsys):
+    """The folder of a set of texts, alone and against the texts it was made from, whose words have other numbers."""
+    rng = np.random.default_rng(0)
+    kinds = (["red", "green", "blue"], ["one", "two", "three"])
+    lines = [f"{' '.join(rng.choice(kinds[i % 2], 5))},{'ab'[i % 2]}" for i in range(80)]
+    real = tmp_path / "real.csv"
+    real.write_text("text,label\n" + "\n".join(lines) + "\n")
+    config = config_lib.base()
+    config.data.update(source=f"texts:{real}", max_tokens=9, train_examples=None, validation_examples=10)
+    config.model.name = "bert"
+    config.evaluation.shifts = config.evaluation.ood = ()
+    config.synthetic.update(method="ngram", share=0.5, cache=str(tmp_path / "made"), examples=40)
+    config_lib.validate(config)
+    made = generate.ensure(config, report=lambda sentence: None)
+    texts = [[made.text.words[i] for i in row if i] for row in made.images]
+    pairs = [pair for text in texts for pair in itertools.pairwise(text)]
+    out = tmp_path / "out"
+    words = [made.path, f"--against=texts:{real}@train", f"--out={out}", "--n=40"]
+    assert main(*words, "--metrics=vendi_score,coverage,distinct_1,distinct_2,ngram_vendi") == 0
+    table = pd.read_csv(out / "diversity.csv")
+    of_made = table[(table["set"] == f"made/{made.path.name}") & table["class"].isna()].set_index("metric")
+    assert of_made.loc["distinct_1", "value"] == pytest.approx(6 / sum(map(len, texts)))
+    assert of_made.loc["distinct_2", "value"] == pytest.approx(len(set(pairs)) / len(pairs))
+    assert 1 < of_made.loc["ngram_vendi", "value"] < 40
+    assert of_made.loc["vendi_score", "space"] == "unigram"
+    assert of_made.loc["coverage", "value"] > 0.5  # words mean the same in both
+    assert "unigram" in capsys.readouterr().out
