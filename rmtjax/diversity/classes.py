@@ -48,6 +48,8 @@ def class_rows(
     counts = np.bincount(labels, minlength=len(classes))
     size = int(counts[counts > 0].min()) if n is None else n
     chosen = [int(c) for c in np.flatnonzero(counts >= max(size, 1))]
+    if n is not None and n < 2:
+        raise ValueError(f"n={n} examples of each class are too few: scores by class need at least 2")
     if size < 2:
         raise ValueError(
             f"class {classes[int(np.argmin(np.where(counts > 0, counts, len(labels))))]!r} gives {size} example: scores by class "
@@ -55,7 +57,7 @@ def class_rows(
         )
     if len(chosen) < 2:
         raise ValueError(
-            f"{len(chosen)} of {np.count_nonzero(counts)} classes have {size} examples: give a smaller n, so that two or more do"
+            f"{len(chosen)} of {np.count_nonzero(counts)} classes have {size} examples: give fewer, so that two or more do"
         )
     rng = np.random.default_rng(seed)
     drawn = [np.sort(rng.permutation(np.flatnonzero(labels == c))[:size]) for c in chosen]

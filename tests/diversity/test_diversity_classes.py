@@ -46,6 +46,8 @@ def test_small_classes_are_left_out_by_name():
     labels = np.repeat([0, 1, 3], [20, 20, 1])
     with pytest.raises(ValueError, match="class 'd' gives 1 example"):
         diversity.class_rows(features, labels, tuple("abcd"))
+    with pytest.raises(ValueError, match="n=-3 examples of each class are too few"):
+        diversity.class_rows(features, labels, tuple("abcd"), n=-3)
     rows = diversity.class_rows(features, labels, tuple("abcd"), n=15)
     assert [row["class"] for row in rows if row["metric"] == "vendi_score"] == ["a", "b", "all"]
     with pytest.raises(ValueError, match="0 of 3 classes have 30 examples"):

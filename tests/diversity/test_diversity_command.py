@@ -51,7 +51,8 @@ def test_features_of_two_sets(tmp_path):
     assert set(pooled["n"]) == {120}
     assert table[["value", "low", "high", "null"]].notna().all(axis=None)
     classes = table[(table["set"] == "first") & (table["metric"] == "vendi_score")]["class"]
-    assert list(classes.dropna()) == ["0", "1", "2", "3", "all"]
+    assert list(classes.dropna()) == ["all", "0", "1", "2", "3"]
+    assert table["class"].isna().is_monotonic_decreasing  # the pooled rows of both sets come first
     curve = pd.read_csv(out / "rarefaction.csv")
     assert list(curve.loc[curve["set"] == "first", "n"]) == [50, 100, 120]
     assert (out / "rarefaction.png").read_bytes().startswith(b"\x89PNG")
@@ -108,7 +109,23 @@ def test_images_and_a_generated_set(tmp_path, main, capsys):
         (["FEATURES", "--metrics=vendy"], "--metrics has 'vendy'"),
         (["FEATURES", "--against=FEATURES"], "are both 'features'"),
         (["FEATURES", "--n=31"], "features has 30 examples, fewer than --n=31"),
-        (["FEATURES", "--n=1"], "--n=1 is too few"),
+        (["FEATURES", "--n=1"], "--n=1 is out of range: it must be at least 2"),
+        (["FEATURES", "--class_n=-3"], "--class_n=-3 is out of range: it must be at least 2"),
+        (["FEATURES", "--seed=-1"], "--seed=-1 is out of range: it must be at least 0"),
+        (["digits", "--image_size=0"], "--image_size=0 is out of range: it must be at least 1"),
+        (["digits", "--image_size=-4"], "--image_size=-4 is out of range"),
+        (["FEATURES", "--bandwidth=0"], "--bandwidth=0.0 is out of range"),
+        (["FEATURES", "--metrics=default,coverage"], "asks for coverage, which needs a second set"),
+        (
+            ["FEATURES", "--metrics=weighted_vendi_unpaired"],
+            "weighted_vendi_unpaired, which needs a second set",
+        ),
+        (["FEATURES", "--metrics=weighted_vendi"], "weighted_vendi, which needs rows that are paired"),
+        (
+            ["FEATURES", "--metrics=all,distinct_2"],
+            "distinct_2, which is of texts, and features has features",
+        ),
+        (["COPIES", "--metrics=rke,gaussian_vendi"], "give a bandwidth, or leave gaussian_vendi out"),
         (["FEATURES", "--space=pixel"], "--space=pixel is not to be had"),
         (["FEATURES", "--model=elsewhere"], "--model='elsewhere' is no run"),
         (["FEATURES", "--paired"], "--paired needs --against"),
@@ -122,12 +139,55 @@ def test_images_and_a_generated_set(tmp_path, main, capsys):
 def test_errors_are_one_sentence(tmp_path, main, words, sentence):
     np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(30, 4)))
     np.save(tmp_path / "other.npy", np.ones((30, 3)))
-    words = [
-        w.replace("FEATURES", str(tmp_path / "features.npy")).replace("OTHER", str(tmp_path / "other.npy"))
-        for w in words
-    ]
+    np.save(tmp_path / "copies.npy", np.random.default_rng(0).normal(size=(2, 4))[[0] * 25 + [1] * 5])
+    for name in ("features", "other", "copies"):
+        words = [w.replace(name.upper(), str(tmp_path / f"{name}.npy")) for w in words]
     with pytest.raises(command.InputError, match=sentence):
         main(*words)
+
+
+def test_a_bandwidth_for_copies(tmp_path, main, capsys):
+    np.save(tmp_path / "copies.npy", np.eye(4)[[0] * 25 + [1, 2, 3] * 2])
+    assert (
+        main(tmp_path / "copies.npy", "--metrics=gaussian_vendi,effective_rank,rke", "--bandwidth=0.5") == 0
+    )
+    shown = capsys.readouterr().out
+    assert "bandwidth 0.5, as given" in shown
+    assert "effective rank" in shown
+
+
+def test_out_must_be_a_folder(tmp_path, main, monkeypatch):
+    np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    (tmp_path / "there").write_text("")
+    monkeypatch.setattr(diversity, "diversity_rows", lambda *_, **__: pytest.fail("work has begun"))
+    for name in ("there", "there/below"):
+        with pytest.raises(command.InputError, match=f"--out='{tmp_path / name}' cannot be made"):
+            main(tmp_path / "features.npy", f"--out={tmp_path / name}")
+
+
+def test_n_bounds_all_that_is_compared(tmp_path, main, capsys, monkeypatch):
+    """The reference as well, and the classes together; without --out no curve is made that nobody sees."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(160, 8)), rng.normal(size=(300, 8))
+    np.savez(tmp_path / "first.npz", features=first, labels=np.arange(160) % 4)
+    np.save(tmp_path / "second.npy", second)
+    words = tmp_path / "first.npz", f"--against={tmp_path / 'second.npy'}", "--metrics=coverage,density"
+    assert main(*words, "--n=50", f"--out={tmp_path / 'out'}") == 0
+    table = pd.read_csv(tmp_path / "out" / "diversity.csv")
+    cut = diversity.at_equal_n({"first": first, "second": second}, seed=0, n=50)
+    wanted = diversity.manifold_scores(cut["second"], cut["first"], 3)
+    pooled = table[table["class"].isna()].set_index("metric")
+    assert pooled.loc["coverage", "value"] == wanted.coverage
+    assert pooled.loc["density", "value"] == pytest.approx(wanted.density)
+    assert set(table.loc[table["class"] == "all", "n"]) == {48}
+    assert set(table.loc[table["class"] == "0", "n"]) == {12}
+    monkeypatch.setattr(diversity, "rarefaction", lambda *_, **__: pytest.fail("nobody asked for it"))
+    assert main(*words, "--class_n=30") == 0
+    assert "120" in capsys.readouterr().out  # --class_n goes before --n
+    assert main(*words, "--n=7") == 0
+    assert "--n or the smallest class leaves 1 of each" in capsys.readouterr().err
+    assert main(*words, "--class_n=41") == 0
+    assert "nothing by class at --class_n=41, since 0 of 4 classes have 41" in capsys.readouterr().err
 
 
 def test_texts(tmp_path, main, capsys):
