@@ -112,8 +112,9 @@ def coverage(
     n, m = len(reference), len(candidates)
     value = float(inside.mean())
     lost = np.bincount(nearest[inside & alone], minlength=m) / n
-    variance = value * (1 - value) / n + (m - 1) * float(np.var(lost))
-    return _wilson(value, float(n) if variance == 0 else value * (1 - value) / variance)
+    inner = min(max(value, 0.5 / n), 1 - 0.5 / n)  # at 0 and 1 there is no variance to compare with
+    of_one = inner * (1 - inner)
+    return _wilson(value, of_one / (of_one / n + (m - 1) * float(np.var(lost))))
 
 
 def _near_the_origin(*sets: Array | np.ndarray) -> list[Float[Array, "_ d"]]:

@@ -73,6 +73,14 @@ def test_limits():
     assert one == diversity.coverage(points, points[:1], 3).value < 0.3
 
 
+def test_full_coverage_by_few_candidates_has_an_interval():
+    """Balls that one candidate alone is in make it wider, not all of [0, 1]."""
+    line = np.arange(60.0)[:, None]
+    few, many = (diversity.coverage(line, line[::step], 3) for step in (3, 1))
+    assert few.value == many.value == 1
+    assert 0.5 < few.low < many.low < 1
+
+
 def test_equal_points_are_neighbours():
     """A point's copies are other points at distance 0: its ball shrinks to itself."""
     reference = np.concatenate([np.zeros((4, 2)), np.ones((4, 2))])
