@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import diversity, generate
+from rmtjax import data, diversity, generate, sets
 from rmtjax.diversity import __main__ as command
 from rmtjax.generate import store
 
@@ -229,3 +229,11 @@ def test_generated_texts(tmp_path, main, capsys):
     assert of_made.loc["vendi_score", "space"] == "unigram"
     assert of_made.loc["coverage", "value"] > 0.5  # words mean the same in both
     assert "unigram" in capsys.readouterr().out
+    # For the model of a run they are that model's tokens.
+    text = data.load(config.data, 0).test.text
+    of_run = sets.Model("a run", lambda tokens: tokens, 16, text)
+    names = [str(made.path), f"texts:{real}"]
+    tokens, others = sets.read_together(names, of_run, image_size=None, most=80)
+    assert [text.tokenizer.read(row) for row in tokens.values] == [" ".join(words) for words in texts]
+    assert tokens.values.shape[1] == others.values.shape[1] == 9
+    assert tokens.words == others.words == ()
