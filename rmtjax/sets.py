@@ -146,7 +146,7 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:
     manifest = store.read(folder)
     kind = "texts" if (folder / generated.WORDS).is_file() else "images"
-    shards = [_arrays(path) for path in sorted(folder.glob(f"{kind}_*.npz"))]
+    shards = [_arrays(path) for path in generated.shards(folder, manifest, kind)]
     if not shards:
         raise InputError(f"{str(folder)!r} has a manifest but no {kind}_*.npz: it is no set of {kind}")
     examples, labels = (np.concatenate([shard[key] for shard in shards]) for key in (kind, "labels"))

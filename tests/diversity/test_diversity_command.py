@@ -96,6 +96,9 @@ def test_images_and_a_generated_set(tmp_path, main, capsys):
     assert "weighted Vendi" in shown
     assert "coverage" in shown
     assert "between" in shown
+    np.savez(folder / "images_00001.npz", images=1 - images, labels=labels)  # that the manifest does not name
+    assert main(*words) == 0
+    assert capsys.readouterr().out == shown
     stored = json.loads((folder / "manifest.json").read_text())
     np.savez(folder / "images_00000.npz", images=images / 2, labels=labels)
     assert stored["classes"] == ["a", "b"]
