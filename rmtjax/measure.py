@@ -144,9 +144,9 @@ def _content(
 
 
 def _batches(config: ConfigDict, source: data.Source) -> Any:
-    """Evaluation batches; of a set that is smaller than one, a batch that it fills."""
+    """Evaluation batches that the devices can share; of a set that is smaller than one, a batch that it fills."""
     devices = jax.device_count()
-    size = min(config.train.evaluation_batch_size, -(-source.num_examples // devices) * devices)
+    size = -(-min(config.train.evaluation_batch_size, source.num_examples) // devices) * devices
     return data.evaluation_batches(
         source, batch_size=size, process_index=jax.process_index(), process_count=jax.process_count()
     )

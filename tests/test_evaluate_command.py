@@ -89,6 +89,17 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, caps
     assert "above the line of 3 baseline runs" in text
 
 
+def test_batches_that_the_devices_cannot_share_are_made_larger(run, tmp_path, monkeypatch):
+    smaller = f"--config={run.parent / 'tiny.py'}", "--config.train.evaluation_batch_size=7"
+    for name, words in (("own", ()), ("smaller", smaller)):
+        assert evaluated(monkeypatch, run, f"--out={tmp_path / name}", *words) == 0
+    own, other = (
+        json.loads((tmp_path / name / "evaluation.json").read_text())["rows"] for name in ("own", "smaller")
+    )
+    values = [[row["value"] for row in rows] for rows in (own, other)]
+    assert values[1] == pytest.approx(values[0], abs=1e-5)
+
+
 def test_a_reference_on_other_images_is_refused(run, tmp_path, monkeypatch):
     rows = [
         {"set": s, "metric": "accuracy", "value": 0.5} for s in ("corrupted/contrast/1", "corrupted/clean")
