@@ -79,7 +79,6 @@ def prepare(
     augment: Any = None,
 ) -> Task:
     """Data, model and durations of a config. Args and errors: as `run`."""
-    _check_batch(config)
     splits = data.load(config.data, config.seed)
     _check_evaluation_sets(config, splits)
     train = splits.train
@@ -128,6 +127,7 @@ def run(
       InputError: anything the config or the folder has wrong, before training starts.
       loop.Diverged, loop.Stopped: see there.
     """
+    _check_batch(config)
     workdir = pathlib.Path(workdir)
     record = workdir_lib.RunFile(workdir, workdir_lib.prepare(config, workdir), workdir_lib.describe(config))
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
@@ -307,5 +307,5 @@ def _check_batch(config: ConfigDict) -> None:
         if size % devices:
             part = " / train.accumulate" if name == "batch_size" and config.train.accumulate > 1 else ""
             raise InputError(
-                f"train.{name}={config.train[name]}{part} cannot be split over {devices} devices: use a multiple of {devices}"
+                f"train.{name}={config.train[name]}{part} cannot be split over {devices} devices: use a multiple of {devices}, or fewer devices"
             )

@@ -1,7 +1,9 @@
 """Members of a population come out as they do alone."""
 
+import contextlib
 import functools
 import json
+from unittest import mock
 
 import jax
 import numpy as np
@@ -22,36 +24,54 @@ def small(**changes):
         1e-4  # the keys' bias has no gradient: without it Adam would make steps of what is rounding alone
     )
     config.evaluation.update(shifts=("corrupted",), ood=(), corrupted_examples=10, bootstrap_samples=10)
-    for name, value in changes.items():
-        section, field = name.split("__")
-        config[section][field] = value
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
     return config
 
 
-def seeded(config, seed):
-    config.seed = seed
-    return config
+def residual(**changes):
+    """Batch norm, SGD, micro-batches, coupled decay, and a part that is frozen."""
+    return small(
+        model__name="resnet", model__resnet__depth=8, model__resnet__width=4, model__batch_norm__separate=True,
+        data__image_size=8, train__batch_size=12, train__accumulate=3, optim__name="sgd", optim__learning_rate=0.02,
+        optim__freeze=r"(norm_)?stem/.*", regularization__weight_decay=0.01, **changes,
+    )  # fmt: skip
+
+
+def adapted(**changes):
+    """Factors beside kernels, some of them frozen, and a head with a rate of its own, in batches that 8 devices cannot share."""
+    return small(
+        model__lora__rank=2, optim__name="adam_l2", optim__schedule="linear", optim__head_learning_rate=5e-3,
+        optim__freeze=r".*/value/.*", regularization__weight_decay=0.01, train__batch_size=5,
+        train__evaluation_batch_size=7, **changes,
+    )  # fmt: skip
 
 
 def made(config):
     """A synthetic set of another distribution: random images."""
-    rng = np.random.default_rng(config.seed)
+    rng, side = np.random.default_rng(config.seed), config.data.image_size
     label = np.arange(40, dtype=np.int32) % 10
-    return data.from_arrays("made", rng.random((40, 16, 16, 1), np.float32), label, tuple("0123456789"))
+    return data.from_arrays("made", rng.random((40, side, side, 1), np.float32), label, tuple("0123456789"))
+
+
+def on_one_device(wanted=True):
+    """Everything on the first of the devices."""
+    return mock.patch.object(jax, "device_count", return_value=1) if wanted else contextlib.nullcontext()
 
 
 SETS = {
     "plain": [
         small(),
-        seeded(small(augment__rotation=0.5, optim__learning_rate=1e-3), 1),
-        seeded(small(synthetic__share=0.5, data__train_examples=20), 2),
+        small(augment__rotation=0.5, optim__learning_rate=1e-3, seed=1),
+        small(synthetic__share=0.5, data__train_examples=20, seed=2),
     ],
     "regularised": [
         small(regularization__dropout=rate, regularization__weight_decay=decay, regularization__label_smoothing=0.1)
         for rate, decay in ((0.1, 0.3), (0.5, 0.01))
     ],
-    "mixed": [small(augment__mixup=0.2)],
+    "residual": [residual(augment__mixup=0.2), residual(augment__cutmix=1.0, synthetic__share=0.5, seed=1)],
+    "adapted": [adapted(), adapted(optim__learning_rate=1e-3, seed=1)],
 }  # fmt: skip
+ALONE_ON_ONE_DEVICE = ("residual", "adapted")
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +82,9 @@ def alone(tmp_path_factory):
     def get(name, i):
         if (name, i) not in done:
             config, folder = SETS[name][i], tmp_path_factory.mktemp("alone")
-            result = train.run(config, folder, synthetic=functools.partial(made, config))
-            done[name, i] = folder, result, measure.evaluate(config, result)["rows"]
+            with on_one_device(name in ALONE_ON_ONE_DEVICE):
+                result = train.run(config, folder, synthetic=functools.partial(made, config))
+                done[name, i] = folder, result, measure.evaluate(config, result)["rows"]
         return done[name, i]
 
     return get
@@ -71,24 +92,23 @@ def alone(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "vectorised"), [("plain", False), ("plain", True), ("regularised", True), ("mixed", False)]
-)
-def test_a_member_is_the_run_alone(name, vectorised, alone, tmp_path, monkeypatch):
+    ("name", "vectorised", "one_device"),
+    [("plain", False, False), ("plain", True, True), ("regularised", True, False), ("residual", True, True), ("adapted", False, False)],
+)  # fmt: skip
+def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path, monkeypatch):
     configs = SETS[name]
+    if name == "adapted":
+        for config in configs:
+            config.model.init_from = str(alone("plain", 0)[0])
     over = functools.partial(members.over_members, vectorised=vectorised)
     monkeypatch.setattr(population, "over_members", over)
     together = [tmp_path / f"together{i}" for i in range(len(configs))]
-    trained = population.run(configs, together, synthetic=made)
-    measure.evaluation_of_population(trained, dict(enumerate(together)))
-    measure.spectra_of_population(trained, dict(enumerate(together)))
-    for i in range(len(configs)):
+    with on_one_device(one_device):
+        trained = population.run(configs, together, synthetic=made)
+        measure.evaluation_of_population(trained, dict(enumerate(together)))
+        measure.spectra_of_population(trained, dict(enumerate(together)))
+    for i, config in enumerate(configs):
         folder, result, rows = alone(name, i)
-        for there, here in (
-            (result.state.params, trained.member(i).state.params),
-            (checkpoints.load_params(folder / "checkpoints" / "0"), checkpoints.load_params(together[i] / "checkpoints" / "0")),
-            (checkpoints.load_params(folder), checkpoints.load_params(together[i])),
-        ):  # fmt: skip
-            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), here, there)
         lines = [
             [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]
             for f in (together[i], folder)
@@ -102,6 +122,18 @@ def test_a_member_is_the_run_alone(name, vectorised, alone, tmp_path, monkeypatc
         np.testing.assert_allclose(
             [row["value"] for row in here], [row["value"] for row in rows], rtol=1e-3, atol=1e-4
         )
+        with on_one_device(name in ALONE_ON_ONE_DEVICE):  # the run alone goes on where the member ended
+            last = train.run(config, together[i], synthetic=functools.partial(made, config)).state
+        assert last.step == 20
+        for there, here, within in (
+            (result.state.params, trained.member(i).state.params, 1e-5),
+            (result.state.model_state, trained.member(i).state.model_state, 1e-5),
+            (checkpoints.load_params(folder / "checkpoints" / "0"), checkpoints.load_params(together[i] / "checkpoints" / "0"), 1e-5),
+            (result.state.params, last.params, 1e-5),
+            (result.state.model_state, last.model_state, 1e-5),
+            (result.state.opt_state, last.opt_state, 1e-6),
+        ):  # fmt: skip
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=within), here, there)
 
 
 def test_a_stopped_population_comes_out_the_same_and_what_is_finished_stays(tmp_path):
@@ -137,7 +169,7 @@ def test_one_that_diverges_fails_and_the_others_go_on(tmp_path):
 
 def test_what_can_be_trained_together():
     key = members.key(small())
-    same = [seeded(small(), 3), small(augment__rotation=0.5), small(synthetic__share=0.5), small(data__train_examples=20),
+    same = [small(seed=3), small(augment__rotation=0.5), small(synthetic__share=0.5), small(data__train_examples=20),
             small(optim__learning_rate=0.1)]  # fmt: skip
     assert {members.key(config) for config in same} == {key}
     dropped = [members.key(small(regularization__dropout=rate)) for rate in (0.1, 0.5)]
@@ -151,6 +183,13 @@ def test_what_can_be_trained_together():
     watched = small()
     watched.spectra.every_steps = 2
     assert members.key(watched) is None
+
+
+def test_a_run_alone_whose_batch_the_devices_cannot_share_is_refused(tmp_path):
+    part = r"train\.batch_size=12 / train\.accumulate cannot be split over 8 devices: use a multiple of 8, or fewer devices"
+    with pytest.raises(InputError, match=part):
+        train.run(residual(), tmp_path / "alone")
+    assert not (tmp_path / "alone").exists()
 
 
 def test_runs_of_several_keys_are_refused(tmp_path):
