@@ -34,7 +34,6 @@ def main() -> int:
 
     wanted, asked = _metrics(arguments.metrics, diversity)
     _check_asked(asked, arguments)
-    out = _folder(arguments.out) if arguments.out else None
     model = sets_lib.model(arguments.model)
     sets = sets_lib.read_together(
         list(filter(None, (arguments.set, arguments.against))),
@@ -68,6 +67,7 @@ def main() -> int:
         )
     counts = [np.unique(s.labels, return_counts=True)[1] for s in sets if s.labels is not None]
     of_class = arguments.class_n or min((min(int(c.min()), most // len(c)) for c in counts), default=0)
+    out = _folder(arguments.out) if arguments.out else None
     rows, curves = [], []
     options = {"seed": arguments.seed, "q": arguments.order, "n": most}
     try:

@@ -162,6 +162,9 @@ def test_a_bandwidth_for_copies(tmp_path, main, capsys):
 def test_out_must_be_a_folder(tmp_path, main, monkeypatch):
     np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(30, 4)))
     (tmp_path / "there").write_text("")
+    with pytest.raises(command.InputError, match="fewer than --n=31"):
+        main(tmp_path / "features.npy", "--n=31", f"--out={tmp_path / 'new'}")
+    assert not (tmp_path / "new").exists()
     monkeypatch.setattr(diversity, "diversity_rows", lambda *_, **__: pytest.fail("work has begun"))
     for name in ("there", "there/below"):
         with pytest.raises(command.InputError, match=f"--out='{tmp_path / name}' cannot be made"):
