@@ -97,7 +97,7 @@ def finished(folder, shift, rng):
     ]
     (folder / "evaluation.json").write_text(json.dumps({"temperature": 1.0, "rows": rows}))
     row = {
-        "set": "real",
+        "set": "fed",
         "space": "feature",
         "metric": "vendi_score",
         "value": 5 + rng.normal(),
