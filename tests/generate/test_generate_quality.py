@@ -77,6 +77,7 @@ def test_a_class_of_one_example_has_a_judge_but_no_cross_validation(digits):
 
 def test_a_network_judges_where_examples_are_too_many(digits, splits, monkeypatch):
     monkeypatch.setattr(judge, "EPOCHS", 4)
+    monkeypatch.setattr(judge, "WIDTH", 8)
     network = judge.fit(splits.train, 0, make_mesh())
     probabilities = network.probabilities(splits.test.images())
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
@@ -85,4 +86,4 @@ def test_a_network_judges_where_examples_are_too_many(digits, splits, monkeypatc
     images, labels = splits.test.images(), splits.test.labels
     judged = quality.recognised(images, labels, [digits], network, splits.test)
     assert judged["value"] == judged["judge_accuracy"] == (probabilities.argmax(1) == labels).mean()
-    assert network.features(images).shape == (len(images), 64)
+    assert network.features(images).shape == (len(images), 32)

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from rmtjax import config as config_lib
 from rmtjax import data, generate
 from rmtjax.errors import InputError
-from rmtjax.generate import sets, store
+from rmtjax.generate import judge, sets, store
 from rmtjax.train import loop
 
 STEPS = 400  # long enough to be killed in; checkpoints at 100, 200, 300 and 400
@@ -456,7 +456,8 @@ def test_a_knob_that_the_method_has_not_is_refused(cache):
         generate.ensure(small(cache, **{"synthetic.method": "gaussian", "synthetic.guidance": 2.0}))
 
 
-def test_filters_by_judge_and_distance(cache):
+def test_filters_by_judge_and_distance(cache, monkeypatch):
+    monkeypatch.setattr(judge, "WIDTH", 8)
     config = small(
         cache,
         **{
