@@ -67,7 +67,7 @@ def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.P
             )
         for axes, knob in zip(grid[-1], knobs, strict=True):
             axes.set_xlabel(_NAMES.get(knob, knob))
-        drawn.text(0.99, 0.06 / height, "mean and 95 % interval over seeds; grey: training images, as many (of distances: test images)",
+        drawn.text(0.99, 0.06 / height, "mean and 95 % interval over seeds; grey: training examples, as many (of distances: test images)",
                    ha="right", va="bottom", fontsize=8, color=style.LIGHT["muted"])  # fmt: skip
         drawn.subplots_adjust(1.0 / width, 0.62 / height, 1 - 0.1 / width, 1 - 0.12 / height, 0.1, 0.16)
         return style.save_png(drawn, pathlib.Path(path))
