@@ -18,7 +18,7 @@ from rmtjax.generate import dit, flow, language, mlp, store, texts, unet
 from rmtjax.train import loop
 from rmtjax.train import sharding as sharding_lib
 
-FORMAT = 2  # raised when the same config comes to mean another generator, so that no older one is reused
+FORMAT = 3  # raised when the same config comes to mean another generator, or is stored otherwise, so that no older one is opened
 FITTED_BY = (
     "network", "width", "depth", "dtype", "time", "total_steps", "batch_size", "learning_rate", "ema", "label_dropout",
 )  # fmt: skip
