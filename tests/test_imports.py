@@ -1,6 +1,7 @@
 """The import arrows of the project, and what importing a room costs."""
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -8,19 +9,26 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "rmtjax"
-ROOTS = {"config", "errors", "files", "flags"}
-BASE = {"spectra", "diversity", "evaluation", "checkpoints", "data", "models"}
-ORDER = {
-    **dict.fromkeys(BASE, 0),
-    "train": 1,
-    "generate": 2,
-    "measure": 3,
-    "study": 4,
-    "report": 5,
-    "bench": 5,
-    "evaluate": 6,
-    "sets": 6,
-}
+# The rooms from the bottom up. A file imports its own room and rooms of lower lines, never one beside it or above.
+ORDER = (
+    ("errors",),
+    ("files",),
+    ("spectra", "diversity", "evaluation", "config"),
+    ("statistics",),
+    ("results",),
+    ("checkpoints",),
+    ("data", "models"),
+    ("train",),
+    ("generate",),
+    ("measure", "report"),
+    ("study",),
+    ("bench",),
+    ("commands",),
+    ("doors",),  # __main__.py of every room, and evaluate.py: what `python -m` finds. Nothing imports them.
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+# Libraries of their own: of the package they import errors, and each other downwards.
+LIBRARIES = {"spectra", "diversity", "evaluation", "statistics"}
 ONLY_IN = {
     "tensorflow": {"data"},
     "tensorflow_datasets": {"data"},
@@ -34,6 +42,7 @@ ONLY_IN = {
     "onnx": {"checkpoints"},
     "msgpack": {"checkpoints"},
     "matplotlib": {"report", "data"},
+    "jinja2": {"report"},
 }
 
 
@@ -56,8 +65,9 @@ def imports(path):
 
 
 def room_of(path):
-    parts = path.relative_to(PACKAGE).parts
-    return parts[0].removesuffix(".py")
+    if path.name == "__main__.py" or path == PACKAGE / "evaluate.py":
+        return "doors"
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def rooms_imported(path):
@@ -67,22 +77,52 @@ def rooms_imported(path):
             yield parts[1] if len(parts) > 1 else name
 
 
+def modules_imported(path):
+    """The files that a file imports, within the package; what a package's own `__init__` gives counts as the package."""
+    for module, name, _ in imports(path):
+        parts = module.split(".")
+        if parts[0] != "rmtjax":
+            continue
+        for tried in ((*parts[1:], name), parts[1:]) if name else (parts[1:],):
+            file = PACKAGE.joinpath(*tried).with_suffix(".py") if tried else PACKAGE / "__init__.py"
+            file = file if file.is_file() else PACKAGE.joinpath(*tried, "__init__.py")
+            if file.is_file():
+                yield file
+                break
+
+
+def test_no_file_imports_itself_round_a_corner():
+    graph = {path: set(modules_imported(path)) - {path} for path in files()}
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        circle = " -> ".join(str(path.relative_to(PACKAGE)) for path in error.args[1])
+        pytest.fail(f"a circle: {circle}")
+
+
+def picture():
+    """The order as a failing test prints it."""
+    return "\n".join(f"{level:2d}  {', '.join(rooms)}" for level, rooms in reversed(list(enumerate(ORDER))))
+
+
+def test_every_room_has_its_place():
+    rooms = {room_of(path) for path in files()} - {"__init__"}
+    assert rooms == set(LEVEL), f"place these in ORDER, or take them out: {rooms ^ set(LEVEL)}\n{picture()}"
+
+
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_run_one_way(path):
     room = room_of(path)
-    used = {r for r in rooms_imported(path) if r not in ROOTS and r != room}
-    if path.name == "__main__.py" or room == "__init__":
-        return  # wiring: the last layer
-    if room in ROOTS:
-        assert used == set(), f"{path} is a root and imports {used}"
+    used = set(rooms_imported(path)) - {room}
+    if room == "__init__":
+        assert used == set(), "`import rmtjax` imports nothing"
         return
-    assert room in ORDER, f"{room} is not in the picture: place it in DESIGN's order and here"
-    if room in ("spectra", "diversity"):
-        assert set(rooms_imported(path)) <= {room}, f"{path}: a library of its own imports nothing of rmtjax"
-    later = {r for r in used if ORDER[r] >= ORDER[room]}
-    assert not later, f"{path} imports {later}, which come after {room}"
-    if room == "report":
-        assert used == set(), f"{path}: report reads files only"
+    up = {other for other in used if LEVEL.get(other, len(ORDER)) >= LEVEL[room]}
+    assert not up, (
+        f"{path} is in {room} and imports {', '.join(sorted(up))}, which do not lie below it:\n{picture()}"
+    )
+    if room in LIBRARIES:
+        assert used <= LIBRARIES | {"errors"}, f"{path}: a library of its own imports {used}"
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

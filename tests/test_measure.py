@@ -7,6 +7,7 @@ import pytest
 
 from rmtjax import config as config_lib
 from rmtjax import data, diversity, evaluation, measure, train
+from rmtjax.measure import evaluation as evaluation_of_run
 from rmtjax.train.step import State
 
 
@@ -120,8 +121,8 @@ def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, mon
 
         return predict
 
-    monkeypatch.setattr(measure.classification, "make_predict", make_predict)
-    monkeypatch.setattr(measure.evaluation_lib, "corrupt", watched)
+    monkeypatch.setattr(evaluation_of_run.classification, "make_predict", make_predict)
+    monkeypatch.setattr(evaluation_of_run.evaluation_lib, "corrupt", watched)
     config = config_lib.base()
     config.data.update(source=f"npz:{tmp_path / 'small.npz'}", image_size=16, train_examples=None)
     config.data.update(validation_examples=8)

@@ -1,61 +1,7 @@
-"""Fits a generator to a config's training split and stores a synthetic set, with a manifest and a picture.
+"""The door to `python -m rmtjax.generate`: see rmtjax/commands/generate.py."""
 
-python -m rmtjax.generate --config=configs/synthetic.py [--cache=DIR] [--config.synthetic.guidance=1.5 ...]
-python -m rmtjax.generate --config=configs/synthetic.py --curve=guidance:0,1,2,4 --curve=temperature:0.6,1,1.2 --seeds=0-4 --out=DIR
-
-The second makes a set at each setting and seed, knobs.csv of what they are like, and knobs.png.
-"""
-
-import argparse
-import pathlib
-import signal
-import sys
-
-from rmtjax import files, flags
-from rmtjax.errors import InputError, run_command
-
-
-def _more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--curve", action="append", default=[], help="a knob and its settings: guidance:0,1,2"
-    )
-    parser.add_argument("--seeds", default="0-4", help="of the curves, such as 0-4 or 0,3,7; default 0-4")
-    parser.add_argument("--out", default="", help="folder of the curves' table and picture")
-
-
-def main() -> int:
-    config, arguments = flags.parse(__doc__, workdir=False, more=_more)
-    if bool(arguments.curve) != bool(arguments.out):
-        raise InputError("--curve and --out go together: a table and a picture need a folder")
-    flags.initialise(arguments)
-
-    import jax
-
-    from rmtjax import generate, report, train
-    from rmtjax.generate import curves
-
-    try:
-        if arguments.curve:
-            table = curves.measure(config, curves.parse(arguments.curve), flags.seeds(arguments.seeds))
-            if jax.process_index() == 0:
-                out = pathlib.Path(arguments.out)
-                out.mkdir(parents=True, exist_ok=True)
-                with files.atomic(out / "knobs.csv") as temporary:
-                    table.to_csv(temporary, index=False)
-                print(f"table {out / 'knobs.csv'}, picture {report.knobs_figure(table, out / 'knobs.png')}")
-            return 0
-        made = generate.ensure(config)
-    except train.Stopped as stopped:
-        print(
-            f"stopped by SIGTERM after step {stopped.step} of the generator; the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 128 + signal.SIGTERM
-    if jax.process_index() == 0:
-        shown = made.path / "synthetic_by_class.csv" if made.text else report.synthetic(made.path)
-        print(f"manifest {made.path / 'manifest.json'}, samples by class {shown}")
-    return 0
-
+from rmtjax.commands.generate import main
+from rmtjax.errors import run_command
 
 if __name__ == "__main__":
     run_command(main)

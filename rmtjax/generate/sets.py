@@ -15,7 +15,7 @@ from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from rmtjax import data, files
+from rmtjax import data, files, results
 from rmtjax.data.tokens import Tokens
 from rmtjax.errors import InputError
 from rmtjax.generate import filters, fitting, methods, quality, store, text_quality, texts
@@ -178,7 +178,7 @@ def write_run_files(synthetic: SyntheticSet, workdir: str | os.PathLike[str]) ->
     """Writes synthetic.json (the manifest) and samples to look at into a run's folder: synthetic_by_class.npz, or .csv of texts."""
     folder = pathlib.Path(workdir)
     manifest = {"path": str(synthetic.path)} | synthetic.manifest
-    files.write_json(folder / "synthetic.json", manifest)
+    files.write_json(folder / results.SYNTHETIC, manifest)
     _write_by_class(folder, synthetic.images, synthetic.labels, manifest["classes"], synthetic.text)
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rmtjax.report import style
 from rmtjax.report.tables import Cell, estimate, metric_name, table, text_cell
-from rmtjax.report.workdir import number
+from rmtjax.results import number
 
 _SHOWN = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
 

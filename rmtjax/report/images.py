@@ -5,8 +5,9 @@ import pathlib
 
 import numpy as np
 
+from rmtjax import results
 from rmtjax.errors import InputError
-from rmtjax.report import style, workdir
+from rmtjax.report import style
 
 _DPI = 200
 _CELL = 104  # pixels that an example is enlarged to, about
@@ -25,7 +26,7 @@ def samples(path: str | os.PathLike[str]) -> pathlib.Path:
       InputError: the workdir has no samples.npz.
     """
     stored = _stored(path, "samples.npz")
-    facts = workdir.read_json(pathlib.Path(path) / "run.json") or {}
+    facts = results.read_json(pathlib.Path(path) / results.RECORD) or {}
     names = [str(name) for name in facts.get("classes") or stored.get("classes", [])]
     rows: list[tuple[str, np.ndarray, list[str]]] = []
     most = max((len(stored.get(source, ())) for source, _ in _SOURCES), default=0)
@@ -63,7 +64,7 @@ def synthetic(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _stored(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
-    stored = workdir.read_arrays(workdir.folder(path) / name)
+    stored = results.read_arrays(results.folder(path) / name)
     if stored is None:
         raise InputError(
             f"no {name} in workdir {os.fspath(path)!r}: run it again to write what the picture is drawn from"

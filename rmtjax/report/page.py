@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rmtjax import results
 from rmtjax.report import (
     evaluation,
     images,
@@ -19,11 +20,10 @@ from rmtjax.report import (
     texts,
     training,
     words,
-    workdir,
 )
 from rmtjax.report.tables import Cell, escape, fraction, show
 from rmtjax.report.template import Section, absent, picture
-from rmtjax.report.workdir import Run, number
+from rmtjax.results import Run, number
 
 
 def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -34,7 +34,7 @@ def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       InputError: no such folder, or a damaged file in it.
     """
-    run = workdir.read(path)
+    run = results.read(path)
     with style.drawing():
         sections = [
             Section("evaluation", "Evaluation", _evaluation(run)),
@@ -47,7 +47,7 @@ def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
             Section("run", "This run", _facts(run)),
         ]
     title = f"Run {run.path.resolve().name}"
-    return workdir.write(run.path / "report.html", template.page(title, _header(run), sections).encode())
+    return results.write(run.path / results.PAGE, template.page(title, _header(run), sections).encode())
 
 
 def _header(run: Run) -> str:
@@ -91,7 +91,7 @@ def _cards(run: Run) -> list[tuple[str, str, str]]:
 def _figure(run: Run, drawn: Figure | None, name: str, alt: str, caption: str = "") -> str:
     """A figure in the page, and as figures/<name>.png beside it."""
     if drawn is not None:
-        style.save_png(drawn, run.path / "figures" / f"{name}.png")
+        style.save_png(drawn, run.path / results.FIGURES / f"{name}.png")
     return picture(drawn, alt, name, caption)
 
 
@@ -177,7 +177,7 @@ def spectra_body(run: Run, table: pd.DataFrame) -> str:
     parts.append(spectra.left_out(table))
     overview = panels.overview_figure(table, run.eigenvalues)
     if overview is not None:
-        style.save_png(overview, run.path / "figures" / "spectra.png")
+        style.save_png(overview, run.path / results.FIGURES / "spectra.png")
     return "\n".join(parts)
 
 

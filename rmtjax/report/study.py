@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rmtjax import results
 from rmtjax.errors import InputError
-from rmtjax.report import style, tables, template, workdir
+from rmtjax.report import style, tables, template
 from rmtjax.report.seeds import mean_interval
 
 _DOSED = (
@@ -46,7 +47,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     def add(drawn: Figure | None, alt: str, name: str, caption: str) -> None:
         """To the page, and as figures/NAME.png."""
         if drawn is not None:
-            style.save_png(drawn, folder / "figures" / f"{name}.png")
+            style.save_png(drawn, folder / results.FIGURES / f"{name}.png")
             figures.append(template.picture(drawn, alt, name, caption))
 
     with style.drawing():
@@ -88,7 +89,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
         template.Section("effects", "Largest effects", _effects(folder / "effects.csv")),
     ]
     page = template.page("Study", header, sections)
-    return workdir.write(folder / "study.html", page.encode())
+    return results.write(folder / "study.html", page.encode())
 
 
 def _range(low: int, high: int) -> str:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from rmtjax.report import workdir
+from rmtjax import results
 
 LIGHT = {
     "ink": "#1d2430", "muted": "#5d6878", "rule": "#dfe3e9", "paper": "#fefefe",
@@ -102,7 +102,7 @@ def save_png(drawn: Figure, path: pathlib.Path) -> pathlib.Path:
     """Writes the figure as a PNG, whole or not at all."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", metadata={"Software": None})
-    return workdir.write(path, buffer.getvalue())
+    return results.write(path, buffer.getvalue())
 
 
 def to_svg(drawn: Figure, alt: str, prefix: str) -> str:

@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
+from rmtjax import results
 from rmtjax.errors import InputError
-from rmtjax.report import densities, layers, profile, spectra, tables, template, workdir
+from rmtjax.report import densities, layers, profile, spectra, tables, template
 from rmtjax.report.tables import Cell, breakable, escape, number_cell, show
 from rmtjax.report.template import Section, absent
 
@@ -37,8 +38,8 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       InputError: no such folder, no spectra.parquet in it, or a damaged file.
     """
-    path = workdir.folder(directory)
-    table, eigenvalues, compared = workdir.read_spectra(path)
+    path = results.folder(directory)
+    table, eigenvalues, compared = results.read_spectra(path)
     if table is None:
         raise InputError(
             f"no spectra.parquet in {str(path)!r}: give a folder that `python -m rmtjax.spectra --out` has written to"
@@ -56,7 +57,7 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
     ]  # fmt: skip
     title = _title(table, path)
     header = _header(table, measured, compared)
-    return workdir.write(path / "report.html", template.page(title, header, sections).encode())
+    return results.write(path / results.PAGE, template.page(title, header, sections).encode())
 
 
 def _title(table: pd.DataFrame, path: pathlib.Path) -> str:
@@ -287,7 +288,7 @@ def _key(colour: str, text: str) -> str:
 def _numbers(rows: pd.DataFrame, name: str) -> dict[str, float]:
     if name not in rows.index:
         return {}
-    return {str(column): workdir.number(value) for column, value in rows.loc[name].items()}
+    return {str(column): results.number(value) for column, value in rows.loc[name].items()}
 
 
 def _said(row: dict[str, float]) -> str:

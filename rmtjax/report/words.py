@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from rmtjax import config as config_lib
-from rmtjax.report import spectra, workdir
+from rmtjax import results
+from rmtjax.report import spectra
 from rmtjax.report.evaluation import whole_sets
 from rmtjax.report.tables import aligned, fraction, metric_name, show
-from rmtjax.report.workdir import Run, number
+from rmtjax.results import Run, number
 
 _MODELS = {
     "vit": "vision transformer",
@@ -108,11 +109,11 @@ def final_table(path: str | os.PathLike[str]) -> str:
     calibration error: a perfectly calibrated model with the same confidences; for spectra: noise of the same
     shape).
     """
-    run = workdir.read(path)
+    run = results.read(path)
     evaluated = "" if run.evaluation is None else _evaluation_text(run.evaluation, run.temperature)
     parts = [evaluated, _spectra_text(run)]
     parts = [part for part in parts if part] or [f"nothing has been evaluated in {run.path} yet"]
-    page = run.path / "report.html"
+    page = run.path / results.PAGE
     if page.exists():
         parts.append(f"report: {page}")
     return "\n\n".join(parts)
@@ -120,10 +121,10 @@ def final_table(path: str | os.PathLike[str]) -> str:
 
 def evaluation_table(content: dict[str, Any]) -> str:
     """The same of what evaluation.json holds, without a workdir. Plain text."""
-    rows = workdir.rows(content, "the evaluation")
+    rows = results.rows(content, "the evaluation")
     if rows is None:
         return ""
-    text = _evaluation_text(rows, workdir.number(content.get("temperature")))
+    text = _evaluation_text(rows, results.number(content.get("temperature")))
     if content.get("reference"):
         text += f"\nmCE: the errors of {content['reference']} are 1"
     if content.get("baselines"):

@@ -4,6 +4,7 @@ from rmtjax.study.answering import answer as answer
 from rmtjax.study.design import Design as Design
 from rmtjax.study.design import fewer_seeds as fewer_seeds
 from rmtjax.study.design import load_design as load_design
+from rmtjax.study.design import seeds_of as seeds_of
 from rmtjax.study.runner import differences as differences
 from rmtjax.study.runner import execute as execute
 from rmtjax.study.runner import expected_seconds as expected_seconds

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rmtjax import files
+from rmtjax import files, statistics
 from rmtjax.errors import InputError
-from rmtjax.study import statistics
 from rmtjax.study.design import Design
 
 

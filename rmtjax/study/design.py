@@ -1,14 +1,14 @@
 """A study's design: which arms stand for what, with how many seeds, as a config file says it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from rmtjax import flags
 from rmtjax.errors import InputError
+from rmtjax.statistics import Arm, Roles
 from rmtjax.study.runner import check_names, function_of_file
-from rmtjax.study.statistics import Arm, Roles
 
 FIELDS = {"overrides", "family", "dose", "baseline", "seeds"}
 
@@ -69,7 +69,7 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
     return Design(
         {arm: list(cell.get("overrides", [])) for arm, cell in cells.items()},
         {arm: Arm(cell["family"], float(cell["dose"]), cell["baseline"]) for arm, cell in cells.items()},
-        {arm: flags.seeds(str(cell["seeds"])) for arm, cell in cells.items()},
+        {arm: seeds_of(str(cell["seeds"])) for arm, cell in cells.items()},
         roles,
         int(content.get("population", 1)),
     )
@@ -88,3 +88,16 @@ def fewer_seeds(design: Design, chosen: list[int]) -> dict[str, list[int]]:
     if not any(set(seeds) & set(chosen) for seeds in out.values()):
         raise InputError(f"--seeds={','.join(map(str, chosen))}: the design has none of these seeds")
     return out
+
+
+def seeds_of(text: str) -> list[int]:
+    """The numbers of `0-4` or `0,3,7`. Raises InputError: it is neither."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not ends:
+            raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7")
+        found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    if not found:
+        raise InputError(f"--seeds={text!r} names no seed: write 0-4 or 0,3,7")
+    return found

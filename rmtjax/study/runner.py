@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rmtjax import config as config_lib
-from rmtjax import files
+from rmtjax import files, results
 from rmtjax.errors import InputError
 from rmtjax.train.members import key
 from rmtjax.train.workdir import FREE
@@ -144,7 +144,7 @@ def plan(
 
 
 def _finished(run: Run) -> bool:
-    stored = run.workdir / "config.json"
+    stored = run.workdir / results.CONFIG
     if stored.exists():
         changed = config_lib.differing_fields(run.config, json.loads(stored.read_text(encoding="utf-8")))
         changed = [line for line in changed if not line.startswith(FREE)]
@@ -157,7 +157,7 @@ def _finished(run: Run) -> bool:
 
 def _record(run: Run) -> dict[str, Any]:
     """What its run.json says; {} if it was never begun."""
-    path = run.workdir / "run.json"
+    path = run.workdir / results.RECORD
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
@@ -260,7 +260,9 @@ def listing(runs: Sequence[Run], members: int = 1) -> pd.DataFrame:
 def expected_seconds(runs: Sequence[Run], workers: int) -> float | None:
     """How long the runs that are not finished will take, by the median of those that are; None while there are none."""
     records = [
-        json.loads((run.workdir / "run.json").read_text(encoding="utf-8")) for run in runs if _finished(run)
+        json.loads((run.workdir / results.RECORD).read_text(encoding="utf-8"))
+        for run in runs
+        if _finished(run)
     ]
     spent = [record["wall_seconds"] for record in records if "wall_seconds" in record]
     return float(np.median(spent)) * (len(runs) - len(records)) / workers if spent else None
@@ -272,7 +274,7 @@ def _work(unit: Unit, share: list[int], locks: list[int]) -> None:
         listed = [run._asdict() | {"config": None, "workdir": str(run.workdir)} for run in unit.runs]
         path = folder / f"{unit.name}.json"
         files.write_json(path, {"config": unit.config_path, "runs": listed})
-        command = [sys.executable, "-m", "rmtjax.study.population", str(path)]
+        command = [sys.executable, "-m", "rmtjax.commands.population", str(path)]
         if _started(command, _log(unit, unit.runs[0]), share, locks) in (0, *_STOPPED):
             return  # done, but for what diverged, or somebody stopped it
     for run in unit.runs:
@@ -371,13 +373,13 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
         if not _finished(run):
             continue
         name = {"config": run.arm, "seed": run.seed}
-        for row in _rows(run.workdir / "evaluation.json"):
+        for row in _rows(run.workdir / results.EVALUATION):
             rows.append(name | {"set": row["set"], "metric": row["metric"], "value": row["value"]})
-        for row in _rows(run.workdir / "diversity.json"):
+        for row in _rows(run.workdir / results.DIVERSITY):
             rows.append(
                 name | {"set": f"{row['set']}/{row['space']}", "metric": row["metric"], "value": row["value"]}
             )
-        path = run.workdir / "spectra.parquet"
+        path = run.workdir / results.SPECTRA
         if path.exists():
             for (stage, head), layers in _by_stage(_with_relative_update(pd.read_parquet(path))):
                 group = f"{'head' if head else 'weights'}/{stage}"

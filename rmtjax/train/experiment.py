@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rmtjax import checkpoints, data, files, models, spectra
+from rmtjax import checkpoints, data, files, models, results, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
 from rmtjax.train import classification, loop, optim, weights
@@ -157,7 +157,7 @@ def run(
             metrics.append(workdir_lib.Metrics(workdir, step))
 
     workdir_lib.claim(config, workdir)
-    if main_process and not (workdir / "samples.npz").exists():
+    if main_process and not (workdir / results.SAMPLES).exists():
         write_samples(workdir, task.train, task.batches(0))
     try:
         with checkpoints.open_run(workdir, say=LOG.warning) as manager:
@@ -264,7 +264,7 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
         del images["augmented"]  # nothing is augmented: one row says it
     arrays = {name: train.shown(np.stack(rows)) for name, rows in images.items() if rows}
     arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
-    with files.atomic(workdir / "samples.npz") as temporary:
+    with files.atomic(workdir / results.SAMPLES) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from rmtjax import checkpoints, data, models
+from rmtjax import checkpoints, data, models, results
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
 from rmtjax.train import experiment, weights
@@ -103,8 +103,8 @@ def run(
     first = [_initial(tasks[0].init, task) for task in tasks]
     for i in to_write:
         workdir_lib.claim(configs[i], folders[i])
-        shutil.rmtree(folders[i] / "checkpoints", ignore_errors=True)
-        if not (folders[i] / "samples.npz").exists():
+        shutil.rmtree(folders[i] / results.CHECKPOINTS, ignore_errors=True)
+        if not (folders[i] / results.SAMPLES).exists():
             experiment.write_samples(folders[i], tasks[i].train, tasks[i].batches(0))
         facts = {"members": len(tasks), "mesh": dict(mesh.shape), **tasks[i].facts()}
         records[i].update(status="running", step=0, **facts)

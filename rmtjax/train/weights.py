@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from rmtjax import checkpoints, files
+from rmtjax import checkpoints, files, results
 from rmtjax.errors import InputError
 from rmtjax.models import SHIPPED, pretrained
 from rmtjax.models.lora import FACTORS, Lora
@@ -77,7 +77,7 @@ def _fitting(source: str, path: pathlib.Path, given: dict[str, Any], alpha: floa
     """Parameters with low-rank factors as a model with factors of this alpha wants them, or, for None, without any."""
     texts = [
         file.read_text(encoding="utf-8")
-        for file in (path / "config.json", path.parent.parent / "config.json", path / "config" / "metadata")
+        for file in (path / results.CONFIG, path.parent.parent / results.CONFIG, path / "config" / "metadata")
         if file.is_file()
     ]
     if path.suffix == ".safetensors":

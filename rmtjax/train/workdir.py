@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from rmtjax import config as config_lib
-from rmtjax import files
+from rmtjax import files, results
 from rmtjax.errors import InputError
 
 # Where a run happens and what is drawn of it, not what it computes: these may change between two starts.
@@ -59,7 +59,7 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
         raise InputError(
             f"the workdir {str(folder)!r} cannot be written to: choose another --workdir"
         ) from error
-    path = folder / "config.json"
+    path = folder / results.CONFIG
     if path.exists():
         changed = config_lib.differing_fields(config, _read(path))
         changed = [line for line in changed if not line.startswith(FREE)]
@@ -68,12 +68,12 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
                 f"the workdir {str(folder)!r} holds a run with another config ({'; '.join(changed)}): "
                 "choose another --workdir, or set these fields back"
             )
-    return _read(folder / "run.json") if (folder / "run.json").exists() else {}
+    return _read(folder / results.RECORD) if (folder / results.RECORD).exists() else {}
 
 
 def claim(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     """Writes config.json, once all that could be wrong with the input has been looked at."""
-    path = pathlib.Path(workdir) / "config.json"
+    path = pathlib.Path(workdir) / results.CONFIG
     if jax.process_index() == 0 and not path.exists():
         files.write_text(path, config_lib.to_json(config) + "\n")
 
@@ -137,7 +137,7 @@ class RunFile:
         together: int = 1,
     ):
         self.together = together
-        self.path = pathlib.Path(workdir) / "run.json"
+        self.path = pathlib.Path(workdir) / results.RECORD
         self.before = float(earlier.get("wall_seconds") or 0.0)
         self.clock = time.perf_counter()
         self.content = earlier | facts
@@ -155,7 +155,7 @@ class Metrics:
     """metrics.jsonl, one line a step, and TensorBoard events. Lines after `start_step` are cut off first."""
 
     def __init__(self, workdir: str | os.PathLike[str], start_step: int):
-        path = pathlib.Path(workdir) / "metrics.jsonl"
+        path = pathlib.Path(workdir) / results.METRICS
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():

@@ -14,7 +14,7 @@ import pytest
 import submitit
 import yaml
 
-from rmtjax import flags
+from rmtjax.commands import flags
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "slurm_study.py"

@@ -10,8 +10,8 @@ import pytest
 import report_workdir
 
 from rmtjax import config as config_lib
-from rmtjax import report
-from rmtjax.report import evaluation, layers, panels, spectra, style, tables, training, words, workdir
+from rmtjax import report, results
+from rmtjax.report import evaluation, layers, panels, spectra, style, tables, training, words
 
 NAN = float("nan")
 
@@ -197,7 +197,7 @@ def test_evaluation_figures_need_their_rows() -> None:
 def test_headline_says_what_was_trained_on_what(tmp_path: pathlib.Path) -> None:
     config = config_lib.base()
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
-    text = words.trained(workdir.read(tmp_path))
+    text = words.trained(results.read(tmp_path))
     assert "starting from 'letters'" in text
     assert "400 examples of digits" in text
     assert text.endswith("No regulariser, augmentation or synthetic data.")
@@ -206,7 +206,7 @@ def test_headline_says_what_was_trained_on_what(tmp_path: pathlib.Path) -> None:
     config.augment.mixup = 1.0
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
     report_workdir.dump(tmp_path / "run.json", {"parameters": 12_345_678, "step": 30, "status": "failed"})
-    text = words.trained(workdir.read(tmp_path))
+    text = words.trained(results.read(tmp_path))
     assert "A vision transformer of 12.3 million parameters, from scratch, has so far been trained" in text
     assert text.endswith("With weight decay 0.05 and augmentation (mixup 1).")
 

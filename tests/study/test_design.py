@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import report, study
+from rmtjax import report, statistics, study
 from rmtjax.errors import InputError
-from rmtjax.study import design, statistics
+from rmtjax.study import design
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 CELL = {"family": "none", "dose": 0, "seeds": "0-5"}

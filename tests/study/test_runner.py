@@ -13,9 +13,9 @@ import pytest
 import scipy.stats
 
 from rmtjax import config as config_lib
-from rmtjax import files, flags, study
+from rmtjax import files, study
+from rmtjax.commands import study as command
 from rmtjax.errors import InputError
-from rmtjax.study import __main__ as command
 from rmtjax.study import runner
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -134,7 +134,7 @@ def test_a_folder_of_another_config_is_refused(tiny, tmp_path):
 @pytest.mark.parametrize("text", ["", "1-", "a", "1,,2"])
 def test_bad_seeds_are_one_sentence(text):
     with pytest.raises(InputError, match="is not a list of whole numbers"):
-        flags.seeds(text)
+        study.seeds_of(text)
 
 
 def test_a_bad_arm_name_is_refused(tmp_path):
@@ -191,7 +191,7 @@ class Processes:
             return status
 
         def members(self):
-            if self.command[0] != "rmtjax.study.population":
+            if self.command[0] != "rmtjax.commands.population":
                 return []
             return [run["arm"] for run in json.loads(pathlib.Path(self.command[1]).read_text())["runs"]]
 
@@ -234,12 +234,12 @@ def test_a_second_start_suffices(tiny, tmp_path, processes):
     runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
     made = processes(runs, lambda command, count: -9 if count == 1 else 0)
     assert study.execute(runs, members=4) == []
-    assert [command[0] for command in made.started] == ["rmtjax.study.population"] * 2
+    assert [command[0] for command in made.started] == ["rmtjax.commands.population"] * 2
 
 
 def test_a_population_that_crashes_twice_is_tried_run_by_run(tiny, tmp_path, processes):
     runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
-    together = "rmtjax.study.population"
+    together = "rmtjax.commands.population"
     made = processes(runs, lambda command, count: 1 if command[0] == together or "/c/0" in command[2] else 0)
     assert [run.arm for run in study.execute(runs, members=4)] == ["c"]
     assert [command[0] for command in made.started] == [together] * 2 + ["rmtjax.train"] * 5

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from rmtjax import results
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.samples import COLUMNS, RUN
+from rmtjax.statistics.samples import COLUMNS, RUN
 
 # Of each layer, from spectra.parquet, where the run has them. Those without a scale of their own say most.
 METRICS = (
@@ -67,7 +68,7 @@ def _finished(folder: pathlib.Path, seeds: Sequence[int] | None) -> list[pathlib
     return [
         f
         for f in sorted(there, key=lambda f: int(f.name))
-        if _read(f / "run.json").get("status") == "finished"
+        if _read(f / results.RECORD).get("status") == "finished"
     ]
 
 
@@ -82,8 +83,8 @@ def of_run(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """
     path = pathlib.Path(folder)
     rows = _of_run(path)
-    if (path / "spectra.parquet").exists():
-        layers = pd.read_parquet(path / "spectra.parquet")
+    if (path / results.SPECTRA).exists():
+        layers = pd.read_parquet(path / results.SPECTRA)
         rows |= {(RUN, "update_norm"): _update_norm(layers)}
         rows = _of_layers(layers) | rows
     known = {key: value for key, value in rows.items() if value is not None and np.isfinite(value)}
@@ -112,9 +113,9 @@ def spectra_by_arm(
     for name, arm in arms.items():
         lines = []
         for folder in _finished(pathlib.Path(out) / name, seeds and seeds[name]):
-            if not (folder / "spectra.npz").exists():
+            if not (folder / results.EIGENVALUES).exists():
                 continue
-            with np.load(folder / "spectra.npz", allow_pickle=False) as stored:
+            with np.load(folder / results.EIGENVALUES, allow_pickle=False) as stored:
                 of_update = [
                     stored[key] for key in stored if key.startswith("update/") and not re.match(r"update/head(/|$)", key)
                 ]  # fmt: skip
@@ -159,8 +160,8 @@ def _update_norm(layers: pd.DataFrame) -> float:
 
 
 def _of_run(path: pathlib.Path) -> dict[tuple[str, str], Any]:
-    out: dict[str, Any] = {"validation_loss": _last_validation_loss(path / "metrics.jsonl")}
-    evaluation = pd.DataFrame(_read(path / "evaluation.json").get("rows", []))
+    out: dict[str, Any] = {"validation_loss": _last_validation_loss(path / results.METRICS)}
+    evaluation = pd.DataFrame(_read(path / results.EVALUATION).get("rows", []))
     if len(evaluation):
         value = evaluation.drop_duplicates(["set", "metric"]).set_index(["set", "metric"])["value"]
         out |= {name: value.get(("test", name)) for name in ("accuracy", "nll", "ece")}
@@ -171,7 +172,7 @@ def _of_run(path: pathlib.Path) -> dict[tuple[str, str], Any]:
         of_set = by_metric["accuracy"] if len(by_metric) else by_metric
         whole = of_set.drop("corrupted_without_noise", errors="ignore")  # a part of "corrupted"
         out["ood_accuracy"] = whole.mean() if len(whole) else None
-    diversity = pd.DataFrame(_read(path / "diversity.json").get("rows", []))
+    diversity = pd.DataFrame(_read(path / results.DIVERSITY).get("rows", []))
     if len(diversity):
         for row in diversity[diversity["set"] == "fed"].to_dict("records"):
             out[f"{row['metric']}_{row['space']}"] = row["value"]

@@ -11,7 +11,7 @@ import scipy.stats
 from jaxtyping import Float
 from statsmodels.stats.multitest import multipletests
 
-from rmtjax.study.statistics.samples import Samples, is_paired, noise, same_seeds, samples
+from rmtjax.statistics.samples import Samples, is_paired, noise, same_seeds, samples
 
 # Fewer arrangements of the seeds give no p small enough to survive correction; more cost too much, and t serves there.
 EXACT = (1_000, 60_000)

@@ -18,7 +18,7 @@ import pytest
 from rmtjax import checkpoints
 from rmtjax.errors import run_command
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 ONE_DEVICE = {**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=1")}
 
 TINY = """
@@ -256,7 +256,7 @@ def test_two_processes_give_the_curve_of_one(tiny, unbroken, tmp_path):
 
 def in_process(words, capsys):
     """Exit status and what a command prints to stderr, without the cost of a new interpreter."""
-    from rmtjax.train import __main__ as train_main
+    from rmtjax.commands import train as train_main
 
     logging.getLogger("rmtjax").handlers.clear()  # it would write to the stderr of the test before
     before = sys.argv, signal.getsignal(signal.SIGTERM)

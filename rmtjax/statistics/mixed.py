@@ -8,8 +8,8 @@ import pandas as pd
 import scipy.stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from rmtjax.study.statistics.effects import LEVEL, corrected
-from rmtjax.study.statistics.samples import RUN, noise, samples
+from rmtjax.statistics.effects import LEVEL, corrected
+from rmtjax.statistics.samples import RUN, noise, samples
 
 
 def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "head", RUN)) -> pd.DataFrame:

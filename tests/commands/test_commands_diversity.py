@@ -11,7 +11,7 @@ import pytest
 
 from rmtjax import config as config_lib
 from rmtjax import data, diversity, generate, sets
-from rmtjax.diversity import __main__ as command
+from rmtjax.commands import diversity as command
 from rmtjax.generate import store
 
 

@@ -9,8 +9,8 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.effects import LEVEL, corrected, paired
-from rmtjax.study.statistics.samples import RUN, Samples, noise, samples
+from rmtjax.statistics.effects import LEVEL, corrected, paired
+from rmtjax.statistics.samples import RUN, Samples, noise, samples
 
 MATCHED_BY = ("validation_loss", "update_norm")
 _POINTS = 9

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmtjax import config as config_lib
-from rmtjax import data, measure, train
+from rmtjax import data, measure, results, train
 from rmtjax.data import texts
 from rmtjax.errors import InputError
 from rmtjax.generate import sets as generated
@@ -167,7 +167,7 @@ def model(name: str) -> Model:
     """The model whose features are taken: "letters", or the folder of a run. Raises InputError if it is neither."""
     if name == "letters":
         return Model(LETTERS, letters_features, 16)
-    stored = pathlib.Path(name) / "config.json"
+    stored = pathlib.Path(name) / results.CONFIG
     if not stored.is_file():
         raise InputError(
             f"--model={name!r} is no run: give the folder of one (with its config.json), or letters"

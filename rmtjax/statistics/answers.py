@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.doses import by_family, matched
-from rmtjax.study.statistics.effects import effects
-from rmtjax.study.statistics.equivalence import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
-from rmtjax.study.statistics.outcomes import interior_optimum, rank_agreement
-from rmtjax.study.statistics.samples import NULL, RUN, samples
-from rmtjax.study.statistics.similarity import FAKE, Similarity, similarity
+from rmtjax.statistics.doses import by_family, matched
+from rmtjax.statistics.effects import effects
+from rmtjax.statistics.equivalence import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
+from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
+from rmtjax.statistics.samples import NULL, RUN, samples
+from rmtjax.statistics.similarity import FAKE, Similarity, similarity
 
 YES, NO, NEITHER = "yes", "no", "neither"
 

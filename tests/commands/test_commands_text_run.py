@@ -58,7 +58,7 @@ def run(folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     config = settings(folder)
     result = train.run(config, workdir)
-    measure.evaluation(config, workdir, result)
+    measure.evaluation_of_run(config, workdir, result)
     measure.spectra_of_run(config, workdir)
     measure.diversity_of_run(config, workdir, result)
     result.record.update(status="finished")

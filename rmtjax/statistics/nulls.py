@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.effects import independent, paired
-from rmtjax.study.statistics.equivalence import ALPHA, tost_p
-from rmtjax.study.statistics.samples import RUN, noise, samples
-from rmtjax.study.statistics.similarity import FAKE, SPLITS, similarity
+from rmtjax.statistics.effects import independent, paired
+from rmtjax.statistics.equivalence import ALPHA, tost_p
+from rmtjax.statistics.samples import RUN, noise, samples
+from rmtjax.statistics.similarity import FAKE, SPLITS, similarity
 
 _DRAWS_AT_ONCE = 100
 

@@ -1,6 +1,6 @@
 """Trains and measures runs together, as `rmtjax.study` starts it.
 
-python -m rmtjax.study.population <out>/.work/<unit>.json
+python -m rmtjax.commands.population <out>/.work/<unit>.json
 """
 
 import argparse
@@ -13,7 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
-from rmtjax import files, flags
+from rmtjax import files, results
+from rmtjax.commands import flags
 from rmtjax.errors import run_command
 from rmtjax.train.loop import Stopped
 
@@ -73,8 +74,8 @@ def run_together(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> Non
             if same is folder:
                 measure.diversity_of_run(configs[i], folder, trained.member(i))
             else:
-                with files.atomic(folder / "diversity.json") as temporary:
-                    shutil.copyfile(same / "diversity.json", temporary)
+                with files.atomic(folder / results.DIVERSITY) as temporary:
+                    shutil.copyfile(same / results.DIVERSITY, temporary)
         if (found := made.get(config_lib.to_json(configs[i]))) is not None:
             generate.write_run_files(found, folder)
         trained.records[i].update(status="finished")

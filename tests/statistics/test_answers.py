@@ -9,9 +9,9 @@ import scipy.linalg
 import scipy.stats
 import simulated
 
+from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.study import statistics
-from rmtjax.study.statistics import Arm, Roles
+from rmtjax.statistics import Arm, Roles
 
 LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
 RUN = [("run", "update_norm"), ("run", "ood_accuracy")]
@@ -64,7 +64,7 @@ def test_families_are_compared_at_the_same_norm_of_the_update():
 
 
 def test_a_curve_that_turns_back_counts_by_its_strongest_dose():
-    from rmtjax.study.statistics.doses import _at
+    from rmtjax.statistics.doses import _at
 
     curve = np.array([[1.0, 10.0], [3.0, 30.0], [1.0, 50.0]])  # x = 2 is passed at 20 and at 40
     assert _at(curve, 0, np.array([2.0, 3.0])).tolist() == [[2.0, 40.0], [3.0, 30.0]]

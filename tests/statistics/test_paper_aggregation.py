@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.study import statistics
 
 
 def table(alpha, log_norm, ids=(3, 9, 229)):

@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 import simulated
 
+from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.study import statistics
 
 
 def test_null_control_is_null():

@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Callable
 
 import absl.logging
@@ -67,19 +66,6 @@ def overrides(words: list[str]) -> list[str]:
         if "=" not in word and words and not words[0].startswith("--"):
             word += "=" + words.pop(0)
         found.append(word.removeprefix("--config."))
-    return found
-
-
-def seeds(text: str) -> list[int]:
-    """The numbers of `0-4` or `0,3,7`. Raises InputError: it is neither."""
-    found: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not ends:
-            raise InputError(f"--seeds={text!r} is not a list of whole numbers: write 0-4 or 0,3,7")
-        found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-    if not found:
-        raise InputError(f"--seeds={text!r} names no seed: write 0-4 or 0,3,7")
     return found
 
 

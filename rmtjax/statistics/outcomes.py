@@ -11,9 +11,9 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.doses import by_family, curve
-from rmtjax.study.statistics.effects import LEVEL, corrected
-from rmtjax.study.statistics.samples import RUN, Samples, samples
+from rmtjax.statistics.doses import by_family, curve
+from rmtjax.statistics.effects import LEVEL, corrected
+from rmtjax.statistics.samples import RUN, Samples, samples
 
 _EXACT_ARMS = 7
 _SHUFFLES = 10_000

@@ -17,8 +17,8 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.effects import LEVEL
-from rmtjax.study.statistics.samples import RUN, Samples, is_paired, noise, samples
+from rmtjax.statistics.effects import LEVEL
+from rmtjax.statistics.samples import RUN, Samples, is_paired, noise, samples
 
 SPLITS = 40
 LEAST_RELIABILITY = 0.1

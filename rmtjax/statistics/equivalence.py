@@ -13,8 +13,8 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.study.statistics.effects import Difference, corrected, independent, paired
-from rmtjax.study.statistics.samples import Samples, noise, same_seeds, samples
+from rmtjax.statistics.effects import Difference, corrected, independent, paired
+from rmtjax.statistics.samples import Samples, noise, same_seeds, samples
 
 ALPHA = 0.05
 LEAST_POWER = 0.5

@@ -1,4 +1,6 @@
-"""What a run left on disk, read as plain data: the only input of every picture and page.
+"""A run's folder: the names of its files, and how each is read and written.
+
+This module owns them. What a run leaves on disk is read here as plain data, the only input of every table, picture and page.
 
 Nothing is unpickled. A file that is missing reads as None, since a run may have been told to skip a part;
 a file that is there and cannot be read is an error, since to leave it out in silence would mislead.
@@ -16,6 +18,22 @@ import pandas as pd
 
 from rmtjax import files
 from rmtjax.errors import InputError
+
+# What a run's folder holds.
+CONFIG = "config.json"  # the full configuration
+RECORD = "run.json"  # status, step, command, commit, versions, devices, time
+METRICS = "metrics.jsonl"  # a line a training step
+CHECKPOINTS = "checkpoints"  # Orbax: <step>/, of which 0 is before training
+DAMAGED = "damaged"  # checkpoints that could not be read
+SAMPLES = "samples.npz"  # what the model saw
+SPECTRA = "spectra.parquet"  # a row a matrix and stage
+EIGENVALUES = "spectra.npz"  # <stage>/<name> -> eigenvalues
+EVALUATION = "evaluation.json"  # accuracy, calibration, shift, OOD: rows
+DIVERSITY = "diversity.json"  # what the model was fed: rows
+SYNTHETIC = "synthetic.json"  # the synthetic set's manifest
+SYNTHETIC_BY_CLASS = "synthetic_by_class.npz"  # a few synthetic examples of each class
+PAGE = "report.html"
+FIGURES = "figures"  # the page's pictures once more, as PNG
 
 
 class Run(NamedTuple):
@@ -50,23 +68,23 @@ def read(workdir: str | os.PathLike[str]) -> Run:
       InputError: no such folder, or a file in it that is damaged.
     """
     path = folder(workdir)
-    evaluation = _read(path / "evaluation.json", _json) or {}
-    diversity = _read(path / "diversity.json", _json) or {}
+    evaluation = _read(path / EVALUATION, _json) or {}
+    diversity = _read(path / DIVERSITY, _json) or {}
     return Run(
         path=path,
-        config=_read(path / "config.json", _json),
-        facts=_read(path / "run.json", _json),
-        metrics=_read(path / "metrics.jsonl", _metrics),
-        evaluation=rows(evaluation, repr(str(path / "evaluation.json"))),
+        config=_read(path / CONFIG, _json),
+        facts=_read(path / RECORD, _json),
+        metrics=_read(path / METRICS, _metrics),
+        evaluation=rows(evaluation, repr(str(path / EVALUATION))),
         temperature=number(evaluation.get("temperature")),
         reliability=evaluation.get("reliability"),
-        diversity=rows(diversity, repr(str(path / "diversity.json"))),
+        diversity=rows(diversity, repr(str(path / DIVERSITY))),
         feature_model=diversity.get("feature_model"),
-        spectra=_read(path / "spectra.parquet", _spectra),
-        eigenvalues=_read(path / "spectra.npz", arrays),
-        synthetic=_read(path / "synthetic.json", _json),
-        samples=_read(path / "samples.npz", arrays),
-        synthetic_by_class=_read(path / "synthetic_by_class.npz", arrays),
+        spectra=_read(path / SPECTRA, _spectra),
+        eigenvalues=_read(path / EIGENVALUES, arrays),
+        synthetic=_read(path / SYNTHETIC, _json),
+        samples=_read(path / SAMPLES, arrays),
+        synthetic_by_class=_read(path / SYNTHETIC_BY_CLASS, arrays),
     )
 
 
@@ -94,10 +112,10 @@ def read_spectra(path: pathlib.Path) -> tuple[pd.DataFrame | None, dict[str, np.
 
     The weights of one model stand as the stage "after", as in `read`. Raises InputError where a file is damaged.
     """
-    table = _read(path / "spectra.parquet", pd.read_parquet)
+    table = _read(path / SPECTRA, pd.read_parquet)
     compared = table is not None and "stage" in table
-    table = _read(path / "spectra.parquet", _spectra)
-    eigenvalues = read_arrays(path / "spectra.npz")
+    table = _read(path / SPECTRA, _spectra)
+    eigenvalues = read_arrays(path / EIGENVALUES)
     if eigenvalues is not None and not compared:
         eigenvalues = {f"after/{name}": values for name, values in eigenvalues.items()}
     return table, eigenvalues, compared

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import evaluate
+from rmtjax.commands import evaluate
 from rmtjax.errors import InputError
 
 TINY = """

@@ -1,0 +1,45 @@
+"""Writes a run's newest good weights as one safetensors file, with the config that made them.
+
+    python -m rmtjax.checkpoints runs/pretrain_letters letters.safetensors [--dtype=float16]
+
+For another program, under its names and in its layouts (a table of rmtjax/models/name_tables.py):
+
+    python -m rmtjax.checkpoints runs/cifar10_resnet20 resnet20.safetensors --names=resnet_cifar
+
+Low-rank factors are then multiplied out into their kernels.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+
+from rmtjax import checkpoints, results
+from rmtjax import config as config_lib
+from rmtjax.errors import InputError
+from rmtjax.models import pretrained
+from rmtjax.models.lora import Lora
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="a run's folder")
+    parser.add_argument("file", help="the .safetensors file to write")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--names", default="rmtjax", help="whose names and layouts; default: this project's")
+    arguments = parser.parse_args()
+    config = pathlib.Path(arguments.run) / results.CONFIG
+    if not config.is_file():
+        raise InputError(f"{arguments.run!r} is not a run's folder: it has no config.json")
+    text = config.read_text(encoding="utf-8")
+    params = checkpoints.load_params(arguments.run)
+    low_rank = config_lib.from_stored(json.loads(text)).model.lora
+    if low_rank.rank and arguments.names != "rmtjax":
+        params = Lora(None, low_rank.rank, low_rank.alpha, low_rank.targets).merged(params)
+    tensors = pretrained.export(params, checkpoints.load_model_state(arguments.run), arguments.names)
+    metadata = {"config": text, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    checkpoints.save_safetensors(arguments.file, tensors, metadata, arguments.dtype)
+    print(f"{arguments.file}: {pathlib.Path(arguments.file).stat().st_size:,} bytes")
+    return 0

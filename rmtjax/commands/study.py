@@ -1,0 +1,97 @@
+"""Runs arms x seeds and makes one table of them. The same command goes on where it stopped.
+
+python -m rmtjax.study --config=configs/study_digits.py --out=runs/study --workers=2      # with answers
+python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --seeds=0-4 --out=runs/table
+"""
+
+import argparse
+import pathlib
+import re
+
+from rmtjax import config as config_lib
+from rmtjax import report, study
+from rmtjax.errors import InputError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="the config that every arm starts from")
+    parser.add_argument(
+        "--arms",
+        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; without it, the config's design",
+    )
+    parser.add_argument("--seeds", help="such as 0-4 or 0,3,7, default 0-4; of a design, those of its seeds")
+    parser.add_argument("--out", required=True, help="folder of the runs and tables")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="runs at the same time, each on its share of the cores"
+    )
+    parser.add_argument(
+        "--population", type=int,
+        help="most runs that one process trains together, where they differ in numbers and data alone; default 1, or what the design says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard",
+        help="K/N: do every N-th part of the work from the K-th on (0 to N - 1), and make no tables",
+    )
+    parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the runs, with the time to expect, and stop"
+    )
+    arguments = parser.parse_args()
+    base = config_lib.load(arguments.config)
+    design = None if arguments.arms else study.load_design(arguments.config, base)
+    arms = design.overrides if design else study.load_arms(arguments.arms, base)
+    members = arguments.population
+    if members is None:
+        members = design.population if design else 1
+    for name, value in (("workers", arguments.workers), ("population", members)):
+        if value < 1:
+            raise InputError(f"--{name}={value} is out of range: it must be 1 or more")
+    shard = _shard(arguments.shard) if arguments.shard else None
+    pairs = [_pair(text, arms) for text in arguments.pairs.split(",") if text]
+    seeds = design.seeds if design else study.seeds_of(arguments.seeds or "0-4")
+    if design and arguments.seeds:
+        seeds = study.fewer_seeds(design, study.seeds_of(arguments.seeds))
+    runs = study.plan(arguments.config, arms, seeds, arguments.out)
+    if arguments.dry_run:
+        print(study.listing(runs, members).to_string(index=False))
+        left = study.expected_seconds(runs, arguments.workers)
+        known = "not known before a run is finished" if left is None else f"about {left / 60:.0f} minutes"
+        print(f"{len(runs)} runs; time for those that are left: {known}")
+        return 0
+    out = pathlib.Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"{len(arms)} arms, {len(runs)} runs; results go to {out}")
+    failed = study.execute(runs, arguments.workers, members, shard)
+    if shard:
+        print(f"shard {arguments.shard} is done: the command without --shard makes the tables")
+        return 0  # what failed is for that command to tell
+    results = study.write_tables(runs, out, pairs)
+    if len(results):
+        report.seeds_figure(results, out / "results.png")
+        print(study.overview(results).to_string(index=False))
+        if design:
+            for row in study.answer(design, out, seeds).itertuples():
+                print(f"{row.question}: {row.verdict}. {row.sentence}")
+            print(f"page: {report.study_page(out)}")
+    print(f"tables: {out / 'results.csv'}, {out / 'summary.csv'}; figure: {out / 'results.png'}")
+    if failed:
+        print(f"{len(failed)} of {len(runs)} runs failed: the same command tries them again")
+    return 1 if failed else 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise InputError(f"--shard={text!r} is not K/N with K from 0 to N - 1: write 0/4, 1/4, 2/4 and 3/4")
+    return int(found[1]), int(found[2])
+
+
+def _pair(text: str, arms: dict[str, list[str]]) -> tuple[str, str]:
+    for arm in arms:
+        other = text.removeprefix(f"{arm}-")
+        if other != text and other in arms:
+            return arm, other
+    raise InputError(f"--pairs: {text!r} is not ARM-OTHER of the arms {', '.join(arms)}")
