@@ -7,6 +7,7 @@ import pytest
 
 from rmtjax import config as config_lib
 from rmtjax import data, diversity, evaluation, measure, train
+from rmtjax.measure import diversity as diversity_of_run
 from rmtjax.measure import evaluation as evaluation_of_run
 from rmtjax.train.step import State
 
@@ -32,12 +33,12 @@ def measured(monkeypatch):
             of_fed.append({"n": n, **fed, **options})
         return []
 
-    images = data.Source.images
+    inputs = data.Source.inputs
     monkeypatch.setattr(diversity, "diversity_rows", rows)
     monkeypatch.setattr(
-        data.Source, "images", lambda source, numbers: read.append(len(numbers)) or images(source, numbers)
+        data.Source, "inputs", lambda source, numbers: read.append(len(numbers)) or inputs(source, numbers)
     )
-    monkeypatch.setattr(measure, "_MOST", 70)
+    monkeypatch.setattr(diversity_of_run, "MOST", 70)
     return sets, read, of_fed
 
 

@@ -59,14 +59,14 @@ class Augmentation(NamedTuple):
       mixup: alpha of mixup's weights; 0: no mixup.
       cutmix: alpha of CutMix's weights; 0: no CutMix.
       batched: `image` takes batches of images [b, h, w, c] and seeds [b, 2], not one image and one seed.
-      text: the words that an operation on texts puts out, where those of the source do not do.
+      modality: of what `image` puts out, where it is not the source's: texts may hold words that no source has.
     """
 
     image: ImageOp | None = None
     mixup: float = 0.0
     cutmix: float = 0.0
     batched: bool = False
-    text: Tokens | None = None
+    modality: Tokens | None = None
 
     @property
     def mixes(self) -> bool:
@@ -83,9 +83,15 @@ def augmentation(config: ConfigDict, source: Source | None = None) -> Augmentati
     Operations follow each other in the order of `OPERATIONS`. Each draws from its own seed, so that switching one on
     leaves the others' draws as they were.
     """
-    if source is not None and source.text is not None:
-        edits = text_operation(config.text, source)
-        return edits and Augmentation(edits[0], text=edits[1])
+    return _BY_KIND[source.modality.kind if source is not None else "images"](config, source)
+
+
+def _of_texts(config: ConfigDict, source: Source) -> Augmentation | None:
+    edits = text_operation(config.text, source)
+    return edits and Augmentation(edits[0], modality=edits[1])
+
+
+def _of_images(config: ConfigDict, source: Source | None) -> Augmentation | None:
     active = [
         (op, number, float(config[op.__name__])) for op, number in OPERATIONS.items() if config[op.__name__]
     ]
@@ -100,3 +106,6 @@ def augmentation(config: ConfigDict, source: Source | None = None) -> Augmentati
     return Augmentation(
         image_op if active else None, float(config.mixup), float(config.cutmix), batched=bool(active)
     )
+
+
+_BY_KIND = {"images": _of_images, "texts": _of_texts}

@@ -64,10 +64,10 @@ def train_batches(
     local = _local_size(batch_size, process_count)
     if augment is not None and not isinstance(augment, Augmentation):
         augment = Augmentation(image=augment)
-    if source.text is not None and augment is not None and augment.mixes:
+    if augment is not None and augment.mixes and not source.modality.mixable:
         raise InputError(f"the words of {source.name} cannot be mixed: mixup and CutMix are for images")
-    if augment is not None and augment.text is not None:
-        source = dataclasses.replace(source, text=augment.text)
+    if augment is not None and augment.modality is not None:
+        source = dataclasses.replace(source, modality=augment.modality)
 
     def numbers(step: int) -> tf.data.Dataset:
         """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
@@ -81,7 +81,7 @@ def train_batches(
         batches = numbers(start_step).map(_plainly(lambda n: _finished(source, _example(source, n["index"]))))
     else:
         augment = augment or Augmentation()
-        chunk = _chunk(local, source.image_shape)
+        chunk = _chunk(local, source.shape)
         chunks = _read(source, numbers(start_step), chunk, augment.mixes)
         batches = chunks.map(_augmented(source, seed, augment), num_parallel_calls=tf.data.AUTOTUNE)
         if chunk != local:
@@ -151,7 +151,7 @@ def _example(source: Source, index: tf.Tensor) -> Tensors:
 
 
 def _finished(source: Source, example: Tensors) -> Tensors:
-    return example | {"inputs": source.inputs(example["inputs"])}
+    return example | {"inputs": source.modality.inputs(example["inputs"])}
 
 
 def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
@@ -219,7 +219,7 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
             out = tf.map_fn(single, (images, seeds), fn_output_signature=images.dtype)
         if not out.shape.is_compatible_with(images.shape):
             raise InputError(
-                f"the augmentation turns examples of shape {list(source.image_shape)} into {out.shape[1:]}: "
+                f"the augmentation turns examples of shape {list(source.shape)} into {out.shape[1:]}: "
                 f"it must keep the shape"
             )
         return tf.ensure_shape(out, images.shape), seeds
@@ -261,7 +261,7 @@ def _naming_failures(
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            source.images(members(count))  # raises the error that names the example
+            source.inputs(members(count))  # raises the error that names the example
             raise InputError(f"{source.name}: batch {count} cannot be read: {error.message}") from error
         yield batch
 

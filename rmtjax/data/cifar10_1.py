@@ -4,7 +4,8 @@ import pathlib
 
 import numpy as np
 
-from rmtjax.data.sources import Source, from_arrays, resize, unit_floats
+from rmtjax.data.modalities import unit_floats
+from rmtjax.data.sources import Source, from_arrays, resize
 from rmtjax.data.tfds_sets import CIFAR10
 from rmtjax.errors import InputError
 
@@ -26,8 +27,8 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     data = _data_file(name, pathlib.Path(path))
     labels = _read(name, data.with_name(data.name.removesuffix(_DATA) + _LABELS))
     source = from_arrays(name, _read(name, data), labels, CIFAR10)
-    if source.image_shape[:2] != (image_size, image_size):
-        source = from_arrays(name, resize(unit_floats(source.pixels), image_size), labels, CIFAR10)
+    if source.shape[:2] != (image_size, image_size):
+        source = from_arrays(name, resize(unit_floats(source.examples), image_size), labels, CIFAR10)
     return {"test": source}
 
 

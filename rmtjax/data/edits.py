@@ -18,7 +18,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from rmtjax.data.sources import Source
-from rmtjax.data.synonyms import synonyms
+from rmtjax.data.synonyms import find_synonyms
 from rmtjax.data.tokens import PADDING, Tokens, moved_left
 
 MARKS = (".", ";", "?", ":", "!", ",")  # of AEDA
@@ -29,12 +29,12 @@ class Lexicon(NamedTuple):
     """What edits know of words.
 
     Attributes:
-      text: the source's words and those that edits bring in.
+      tokens: the source's words and those that edits bring in.
       synonyms: int32 [words, most], the numbers of each word's synonyms, 0 after the last.
       marks: int32 [6], the numbers of AEDA's punctuation marks.
     """
 
-    text: Tokens
+    tokens: Tokens
     synonyms: Int[np.ndarray, "words most"]
     marks: Int[np.ndarray, " marks"]
 
@@ -43,15 +43,15 @@ def lexicon(source: Source, kind: str, cosine: float) -> Lexicon:
     """The words of a source of texts, with their synonyms.
 
     Args:
-      kind, cosine: see `synonyms`.
+      kind, cosine: see `find_synonyms`.
     """
-    found = synonyms(source, kind, cosine)
-    text = source.text.with_words([*MARKS, *(word for row in found.values() for word in row)])
-    number = {word: i for i, word in enumerate(text.words)}
+    found = find_synonyms(source, kind, cosine)
+    tokens = source.tokens.with_words([*MARKS, *(word for row in found.values() for word in row)])
+    number = {word: i for i, word in enumerate(tokens.words)}
     table = np.zeros((len(number), max((len(row) for row in found.values()), default=1)), np.int32)
     for word, row in found.items():
         table[number[word], : len(row)] = [number[synonym] for synonym in row]
-    return Lexicon(text, table, np.array([number[mark] for mark in MARKS], np.int32))
+    return Lexicon(tokens, table, np.array([number[mark] for mark in MARKS], np.int32))
 
 
 def text_operation(config: ConfigDict, source: Source) -> tuple[functools.partial, Tokens] | None:
@@ -69,7 +69,7 @@ def text_operation(config: ConfigDict, source: Source) -> tuple[functools.partia
     if not active or not config.proportion:
         return None
     known = lexicon(source, config.synonyms, config.synonym_cosine)
-    return functools.partial(_edited, active, float(config.proportion), known), known.text
+    return functools.partial(_edited, active, float(config.proportion), known), known.tokens
 
 
 def _edited(active: tuple, proportion: float, known: Lexicon, words: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

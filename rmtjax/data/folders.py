@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from rmtjax.data.sources import Source, resize_tensor, unit_tensor
+from rmtjax.data.modalities import unit_tensor
+from rmtjax.data.sources import Source, resize_tensor
 from rmtjax.errors import InputError
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp")
@@ -90,7 +91,7 @@ def _source(
         name=name,
         labels=np.array(labels, np.int32),
         classes=tuple(classes),
-        image_shape=(image_size, image_size, channels),
+        shape=(image_size, image_size, channels),
         origin=np.zeros(len(labels), np.int8),
         decode=decode,
         describe=lambda i: paths[i],

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rmtjax.data import byte_ops, draws
 from rmtjax.data.draws import of_batches
-from rmtjax.data.sources import unit_tensor
+from rmtjax.data.modalities import unit_tensor
 
 # Sub-policies (operation, probability, magnitude's number of ten), Cubuk et al. 2019 (1805.09501), table 9 and 7.
 _IMAGENET = """

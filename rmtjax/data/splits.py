@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 from rmtjax import files
 from rmtjax.data import cifar10_1, digits, folders, glyphs, npz, texts, tfds_sets, tokens
+from rmtjax.data.modalities import IMAGES, Modality
 from rmtjax.data.sources import Source, of_classes, take
 from rmtjax.errors import InputError
 
@@ -55,25 +56,23 @@ def stratified_order(labels: Int[np.ndarray, " n"], seed: int | list[int]) -> In
     return by_class[np.lexsort((tie, place))]
 
 
-def load_source(
-    name: str, image_size: int, text: tokens.Tokens | None = None, classes: Sequence[str] = ()
-) -> Source:
+def load_source(name: str, image_size: int, like: Modality = IMAGES, classes: Sequence[str] = ()) -> Source:
     """The whole of a set; of one that has a test part of its own, that part.
 
     Args:
       name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH, npz:PATH or cifar10_1:PATH; of
         texts, one of `config.TEXT_SETS` or texts:PATH. A PATH may be `data:...` (`files.located`).
       image_size: side in pixels of the images returned.
-      text: of the texts that the model is trained on; texts returned are made into tokens of the same kind.
+      like: the modality of the set that the model is trained on: texts become tokens in the same way.
       classes: see `of_classes`.
 
     Raises:
-      InputError: unknown name, an unknown class, the set cannot be read, or it has texts and `text` is None.
+      InputError: unknown name, an unknown class, the set cannot be read, or it has texts and `like` is of images.
     """
     if config_lib.is_text(name):
-        if text is None:
+        if not isinstance(like, tokens.Tokens):
             raise InputError(f"{name!r} holds texts, not images: leave it out")
-        return of_classes(_whole(texts.parts(name, text.tokenizer, text.length)), classes)
+        return of_classes(_whole(texts.parts(name, like.tokenizer, like.length)), classes)
     return of_classes(_whole(_parts(name, image_size)), classes).held()
 
 
@@ -96,35 +95,45 @@ def load(config: ConfigDict, seed: int) -> Splits:
     Raises:
       InputError: unknown source or class, it cannot be read, or it has fewer examples than are asked for.
     """
-    if config_lib.is_text(config.source):
-        vocabulary = config.vocabulary and tokens.read_tokenizer(files.located(config.vocabulary))
-        parts = texts.parts(config.source, vocabulary or tokens.unknown_words(), config.max_tokens)
-    else:
-        vocabulary, parts = None, _parts(config.source, config.image_size)
+    parts = (
+        _text_parts(config) if config_lib.is_text(config.source) else _parts(config.source, config.image_size)
+    )
     parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
+    splits = _divided(_with_test_part(parts, config), config, seed)
+    splits = Splits(*(part.held() for part in splits))
+    if not config_lib.is_text(config.source) or config.vocabulary:
+        return splits
+    words = splits.train.tokens
+    words = words.using(tokens.trained_words(words, splits.train.examples))
+    return Splits(*(dataclasses.replace(part, modality=words) for part in splits))
+
+
+def _text_parts(config: ConfigDict) -> dict[str, Source]:
+    vocabulary = config.vocabulary and tokens.read_tokenizer(files.located(config.vocabulary))
+    return texts.parts(config.source, vocabulary or tokens.unknown_words(), config.max_tokens)
+
+
+def _with_test_part(parts: dict[str, Source], config: ConfigDict) -> dict[str, Source]:
+    """The parts with "train" and "test" among them: a set without a test part gives its validation part or a share."""
     if "all" in parts:
         whole = parts["all"]
         order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
         share = 797 if config.source == "digits" and not config.classes else round(whole.num_examples / 5)
-        parts = {"test": take(whole, np.sort(order[:share])), "train": take(whole, np.sort(order[share:]))}
-    elif "train" not in parts:
+        return {"test": take(whole, np.sort(order[:share])), "train": take(whole, np.sort(order[share:]))}
+    if "train" not in parts:
         raise InputError(
             f"data.source={config.source!r} has only the parts {', '.join(parts)}: none to train on"
         )
-    elif "test" not in parts:
-        if "validation" not in parts:
-            order = stratified_order(parts["train"].labels, _TEST_SPLIT_SEED)
-            fifth = round(len(order) / 5)
-            parts["test"] = take(parts["train"], np.sort(order[:fifth]))
-            parts["train"] = take(parts["train"], np.sort(order[fifth:]))
-        else:
-            parts["test"] = parts.pop("validation")
-    splits = Splits(*(part.held() for part in _divided(parts, config, seed)))
-    text = splits.train.text
-    if text is None or vocabulary:
-        return splits
-    text = text.using(tokens.trained_words(text, splits.train.pixels))
-    return Splits(*(dataclasses.replace(part, text=text) for part in splits))
+    if "test" in parts:
+        return parts
+    if "validation" in parts:
+        return {"train": parts["train"], "test": parts["validation"]}
+    order = stratified_order(parts["train"].labels, _TEST_SPLIT_SEED)
+    fifth = round(len(order) / 5)
+    return {
+        "train": take(parts["train"], np.sort(order[fifth:])),
+        "test": take(parts["train"], np.sort(order[:fifth])),
+    }
 
 
 def _parts(name: str, image_size: int) -> dict[str, Source]:

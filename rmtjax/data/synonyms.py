@@ -19,7 +19,7 @@ _RANK = 100
 _ENDINGS = ("ing", "ed", "ly", "s")  # coarse parts of speech
 
 
-def synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
+def find_synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
     """Each word's synonyms, nearest first and at most five; a word without any is absent, and so are stop words.
 
     Args:
@@ -31,7 +31,7 @@ def synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
     Raises:
       InputError: nltk or its WordNet is not installed.
     """
-    words, rows = source.text.words, source.pixels
+    words, rows = source.tokens.words, source.examples
     count = np.bincount(rows.reshape(-1), minlength=len(words))
     wanted = [i for i in range(len(words)) if count[i] and _means_something(words[i])]
     if kind == "wordnet":

@@ -44,17 +44,17 @@ def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]
     """
     kind, _, path = name.partition(":")
     tables, classes = _table(name, files.located(path)) if kind == "texts" else _NAMED[name](_folder(name))
-    words, text = rows([table.texts for table in tables.values()], tokenizer, max_tokens)
+    words, modality = rows([table.texts for table in tables.values()], tokenizer, max_tokens)
     number = {c: i for i, c in enumerate(classes)}
     return {
         part: Source(
             name=name,
             labels=np.array([number[label] for label in table.labels], np.int32),
             classes=tuple(classes),
-            image_shape=(max_tokens - 2,),
+            shape=(max_tokens - 2,),
             origin=np.zeros(len(table.labels), np.int8),
-            pixels=of_part,
-            text=text,
+            examples=of_part,
+            modality=modality,
         )
         for (part, table), of_part in zip(tables.items(), words, strict=True)
     }

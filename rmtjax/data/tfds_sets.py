@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rmtjax.data.sources import Source, resize_tensor, unit_tensor
+from rmtjax.data.modalities import unit_tensor
+from rmtjax.data.sources import Source, resize_tensor
 from rmtjax.errors import InputError
 
 # TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the classes' names.
@@ -67,13 +68,13 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
             name=f"tfds:{name}",
             labels=records.label.astype(np.int32),
             classes=classes,
-            image_shape=(image_size, image_size, feature.shape[-1]),
+            shape=(image_size, image_size, feature.shape[-1]),
             origin=np.zeros(len(records.label), np.int8),
             decode=lambda i, decode=decode: resize_tensor(decode(i), image_size),
             describe=lambda i, split=split: f"example {i} of the {split} split of tfds:{name}",
         )
         smaller = None not in feature.shape and max(feature.shape[:2]) < image_size
-        stored = dataclasses.replace(resized, image_shape=feature.shape, decode=decode) if smaller else None
+        stored = dataclasses.replace(resized, shape=feature.shape, decode=decode) if smaller else None
         found[split] = dataclasses.replace(resized, stored=stored)
     return found
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int
 
+from rmtjax.data.modalities import Rows
 from rmtjax.errors import InputError
 
 PADDING = 0  # the token, and the word, that stands where a text has ended
@@ -46,8 +47,8 @@ class Tokenizer:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tokens:
-    """How rows of words become rows of tokens.
+class Tokens(Rows):
+    """The modality of texts: how rows of words become rows of tokens.
 
     Attributes:
       words: by number; number 0 is "", no word.
@@ -61,7 +62,14 @@ class Tokens:
     length: int
     tokenizer: Tokenizer
 
-    def of(self, words: tf.Tensor) -> tf.Tensor:
+    @property
+    def vocabulary_size(self) -> int:
+        return self.tokenizer.size
+
+    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.length,)
+
+    def inputs(self, words: tf.Tensor) -> tf.Tensor:
         """Rows of words, int32 [..., w], to rows of tokens, int32 [..., length]."""
         pieces = tf.gather(tf.constant(self.pieces), words)
         pieces = tf.reshape(
@@ -73,6 +81,17 @@ class Tokens:
         tokens = tf.concat([begin, inner, padding], -1)
         tokens = tf.where(tf.range(self.length) == count + 1, self.tokenizer.end, tokens)
         return tf.ensure_shape(tokens, (*words.shape[:-1], self.length))
+
+    def arrays(self, examples: Int[np.ndarray, "n w"]) -> Int[np.ndarray, "n {self.length}"]:
+        return self.inputs(tf.constant(examples)).numpy()
+
+    def shown(self, inputs: Int[np.ndarray, "n {self.length}"]) -> np.ndarray:
+        return np.array([self.tokenizer.read(row) for row in inputs], str)
+
+    def joined(self, other: "Tokens", examples: Int[np.ndarray, "n w"]) -> tuple["Tokens", np.ndarray]:
+        both = self.with_words(other.words)
+        number = {word: i for i, word in enumerate(both.words)}
+        return both, np.array([number[word] for word in other.words], np.int32)[examples]
 
     def using(self, tokenizer: Tokenizer) -> "Tokens":
         """The same words under another tokenizer that splits alike."""

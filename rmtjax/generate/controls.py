@@ -58,7 +58,7 @@ def gaussian(
     means, factors = [], []
     for k in range(len(train.classes)):
         rows = np.flatnonzero(train.labels == k)
-        flat = train.images(rows).reshape(len(rows), -1)
+        flat = train.inputs(rows).reshape(len(rows), -1)
         mean = flat.mean(0)
         # Rows of (x - mean) / sqrt(n - 1): their random mixture with normal weights has the class's covariance.
         factors.append((flat - mean) / np.sqrt(max(len(flat) - 1, 1)))
@@ -71,11 +71,11 @@ def gaussian(
 
     def sample(labels: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n ..."]:
         z = temperature * np.asarray(weights((numbers % (distinct or 2**32)).astype(np.uint32)))
-        out = np.empty((len(labels), *train.image_shape), np.float32)
+        out = np.empty((len(labels), *train.shape), np.float32)
         for k in np.unique(labels):
             rows = np.flatnonzero(labels == k)
             flat = means[k] + z[rows, : len(factors[k])] @ factors[k]
-            out[rows] = np.clip(flat, 0, 1).reshape(len(rows), *train.image_shape)
+            out[rows] = np.clip(flat, 0, 1).reshape(len(rows), *train.shape)
         return out
 
     return sample

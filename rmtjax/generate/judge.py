@@ -37,7 +37,7 @@ def fit(source: data.Source, seed: int, mesh: jax.sharding.Mesh) -> Judge:
     steps = min(MOST_STEPS, -(-EPOCHS * source.num_examples // batch))
     rate = optax.cosine_onecycle_schedule(steps, 3e-3, pct_start=0.1)
     fitted = loop.fit(
-        init=classification.make_init(model, source.image_shape),
+        init=classification.make_init(model, source.shape),
         loss_fn=classification.make_loss(model),
         optimizer=optax.adamw(rate, weight_decay=1e-4),
         batches=lambda start: data.train_batches(

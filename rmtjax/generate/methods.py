@@ -12,6 +12,7 @@ from rmtjax import config as config_lib
 from rmtjax import data
 from rmtjax.errors import InputError
 from rmtjax.generate import controls, fitting, flow, language, ngram
+from rmtjax.generate.kinds import kind_of
 
 Sample = Callable[
     [Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Shaped[np.ndarray, "n ..."]
@@ -63,7 +64,7 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
         return fitting.made_from(config, train)
     made = fitting.of_data(config, train)
     if config.synthetic.method == "import":
-        made["images_hash"] = fitting.data_hash(_foreign(config, train))
+        made["images_hash"] = kind_of(train).data_hash(_foreign(config, train))
     return made
 
 
@@ -86,11 +87,11 @@ def make(
         return lambda labels, numbers, ranks: draw(labels, numbers), {}
     if synthetic.method == "repeat":
         choose = _by_rank(train)
-        show = train.images if train.text is None else lambda numbers: train.pixels[numbers]
-        return lambda labels, numbers, ranks: show(choose(labels, ranks)), {}
+        stored = kind_of(train).stored
+        return lambda labels, numbers, ranks: stored(train, choose(labels, ranks)), {}
     foreign = _foreign(config, train)
     choose = _by_rank(foreign)
-    return lambda labels, numbers, ranks: foreign.images(choose(labels, ranks)), {
+    return lambda labels, numbers, ranks: foreign.inputs(choose(labels, ranks)), {
         "imported_from": synthetic.images
     }
 
@@ -128,7 +129,7 @@ def _by_flow(
         params, field = generator.params, flow.field(generator.model)
         facts = _facts(generator, splits)
     else:
-        params, field = controls.memoriser(train.images(), train.labels, classes)
+        params, field = controls.memoriser(train.inputs(), train.labels, classes)
     knobs = flow.Knobs(
         synthetic.sampling_steps,
         synthetic.sampler,
@@ -137,11 +138,11 @@ def _by_flow(
         synthetic.distinct,
     )
     velocity = flow.guided(field, classes, synthetic.guidance)
-    draw = flow.make_sampler(velocity, train.image_shape, knobs, seed=config.seed, mesh=mesh)
+    draw = flow.make_sampler(velocity, train.shape, knobs, seed=config.seed, mesh=mesh)
     choose = _by_rank(train)
 
     def sample(labels: np.ndarray, numbers: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        edited = train.images(choose(labels, ranks)) if synthetic.edit_start else None
+        edited = train.inputs(choose(labels, ranks)) if synthetic.edit_start else None
         return draw(params, labels, numbers, edited)
 
     return sample, facts
@@ -154,16 +155,14 @@ def _by_language(
     generator = fitting.ensure(config, train, mesh, say)
     params, drawn_by = generator.params, {name: synthetic[name] for name in KNOBS[synthetic.method]}
     if synthetic.method == "lm":
-        write = language.make_writer(
-            generator.model, *train.image_shape, **drawn_by, seed=config.seed, mesh=mesh
-        )
+        write = language.make_writer(generator.model, *train.shape, **drawn_by, seed=config.seed, mesh=mesh)
         return lambda labels, numbers, ranks: write(params, labels, numbers), _facts(generator, splits)
     fill, choose = (
         language.make_filler(generator.model, **drawn_by, seed=config.seed, mesh=mesh),
         _by_rank(train),
     )
     return lambda labels, numbers, ranks: fill(
-        params, labels, numbers, train.pixels[choose(labels, ranks)]
+        params, labels, numbers, train.examples[choose(labels, ranks)]
     ), _facts(generator, splits)
 
 
@@ -189,7 +188,7 @@ def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
     """The images of another generator, at the generator's size."""
     where = f"synthetic.images={config.synthetic.images!r}"
     try:
-        foreign = data.load_source(config.synthetic.images, train.image_shape[0])
+        foreign = data.load_source(config.synthetic.images, train.shape[0])
     except InputError as error:
         raise InputError(f"{where} cannot be imported: {error}") from error
     for known, others, lack in (
@@ -206,8 +205,8 @@ def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
             f"{where} has the classes in another order than data.source={config.data.source!r}: {', '.join(foreign.classes[:3])}, ... "
             f"where {', '.join(train.classes[:3])}, ... are wanted"
         )
-    if foreign.image_shape != train.image_shape:
+    if foreign.shape != train.shape:
         raise InputError(
-            f"{where} has images of shape {list(foreign.image_shape)} where {list(train.image_shape)} is wanted"
+            f"{where} has images of shape {list(foreign.shape)} where {list(train.shape)} is wanted"
         )
     return foreign

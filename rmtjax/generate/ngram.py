@@ -88,13 +88,12 @@ def _table(keyed: Int[np.ndarray, "m c"], counts: Int[np.ndarray, " m"], symbols
 def make(
     train: data.Source, seed: int
 ) -> Callable[[Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Int[np.ndarray, "n w"]]:
-    """`sample(labels [n], numbers [n]) -> rows [n, w]` of a training split with a vocabulary of its own (`texts.closed`).
+    """`sample(labels [n], numbers [n]) -> rows [n, w]` of a training split with a vocabulary of its own (`word_rows.closed`).
 
     Sample number i is a function of (seed, i) and its class. No text is empty: an end that is drawn at once is any word instead.
     """
-    assert train.text is not None
-    words, length = len(train.text.words) - 1, train.image_shape[0]
-    levels = tables(train.pixels, train.labels, words)
+    words, length = len(train.tokens.words) - 1, train.shape[0]
+    levels = tables(train.examples, train.labels, words)
     key = named_key(seed, "samples")
     shape = (length, 2 * ORDER + 1)
     uniform = jax.jit(jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), shape)))

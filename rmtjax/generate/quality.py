@@ -45,7 +45,7 @@ def describe(
     size = images.shape[1]
     real_source = config.data.source == "digits"
     whole = [data.load_source("digits", size)] if real_source else [splits.train, splits.test]
-    train, test = splits.train.images(), _some(splits.test)
+    train, test = splits.train.inputs(), _some(splits.test)
     synthetic_distance = np.median(nearest(images, train))
     test_distance = np.median(nearest(test, train))
     small = sum(source.num_examples for source in whole) <= MOST_JUDGED
@@ -136,7 +136,7 @@ def accuracy_scores(
     n = min(len(images), train.num_examples)
     fed = {
         "synthetic": (images, labels),
-        "real": (train.images(), train.labels),
+        "real": (train.inputs(), train.labels),
     }
     out: dict[str, Any] = {"n_train": n, "n_test": test.num_examples}
     for name, (shown, known) in fed.items():
@@ -145,11 +145,11 @@ def accuracy_scores(
             from sklearn.svm import SVC
 
             machine = SVC(C=10.0).fit(flat(shown[rows]), known[rows])
-            guess = machine.predict(flat(test.images()))
+            guess = machine.predict(flat(test.inputs()))
             out["classifier"] = "a support vector machine"
         else:
             source = data.from_arrays("the set", shown[rows], known[rows], train.classes)
-            guess = judge.fit(source, seed, mesh).probabilities(test.images()).argmax(-1)
+            guess = judge.fit(source, seed, mesh).probabilities(test.inputs()).argmax(-1)
             out["classifier"] = judge.NAME
         hits = int((guess == test.labels).sum())
         low, high = wilson(hits, test.num_examples)
@@ -186,7 +186,7 @@ def recognised(
     if total > MOST_JUDGED and judged is not None and test is not None:
         hits = int((judged.probabilities(images).argmax(-1) == labels).sum())
         low, high = wilson(hits, len(labels))
-        right = judged.probabilities(test.images()).argmax(-1) == test.labels
+        right = judged.probabilities(test.inputs()).argmax(-1) == test.labels
         return {
             "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
             "judge": f"{judge.NAME} fitted to the training images", "judge_accuracy": float(right.mean()),
@@ -197,7 +197,7 @@ def recognised(
         reason = "the real examples are all of one class"
     if reason:
         return {"value": None, "low": None, "high": None, "n": len(labels), "reason": reason}
-    real = np.concatenate([flat(source.images()) for source in whole])
+    real = np.concatenate([flat(source.inputs()) for source in whole])
     machine = SVC(C=10.0)
     folds = min(5, int(np.bincount(real_labels)[present].min()))
     accuracy = None
@@ -228,7 +228,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def _some(source: data.Source) -> Float[np.ndarray, "k h w c"]:
-    return source.images(_spread(source.num_examples))
+    return source.inputs(_spread(source.num_examples))
 
 
 def _spread(n: int) -> Int[np.ndarray, " k"]:

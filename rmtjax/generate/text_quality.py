@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from rmtjax import data, diversity
-from rmtjax.generate import texts
+from rmtjax.generate import word_rows
 from rmtjax.generate.quality import wilson
 
 NAME = "logistic regression on TF-IDF of words and word pairs"
@@ -63,8 +63,8 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
       on n and on lengths, which `words_per_text` has).
     """
     train, test = splits.train, splits.test
-    shown, real, unseen = (texts.of_source(source) for source in (made, train, test))
-    others = [*unseen, *texts.of_source(splits.validation)]
+    shown, real, unseen = (word_rows.of_source(source) for source in (made, train, test))
+    others = [*unseen, *word_rows.of_source(splits.validation)]
     other_labels = np.concatenate([test.labels, splits.validation.labels])
     classes, training = len(train.classes), set(real)
     judge = fit_judge(others, other_labels, classes)
@@ -75,7 +75,7 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
         rows = np.linspace(0, len(of) - 1, n).astype(np.int64)
         classifier = fit_judge([of[i] for i in rows], source.labels[rows], classes)
         scores[name] = _share(classifier(unseen).argmax(1) == test.labels)
-    words = {"synthetic": made.pixels, "real": train.pixels}
+    words = {"synthetic": made.examples, "real": train.examples}
     return {
         "recognised": _share(judge(shown).argmax(1) == made.labels) | {
             "n": len(shown), "judge": f"{NAME}, of test and validation texts", "judge_accuracy": float(known.mean()),

@@ -11,7 +11,7 @@ from scipy import stats
 
 from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.data import augmentations, geometry, pairs, sources
+from rmtjax.data import augmentations, geometry, modalities, pairs
 from rmtjax.errors import InputError
 
 OPS = list(augmentations.OPERATIONS)
@@ -58,7 +58,7 @@ def plain(digits):
 def test_strength_0_is_the_identity_bit_for_bit(digits, plain):
     seeds = tf.zeros((48, 2), tf.int32)
     for op in OPS:
-        np.testing.assert_array_equal(op(tf.constant(digits.images()), seeds, 0.0), digits.images())
+        np.testing.assert_array_equal(op(tf.constant(digits.inputs()), seeds, 0.0), digits.inputs())
 
     def all_of_them(image, seed):
         for op in OPS:
@@ -106,7 +106,7 @@ def test_one_by_one_and_eager_equals_a_batch_inside_tf_data(op, channels):
 def test_bytes_and_floats_agree(op):
     """Bytes as a source reads them, and floats divided by 255 by somebody else."""
     pixels, seeds = images_and_seeds(12, 3)
-    ours, theirs = sources.unit_floats(pixels), (pixels / 255.0).astype(np.float32)
+    ours, theirs = modalities.unit_floats(pixels), (pixels / 255.0).astype(np.float32)
     assert (ours != theirs).any()
     one, other = (op(tf.constant(images), tf.constant(seeds), 1.0) for images in (ours, theirs))
     # To the same bytes where the operation is on bytes, and closer than any byte elsewhere.

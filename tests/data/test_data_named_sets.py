@@ -55,8 +55,8 @@ def test_a_set_of_the_paper_is_read_by_name(prepared, monkeypatch, name):
     assert tuple(splits) == SPLITS[name]
     for source in splits.values():
         assert sorted(source.labels) == list(range(10))  # the fine labels, where there are coarse ones
-        assert source.image_shape == (32, 32, 3)
-        assert source.images([0]).max() > 0.9
+        assert source.shape == (32, 32, 3)
+        assert source.inputs([0]).max() > 0.9
     assert data.load_source(f"tfds:{name}", 32).num_examples == 10
     if name.startswith("cifar10_"):
         assert splits["test"].classes == tfds_sets.CIFAR10
@@ -109,18 +109,18 @@ def write(folder, version="v6", images=IMAGES, labels=LABELS):
 def test_cifar10_1_from_its_files(tmp_path):
     folder = write(tmp_path)
     (source,) = cifar10_1.parts(str(folder), 32).values()
-    np.testing.assert_array_equal(source.images(), IMAGES.astype(np.float32) * np.float32(1 / 255))
+    np.testing.assert_array_equal(source.inputs(), IMAGES.astype(np.float32) * np.float32(1 / 255))
     np.testing.assert_array_equal(source.labels, LABELS)
     assert source.classes == tfds_sets.CIFAR10
     small = cifar10_1.parts(str(folder / "cifar10.1_v6_data.npy"), 16)["test"]
-    np.testing.assert_allclose(small.images(), data.resize(source.images(), 16), atol=1e-6)
+    np.testing.assert_allclose(small.inputs(), data.resize(source.inputs(), 16), atol=1e-6)
     write(folder, "v4", IMAGES[::-1])
     with pytest.raises(
         InputError, match=r"has cifar10.1_v4_data.npy, cifar10.1_v6_data.npy: name one of them"
     ):
         cifar10_1.parts(str(folder), 32)
     v4 = cifar10_1.parts(str(folder / "cifar10.1_v4_data.npy"), 32)["test"]
-    np.testing.assert_array_equal(v4.images(), source.images()[::-1])
+    np.testing.assert_array_equal(v4.inputs(), source.inputs()[::-1])
 
 
 def of_classes(tmp_path, classes):

@@ -127,7 +127,7 @@ def test_shares_of_synthetic_examples_are_exact(drawn, mode, seed):
     n, wanted = len(labels), round(share * len(labels))
     assert mixed.origin.sum() == wanted
     assert mixed.num_examples == (n + wanted if mode == "add" else n)
-    number = numbers(mixed.images())
+    number = numbers(mixed.inputs())
     assert len(set(number)) == len(number)
     np.testing.assert_array_equal(number >= 500, mixed.origin == 1)
     np.testing.assert_array_equal(mixed.labels, [labels[k] if k < 500 else others[k - 500] for k in number])
@@ -145,7 +145,7 @@ def test_shares_of_synthetic_examples_are_exact(drawn, mode, seed):
 def test_the_parts_of_a_set_are_disjoint(n, classes, seed, validation, train_examples, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "properties.npz"
     whole = source(np.arange(n) % classes)
-    np.savez(file, images=whole.pixels, labels=whole.labels)
+    np.savez(file, images=whole.examples, labels=whole.labels)
     config = config_lib.base().data
     config.update(
         {
@@ -157,9 +157,9 @@ def test_the_parts_of_a_set_are_disjoint(n, classes, seed, validation, train_exa
     rest = n - round(n / 5) - validation
     sizes = [train_examples or rest, validation, round(n / 5)]
     assert [part.num_examples for part in splits] == sizes
-    together = np.concatenate([numbers(part.images()) for part in splits])
+    together = np.concatenate([numbers(part.inputs()) for part in splits])
     assert len(set(together)) == len(together)
     if train_examples is None:
         np.testing.assert_array_equal(np.sort(together), np.arange(n))
     for part in splits:
-        np.testing.assert_array_equal(part.labels, numbers(part.images()) % classes)
+        np.testing.assert_array_equal(part.labels, numbers(part.inputs()) % classes)
