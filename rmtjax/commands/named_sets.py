@@ -42,7 +42,7 @@ class Model(NamedTuple):
 
 
 def read_together(names: list[str], model: Model, *, image_size: int | None, most: int) -> list[Set]:
-    """Sets to be compared, each by `read`; words have the same numbers in all, and names tell different files apart."""
+    """Sets to be compared, each by `read`: words have the same numbers in all, and names tell files apart."""
     sets = [read(name, model, image_size=image_size, most=most) for name in names]
     paths = [pathlib.Path(name).resolve() for name in names]
     if len({s.name for s in sets}) < len(sets) == len(set(paths)):
@@ -68,10 +68,11 @@ def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
     """A set by name. Texts become tokens of the model, or words where the model does not read texts.
 
     Args:
-      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data`, with @train or
-        @test if wanted.
+      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data`, with
+        @train or @test if wanted.
       model: gives the image size and the tokens.
-      image_size: side of images; None: that of the run, else 16 for digits, letters and synthetic sets and 32 for others.
+      image_size: side of images; None: that of the run, else 16 for digits, letters and synthetic sets and 32
+        for others.
       most: how many examples of a source are read, with the classes' shares.
 
     Raises:
@@ -173,7 +174,11 @@ def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:
 
 
 def model(name: str) -> Model:
-    """The model whose features are taken: "letters", or the folder of a run. Raises InputError if it is neither."""
+    """The model whose features are taken: "letters", or the folder of a run.
+
+    Raises:
+      InputError: it is neither.
+    """
     if name == "letters":
         return Model(LETTERS, letters_features, 16)
     stored = pathlib.Path(name) / results.CONFIG
@@ -190,7 +195,8 @@ def model(name: str) -> Model:
     def features(inputs: np.ndarray) -> np.ndarray:
         if inputs.shape[1:] != tuple(expected):
             raise InputError(
-                f"--model={name!r} takes inputs of shape {list(expected)}, the set's have {list(inputs.shape[1:])}"
+                f"--model={name!r} takes inputs of shape {list(expected)}, the set's have "
+                f"{list(inputs.shape[1:])}"
             )
         zeros = np.zeros(len(inputs), np.int32)
         origin = zeros.astype(np.int8)
@@ -209,7 +215,7 @@ def model(name: str) -> Model:
 
 
 def spaces(sets: list[Set], only: str | None, model: Model) -> dict[str, list[np.ndarray]]:
-    """The vectors of each set, by space: its examples as they are, counts of tokens, or features of the model."""
+    """The vectors of each set, by space: examples as they are, counts of tokens, or features of the model."""
     kind, shape = sets[0].kind, sets[0].values.shape[1:]
     fits = kind == "images" and (shape == (16, 16, 1) or model.name != LETTERS)
     possible = {"images": ["pixel"], "tokens": ["unigram"], "features": ["feature"]}[kind]

@@ -1,8 +1,9 @@
 """Batches of numpy from a source: the order of training, and one pass for evaluation.
 
-The order is a function of (seed, epoch): position p of the endless stream is entry p mod n of a permutation drawn
-for epoch p // n. So a stream starts at any step without going through the ones before, and every process finds its
-own part of every batch by itself. What is random about example i depends on (seed, epoch, i) alone.
+The order is a function of (seed, epoch): position p of the endless stream is entry p mod n of a permutation
+drawn for epoch p // n. So a stream starts at any step without going through the ones before, and every
+process finds its own part of every batch by itself. What is random about example i depends on (seed, epoch,
+i) alone.
 """
 
 import dataclasses
@@ -46,20 +47,20 @@ def train_batches(
       batch_size: global; this process yields its contiguous part, `batch_size // process_count` examples.
       seed: of the order and of the augmentation.
       start_step: number of the first batch.
-      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of TensorFlow
-        operations, of texts (words int32 [w], seed) -> words; the seed is made of (seed, epoch, index). None: examples
-        as they are.
+      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of
+        TensorFlow operations, of texts (words int32 [w], seed) -> words; the seed is made of (seed, epoch,
+        index). None: examples as they are.
 
     Returns:
-      Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b] int32` (the
-      example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j; with CutMix, x_i
-      with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b] int32` is the label of j,
-      `mix_weight [b] float32` is w. The partners j are a permutation of the epoch, real ones of real examples and synthetic
-      ones of synthetic examples; j is augmented as it is on its own.
+      Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b]
+      int32` (the example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w)
+      x_j; with CutMix, x_i with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b]
+      int32` is the label of j, `mix_weight [b] float32` is w. The partners j are a permutation of the epoch,
+      real ones of real examples and synthetic ones of synthetic examples; j is augmented as it is on its own.
 
     Raises:
-      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded; mixup of
-        texts.
+      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded;
+        mixup of texts.
     """
     local = _local_size(batch_size, process_count)
     if augment is not None and not isinstance(augment, Augmentation):
@@ -70,7 +71,7 @@ def train_batches(
         source = dataclasses.replace(source, modality=augment.modality)
 
     def numbers(step: int) -> tf.data.Dataset:
-        """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
+        """This process's part of each batch from `step` on: epoch, index and mixup partner, int64 [local]."""
         part = slice(process_index * local, (process_index + 1) * local)
         whole = _order(source.origin, seed, step * batch_size).rebatch(batch_size)
         return whole.map(
@@ -103,8 +104,8 @@ def evaluation_batches(
       batch_size: global; this process yields its contiguous part.
 
     Returns:
-      Batches `inputs`, `label`, `index`, and `mask [b] bool`: False where padded (inputs and label 0, index -1).
-      Every process gets the same number of batches.
+      Batches `inputs`, `label`, `index`, and `mask [b] bool`: False where padded (inputs and label 0, index
+      -1). Every process gets the same number of batches.
 
     Raises:
       InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded.
@@ -155,7 +156,7 @@ def _finished(source: Source, example: Tensors) -> Tensors:
 
 
 def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
-    """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [:, 3], by epochs.
+    """The endless stream from position `first` on, by epochs: rows int64 [:, 3] of epoch, index, mixup partner.
 
     TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
     """
@@ -165,7 +166,8 @@ def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
     place = np.argsort(np.concatenate(kinds))
 
     def permutation(root: np.int32, epoch: tf.Tensor, numbers: tf.Tensor | np.ndarray) -> tf.Tensor:
-        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the identity.
+        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the
+        # identity.
         return tf.random.experimental.stateless_shuffle(
             numbers, tf.stack([tf.cast(root, tf.int64), epoch]), "philox"
         )
@@ -244,8 +246,13 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
 def _iterate(
     batches: tf.data.Dataset, source: Source, members: Callable[[int], np.ndarray]
 ) -> Iterator[Batch]:
-    """Batches as numpy. `members` gives the examples read for the k-th, among which one that fails is looked for."""
-    # TensorFlow's tuning of parallelism goes to sleep for up to a minute, and an iterator waits for it when it is dropped.
+    """Batches as numpy arrays.
+
+    Args:
+      members: `(k) -> numbers` of the examples read for batch k, among which one that fails is looked for.
+    """
+    # TensorFlow's tuning of parallelism goes to sleep for up to a minute, and an iterator waits for it when
+    # it is dropped.
     options = tf.data.Options()
     options.autotune.enabled = False
     iterator = batches.prefetch(2).with_options(options).as_numpy_iterator()

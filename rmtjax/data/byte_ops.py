@@ -1,9 +1,9 @@
 """The operations that augmentation policies choose from, on bytes, each image with an operation of its own.
 
-They are those of Pillow (`ImageOps`, `ImageEnhance`, `Image.transform`), which AutoAugment and its successors were
-published with, to the same bytes. A table lists the operations that a policy may choose, with their magnitudes; most
-is worked out there, once, as lookup tables and fixed-point maps. Images are then grouped by kind, and each kind is
-done in one go.
+They are those of Pillow (`ImageOps`, `ImageEnhance`, `Image.transform`), which AutoAugment and its successors
+were published with, to the same bytes. A table lists the operations that a policy may choose, with their
+magnitudes; most is worked out there, once, as lookup tables and fixed-point maps. Images are then grouped by
+kind, and each kind is done in one go.
 
 Operations on colour leave grey images (one channel) as they are, as Pillow's do.
 """
@@ -40,10 +40,11 @@ class Table(NamedTuple):
 def table(operations: Sequence[tuple[str, float]], height: int, width: int) -> Table:
     """The table of (name, magnitude) pairs, for images of one size.
 
-    Names and magnitudes: identity, autocontrast, equalize and invert (any); posterize (bits kept); solarize (bytes
-    from here on are inverted); brightness, color, contrast, sharpness (factor - 1); shear_x, shear_y (pixels along one
-    axis a pixel of the other); translate_x, translate_y (pixels to the right, down); rotate (degrees, anticlockwise).
-    Nearest neighbours, black outside.
+    Names and magnitudes: identity, autocontrast, equalize and invert (any); posterize (bits kept); solarize
+      (bytes
+    from here on are inverted); brightness, color, contrast, sharpness (factor - 1); shear_x, shear_y (pixels
+    along one axis a pixel of the other); translate_x, translate_y (pixels to the right, down); rotate
+    (degrees, anticlockwise). Nearest neighbours, black outside.
     """
     byte, n = np.arange(256), len(operations)
     lookup, maps = np.tile(byte.astype(np.uint8), (n, 1)), np.zeros((n, 6), np.int32)

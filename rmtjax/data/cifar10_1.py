@@ -16,8 +16,9 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     """The set as its authors publish it, a "test" part with the classes of CIFAR-10.
 
     Args:
-      path: of `cifar10.1_v4_data.npy` or `cifar10.1_v6_data.npy` [n, 32, 32, 3] uint8, or of the folder if one alone
-        of them is in it; the labels [n] lie beside it in `cifar10.1_v6_labels.npy`. Nothing is unpickled.
+      path: of `cifar10.1_v4_data.npy` or `cifar10.1_v6_data.npy` [n, 32, 32, 3] uint8, or of the folder if
+        one alone of them is in it; the labels [n] lie beside it in `cifar10.1_v6_labels.npy`. Nothing is
+        unpickled.
       image_size: images are resized to this side.
 
     Raises:
@@ -48,7 +49,8 @@ def _read(name: str, file: pathlib.Path) -> np.ndarray:
         return np.asarray(np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
         raise InputError(
-            f"{name}: {file} is not there; download it from github.com/modestyachts/CIFAR-10.1, folder datasets"
+            f"{name}: {file} is not there; download it from github.com/modestyachts/CIFAR-10.1, folder "
+            "datasets"
         ) from error
     except (ValueError, OSError, EOFError) as error:
         raise InputError(

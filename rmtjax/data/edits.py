@@ -1,12 +1,12 @@
 """Augmentation of texts: EDA (Wei & Zou 2019, 1901.11196) and AEDA (Karimi et al. 2021, 2108.13230).
 
-Each edit is a stateless function of (words int32 [w], seed int32 [2], strength, lexicon): a text's words by number, 0
-after the last, to words of the same shape. Strength is a share of the text's words; 0 returns the text itself. What an
-insertion pushes beyond the row's end is lost, as its tokens there would be.
+Each edit is a stateless function of (words int32 [w], seed int32 [2], strength, lexicon): a text's words by
+number, 0 after the last, to words of the same shape. Strength is a share of the text's words; 0 returns the
+text itself. What an insertion pushes beyond the row's end is lost, as its tokens there would be.
 
-What differs from the papers' programs: synonym replacement draws places, not words (a word that is there twice may be
-replaced once); the pairs that are swapped do not overlap; several insertions are drawn together, not one after the
-other, and may come last.
+What differs from the papers' programs: synonym replacement draws places, not words (a word that is there
+twice may be replaced once); the pairs that are swapped do not overlap; several insertions are drawn together,
+not one after the other, and may come last.
 """
 
 import functools

@@ -1,6 +1,7 @@
 """Augmentations that move pixels: flips, shifts, crops, rotation and elastic deformation.
 
-Each takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or one image [h, w, c] and one seed [2].
+Each takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or one image [h, w, c] and
+one seed [2].
 """
 
 import math
@@ -41,7 +42,8 @@ def _flipped(images: tf.Tensor, seeds: tf.Tensor, strength: float, axis: int) ->
 def shift_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Padded with black and cropped at random: moved by up to strength / 8 of the side along each axis.
 
-    The move is uniform in that range and rounded at random to a whole pixel, up or down in proportion: no pixel is
+    The move is uniform in that range and rounded at random to a whole pixel, up or down in proportion: no
+      pixel is
     interpolated, and small strengths act on some of the images.
     """
     height, width = images.shape[1:3]
@@ -82,7 +84,7 @@ def random_resized_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) ->
 
 
 def _enlarged(images: tf.Tensor, start: tf.Tensor, length: tf.Tensor, axis: int) -> tf.Tensor:
-    """Entries start..start + length - 1 along an axis, interpolated linearly between centres to the whole axis."""
+    """Entries start..start + length - 1 of an axis, stretched to the whole axis by linear interpolation."""
     size = images.shape[axis]
     place = (tf.range(size, dtype=tf.float32) + 0.5) * (length / size)[:, None] - 0.5
     place = tf.clip_by_value(place, 0.0, length[:, None] - 1)
@@ -120,10 +122,10 @@ def rotation(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
 def elastic(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Pixels moved by smooth random amounts; bilinear, black outside: torchvision's ElasticTransform(40, 6).
 
-    Along each axis the displacement is alpha / 2 pixels times noise, uniform in [-1, 1] and smoothed by a Gaussian of
-    standard deviation 6 pixels, with alpha = 40 strength (torchvision divides by the side in a frame 2 wide): at
-    strength 1 about half a pixel in standard deviation at every size, which is .24 % of the 224 pixels of the paper's
-    models and 1.7 % of 32.
+    Along each axis the displacement is alpha / 2 pixels times noise, uniform in [-1, 1] and smoothed by a
+    Gaussian of standard deviation 6 pixels, with alpha = 40 strength (torchvision divides by the side in a
+    frame 2 wide): at strength 1 about half a pixel in standard deviation at every size, which is .24 % of the
+    224 pixels of the paper's models and 1.7 % of 32.
     """
     height, width = images.shape[1:3]
     noise = 2 * draws.uniform_images(seeds, (2, height, width)) - 1

@@ -1,9 +1,10 @@
 """Printed letters and digits, drawn from the fonts that matplotlib brings.
 
 Two ways of drawing. `letters` are drawn at the image's own resolution, with their case visible in their size.
-`printed_digits` and `letters_unlike_digits` are made as UCI made its handwritten digits: the glyph is cropped to its
-box, scaled to 32 x 32, and its black pixels counted in blocks of 4 x 4; so they differ from handwritten digits in what
-is written and not in how it was scanned. All is white on black, in [0, 1], and fixed: nothing depends on a run's seed.
+`printed_digits` and `letters_unlike_digits` are made as UCI made its handwritten digits: the glyph is cropped
+to its box, scaled to 32 x 32, and its black pixels counted in blocks of 4 x 4; so they differ from
+handwritten digits in what is written and not in how it was scanned. All is white on black, in [0, 1], and
+fixed: nothing depends on a run's seed.
 """
 
 import functools
@@ -36,7 +37,7 @@ _CAP_HEIGHT = 13 / 16  # of the image's side, in `letters`
 
 
 class Distortion(NamedTuple):
-    """Half-widths of uniform draws: degrees, shear, log of the scale along each axis, shift as a share of the side."""
+    """Half-widths of uniform draws: degrees, shear, log scale along each axis, shift as a share of the side."""
 
     rotation: float
     shear: float
@@ -50,8 +51,8 @@ _OF_PRINT = Distortion(rotation=6, shear=0.1, scale=0.08, shift=0.0)
 
 @functools.lru_cache(maxsize=4)
 def letters(image_size: int) -> tuple[Source, Source]:
-    """A-Z and a-z (52 classes), distorted by a random affine map: 9,984 in DejaVu fonts to train on, and 1,040 in
-    STIX and Computer Modern fonts to test on."""
+    """A-Z and a-z (52 classes), distorted by a random affine map: to train on, 9,984 in DejaVu fonts; to test on,
+    1,040 in STIX and Computer Modern fonts."""
     train = _drawn(_fonts("DejaVu"), copies=16, image_size=image_size, seed=0)
     test = _drawn(_fonts("STIXGeneral", "cm"), copies=2, image_size=image_size, seed=1)
     return from_arrays("letters", *train, LETTERS), from_arrays("letters (test fonts)", *test, LETTERS)

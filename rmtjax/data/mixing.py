@@ -16,9 +16,10 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
 
     Args:
       real: the training set.
-      synthetic: where synthetic examples are drawn from, without replacement. A larger share draws a superset.
-      mode: "add" keeps all real examples and adds round(share * n) synthetic ones; "replace" keeps the total and
-        every class's count, and puts synthetic examples in the place of round(share * n) real ones.
+      synthetic: where synthetic examples are drawn from, without replacement. A larger share draws a
+        superset.
+      mode: "add" keeps all real examples and adds round(share * n) synthetic ones; "replace" keeps the total
+        and every class's count, and puts synthetic examples in the place of round(share * n) real ones.
       share: in [0, 1]. 0 returns `real` itself.
       seed: of the draw.
 
@@ -52,7 +53,8 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
     if (wanted > available).any():
         k = int(np.argmax(wanted - available))
         raise InputError(
-            f"{synthetic.name} has {available[k]} examples of class {real.classes[k]!r} and {wanted[k]} are needed for "
+            f"{synthetic.name} has {available[k]} examples of class {real.classes[k]!r} and {wanted[k]} are "
+            "needed for "
             f"synthetic.share={share}: make a larger set (synthetic.examples) or lower the share"
         )
     drawn = _first_of_each_class(synthetic.labels, wanted, [seed, 0])
@@ -72,7 +74,7 @@ def proportional(counts: Int[np.ndarray, " k"], total: int) -> Int[np.ndarray, "
 
 
 def concatenate(first: Source, second: Source) -> Source:
-    """The examples of both, those of `first` before those of `second`, under the name and classes of `first`."""
+    """The examples of `first`, then those of `second`, under the name and classes of `first`."""
     n = first.num_examples
     modality, of_second = first.modality.joined(second.modality, second.examples)
     both = dataclasses.replace(

@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Shaped
 
-# Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who reads.
+# Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who
+# reads.
 _BYTE = np.float32(1 / 255)
 
 
@@ -46,7 +47,7 @@ class Modality:
     def joined(
         self, other: "Modality", examples: Shaped[np.ndarray, "..."] | None
     ) -> tuple["Modality", Shaped[np.ndarray, "..."] | None]:
-        """A modality for the examples of both sources, and those stored in the other source as they are stored in it."""
+        """A modality for the examples of two sources, and the stored examples of the other source in its terms."""
         return self, examples
 
 

@@ -16,9 +16,9 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     """The sources in an npz file: "all", or "train" and, where they are, "validation" and "test".
 
     Args:
-      path: of a file with `image` or `images` [n, h, w] or [n, h, w, c], uint8 or floats in [0, 1], and `label` or
-        `labels` [n], integers from 0. Names may end in `_train`, `_validation`, `_test`. `classes`, if there, names
-        the classes. Nothing is unpickled.
+      path: of a file with `image` or `images` [n, h, w] or [n, h, w, c], uint8 or floats in [0, 1], and
+        `label` or `labels` [n], integers from 0. Names may end in `_train`, `_validation`, `_test`.
+        `classes`, if there, names the classes. Nothing is unpickled.
       image_size: images are resized to this side.
 
     Raises:
@@ -30,7 +30,8 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     }
     if not {"all", "train"} & pairs.keys():
         raise InputError(
-            f"npz:{path} has the arrays {', '.join(arrays) or '(none)'}: it must have image and label, or image_train and "
+            f"npz:{path} has the arrays {', '.join(arrays) or '(none)'}: it must have image and label, or "
+            "image_train and "
             f"label_train"
         )
     if "all" in pairs and len(pairs) > 1:

@@ -26,13 +26,14 @@ class Source:
       classes: names.
       shape: of every example: (height, width, channels) of an image, (words,) of a text.
       origin: int8 [n], 0 for a real example and 1 for a synthetic one.
-      examples: of images, [n, height, width, channels], uint8 or float32 in [0, 1]; of texts, the numbers of their
-        words, int32 [n, words], 0 after the last. None where images are decoded on demand.
-      decode: turns an example's number (a scalar int64 tensor) into its image, float32 [height, width, channels];
-        None where the examples are in memory.
+      examples: of images, [n, height, width, channels], uint8 or float32 in [0, 1]; of texts, the numbers of
+        their words, int32 [n, words], 0 after the last. None where images are decoded on demand.
+      decode: turns an example's number (a scalar int64 tensor) into its image, float32 [height, width,
+        channels]; None where the examples are in memory.
       describe: says where example i comes from, for messages.
       modality: how examples become what a model gets.
-      stored: the same images before they were enlarged, where the set has them in one smaller size; else None.
+      stored: the same images before they were enlarged, where the set has them in one smaller size; else
+        None.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Source:
     def inputs(
         self, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
     ) -> Shaped[np.ndarray, "n ..."]:
-        """What a model gets of the examples numbered `indices`, or of all: float32 [n, h, w, c], or int32 [n, tokens]."""
+        """What a model gets of examples (None: of all): images float32 [n, h, w, c], or tokens int32 [n, t]."""
         numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
         if self.examples is not None:
             return self.modality.arrays(self.examples[numbers])
@@ -120,7 +121,7 @@ class Source:
             raise InputError(f"{self.name} cannot be read: {error.message}") from error
 
     def held(self) -> "Source":
-        """The same source with its examples in memory, as bytes where that loses nothing, if they take under 1 GiB."""
+        """The same source, its examples in memory if they take under 1 GiB; as bytes where that loses nothing."""
         if self.examples is not None or self.num_examples * np.prod(self.shape) * 4 > _IN_MEMORY:
             return self
         pixels = np.empty((self.num_examples, *self.shape), np.uint8)
@@ -136,10 +137,10 @@ class Source:
 
 
 def resize(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "n {size} {size} c"]:
-    """Bilinear interpolation between pixel centres to `size` x `size`; when shrinking, averaged (antialiased).
+    """Images resized to `size` x `size`: bilinear between pixel centres, and antialiased where they shrink.
 
-    The one way that images change size in this project, so that real, printed and synthetic examples stay alike.
-    Images of that size already are returned unchanged; a side ratio other than 1 is not kept.
+    The one way that images change size in this project, so that real, printed and synthetic examples stay
+    alike. Images of that size already are returned unchanged; a side ratio other than 1 is not kept.
     """
     return np.asarray(resize_tensor(images, size))
 
@@ -171,7 +172,8 @@ def from_arrays(
     """
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise InputError(
-            f"{name}: images have shape {list(images.shape)}: they must be [number, height, width, channels] with "
+            f"{name}: images have shape {list(images.shape)}: they must be [number, height, width, channels] "
+            "with "
             f"1 or 3 channels, and at least one"
         )
     if labels.shape != images.shape[:1]:
@@ -184,7 +186,8 @@ def from_arrays(
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(classes):
         raise InputError(
-            f"{name}: labels run from {low} to {high}: with {len(classes)} classes they must lie in 0..{len(classes) - 1}"
+            f"{name}: labels run from {low} to {high}: with {len(classes)} classes they must lie in "
+            f"0..{len(classes) - 1}"
         )
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
@@ -216,7 +219,8 @@ def of_classes(source: Source, classes: Sequence[str]) -> Source:
     for name in classes:
         if name not in source.classes:
             raise InputError(
-                f"data.classes names {name!r}, which {source.name} has not: its classes are {', '.join(source.classes)}"
+                f"data.classes names {name!r}, which {source.name} does not have: its classes are "
+                f"{', '.join(source.classes)}"
             )
     number = np.full(len(source.classes), -1, np.int32)
     number[[source.classes.index(name) for name in classes]] = np.arange(len(classes))

@@ -1,4 +1,4 @@
-"""Labelled texts: intents of BANKING77 and CLINC150, subjectivity, questions of TREC, and a user's own tables."""
+"""Labelled texts: intents (BANKING77, CLINC150), subjectivity, questions (TREC), and a user's own tables."""
 
 import io
 import json
@@ -33,9 +33,9 @@ def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]
     """The parts a set of texts comes in: "all", or some of "train", "validation" and "test".
 
     Args:
-      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv file with
-        the columns text and label (or category), or a folder of train, validation and test files of this kind; PATH
-        may be `data:...` (`files.located`).
+      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv
+        file with the columns text and label (or category), or a folder of train, validation and test files of
+        this kind; PATH may be `data:...` (`files.located`).
       tokenizer: how texts are split and what their words' tokens are.
       max_tokens: of every row, with those that begin and end it.
 
@@ -131,7 +131,8 @@ def _folder(name: str) -> pathlib.Path:
     root = os.environ.get("RMTJAX_DATA")
     if not root:
         raise InputError(
-            f"{name} needs its files: set RMTJAX_DATA to a folder that holds them, or name your own by texts:PATH"
+            f"{name} needs its files: set RMTJAX_DATA to a folder that holds them, or name your own by "
+            "texts:PATH"
         )
     return pathlib.Path(root)
 
@@ -141,7 +142,8 @@ def _read(name: str, file: pathlib.Path, encoding: str) -> str:
         return file.read_bytes().decode(encoding)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
-            f"{name}: there is no file {str(file)!r}: put it there, or point RMTJAX_DATA at a folder that has it"
+            f"{name}: there is no file {str(file)!r}: put it there, or point RMTJAX_DATA at a folder that "
+            "has it"
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(
@@ -150,10 +152,11 @@ def _read(name: str, file: pathlib.Path, encoding: str) -> str:
 
 
 def _table(name: str, path: pathlib.Path) -> Tables:
-    """The tables of a file or folder, and the classes: the labels that occur in training, sorted (as numbers if they are)."""
+    """The tables of a file or folder, and the classes: the training labels, sorted (as numbers if they are)."""
     if not path.exists():
         raise InputError(
-            f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by texts:PATH"
+            f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by "
+            "texts:PATH"
         )
     if path.is_dir():
         found = {
@@ -173,7 +176,7 @@ def _table(name: str, path: pathlib.Path) -> Tables:
         unknown = sorted(set(table.labels) - classes)
         if unknown:
             raise InputError(
-                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, which the training table has not"
+                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, which the training table does not have"
             )
     whole = all(label.isascii() and label.isdigit() for label in classes)
     return tables, sorted(classes, key=int if whole else None)
@@ -182,7 +185,8 @@ def _table(name: str, path: pathlib.Path) -> Tables:
 def _one_table(name: str, file: pathlib.Path) -> Labelled:
     if file.suffix not in _SEPARATORS:
         raise InputError(
-            f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test files"
+            f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test "
+            "files"
         )
     text = _read(name, file, "utf-8-sig")
     try:

@@ -1,8 +1,9 @@
 """Image classification sets that TensorFlow Datasets has prepared on this machine.
 
-Their records are read by number: one pass over the files notes where each record lies and its label, and later a
-record is read from its place and decoded. So large sets are shuffled as a whole, cut into stratified parts and
-resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in vain.
+Their records are read by number: one pass over the files notes where each record lies and its label, and
+later a record is read from its place and decoded. So large sets are shuffled as a whole, cut into stratified
+parts and resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in
+vain.
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ from rmtjax.data.modalities import unit_tensor
 from rmtjax.data.sources import Source, resize_tensor
 from rmtjax.errors import InputError
 
-# TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the classes' names.
+# TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the
+# classes' names.
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _OF_CIFAR10 = ("cifar10_corrupted", "cifar10_1")
 
@@ -154,7 +156,7 @@ def _unknown_configuration(name: str) -> str:
 
 
 def _configurations(name: str) -> list[str] | None:
-    """Names of a set's configurations by TFDS's own code, without asking servers; None for a set it does not know."""
+    """Names of a set's configurations from TFDS's code, without its servers; None for a set that it does not know."""
     import tensorflow_datasets as tfds
 
     try:

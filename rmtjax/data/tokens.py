@@ -1,9 +1,9 @@
 """From texts to words, and from words to the tokens that a model gets.
 
-A text enters as a row of numbers of words, so that augmentation can act on words inside tf.data. A table then turns
-words into tokens, since a word's pieces do not depend on its neighbours: BERT's tokenizer cuts at white space and
-punctuation first, and within what is left afterwards (WordPiece; Wu et al. 2016, 1609.08144). The tokens of a row
-are those of the whole text.
+A text enters as a row of numbers of words, so that augmentation can act on words inside tf.data. A table then
+turns words into tokens, since a word's pieces do not depend on its neighbours: BERT's tokenizer cuts at white
+space and punctuation first, and within what is left afterwards (WordPiece; Wu et al. 2016, 1609.08144). The
+tokens of a row are those of the whole text.
 """
 
 import dataclasses
@@ -114,7 +114,8 @@ def rows(
 ) -> tuple[list[Int[np.ndarray, "n w"]], Tokens]:
     """Rows of words, int32 [n, length - 2], of several groups of texts, and the words with their tokens.
 
-    A row holds as many words as could have a token each; the words of a longer text that come after are left out.
+    A row holds as many words as could have a token each; the words of a longer text that come after are left
+    out.
     """
     number = {"": PADDING}
     groups = []
@@ -166,7 +167,8 @@ def _whole_words(number: dict[str, int]) -> Tokenizer:
 def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """A WordPiece tokenizer from its file: `tokenizer.json`, `vocab.txt`, or a folder with one of them.
 
-    Beside a `vocab.txt`, `do_lower_case` of a `tokenizer_config.json` is followed; without it, texts become lower case.
+    Beside a `vocab.txt`, `do_lower_case` of a `tokenizer_config.json` is followed; without it, texts become
+    lower case.
 
     Raises:
       InputError: nothing there, not of this kind, or a special token is missing.
@@ -243,7 +245,8 @@ def _from_json(file: pathlib.Path) -> Any:
         built.pre_tokenizer, pre_tokenizers.BertPreTokenizer
     ):
         raise InputError(
-            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer as BERT's: take the model's vocab.txt"
+            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer as BERT's: take the model's "
+            "vocab.txt"
         )
     built.no_truncation()
     built.no_padding()

@@ -37,8 +37,8 @@ def parse(texts: Sequence[str]) -> dict[str, list[float]]:
 def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> pd.DataFrame:
     """A row for each knob, setting, seed and number of the manifest; each set is made once and found again.
 
-    A seed stands for another split, another generator and other samples. `set` is `synthetic`, or `real`: as many
-    training images measured alike.
+    A seed stands for another split, another generator and other samples. `set` is `synthetic`, or `real`: as
+    many training images measured alike.
 
     Raises:
       InputError: a setting out of range, or a knob that the method has not.

@@ -1,4 +1,4 @@
-"""Which samples are kept: those that a judge takes for their class, and that are no copies of training images."""
+"""Filters of samples: a judge must see their class in them, and they must not be copies of training images."""
 
 from collections.abc import Callable
 
@@ -17,10 +17,14 @@ Accept = Callable[[Shaped[np.ndarray, "n ..."], Int[np.ndarray, " n"]], Bool[np.
 def accept_images(
     confidence: float, distance: float, splits: data.Splits, seed: int, mesh: jax.sharding.Mesh
 ) -> Accept:
-    """`accept(images, labels)`: the judge's probability of the label is `confidence` at least, and the distance to the
-    nearest training image is at least `distance` times the median one of validation images; 0: not asked for.
+    """`accept(images, labels)`, by two filters.
 
-    The judge is fitted to the training split alone: what is known of the test set must not choose what is trained on.
+    Args:
+      confidence: the least probability that a judge gives an image's label; 0: no judge.
+      distance: the least distance to the nearest training image, in median distances of validation images; 0: none.
+
+    The judge is fitted to the training split alone: what is known of the test set must not choose what is
+      trained on.
     """
     known = quality.flat(splits.train.inputs()) if distance else None
     least = 0.0

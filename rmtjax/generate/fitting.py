@@ -17,7 +17,9 @@ from rmtjax.generate.kinds import kind_of
 from rmtjax.train import loop
 from rmtjax.train import sharding as sharding_lib
 
-FORMAT = 3  # raised when the same config comes to mean another generator, or is stored otherwise, so that no older one is opened
+# raised when the same config comes to mean another generator, or is stored otherwise, so that no older one
+# is opened
+FORMAT = 3
 CHECKPOINTS = 4  # in a fit, evenly spaced
 MOST = 2000  # examples the mean loss is taken over
 PARAMS = "generator.safetensors"
@@ -130,9 +132,9 @@ def _fit(
 
 
 def losses(generator: Generator, train: data.Source, test: data.Source) -> dict[str, float | None]:
-    """`final_loss` on examples fitted to and `final_loss_test` on others, as many of each; None where there are no others.
+    """`final_loss` on training examples and `final_loss_test` on as many test examples; None if there are none.
 
-    Of texts, on those without words that `train` has not.
+    Texts with words that `train` does not have are left out.
     """
     model, params = generator.model, generator.params
     kind = kind_of(train)

@@ -44,7 +44,8 @@ class Kind(NamedTuple):
     """How examples of one kind are generated, stored and measured.
 
     Attributes:
-      name: "images" or "texts"; also the name of the samples' array in a shard, and how the shard's file name begins.
+      name: "images" or "texts"; also the name of the samples' array in a shard, and how the shard's file name
+        begins.
       sized: whether examples have a size, on which a set then depends.
       filters: fields of `config.synthetic` that may refuse samples.
       prepare: `(training split) -> the split as generators see it`.

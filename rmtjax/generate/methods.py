@@ -17,8 +17,10 @@ from rmtjax.generate.kinds import kind_of
 Sample = Callable[
     [Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Shaped[np.ndarray, "n ..."]
 ]
-"""`sample(labels, numbers, ranks) -> images in [0, 1]`, or rows of words' numbers: of sample number i, the r-th of its class, the
-same whatever else is asked for with it."""
+"""`sample(labels, numbers, ranks) -> examples`: images in [0, 1], or rows of words' numbers.
+
+Sample number i, which is number r of its class, does not depend on what else is asked for with it.
+"""
 
 _OF_IMAGES = ("guidance", "temperature", "edit_start", "distinct")
 TURNED = (*_OF_IMAGES, "top_p", "mask_share")
@@ -36,7 +38,7 @@ KNOBS: dict[str, tuple[str, ...]] = {
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError: the method is not for what the source holds, or a knob is turned that the method has not."""
+    """Refuses a method that does not fit the source, and a knob that the method does not have, by InputError."""
     config_lib.check_generator_kind(config)
     synthetic = config.synthetic
     plain = config_lib.base().synthetic
@@ -44,7 +46,8 @@ def check(config: ConfigDict) -> None:
         used = name in KNOBS[synthetic.method] or (name == "images" and synthetic.method == "import")
         if not used and synthetic[name] != plain[name]:
             raise InputError(
-                f"synthetic.{name}={synthetic[name]!r} does nothing with synthetic.method={synthetic.method!r}: leave it out"
+                f"synthetic.{name}={synthetic[name]!r} does nothing with "
+                f"synthetic.method={synthetic.method!r}: leave it out"
             )
 
 
@@ -112,7 +115,8 @@ def at_hand(
     if (have < wanted).any():
         k = int(np.argmax(wanted - have))
         raise InputError(
-            f"synthetic.images={config.synthetic.images!r} has {have[k]} images of class {train.classes[k]!r} and {wanted[k]} "
+            f"synthetic.images={config.synthetic.images!r} has {have[k]} images of class "
+            f"{train.classes[k]!r} and {wanted[k]} "
             "are needed: lower synthetic.examples"
         )
     return have
@@ -177,7 +181,7 @@ def _facts(generator: fitting.Generator, splits: data.Splits) -> dict[str, Any]:
 
 
 def _by_rank(source: data.Source) -> Callable[[np.ndarray, np.ndarray], Int[np.ndarray, " n"]]:
-    """`(labels, ranks) -> numbers` of the source's examples: the r-th of a class, from the first again after the last."""
+    """`(labels, ranks) -> numbers` of examples: number r of a class, which begins again after its last."""
     order = np.argsort(source.labels, kind="stable")
     counts = np.bincount(source.labels, minlength=len(source.classes))
     first = np.cumsum(counts) - counts
@@ -191,18 +195,20 @@ def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
         foreign = data.load_source(config.synthetic.images, train.shape[0])
     except InputError as error:
         raise InputError(f"{where} cannot be imported: {error}") from error
-    for known, others, lack in (
-        (train.classes, foreign.classes, "lacks"),
-        (foreign.classes, train.classes, "has"),
+    for known, others, lack, more in (
+        (train.classes, foreign.classes, "lacks", ""),
+        (foreign.classes, train.classes, "has", ", which the training split does not have"),
     ):
         if apart := [name for name in known if name not in others]:
             raise InputError(
-                f"{where} {lack} the class {apart[0]!r}{'' if lack == 'lacks' else ', which the training split has not'}: "
-                f"it must have the classes {', '.join(train.classes[:3])}, ... of data.source={config.data.source!r}"
+                f"{where} {lack} the class {apart[0]!r}{more}: "
+                f"it must have the classes {', '.join(train.classes[:3])}, ... of "
+                f"data.source={config.data.source!r}"
             )
     if foreign.classes != train.classes:
         raise InputError(
-            f"{where} has the classes in another order than data.source={config.data.source!r}: {', '.join(foreign.classes[:3])}, ... "
+            f"{where} has the classes in another order than data.source={config.data.source!r}: "
+            f"{', '.join(foreign.classes[:3])}, ... "
             f"where {', '.join(train.classes[:3])}, ... are wanted"
         )
     if foreign.shape != train.shape:

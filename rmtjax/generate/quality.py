@@ -38,9 +38,11 @@ def describe(
     Returns:
       `recognised` (value, low, high, n; the judge); median Euclidean distances in pixel space to the nearest
       training image, of synthetic and of test images, and their ratio (1: as far as unseen real images are,
-      near 0: copies); `classification_accuracy_score`: test accuracy of a classifier trained on the set alone, beside one
-      trained on as many training images; `frechet_distance` and `kernel_distance` to the test images in the features of
-      `feature_model`, beside those of training images, at equal n; `diversity`, rows as in diversity.json.
+      near 0: copies); `classification_accuracy_score`: test accuracy of a classifier trained on the set
+        alone, beside one
+      trained on as many training images; `frechet_distance` and `kernel_distance` to the test images in the
+      features of `feature_model`, beside those of training images, at equal n; `diversity`, rows as in
+      diversity.json.
     """
     size = images.shape[1]
     real_source = config.data.source == "digits"
@@ -88,14 +90,17 @@ def describe(
         "distance_ratio": float(synthetic_distance / test_distance) if test_distance > 0 else None,
         "classification_accuracy_score": accuracy_scores(images, labels, splits, config.seed, mesh),
         "feature_model": name,
-        **({
-            measure.__name__: {
-                key: measure(values, of_test) for key, values in in_features.items()
-            } | {"n": n}
-            for measure in (diversity.frechet_distance, diversity.kernel_distance)
-        } if enough else {}),
+        **(
+            {
+                measure.__name__: {key: measure(values, of_test) for key, values in in_features.items()}
+                | {"n": n}
+                for measure in (diversity.frechet_distance, diversity.kernel_distance)
+            }
+            if enough
+            else {}
+        ),
         "diversity": rows,
-    }  # fmt: skip
+    }
 
 
 def _within_classes(
@@ -129,7 +134,8 @@ def accuracy_scores(
 ) -> dict[str, Any]:
     """Test accuracy, with Wilson's 95 % interval, of a classifier trained on the set alone (Ravuri & Vinyals 2019, 1905.10887).
 
-    The classifier is a support vector machine as the judge, or beyond 5,000 images the small ResNet of `judge`. `real` is
+    The classifier is a support vector machine as the judge, or beyond 5,000 images the small ResNet of
+    `judge`. `real` is
     the same of one trained on training images, as many as both sets have: compare with this one.
     """
     train, test = splits.train, splits.test
@@ -167,9 +173,10 @@ def recognised(
     """The share of images whose class a judge names, with Wilson's 95 % interval.
 
     Args:
-      whole: all real examples; a support vector machine is trained on these. It has a radial kernel with scikit-learn's
-        default width, and C = 10.
-      judged, test: where there are too many of them: a network fitted to the training images, and what to test it on.
+      whole: all real examples; a support vector machine is trained on these. It has a radial kernel with
+        scikit-learn's default width, and C = 10.
+      judged, test: where there are too many of them: a network fitted to the training images, and what to
+        test it on.
 
     Returns:
       `value`, `low`, `high`, `n`; `judge`, and `judge_accuracy`, its accuracy on real examples by 5-fold
@@ -188,9 +195,13 @@ def recognised(
         low, high = wilson(hits, len(labels))
         right = judged.probabilities(test.inputs()).argmax(-1) == test.labels
         return {
-            "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
-            "judge": f"{judge.NAME} fitted to the training images", "judge_accuracy": float(right.mean()),
-        }  # fmt: skip
+            "value": hits / len(labels),
+            "low": low,
+            "high": high,
+            "n": len(labels),
+            "judge": f"{judge.NAME} fitted to the training images",
+            "judge_accuracy": float(right.mean()),
+        }
     if total > MOST_JUDGED:
         reason = f"{total} real examples are too many for the judge, who takes at most {MOST_JUDGED}"
     elif len(present) < 2:
@@ -207,9 +218,13 @@ def recognised(
     hits = int((machine.fit(real, real_labels).predict(flat(images)) == labels).sum())
     low, high = wilson(hits, len(labels))
     return {
-        "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
-        "judge": f"support vector machine trained on {total} real examples", "judge_accuracy": accuracy,
-    }  # fmt: skip
+        "value": hits / len(labels),
+        "low": low,
+        "high": high,
+        "n": len(labels),
+        "judge": f"support vector machine trained on {total} real examples",
+        "judge_accuracy": accuracy,
+    }
 
 
 def nearest(

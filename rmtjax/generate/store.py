@@ -124,13 +124,14 @@ def _naming_the_cache(path: pathlib.Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(
-            f"{str(path)!r} in synthetic.cache cannot be made ({error.strerror}): choose another synthetic.cache"
+            f"{str(path)!r} in synthetic.cache cannot be made ({error.strerror}): choose another "
+            "synthetic.cache"
         ) from error
 
 
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds an exclusive lock, which the system drops if the process is killed; the file goes when it is let go."""
+    """Holds an exclusive lock, which ends with the process even if it is killed; then removes the lock's file."""
     while True:
         with _naming_the_cache(path):
             file = path.open("w")

@@ -28,7 +28,8 @@ class SyntheticSet(NamedTuple):
     """A stored set, at the size the classifier takes.
 
     Attributes:
-      examples: float32 [n, h, w, c] in [0, 1]; of texts the numbers of their words, int32 [n, w], 0 after the last.
+      examples: float32 [n, h, w, c] in [0, 1]; of texts the numbers of their words, int32 [n, w], 0 after the
+        last.
       labels: int32.
       modality: that of the training split; of texts it says what the numbers mean.
     """
@@ -43,20 +44,21 @@ class SyntheticSet(NamedTuple):
 def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> SyntheticSet:
     """The synthetic set of a config: found under `synthetic.cache`, or made there.
 
-    The generator is fitted to the training split alone, at `synthetic.image_size`; the images are then resized
-    as real ones are. Texts are written with the words of the training split. A set is named by a hash of the training
-    images (or words) and labels, the generator's config, the seed, knobs, filters and count, and the data that its
-    worth is measured against. So runs that differ in `synthetic.share`, `synthetic.mode` or the model share a set,
-    and sets that differ in knobs or count share the generator. With several JAX processes, which must see the same
-    file system, all must call this together.
+    The generator is fitted to the training split alone, at `synthetic.image_size`; the images are then
+    resized as real ones are. Texts are written with the words of the training split. A set is named by a hash
+    of the training images (or words) and labels, the generator's config, the seed, knobs, filters and count,
+    and the data that its worth is measured against. So runs that differ in `synthetic.share`,
+    `synthetic.mode` or the model share a set, and sets that differ in knobs or count share the generator.
+    With several JAX processes, which must see the same file system, all must call this together.
 
     Args:
       config: the whole config, checked.
       report: gets sentences (in process 0) about what is being made and what came out.
 
     Raises:
-      InputError: the method is for other sources or has no such knob, a class has no training examples, too few
-        images can be imported or pass the filters, the cache cannot be made, or a stored file was altered.
+      InputError: the method is for other sources or has no such knob, a class has no training examples, too
+        few images can be imported or pass the filters, the cache cannot be made, or a stored file was
+        altered.
       loop.Stopped: SIGTERM while fitting; the same call goes on from there.
     """
     synthetic = config.synthetic
@@ -96,7 +98,8 @@ def _build(
     say(f"sampling {count} {kind.name}")
     _sample_shards(folder, sample, labels, accept, train.classes, kind.name, most)
     say(
-        "measuring what the set is worth: judge, nearest training examples, classifiers trained on it, diversity"
+        "measuring what the set is worth: judge, nearest training examples, classifiers trained on it, "
+        "diversity"
     )
     if jax.process_index() > 0:
         return {}
@@ -116,7 +119,7 @@ def _build(
 
 
 def made_from(config: ConfigDict, splits: data.Splits) -> dict[str, Any]:
-    """All that a set and the numbers in its manifest depend on, as plain data: its folder is named by the hash of this.
+    """All that a set and its manifest's numbers depend on, as plain data whose hash names the set's folder.
 
     Args:
       splits: at the generator's image size, or of texts.
@@ -156,7 +159,7 @@ def summary(synthetic: SyntheticSet) -> str:
 
 
 def write_run_files(synthetic: SyntheticSet, workdir: str | os.PathLike[str]) -> None:
-    """Writes synthetic.json (the manifest) into a run's folder, and samples to look at: synthetic_by_class.npz or .csv."""
+    """Writes synthetic.json (the manifest) and some samples (synthetic_by_class.npz or .csv) into a run's folder."""
     folder, modality = pathlib.Path(workdir), synthetic.modality
     manifest = {"path": str(synthetic.path)} | synthetic.manifest
     files.write_json(folder / results.SYNTHETIC, manifest)
@@ -165,7 +168,7 @@ def write_run_files(synthetic: SyntheticSet, workdir: str | os.PathLike[str]) ->
 
 
 def class_shares(labels: Int[np.ndarray, " m"], count: int) -> Int[np.ndarray, " count"]:
-    """`count` labels in the shares of `labels` (largest remainder), the classes spread evenly over the whole."""
+    """`count` labels in the shares of `labels` (largest remainder), classes spread evenly."""
     shares = np.bincount(labels) * count / len(labels)
     counts = np.floor(shares).astype(np.int64)
     counts[np.argsort(counts - shares, kind="stable")[: count - counts.sum()]] += 1
@@ -183,10 +186,10 @@ def _sample_shards(
     kind: str = "images",
     most: Int[np.ndarray, " k"] | None = None,
 ) -> None:
-    """Fills the folder with shards of samples of these labels; later rounds replace the samples that are refused.
+    """Fills the folder with shards of samples of these labels; later rounds make up for samples that are refused.
 
-    Round r has the samples number r n to (r + 1) n, of the same labels, for those classes that are not complete yet.
-    A shard holds what was accepted; shards that are there are not sampled again.
+    Round r has the samples number r n to (r + 1) n, of the same labels, for those classes that are not
+    complete yet. A shard holds what was accepted; shards that are there are not sampled again.
 
     Args:
       most: how many samples there are of each class; None: any number.
@@ -227,7 +230,8 @@ def _sample_shards(
     k = int(np.argmax(left))
     lower = " or ".join(f"synthetic.{name}" for name in kinds.KINDS[kind].filters)
     raise InputError(
-        f"of class {classes[k]!r} only {counts[k] - left[k]} of {counts[k]} {kind} passed the filters in {ROUNDS} "
+        f"of class {classes[k]!r} only {counts[k] - left[k]} of {counts[k]} {kind} passed the filters in "
+        f"{ROUNDS} "
         f"times as many samples: lower {lower}"
     )
 
@@ -240,7 +244,7 @@ def _kept(
     accept: filters.Accept | None,
     most: Int[np.ndarray, " k"] | None,
 ) -> np.ndarray:
-    """Which samples are stored: those accepted, the `place`-th of its class being there, as many as are still missing."""
+    """Marks samples to be stored: accepted, among the `most` of their class by `place`, and still missing."""
     keep = np.ones(len(labels), bool) if accept is None else accept(samples, labels)
     if most is not None:
         keep &= place < most[labels]

@@ -1,4 +1,4 @@
-"""What a synthetic set of texts is worth: recognised by a judge, how many are copies, and how varied they are."""
+"""The worth of synthetic texts: how many a judge recognises, how many are copies, and how varied they are."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,8 +21,10 @@ Judge = Callable[[Sequence[str]], Float[np.ndarray, "n k"]]
 
 
 def fit_judge(shown: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> Judge:
-    """`probabilities(texts) -> [n, num_classes]` of a classifier of texts whose words have spaces between them; 0 of a class
-    that it was not shown."""
+    """`probabilities(texts) -> [n, num_classes]` of a classifier; a class that it was not shown has probability 0.
+
+    The words of texts have spaces between them.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -54,13 +56,14 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
       config: the whole config.
 
     Returns:
-      `recognised` (value, low, high, n: the share whose class a judge names, with Wilson's 95 % interval; the judge was shown
-      the test and validation texts, which neither generator nor filter knows, and `judge_accuracy` is its share of training
-      texts); `classification_accuracy_score`: test accuracy of such a classifier trained on the set alone (Ravuri & Vinyals
-      2019, 1905.10887), beside one trained on as many training texts; `identical`: the share of texts that are, word
-      for word, training texts, beside that of test texts; `different`: the share of different texts in the set;
-      `diversity`, rows as in diversity.json of at most 1,000 texts each, at equal n (distinct-n and Vendi of n-grams depend
-      on n and on lengths, which `words_per_text` has).
+      `recognised` (value, low, high, n: the share whose class a judge names, with Wilson's 95 % interval; the
+      judge was shown the test and validation texts, which neither generator nor filter knows, and
+      `judge_accuracy` is its share of training texts); `classification_accuracy_score`: test accuracy of such
+      a classifier trained on the set alone (Ravuri & Vinyals 2019, 1905.10887), beside one trained on as many
+      training texts; `identical`: the share of texts that are, word for word, training texts, beside that of
+      test texts; `different`: the share of different texts in the set; `diversity`, rows as in diversity.json
+      of at most 1,000 texts each, at equal n (distinct-n and Vendi of n-grams depend on n and on lengths,
+      which `words_per_text` has).
     """
     train, test = splits.train, splits.test
     shown, real, unseen = (word_rows.of_source(source) for source in (made, train, test))
@@ -77,8 +80,11 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
         scores[name] = _share(classifier(unseen).argmax(1) == test.labels)
     words = {"synthetic": made.examples, "real": train.examples}
     return {
-        "recognised": _share(judge(shown).argmax(1) == made.labels) | {
-            "n": len(shown), "judge": f"{NAME}, of test and validation texts", "judge_accuracy": float(known.mean()),
+        "recognised": _share(judge(shown).argmax(1) == made.labels)
+        | {
+            "n": len(shown),
+            "judge": f"{NAME}, of test and validation texts",
+            "judge_accuracy": float(known.mean()),
         },
         "classification_accuracy_score": scores,
         "identical": {
@@ -88,7 +94,7 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
         "different": len(set(shown)) / len(shown),
         "words_per_text": {name: float((rows != 0).sum(1).mean()) for name, rows in words.items()},
         "diversity": diversity.text_rows(words, seed=config.seed, n=min(n, MOST), metrics=METRICS),
-    }  # fmt: skip
+    }
 
 
 def _share(hits: np.ndarray) -> dict[str, float]:

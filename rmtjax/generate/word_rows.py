@@ -1,7 +1,7 @@
 """A training split of texts as generators see it: rows of the words that it has itself, and no others.
 
-Words are numbered from 1 in their alphabetical order, 0 stands where a text has ended; so numbers depend on the split alone, not
-on the set it was drawn from.
+Words are numbered from 1 in their alphabetical order, 0 stands where a text has ended; so numbers depend on
+the split alone, not on the set it was drawn from.
 """
 
 import csv

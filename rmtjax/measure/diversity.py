@@ -41,13 +41,13 @@ class _Fed(NamedTuple):
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
     """diversity.json: what the model was fed, as it is and in the features of one fixed model.
 
-    The sets "real", "augmented", "synthetic" and "mixed" are compared at equal n, that of the smallest. The set "fed"
-    is an epoch as it is trained on, synthetic and augmented as the recipe says; it is measured at the size of the real
-    training split and weighted by its likeness to that split. That size is the same for every recipe, so runs are
-    compared by "fed".
+    The sets "real", "augmented", "synthetic" and "mixed" are compared at equal n, that of the smallest. The
+    set "fed" is an epoch as it is trained on, synthetic and augmented as the recipe says; it is measured at
+    the size of the real training split and weighted by its likeness to that split. That size is the same for
+    every recipe, so runs are compared by "fed".
 
-    At most 2,000 examples of each set are measured, drawn by the run's seed; images larger than 32 x 32 are shrunk to
-    that size.
+    At most 2,000 examples of each set are measured, drawn by the run's seed; images larger than 32 x 32 are
+    shrunk to that size.
     """
     fed = _what_is_fed(config, result)
     measure_in = {"images": _image_spaces, "texts": _text_spaces}[result.train.modality.kind]
@@ -149,7 +149,7 @@ def _shrunk(inputs: np.ndarray) -> np.ndarray:
 
 
 def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """How often each token is in each text, `[n, tokens]`, for the tokens that some but not all texts have."""
+    """How often each token is in each text, `[n, tokens]`; tokens of no text or of all texts are left out."""
     together = np.concatenate(list(sets.values()))
     present, column = np.unique(together, return_inverse=True)
     counts = np.zeros((len(together), len(present)), np.float32)

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import data, diversity, generate, sets
+from rmtjax import data, diversity, generate
 from rmtjax.commands import diversity as command
+from rmtjax.commands import named_sets
 from rmtjax.generate import store
 
 
@@ -237,9 +238,9 @@ def test_generated_texts(tmp_path, main, capsys):
     assert "unigram" in capsys.readouterr().out
     # For the model of a run they are that model's tokens.
     text = data.load(config.data, 0).test.modality
-    of_run = sets.Model("a run", lambda tokens: tokens, 16, text)
+    of_run = named_sets.Model("a run", lambda tokens: tokens, 16, text)
     names = [str(made.path), f"texts:{real}"]
-    tokens, others = sets.read_together(names, of_run, image_size=None, most=80)
+    tokens, others = named_sets.read_together(names, of_run, image_size=None, most=80)
     assert [text.tokenizer.read(row) for row in tokens.values] == [" ".join(words) for words in texts]
     assert tokens.values.shape[1] == others.values.shape[1] == 9
     assert tokens.words == others.words == ()

@@ -110,8 +110,14 @@ def test_synonym_replacement_changes_a_share_of_the_words(known):
     assert set((thrice != words).sum(1)) == {3}
     after = np.array([words_of(known, r) for r in thrice])  # three words have synonyms
     assert [set(column) for column in after.T] == [
-        {"my"}, {"phone"}, {"was"}, {"stolen"}, {"yesterday"}, {"near"}, {"london", "berlin"}
-    ]  # fmt: skip
+        {"my"},
+        {"phone"},
+        {"was"},
+        {"stolen"},
+        {"yesterday"},
+        {"near"},
+        {"london", "berlin"},
+    ]
     assert set(np.array([words_of(known, r) for r in once])[:, 3]) == {"lost", "stolen"}
 
 

@@ -250,9 +250,14 @@ def prepared(tmp_path_factory):
         ("numbers", tfds.features.FeaturesDict({"number": np.int64}), {"train": [(0, {"number": 1})]}),
     ):
         tfds.dataset_builders.store_as_tfds_dataset(
-            name=name, version="1.0.0", data_dir=root / "tfds", features=features, split_datasets=splits,
-            config="plain", description="",
-        )  # fmt: skip
+            name=name,
+            version="1.0.0",
+            data_dir=root / "tfds",
+            features=features,
+            split_datasets=splits,
+            config="plain",
+            description="",
+        )
     return root
 
 

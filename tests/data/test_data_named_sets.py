@@ -35,16 +35,23 @@ def prepared(tmp_path_factory):
 
         def example(i, features=info.features):
             others = {
-                "id": str(i), "bbox": tfds.features.BBox(0.0, 0.0, 1.0, 1.0), "coarse_label": 19 - i, "label": i,
+                "id": str(i),
+                "bbox": tfds.features.BBox(0.0, 0.0, 1.0, 1.0),
+                "coarse_label": 19 - i,
+                "label": i,
                 "image": rng.integers(0, 256, (32, 32, 3), np.uint8),
-            }  # fmt: skip
+            }
             return {key: others[key] for key in features}
 
         tfds.dataset_builders.store_as_tfds_dataset(
-            name=base, version=str(info.version), data_dir=root / "tfds", features=info.features, description="",
+            name=base,
+            version=str(info.version),
+            data_dir=root / "tfds",
+            features=info.features,
+            description="",
             split_datasets={split: [(i, example(i)) for i in range(10)] for split in splits},
             **({"config": config} if config else {}),
-        )  # fmt: skip
+        )
     return root
 
 
@@ -69,14 +76,20 @@ def test_a_set_of_the_paper_is_read_by_name(prepared, monkeypatch, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar10", "tfds:cifar10 is not prepared in .*: prepared there: cars196, cifar100, .*download_and_prepare"),
-        ("domainnet/sketch", "is not prepared in .*: of domainnet are prepared there: clipart. Where it can be"),
+        (
+            "cifar10",
+            "tfds:cifar10 is not prepared in .*: prepared there: cars196, cifar100, .*download_and_prepare",
+        ),
+        (
+            "domainnet/sketch",
+            "is not prepared in .*: of domainnet are prepared there: clipart. Where it can be",
+        ),
         ("domainnet/sketches", "domainnet has no configuration 'sketches': it comes as sketch"),
         ("domainnet/photo", "domainnet has no configuration 'photo': it comes as real, painting, clipart"),
         ("cars196/small", "cars196 has no configuration 'small': it has none"),
         ("cifar1000", "tfds:cifar1000 is not prepared in .*: did you mean tfds:cifar100?"),
     ],
-)  # fmt: skip
+)
 def test_a_set_that_is_not_here_is_refused_in_one_sentence(prepared, monkeypatch, name, message):
     monkeypatch.setenv("RMTJAX_DATA", str(prepared))
     with pytest.raises(InputError, match=message) as caught:

@@ -17,7 +17,7 @@ CASES = json.loads((pathlib.Path(__file__).parent / "wordpiece.json").read_text(
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    """A vocab.txt of the pieces of the cases: a part of the real one, which therefore cuts these texts as it does."""
+    """A vocab.txt of the cases' pieces: a part of the real one, which cuts these texts in the same way."""
     pieces = sorted({piece for _, pieces in CASES for piece in pieces} - {"[PAD]", "[UNK]", "[CLS]", "[SEP]"})
     file = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     file.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *pieces]) + "\n", encoding="utf-8")
@@ -148,7 +148,7 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
 
 
 def test_the_public_sets_from_files_of_their_layout(tmp_path, monkeypatch):
-    """Latin-1 with a character that ends a line for str.splitlines; out-of-scope texts; a validation part of its own."""
+    """Latin-1 with a character at which str.splitlines cuts; out-of-scope texts; an own validation part."""
     monkeypatch.setenv("RMTJAX_DATA", str(tmp_path))
     (tmp_path / "sentence_cls").mkdir()
     (tmp_path / "clinc150").mkdir()

@@ -131,16 +131,35 @@ def test_other_guidance_or_count_is_another_set_of_the_same_generator(made, cach
 
 def test_name_depends_on_data_seed_and_generator_and_not_on_share_mode_cache_or_model():
     base = identity(small("a"))
-    same = {"synthetic.share": 0.25, "synthetic.mode": "replace", "model.name": "mlp", "optim.learning_rate": 1.0,
-            "train.mesh.data": 1}  # fmt: skip
+    same = {
+        "synthetic.share": 0.25,
+        "synthetic.mode": "replace",
+        "model.name": "mlp",
+        "optim.learning_rate": 1.0,
+        "train.mesh.data": 1,
+    }
     for name, value in same.items():
         assert identity(small("b", **{name: value})) == base, name
-    other = {"seed": 1, "data.train_examples": 30, "synthetic.guidance": 1.5, "synthetic.examples": 41,
-             "synthetic.sampling_steps": 4, "synthetic.width": 24, "synthetic.depth": 2, "synthetic.ema": 0.5,
-             "synthetic.total_steps": 9, "synthetic.learning_rate": 0.1, "synthetic.label_dropout": 0.3,
-             "synthetic.batch_size": 8, "synthetic.image_size": 4,
-             # What the manifest's numbers are measured against.
-             "data.image_size": 8, "data.test_examples": 20, "data.validation_examples": 10, "diversity.neighbours": 2}  # fmt: skip
+    other = {
+        "seed": 1,
+        "data.train_examples": 30,
+        "synthetic.guidance": 1.5,
+        "synthetic.examples": 41,
+        "synthetic.sampling_steps": 4,
+        "synthetic.width": 24,
+        "synthetic.depth": 2,
+        "synthetic.ema": 0.5,
+        "synthetic.total_steps": 9,
+        "synthetic.learning_rate": 0.1,
+        "synthetic.label_dropout": 0.3,
+        "synthetic.batch_size": 8,
+        "synthetic.image_size": 4,
+        # What the manifest's numbers are measured against.
+        "data.image_size": 8,
+        "data.test_examples": 20,
+        "data.validation_examples": 10,
+        "diversity.neighbours": 2,
+    }
     names = {identity(small("a", **{name: value})) for name, value in other.items()}
     assert len(names | {base}) == len(other) + 1
 
@@ -275,7 +294,7 @@ def test_a_killed_process_leaves_its_fit_to_the_other_one(made, tmp_path):
 
 
 def holds_a_lock(cache, pid):
-    """Whether a process has been granted the lock (it waits for one at most: those that wait begin with '->')."""
+    """Whether a process has been granted the lock: lines of processes that wait begin with '->'."""
     inodes = {str(path.stat().st_ino) for path in cache.glob(".*.lock")}
     for line in pathlib.Path("/proc/locks").read_text().splitlines():
         words = line.split()
@@ -329,9 +348,16 @@ def test_a_loss_that_is_not_finite_is_one_sentence(tmp_path):
         generate.ensure(small(tmp_path, **{"synthetic.learning_rate": 1e30}))
 
 
-@pytest.mark.parametrize(("shares", "count", "wanted"), [
-    ([4, 4], 4, [2, 2]), ([5, 1], 6, [5, 1]), ([5, 1], 3, [3, 0]), ([3, 3, 3], 10, [4, 3, 3]), ([40, 39, 41], 60, [20, 20, 20]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shares", "count", "wanted"),
+    [
+        ([4, 4], 4, [2, 2]),
+        ([5, 1], 6, [5, 1]),
+        ([5, 1], 3, [3, 0]),
+        ([3, 3, 3], 10, [4, 3, 3]),
+        ([40, 39, 41], 60, [20, 20, 20]),
+    ],
+)
 def test_class_shares(shares, count, wanted):
     labels = synthetic_sets.class_shares(np.repeat(np.arange(len(shares)), shares), count)
     assert np.bincount(labels, minlength=len(shares)).tolist() == wanted

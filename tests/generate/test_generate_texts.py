@@ -22,7 +22,7 @@ CLASSES = ("animal", "person")
 
 @pytest.fixture(scope="module", autouse=True)
 def on_one_device():
-    """Sets are fitted and sampled on one device; on eight are the networks' own tests here, and those of images."""
+    """Sets are fitted and sampled on one device; the networks' own tests here, and images, use eight."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sharding_lib, "make_mesh", lambda data, fsdp: sharding_lib.local_mesh())
         yield
@@ -55,9 +55,17 @@ def settings(table, tmp_path_factory):
         config_lib.smoke(config)
         config.data.test_examples = None
         config.synthetic.update(
-            method="lm", share=0.5, cache=str(cache), width=32, depth=1, heads=2, total_steps=100,
-            batch_size=32, learning_rate=1e-2, ema=0.9,
-        )  # fmt: skip
+            method="lm",
+            share=0.5,
+            cache=str(cache),
+            width=32,
+            depth=1,
+            heads=2,
+            total_steps=100,
+            batch_size=32,
+            learning_rate=1e-2,
+            ema=0.9,
+        )
         config.update_from_flattened_dict(changes)
         config_lib.validate(config)
         return config
@@ -287,8 +295,10 @@ def test_ngram_texts_are_of_the_split(closed):
     assert ((rows[:, 1:] == 0) | (rows[:, :-1] != 0)).all()
     np.testing.assert_array_equal(write(labels[50:60], numbers[50:60]), rows[50:60])
     follows = {
-        (label, *pair) for label, row in zip(closed.labels, closed.examples, strict=True) for pair in itertools.pairwise(row)
-    }  # fmt: skip
+        (label, *pair)
+        for label, row in zip(closed.labels, closed.examples, strict=True)
+        for pair in itertools.pairwise(row)
+    }
     inside = [
         (label, *pair) in follows
         for label, row in zip(labels, rows, strict=True)
@@ -407,12 +417,15 @@ def test_a_judge_that_was_shown_one_class_names_it():
     np.testing.assert_array_equal(judge(["x", "y"]), [[0, 1, 0]] * 2)
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({"synthetic.method": "flow"}, "synthetic.method='flow' does not make texts, which"),
-    ({"synthetic.least_distance": 0.1}, "synthetic.least_distance=0.1 is for images"),
-    ({"synthetic.top_p": 0.0}, "synthetic.top_p=0.0 is out of range: it must be above 0 and at most 1"),
-    ({"synthetic.heads": 3}, "synthetic.width=32 is not a multiple of synthetic.heads=3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"synthetic.method": "flow"}, "synthetic.method='flow' does not make texts, which"),
+        ({"synthetic.least_distance": 0.1}, "synthetic.least_distance=0.1 is for images"),
+        ({"synthetic.top_p": 0.0}, "synthetic.top_p=0.0 is out of range: it must be above 0 and at most 1"),
+        ({"synthetic.heads": 3}, "synthetic.width=32 is not a multiple of synthetic.heads=3"),
+    ],
+)
 def test_what_does_not_fit_texts_is_one_sentence(settings, changes, sentence):
     with pytest.raises(InputError) as error:
         settings(**changes)
