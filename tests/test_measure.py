@@ -23,7 +23,7 @@ def made_images(n, seed=0):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """What is measured: the pixels by set, how many examples were read at once, and what counts as fed, by run."""
+    """The pixels measured, by set, how many examples were read at once, and what counts as fed, by run."""
     sets, read, of_fed = {}, [], []
 
     def rows(fed, reference, *, space, n=None, **options):

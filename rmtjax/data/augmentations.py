@@ -89,12 +89,12 @@ def augmentation(config: ConfigDict, source: Source | None = None) -> Augmentati
     return _BY_KIND[source.modality.kind if source is not None else "images"](config, source)
 
 
-def _of_texts(config: ConfigDict, source: Source) -> Augmentation | None:
+def _text_augmentation(config: ConfigDict, source: Source) -> Augmentation | None:
     edits = text_operation(config.text, source)
     return edits and Augmentation(edits[0], modality=edits[1])
 
 
-def _of_images(config: ConfigDict, source: Source | None) -> Augmentation | None:
+def _image_augmentation(config: ConfigDict, source: Source | None) -> Augmentation | None:
     active = [
         (op, number, float(config[op.__name__])) for op, number in OPERATIONS.items() if config[op.__name__]
     ]
@@ -111,4 +111,4 @@ def _of_images(config: ConfigDict, source: Source | None) -> Augmentation | None
     )
 
 
-_BY_KIND = {"images": _of_images, "texts": _of_texts}
+_BY_KIND = {"images": _image_augmentation, "texts": _text_augmentation}

@@ -75,16 +75,18 @@ def train_batches(
         part = slice(process_index * local, (process_index + 1) * local)
         whole = _order(source.origin, seed, step * batch_size).rebatch(batch_size)
         return whole.map(
-            _plainly(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
+            _without_autograph(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
         )
 
     if augment is None and source.decode is None:
-        batches = numbers(start_step).map(_plainly(lambda n: _finished(source, _example(source, n["index"]))))
+        batches = numbers(start_step).map(
+            _without_autograph(lambda n: _with_inputs(source, _example(source, n["index"])))
+        )
     else:
         augment = augment or Augmentation()
         chunk = _chunk(local, source.shape)
         chunks = _read(source, numbers(start_step), chunk, augment.mixes)
-        batches = chunks.map(_augmented(source, seed, augment), num_parallel_calls=tf.data.AUTOTUNE)
+        batches = chunks.map(_make_augment(source, seed, augment), num_parallel_calls=tf.data.AUTOTUNE)
         if chunk != local:
             batches = batches.rebatch(local)
 
@@ -116,10 +118,10 @@ def evaluation_batches(
     def positions(step: int | tf.Tensor) -> tf.Tensor:
         return step * batch_size + process_index * local + tf.range(local, dtype=tf.int64)
 
-    @_plainly
+    @_without_autograph
     def padded(position: tf.Tensor) -> Tensors:
         mask = position < n
-        example = _finished(source, _example(source, tf.minimum(position, n - 1)))
+        example = _with_inputs(source, _example(source, tf.minimum(position, n - 1)))
         here = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * len(source.input_shape)], 0))
         return {
             "inputs": tf.where(here, example["inputs"], tf.zeros((), example["inputs"].dtype)),
@@ -128,7 +130,7 @@ def evaluation_batches(
             "mask": mask,
         }
 
-    steps = tf.data.Dataset.range(-(-n // batch_size)).map(_plainly(positions))
+    steps = tf.data.Dataset.range(-(-n // batch_size)).map(_without_autograph(positions))
     if source.decode is None:
         batches = steps.map(padded)
     else:
@@ -136,7 +138,7 @@ def evaluation_batches(
     return _iterate(batches, source, lambda k: np.minimum(positions(k), n - 1))
 
 
-def _plainly(function: Callable[[tf.Tensor], Tensors]) -> Callable[[tf.Tensor], Tensors]:
+def _without_autograph(function: Callable[[tf.Tensor], Tensors]) -> Callable[[tf.Tensor], Tensors]:
     """Traced as it is written: there is no Python control flow on tensors for autograph to convert."""
     return tf.autograph.experimental.do_not_convert(function)
 
@@ -151,12 +153,12 @@ def _example(source: Source, index: tf.Tensor) -> Tensors:
     }
 
 
-def _finished(source: Source, example: Tensors) -> Tensors:
+def _with_inputs(source: Source, example: Tensors) -> Tensors:
     return example | {"inputs": source.modality.inputs(example["inputs"])}
 
 
 def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
-    """The endless stream from position `first` on, by epochs: rows int64 [:, 3] of epoch, index, mixup partner.
+    """The endless stream from position `first` on: rows int64 [:, 3] of epoch, index and mixup partner.
 
     TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
     """
@@ -172,7 +174,7 @@ def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
             numbers, tf.stack([tf.cast(root, tf.int64), epoch]), "philox"
         )
 
-    @_plainly
+    @_without_autograph
     def of_epoch(epoch: tf.Tensor) -> tf.Tensor:
         index = permutation(order, epoch, tf.range(n, dtype=tf.int64))
         partner = tf.concat([permutation(r, epoch, k) for r, k in zip(partners, kinds, strict=False)], 0)
@@ -199,15 +201,15 @@ def _read(source: Source, numbers: tf.data.Dataset, chunk: int, partners: bool) 
         return n, _example(source, n["index"]), _example(source, n["partner"]) if partners else {}
 
     if source.decode is None:
-        return numbers.rebatch(chunk, drop_remainder=True).map(_plainly(read))
+        return numbers.rebatch(chunk, drop_remainder=True).map(_without_autograph(read))
     return (
         numbers.unbatch()
-        .map(_plainly(read), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(_without_autograph(read), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(chunk, drop_remainder=True)
     )
 
 
-def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[..., Tensors]:
+def _make_augment(source: Source, seed: int, augment: Augmentation) -> Callable[..., Tensors]:
     """Numbers, examples and partners as `_read` yields them -> augmented and mixed examples."""
     root = tf.constant(np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[None])
 
@@ -232,7 +234,7 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
     def augmented(numbers: Tensors, example: Tensors, partner: Tensors) -> Tensors:
         if not augment.mixes:
             inputs, _ = images(numbers["index"], numbers["epoch"], example["inputs"])
-            return _finished(source, example | {"inputs": inputs})
+            return _with_inputs(source, example | {"inputs": inputs})
         index = tf.concat([numbers["index"], numbers["partner"]], 0)
         both = tf.concat([example["inputs"], partner["inputs"]], 0)
         both, seeds = images(index, tf.tile(numbers["epoch"], [2]), both)
@@ -240,7 +242,7 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
         inputs, weight = mix(*tf.split(both, 2), tf.split(seeds, 2)[0], alpha)
         return example | {"inputs": inputs, "label_mix": partner["label"], "mix_weight": weight}
 
-    return _plainly(augmented)
+    return _without_autograph(augmented)
 
 
 def _iterate(

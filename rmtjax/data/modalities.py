@@ -47,7 +47,7 @@ class Modality:
     def joined(
         self, other: "Modality", examples: Shaped[np.ndarray, "..."] | None
     ) -> tuple["Modality", Shaped[np.ndarray, "..."] | None]:
-        """A modality for the examples of two sources, and the stored examples of the other source in its terms."""
+        """A modality for the examples of two sources, and the other's stored examples in its terms."""
         return self, examples
 
 

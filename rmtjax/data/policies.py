@@ -40,18 +40,8 @@ translate_y .9 9 translate_y .7 9 | autocontrast .9 0 solarize .8 3 | equalize .
 translate_y .7 9 autocontrast .9 0
 """
 
-_SIGNED = (
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "color",
-    "contrast",
-    "sharpness",
-)
 _ENHANCEMENTS = ("brightness", "color", "contrast", "sharpness")
+_SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", *_ENHANCEMENTS)
 _RANDOM = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "equalize")
 _RANDOM_BINS, _RANDOM_LEVEL, _RANDOM_LAYERS = 31, 9, 2  # RandAugment: magnitude 9 of 0..30, N = 2
 _MIX_BINS, _MIX_SEVERITY, _MIX_CHAINS, _MIX_DEPTH = 10, 3, 3, 3  # AugMix
@@ -127,7 +117,7 @@ def _auto_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float, policy: 
         happens, sign = rest[2 * k : 2 * k + 2]
         probability = tf.gather(tf.constant(words[:, k, 1].astype(np.float32)), first // 2)
         layers.append(tf.where(happens < probability, 1 + 2 * (first + k) + _index(sign, 2), 0))
-    return _layered(images, layers, operations, apply < strength)
+    return _apply_layers(images, layers, operations, apply < strength)
 
 
 @of_batches
@@ -137,26 +127,26 @@ def rand_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Ten
     for name in _RANDOM:
         operations += _both_signs(name, _magnitudes(name, _RANDOM_BINS, *images.shape[1:3])[_RANDOM_LEVEL])
     apply, *which = draws.uniform(seeds, 1 + _RANDOM_LAYERS)
-    return _layered(images, [_index(u, len(operations)) for u in which], operations, apply < strength)
+    return _apply_layers(images, [_index(u, len(operations)) for u in which], operations, apply < strength)
 
 
 @of_batches
 def trivial_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """TrivialAugmentWide (Müller and Hutter 2021, 2103.10158): one of 14 operations at one of 31 magnitudes."""
+    """TrivialAugmentWide (Müller & Hutter 2021, 2103.10158): one of 14 operations, 31 magnitudes."""
     operations = []
     for name in _RANDOM:
         for magnitude in _wide_magnitudes(name, _RANDOM_BINS):
             operations += _both_signs(name, magnitude)
     apply, which = draws.uniform(seeds, 2)
-    return _layered(images, [_index(which, len(operations))], operations, apply < strength)
+    return _apply_layers(images, [_index(which, len(operations))], operations, apply < strength)
 
 
 @of_batches
 def aug_mix(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """AugMix (Hendrycks et al. 2020, 1912.02781), severity 3: the image mixed with three chains of 1-3 operations.
+    """AugMix (Hendrycks et al. 2020, 1912.02781), severity 3: the image mixed with three chains.
 
-    All 13 operations; weights Dirichlet(1, 1, 1) between the chains and Beta(1, 1) between image and chains.
-    The chains are bytes, the mixture is not rounded.
+    Chains have 1 to 3 of all 13 operations; weights are Dirichlet(1, 1, 1) between the chains and Beta(1, 1)
+    between image and chains. The chains are bytes, the mixture is not rounded.
     """
     names = [name for name in _RANDOM if name != "identity"]
     operations = [("identity", 0.0)]
@@ -185,7 +175,7 @@ def aug_mix(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     return draws.choose(apply < strength, tf.clip_by_value(mixed, 0.0, 1.0), images)
 
 
-def _layered(
+def _apply_layers(
     images: tf.Tensor, layers: list[tf.Tensor], operations: list[tuple[str, float]], applied: tf.Tensor
 ) -> tf.Tensor:
     table = byte_ops.table(operations, *images.shape[1:3])

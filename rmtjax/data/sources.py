@@ -89,16 +89,16 @@ class Source:
     def inputs(
         self, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
     ) -> Shaped[np.ndarray, "n ..."]:
-        """What a model gets of examples (None: of all): images float32 [n, h, w, c], or tokens int32 [n, t]."""
+        """What a model gets of some examples, or all: images float32 [n, h, w, c] or tokens int32 [n, t]."""
         numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
         if self.examples is not None:
             return self.modality.arrays(self.examples[numbers])
         out = np.empty((len(numbers), *self.shape), np.float32)
-        for start, images in self._decoded(numbers):
+        for start, images in self._decode_batches(numbers):
             out[start : start + len(images)] = images
         return out
 
-    def _decoded(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _decode_batches(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Decoded images in batches, each with its place among `numbers`."""
         read = tf.autograph.experimental.do_not_convert(self.read)
         single = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -121,11 +121,11 @@ class Source:
             raise InputError(f"{self.name} cannot be read: {error.message}") from error
 
     def held(self) -> "Source":
-        """The same source, its examples in memory if they take under 1 GiB; as bytes where that loses nothing."""
+        """The source with its examples in memory, if under 1 GiB; as bytes where that loses nothing."""
         if self.examples is not None or self.num_examples * np.prod(self.shape) * 4 > _IN_MEMORY:
             return self
         pixels = np.empty((self.num_examples, *self.shape), np.uint8)
-        for start, images in self._decoded(np.arange(self.num_examples)):
+        for start, images in self._decode_batches(np.arange(self.num_examples)):
             part = pixels[start : start + len(images)]
             part[...] = np.rint(images * 255) if pixels.dtype == np.uint8 else images
             if pixels.dtype == np.uint8 and not np.array_equal(

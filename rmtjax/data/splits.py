@@ -107,7 +107,7 @@ def load(config: ConfigDict, seed: int) -> Splits:
         _text_parts(config) if config_lib.is_text(config.source) else _parts(config.source, config.image_size)
     )
     parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
-    splits = _divided(_with_test_part(parts, config), config, seed)
+    splits = _divide(_with_test_part(parts, config), config, seed)
     splits = Splits(*(part.held() for part in splits))
     if not config_lib.is_text(config.source) or config.vocabulary:
         return splits
@@ -122,7 +122,7 @@ def _text_parts(config: ConfigDict) -> dict[str, Source]:
 
 
 def _with_test_part(parts: dict[str, Source], config: ConfigDict) -> dict[str, Source]:
-    """Parts with "train" and "test" among them; without a test part, the validation part or a share becomes it."""
+    """Parts with "train" and "test"; without a test part, the validation part or a share takes its place."""
     if "all" in parts:
         whole = parts["all"]
         order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
@@ -169,12 +169,12 @@ def _parts(name: str, image_size: int) -> dict[str, Source]:
     return {"all": whole[name](image_size)}
 
 
-def _divided(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
+def _divide(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
     """The numbers asked for of each part."""
     rest = parts["train"]
     order = stratified_order(rest.labels, [seed, 0])
     if "validation" in parts:
-        validation = _drawn(
+        validation = _draw_part(
             parts["validation"], config.validation_examples, [seed, 1], "data.validation_examples"
         )
     else:
@@ -191,12 +191,12 @@ def _divided(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
             f"{len(order)} training "
             f"examples after validation"
         )
-    test = _drawn(parts["test"], config.test_examples, _TEST_SPLIT_SEED, "data.test_examples")
+    test = _draw_part(parts["test"], config.test_examples, _TEST_SPLIT_SEED, "data.test_examples")
     return Splits(take(rest, order[: config.train_examples]), validation, test)
 
 
 def stratified(source: Source, number: int | None) -> Int[np.ndarray, " n"]:
-    """Numbers of `number` test examples (None: all), in order, with the classes' shares; the same for every run.
+    """Numbers of some test examples (None: of all), in order, with the classes' shares; alike in every run.
 
     Raises:
       InputError: there are fewer.
@@ -209,7 +209,7 @@ def stratified(source: Source, number: int | None) -> Int[np.ndarray, " n"]:
     return np.sort(stratified_order(source.labels, _TEST_SPLIT_SEED)[:number])
 
 
-def _drawn(source: Source, number: int | None, seed: int | list[int], field: str) -> Source:
+def _draw_part(source: Source, number: int | None, seed: int | list[int], field: str) -> Source:
     if number is None:
         return source
     if number > source.num_examples:

@@ -20,7 +20,7 @@ _ENDINGS = ("ing", "ed", "ly", "s")  # coarse parts of speech
 
 
 def find_synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
-    """Synonyms of each word, nearest first, five at most. Words without any are absent, and so are stop words.
+    """Synonyms of words, nearest first, five at most; stop words and words without any are absent.
 
     Args:
       source: texts, those trained on.

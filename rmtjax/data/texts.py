@@ -43,7 +43,9 @@ def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]
       InputError: the set is not there, or a file is not of this kind.
     """
     kind, _, path = name.partition(":")
-    tables, classes = _table(name, files.located(path)) if kind == "texts" else _NAMED[name](_folder(name))
+    tables, classes = (
+        _read_tables(name, files.located(path)) if kind == "texts" else _NAMED[name](_folder(name))
+    )
     words, modality = rows([table.texts for table in tables.values()], tokenizer, max_tokens)
     number = {c: i for i, c in enumerate(classes)}
     return {
@@ -64,7 +66,7 @@ Tables = tuple[dict[str, Labelled], Sequence[str]]
 
 
 def _banking77(folder: pathlib.Path) -> Tables:
-    return _table("banking77", folder / "banking77")
+    return _read_tables("banking77", folder / "banking77")
 
 
 def _clinc150(folder: pathlib.Path) -> Tables:
@@ -94,15 +96,15 @@ def _clinc(folder: pathlib.Path, name: str) -> dict[str, Labelled]:
 
 
 def _subj(folder: pathlib.Path) -> Tables:
-    return {"all": _lines("subj", folder / "sentence_cls" / "subj.all", _SUBJ)}, _SUBJ
+    return {"all": _read_lines("subj", folder / "sentence_cls" / "subj.all", _SUBJ)}, _SUBJ
 
 
 def _trec(folder: pathlib.Path) -> Tables:
     files = {part: folder / "sentence_cls" / f"TREC.{part}.all" for part in ("train", "test")}
-    return {part: _lines("trec", file, _TREC) for part, file in files.items()}, _TREC
+    return {part: _read_lines("trec", file, _TREC) for part, file in files.items()}, _TREC
 
 
-def _lines(name: str, file: pathlib.Path, classes: Sequence[str]) -> Labelled:
+def _read_lines(name: str, file: pathlib.Path, classes: Sequence[str]) -> Labelled:
     """`<number> <text>` a line, in Latin-1, in which some characters end a line for str.splitlines alone."""
     lines = _read(name, file, "latin-1").rstrip("\n").split("\n")
     numbers, texts = zip(*(line.partition(" ")[::2] for line in lines), strict=True)
@@ -151,8 +153,8 @@ def _read(name: str, file: pathlib.Path, encoding: str) -> str:
         ) from error
 
 
-def _table(name: str, path: pathlib.Path) -> Tables:
-    """The tables of a file or folder, and the classes: the training labels, sorted (as numbers if they are)."""
+def _read_tables(name: str, path: pathlib.Path) -> Tables:
+    """The tables of a file or folder, and the classes: the training labels, sorted (numbers as such)."""
     if not path.exists():
         raise InputError(
             f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by "
@@ -170,19 +172,20 @@ def _table(name: str, path: pathlib.Path) -> Tables:
             raise InputError(f"{name}: there is no train.csv or train.tsv in {str(path)!r}")
     else:
         found = {"all": path}
-    tables = {part: _one_table(name, file) for part, file in found.items()}
+    tables = {part: _read_table(name, file) for part, file in found.items()}
     classes = set(next(iter(tables.values())).labels)
     for part, table in tables.items():
         unknown = sorted(set(table.labels) - classes)
         if unknown:
             raise InputError(
-                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, which the training table does not have"
+                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, "
+                f"which the training table does not have"
             )
     whole = all(label.isascii() and label.isdigit() for label in classes)
     return tables, sorted(classes, key=int if whole else None)
 
 
-def _one_table(name: str, file: pathlib.Path) -> Labelled:
+def _read_table(name: str, file: pathlib.Path) -> Labelled:
     if file.suffix not in _SEPARATORS:
         raise InputError(
             f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test "

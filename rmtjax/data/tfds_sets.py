@@ -118,7 +118,7 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
             or f"tfds:{name} cannot be opened in {folder}: {str(error).splitlines()[0]}"
         ) from error
     if builder is None or not builder.is_prepared():
-        raise InputError(_unknown_configuration(name) or _not_prepared(name, folder))
+        raise InputError(_unknown_configuration(name) or _explain_not_prepared(name, folder))
     if builder.info.file_format.value != "tfrecord":
         raise InputError(
             f"tfds:{name} in {folder} is stored as {builder.info.file_format.value}: "
@@ -127,7 +127,7 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
     return builder
 
 
-def _not_prepared(name: str, folder: pathlib.Path) -> str:
+def _explain_not_prepared(name: str, folder: pathlib.Path) -> str:
     base = _base(name)
     there = _subfolders(folder)
     near = [] if _configurations(name) is not None else difflib.get_close_matches(name, there, 1)
@@ -156,7 +156,7 @@ def _unknown_configuration(name: str) -> str:
 
 
 def _configurations(name: str) -> list[str] | None:
-    """Names of a set's configurations from TFDS's code, without its servers; None for a set that it does not know."""
+    """Names of a set's configurations from TFDS's code, without its servers; None for an unknown set."""
     import tensorflow_datasets as tfds
 
     try:

@@ -98,7 +98,7 @@ class Tokens(Rows):
         return dataclasses.replace(self, pieces=_table(self.words, tokenizer), tokenizer=tokenizer)
 
     def with_words(self, words: Iterable[str]) -> "Tokens":
-        """With these words as well, numbered after those that are there."""
+        """With these words too, numbered after its own."""
         every = tuple(dict.fromkeys([*self.words, *words]))
         return dataclasses.replace(self, words=every, pieces=_table(every, self.tokenizer))
 

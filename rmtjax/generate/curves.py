@@ -41,7 +41,7 @@ def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Se
     many training images measured alike.
 
     Raises:
-      InputError: a setting out of range, or a knob that the method has not.
+      InputError: a setting out of range, or a knob that the method does not have.
     """
     runs = []
     for name, settings in curves.items():

@@ -1,4 +1,4 @@
-"""Filters of samples: a judge must see their class in them, and they must not be copies of training images."""
+"""Filters: a judge must see its class in a sample, and a sample must not copy a training image."""
 
 from collections.abc import Callable
 
@@ -21,10 +21,11 @@ def accept_images(
 
     Args:
       confidence: the least probability that a judge gives an image's label; 0: no judge.
-      distance: the least distance to the nearest training image, in median distances of validation images; 0: none.
+      distance: the least distance to the nearest training image, in units of the median of validation
+        images; 0: none.
 
     The judge is fitted to the training split alone: what is known of the test set must not choose what is
-      trained on.
+    trained on.
     """
     known = quality.flat(splits.train.inputs()) if distance else None
     least = 0.0

@@ -132,7 +132,7 @@ def _fit(
 
 
 def losses(generator: Generator, train: data.Source, test: data.Source) -> dict[str, float | None]:
-    """`final_loss` on training examples and `final_loss_test` on as many test examples; None if there are none.
+    """`final_loss` on training examples, `final_loss_test` on as many test examples; None if there are none.
 
     Texts with words that `train` does not have are left out.
     """

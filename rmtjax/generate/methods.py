@@ -38,7 +38,7 @@ KNOBS: dict[str, tuple[str, ...]] = {
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses a method that does not fit the source, and a knob that the method does not have, by InputError."""
+    """Raises InputError for a method that does not fit the source, or a knob that the method lacks."""
     config_lib.check_generator_kind(config)
     synthetic = config.synthetic
     plain = config_lib.base().synthetic

@@ -39,15 +39,14 @@ def describe(
       `recognised` (value, low, high, n; the judge); median Euclidean distances in pixel space to the nearest
       training image, of synthetic and of test images, and their ratio (1: as far as unseen real images are,
       near 0: copies); `classification_accuracy_score`: test accuracy of a classifier trained on the set
-        alone, beside one
-      trained on as many training images; `frechet_distance` and `kernel_distance` to the test images in the
-      features of `feature_model`, beside those of training images, at equal n; `diversity`, rows as in
-      diversity.json.
+        alone, beside one trained on as many training images; `frechet_distance` and `kernel_distance` to the
+        test images in the features of `feature_model`, beside those of training images, at equal n;
+        `diversity`, rows as in diversity.json.
     """
     size = images.shape[1]
     real_source = config.data.source == "digits"
     whole = [data.load_source("digits", size)] if real_source else [splits.train, splits.test]
-    train, test = splits.train.inputs(), _some(splits.test)
+    train, test = splits.train.inputs(), _some_inputs(splits.test)
     synthetic_distance = np.median(nearest(images, train))
     test_distance = np.median(nearest(test, train))
     small = sum(source.num_examples for source in whole) <= MOST_JUDGED
@@ -106,7 +105,7 @@ def describe(
 def _within_classes(
     sets: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: Sequence[str], space: str, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of the Vendi scores within and between classes, of classes that all sets have two examples of, at equal n."""
+    """Vendi scores within and between classes, at equal n, of classes with two examples in every set."""
     counts = np.min([np.bincount(of, minlength=len(classes)) for of in labels.values()], axis=0)
     kept = np.flatnonzero(counts >= 2)
     if len(kept) < 2:
@@ -132,11 +131,11 @@ def accuracy_scores(
     seed: int,
     mesh: jax.sharding.Mesh,
 ) -> dict[str, Any]:
-    """Test accuracy, with Wilson's 95 % interval, of a classifier trained on the set alone (Ravuri & Vinyals 2019, 1905.10887).
+    """Test accuracy, with Wilson's 95 % interval, of a classifier trained on the set alone.
 
-    The classifier is a support vector machine as the judge, or beyond 5,000 images the small ResNet of
-    `judge`. `real` is
-    the same of one trained on training images, as many as both sets have: compare with this one.
+    This is the classification accuracy score (Ravuri & Vinyals 2019, 1905.10887). The classifier is a support
+    vector machine like the judge, or beyond 5,000 images the small ResNet of `judge`. `real` is the score of
+    the same classifier trained on training images, at equal n.
     """
     train, test = splits.train, splits.test
     n = min(len(images), train.num_examples)
@@ -242,7 +241,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)  # against rounding
 
 
-def _some(source: data.Source) -> Float[np.ndarray, "k h w c"]:
+def _some_inputs(source: data.Source) -> Float[np.ndarray, "k h w c"]:
     return source.inputs(_spread(source.num_examples))
 
 

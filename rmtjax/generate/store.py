@@ -56,12 +56,12 @@ def ensure(
     fresh = False
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0 and not folder.exists():
-            _make(folder.parent)
-            stack.enter_context(_locked(folder.with_name(f".{folder.name}.lock"), say))
+            _make_folder(folder.parent)
+            stack.enter_context(_lock(folder.with_name(f".{folder.name}.lock"), say))
         if not agreed(folder.exists()):
             fresh = True
             building = folder.with_name(f".{folder.name}.building")
-            _make(building)
+            _make_folder(building)
             try:
                 facts = build(building)
             except InputError:  # the same again would fail the same way: nothing to go on from
@@ -111,7 +111,7 @@ def _load(folder: pathlib.Path) -> dict[str, Any]:
     return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
-def _make(folder: pathlib.Path) -> None:
+def _make_folder(folder: pathlib.Path) -> None:
     with _naming_the_cache(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -130,8 +130,8 @@ def _naming_the_cache(path: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds an exclusive lock, which ends with the process even if it is killed; then removes the lock's file."""
+def _lock(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds an exclusive lock, which ends with the process even if killed; then removes the lock's file."""
     while True:
         with _naming_the_cache(path):
             file = path.open("w")

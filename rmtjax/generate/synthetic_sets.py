@@ -19,8 +19,8 @@ from rmtjax.errors import InputError
 from rmtjax.generate import filters, kinds, methods, store
 from rmtjax.train import sharding as sharding_lib
 
-SHARD = 512  # samples a file; files that are there are not sampled again
-ROUNDS = 20  # as many samples as examples, until all have passed the filters
+SHARD = 512  # samples per file; existing files are not sampled again
+ROUNDS = 20  # at most, each of as many samples as there are labels, until enough have passed the filters
 VERSIONS = ("rmtjax", "jax", "flax", "optax", "numpy", "scikit-learn")
 
 
@@ -159,7 +159,7 @@ def summary(synthetic: SyntheticSet) -> str:
 
 
 def write_run_files(synthetic: SyntheticSet, workdir: str | os.PathLike[str]) -> None:
-    """Writes synthetic.json (the manifest) and some samples (synthetic_by_class.npz or .csv) into a run's folder."""
+    """Writes synthetic.json (the manifest) and synthetic_by_class.npz or .csv into a run's folder."""
     folder, modality = pathlib.Path(workdir), synthetic.modality
     manifest = {"path": str(synthetic.path)} | synthetic.manifest
     files.write_json(folder / results.SYNTHETIC, manifest)
@@ -186,16 +186,16 @@ def _sample_shards(
     kind: str = "images",
     most: Int[np.ndarray, " k"] | None = None,
 ) -> None:
-    """Fills the folder with shards of samples of these labels; later rounds make up for samples that are refused.
+    """Fills a folder with shards of samples of these labels; later rounds make up for those refused.
 
     Round r has the samples number r n to (r + 1) n, of the same labels, for those classes that are not
-    complete yet. A shard holds what was accepted; shards that are there are not sampled again.
+    complete yet. A shard holds what was accepted; existing shards are not sampled again.
 
     Args:
       most: how many samples there are of each class; None: any number.
 
     Raises:
-      InputError: a class is not complete after so many rounds.
+      InputError: a class is not complete after the last round.
     """
     n, counts, rank = len(labels), np.bincount(labels), _ranks(labels)
     left = counts.copy()

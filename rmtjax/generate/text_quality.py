@@ -21,9 +21,9 @@ Judge = Callable[[Sequence[str]], Float[np.ndarray, "n k"]]
 
 
 def fit_judge(shown: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> Judge:
-    """`probabilities(texts) -> [n, num_classes]` of a classifier; a class that it was not shown has probability 0.
+    """`probabilities(texts) -> [n, num_classes]` of a classifier.
 
-    The words of texts have spaces between them.
+    The words of texts have spaces between them. A class that the classifier was not shown has probability 0.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -77,10 +77,10 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
     for name, source, of in (("synthetic", made, shown), ("real", train, real)):
         rows = np.linspace(0, len(of) - 1, n).astype(np.int64)
         classifier = fit_judge([of[i] for i in rows], source.labels[rows], classes)
-        scores[name] = _share(classifier(unseen).argmax(1) == test.labels)
+        scores[name] = _share_with_interval(classifier(unseen).argmax(1) == test.labels)
     words = {"synthetic": made.examples, "real": train.examples}
     return {
-        "recognised": _share(judge(shown).argmax(1) == made.labels)
+        "recognised": _share_with_interval(judge(shown).argmax(1) == made.labels)
         | {
             "n": len(shown),
             "judge": f"{NAME}, of test and validation texts",
@@ -88,8 +88,8 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
         },
         "classification_accuracy_score": scores,
         "identical": {
-            "synthetic": _share(np.array([text in training for text in shown])),
-            "test": _share(np.array([text in training for text in unseen])),
+            "synthetic": _share_with_interval(np.array([text in training for text in shown])),
+            "test": _share_with_interval(np.array([text in training for text in unseen])),
         },
         "different": len(set(shown)) / len(shown),
         "words_per_text": {name: float((rows != 0).sum(1).mean()) for name, rows in words.items()},
@@ -97,6 +97,6 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
     }
 
 
-def _share(hits: np.ndarray) -> dict[str, float]:
+def _share_with_interval(hits: np.ndarray) -> dict[str, float]:
     low, high = wilson(int(hits.sum()), len(hits))
     return {"value": float(hits.mean()), "low": low, "high": high}

@@ -63,25 +63,25 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
 def _what_is_fed(config: ConfigDict, result: train.Result) -> _Fed:
     train_set, split, test, seed = result.train, result.splits.train, result.splits.test, config.seed
     real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
-    real, everything = _some(real, seed), _some(np.arange(train_set.num_examples), seed)
+    real, everything = _draw_numbers(real, seed), _draw_numbers(np.arange(train_set.num_examples), seed)
     augment = data.augmentation(config.augment, train_set)
     sets: Sets = {}
     if len(real):  # none is left at share 1 of mode replace
         sets["real"] = _inputs(train_set, real)
     if augment is not None and len(real):
-        sets["augmented"] = _augmented(data.take(train_set, real), seed, augment)
+        sets["augmented"] = _augment_once(data.take(train_set, real), seed, augment)
     if len(made):
-        sets["synthetic"] = _inputs(train_set, _some(made, seed))
+        sets["synthetic"] = _inputs(train_set, _draw_numbers(made, seed))
     if len(made) and len(real):
         sets["mixed"] = _inputs(train_set, everything)
     compared = tuple(sets)
     as_fed, base = ("augmented" if augment is not None else "real"), "real"
     if len(made):
         as_fed, base = ("fed" if augment is not None else "mixed" if len(real) else "synthetic"), "split"
-        sets["split"] = _inputs(split, _some(np.arange(split.num_examples), seed))
+        sets["split"] = _inputs(split, _draw_numbers(np.arange(split.num_examples), seed))
         if augment is not None:
-            sets["fed"] = _augmented(data.take(train_set, everything), seed, augment)
-    sets["test"] = _inputs(test, _some(np.arange(test.num_examples), seed))
+            sets["fed"] = _augment_once(data.take(train_set, everything), seed, augment)
+    sets["test"] = _inputs(test, _draw_numbers(np.arange(test.num_examples), seed))
     return _Fed(sets, compared, as_fed, base, paired=not len(made))
 
 
@@ -124,7 +124,7 @@ def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n:
     return rows + [row for row in of_fed if row["set"] == "fed"]
 
 
-def _some(numbers: np.ndarray, seed: int) -> np.ndarray:
+def _draw_numbers(numbers: np.ndarray, seed: int) -> np.ndarray:
     """All of a set's examples, or as many as are enough; of sets of one length the same places."""
     return numbers[np.sort(np.random.default_rng(seed).permutation(len(numbers))[:MOST])]
 
@@ -133,7 +133,7 @@ def _inputs(source: data.Source, numbers: np.ndarray) -> np.ndarray:
     return _shrunk(source.inputs(numbers))
 
 
-def _augmented(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
+def _augment_once(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
     """Every example once, augmented as in an epoch of training, in the source's order."""
     n = source.num_examples
     batches = data.train_batches(source, batch_size=min(n, 64), seed=seed, augment=augment)

@@ -1,4 +1,4 @@
-"""Each augmentation: the identity at strength 0, published magnitudes above, seeded by (seed, epoch, index)."""
+"""Augmentations: the identity at strength 0, published magnitudes, seeds of (seed, epoch, index)."""
 
 import colorsys
 import dataclasses
@@ -230,8 +230,8 @@ def test_crops_have_the_published_areas_and_ratios_and_pillow_s_interpolation():
 
     pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     start, length = tf.constant([3.0]), tf.constant([11.0])
-    rows = geometry._enlarged(tf.constant(pixels[None], tf.float32), start, length, axis=1)
-    ours = geometry._enlarged(rows, tf.constant([7.0]), tf.constant([17.0]), axis=2)[0]
+    rows = geometry._stretch(tf.constant(pixels[None], tf.float32), start, length, axis=1)
+    ours = geometry._stretch(rows, tf.constant([7.0]), tf.constant([17.0]), axis=2)[0]
     theirs = Image.fromarray(pixels).crop((7, 3, 24, 14)).resize((30, 20), Image.Resampling.BILINEAR)
     assert abs(np.asarray(ours) - np.asarray(theirs)).max() <= 1  # Pillow rounds after each axis
 

@@ -284,7 +284,7 @@ def test_positions_are_all_different():
 
 
 def test_logit_normal_times_are_in_the_middle_more_often():
-    """With v = 0 the loss does not depend on t; a field that is 1 only at the ends shows which times are drawn."""
+    """With v = 0 the loss does not depend on t; a field of 1 at the ends alone shows which are drawn."""
 
     class AtTheEnds(nn.Module):
         @nn.compact

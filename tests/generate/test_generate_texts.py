@@ -34,8 +34,10 @@ def table(tmp_path_factory):
     rng = np.random.default_rng(0)
     rows = []
     for i in range(120):
-        animal = f"the {rng.choice(['cat', 'dog', 'horse'])} {rng.choice(['runs', 'sleeps', 'waits'])} near the old stable"
-        person = f"the {rng.choice(['baker', 'nurse', 'judge'])} {rng.choice(['reads', 'writes'])} in a new office today"
+        who, does = rng.choice(["cat", "dog", "horse"]), rng.choice(["runs", "sleeps", "waits"])
+        animal = f"the {who} {does} near the old stable"
+        who, does = rng.choice(["baker", "nurse", "judge"]), rng.choice(["reads", "writes"])
+        person = f"the {who} {does} in a new office today"
         rows.append(f"{(animal, person)[i % 2]},{CLASSES[i % 2]}")
     path = tmp_path_factory.mktemp("texts") / "set.csv"
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
