@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import data, diversity
 from rmtjax.generate import word_rows
-from rmtjax.generate.quality import wilson
+from rmtjax.generate.quality import share_with_interval
 
 NAME = "logistic regression on TF-IDF of words and word pairs"
 INVERSE_PENALTY = 10.0  # scikit-learn's C
@@ -77,10 +77,10 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
     for name, source, of in (("synthetic", made, shown), ("real", train, real)):
         rows = np.linspace(0, len(of) - 1, n).astype(np.int64)
         classifier = fit_judge([of[i] for i in rows], source.labels[rows], classes)
-        scores[name] = _share_with_interval(classifier(unseen).argmax(1) == test.labels)
+        scores[name] = share_with_interval(classifier(unseen).argmax(1) == test.labels)
     words = {"synthetic": made.examples, "real": train.examples}
     return {
-        "recognised": _share_with_interval(judge(shown).argmax(1) == made.labels)
+        "recognised": share_with_interval(judge(shown).argmax(1) == made.labels)
         | {
             "n": len(shown),
             "judge": f"{NAME}, of test and validation texts",
@@ -88,15 +88,10 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
         },
         "classification_accuracy_score": scores,
         "identical": {
-            "synthetic": _share_with_interval(np.array([text in training for text in shown])),
-            "test": _share_with_interval(np.array([text in training for text in unseen])),
+            "synthetic": share_with_interval(np.array([text in training for text in shown])),
+            "test": share_with_interval(np.array([text in training for text in unseen])),
         },
         "different": len(set(shown)) / len(shown),
         "words_per_text": {name: float((rows != 0).sum(1).mean()) for name, rows in words.items()},
         "diversity": diversity.text_rows(words, seed=config.seed, n=min(n, MOST), metrics=METRICS),
     }
-
-
-def _share_with_interval(hits: np.ndarray) -> dict[str, float]:
-    low, high = wilson(int(hits.sum()), len(hits))
-    return {"value": float(hits.mean()), "low": low, "high": high}
