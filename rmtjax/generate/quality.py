@@ -81,7 +81,7 @@ def describe(
 def _feature_model(
     judged: judge.Judge | None, side: int, letters: bool
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """The name and the features of the shipped letters model where it takes such images, else of the judge."""
+    """The name and the features of the shipped letters model if it takes such images, else of the judge."""
     if letters:
         return features.LETTERS, lambda images: features.letters_features(data.resize(images, side))
     assert judged is not None
