@@ -3,6 +3,7 @@
 These numbers are reported; `filters` chooses by others, so that what judges a set has not made it.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -209,29 +210,32 @@ def recognised(
         reason = "the real examples are all of one class"
     if reason:
         return {"value": None, "low": None, "high": None, "n": len(labels), "reason": reason}
-    real = np.concatenate([flat(source.inputs()) for source in whole])
-    guess, accuracy = _machine_guess(real, real_labels, flat(images))
-    return share_with_interval(guess == labels) | {
+    machine, accuracy = _fitted_machine(tuple(whole))
+    return share_with_interval(machine.predict(flat(images)) == labels) | {
         "n": len(labels),
         "judge": f"support vector machine trained on {total} real examples",
         "judge_accuracy": accuracy,
     }
 
 
-def _machine_guess(
-    real: Float[np.ndarray, "m d"], real_labels: Int[np.ndarray, " m"], images: Float[np.ndarray, "n d"]
-) -> tuple[Int[np.ndarray, " n"], float | None]:
-    """Classes of images by a support vector machine, and its cross-validated accuracy on real examples."""
+@functools.lru_cache(maxsize=1)
+def _fitted_machine(whole: tuple[data.Source, ...]) -> tuple[Any, float | None]:
+    """A support vector machine fitted to all real examples, and its cross-validated accuracy on them.
+
+    The last one is kept: many sets of one process are judged by the same examples.
+    """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.svm import SVC
 
+    real = np.concatenate([flat(source.inputs()) for source in whole])
+    labels = np.concatenate([source.labels for source in whole])
     machine = SVC(C=10.0)
-    folds = min(5, int(np.bincount(real_labels)[np.unique(real_labels)].min()))
+    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
     accuracy = None
     if folds > 1:
         split = StratifiedKFold(folds, shuffle=True, random_state=0)
-        accuracy = float(cross_val_score(machine, real, real_labels, cv=split).mean())
-    return machine.fit(real, real_labels).predict(images), accuracy
+        accuracy = float(cross_val_score(machine, real, labels, cv=split).mean())
+    return machine.fit(real, labels), accuracy
 
 
 def share_with_interval(hits: np.ndarray) -> dict[str, float]:
