@@ -317,7 +317,8 @@ def test_files_of_a_run(made, tmp_path):
 
 def test_a_class_with_one_example_works(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", lambda section, seed: tiny_splits([0, 0, 0, 0, 0, 1]))
-    made = generate.ensure(small(tmp_path, **{"data.source": "npz:tiny", "synthetic.image_size": 4}))
+    changes = {"data.source": "npz:tiny", "synthetic.image_size": 4, "synthetic.total_steps": 20}
+    made = generate.ensure(small(tmp_path, **changes))
     assert np.bincount(made.labels).tolist() == [5, 1]
     generate.write_run_files(made, tmp_path)
     images = np.load(tmp_path / "synthetic_by_class.npz")["images"]
