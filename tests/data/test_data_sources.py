@@ -279,7 +279,7 @@ def test_some_classes_are_kept_and_numbered_in_the_order_named():
     np.testing.assert_array_equal(kept.inputs(), real.inputs(np.flatnonzero(np.isin(real.labels, [0, 2]))))
     assert of_classes(real, ()) is real
     with pytest.raises(
-        InputError, match=r"data\.classes names 'd', which .* has not: its classes are a, b, c"
+        InputError, match=r"data\.classes names 'd', which .* does not have: its classes are a, b, c"
     ):
         of_classes(real, ("d",))
 
