@@ -7,6 +7,7 @@ import pytest
 
 from rmtjax import config as config_lib
 from rmtjax import data, diversity, evaluation, measure, train
+from rmtjax.measure import diversity as diversity_of_run
 from rmtjax.measure import evaluation as evaluation_of_run
 from rmtjax.train.step import State
 
@@ -22,7 +23,7 @@ def made_images(n, seed=0):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """The pixels given to be measured, by set, how many examples were read at once, and what is measured as fed, by run."""
+    """The pixels measured, by set, how many examples were read at once, and what counts as fed, by run."""
     sets, read, of_fed = {}, [], []
 
     def rows(fed, reference, *, space, n=None, **options):
@@ -32,12 +33,12 @@ def measured(monkeypatch):
             of_fed.append({"n": n, **fed, **options})
         return []
 
-    images = data.Source.images
+    inputs = data.Source.inputs
     monkeypatch.setattr(diversity, "diversity_rows", rows)
     monkeypatch.setattr(
-        data.Source, "images", lambda source, numbers: read.append(len(numbers)) or images(source, numbers)
+        data.Source, "inputs", lambda source, numbers: read.append(len(numbers)) or inputs(source, numbers)
     )
-    monkeypatch.setattr(measure, "_MOST", 70)
+    monkeypatch.setattr(diversity_of_run, "MOST", 70)
     return sets, read, of_fed
 
 
@@ -84,9 +85,12 @@ def test_what_a_run_is_fed_is_measured_at_the_size_of_the_split_beside_the_split
     plain, noisy = config_lib.base(), config_lib.base()
     noisy.augment.gaussian_noise = 0.02
     for config, mixed in (
-        (plain, source), (noisy, source), (plain, data.mix(source, synthetic, "add", 1.0, 0)),
-        (noisy, data.mix(source, synthetic, "add", 1.0, 0)), (plain, data.mix(source, synthetic, "replace", 0.5, 0)),
-    ):  # fmt: skip
+        (plain, source),
+        (noisy, source),
+        (plain, data.mix(source, synthetic, "add", 1.0, 0)),
+        (noisy, data.mix(source, synthetic, "add", 1.0, 0)),
+        (plain, data.mix(source, synthetic, "replace", 0.5, 0)),
+    ):
         measure.diversity_of_run(config, tmp_path, result_of(splits, mixed))
     none, noise, added, both, replaced = of_fed
     assert all(fed["n"] == 60 and fed["base"] == "split" for fed in of_fed)

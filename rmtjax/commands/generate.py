@@ -53,6 +53,7 @@ def main() -> int:
         )
         return 128 + signal.SIGTERM
     if jax.process_index() == 0:
-        shown = made.path / "synthetic_by_class.csv" if made.text else report.synthetic(made.path)
+        texts = made.modality.kind == "texts"
+        shown = made.path / "synthetic_by_class.csv" if texts else report.synthetic(made.path)
         print(f"manifest {made.path / 'manifest.json'}, samples by class {shown}")
     return 0

@@ -7,16 +7,18 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rmtjax import config as config_lib
 from rmtjax import data, measure, results, train
 from rmtjax.data import texts
+from rmtjax.data.modalities import ROWS
+from rmtjax.data.tokens import Tokens
 from rmtjax.errors import InputError
-from rmtjax.generate import sets as generated
-from rmtjax.generate import store
+from rmtjax.generate import store, synthetic_sets
+from rmtjax.generate.kinds import WORDS
 from rmtjax.train import classification, sharding
 from rmtjax.train.features import LETTERS, letters_features
 
@@ -36,11 +38,11 @@ class Model(NamedTuple):
     name: str
     features: Callable[[np.ndarray], np.ndarray]
     image_size: int
-    text: Any = None
+    tokens: Tokens | None = None  # how the model reads texts; None: it does not
 
 
 def read_together(names: list[str], model: Model, *, image_size: int | None, most: int) -> list[Set]:
-    """Sets that are to be compared, each by `read`: words numbered alike, and names that tell different files apart."""
+    """Sets to be compared, each by `read`: words have the same numbers in all, and names tell files apart."""
     sets = [read(name, model, image_size=image_size, most=most) for name in names]
     paths = [pathlib.Path(name).resolve() for name in names]
     if len({s.name for s in sets}) < len(sets) == len(set(paths)):
@@ -63,40 +65,26 @@ def _numbered_alike(sets: list[Set]) -> list[Set]:
 
 
 def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
-    """A set by name. Texts are tokens of the model's, or words where it has none.
+    """A set by name. Texts become tokens of the model, or words where the model does not read texts.
 
     Args:
-      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data` with @train or @test.
-      model: whose image size and tokens are taken.
-      image_size: side of images; None: the run's, 16 for digits, letters and synthetic sets, else 32.
-      most: examples of a source that are read, with the classes' shares.
+      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data`, with
+        @train or @test if wanted.
+      model: gives the image size and the tokens.
+      image_size: side of images; None: that of the run, else 16 for digits, letters and synthetic sets and 32
+        for others.
+      most: how many examples of a source are read, with the classes' shares.
 
     Raises:
-      InputError: nothing there, or not readable.
+      InputError: there is nothing of that name, or it cannot be read.
     """
     path = pathlib.Path(name)
     if path.suffix == ".npy" or (path.suffix == ".npz" and path.is_file()):
-        arrays = _arrays(path)
-        features = arrays.get("features", next(iter(arrays.values())) if len(arrays) == 1 else None)
-        if features is not None and features.ndim == 2:
-            labels = arrays.get("labels", arrays.get("label"))
-            if not np.issubdtype(features.dtype, np.number) or (
-                labels is not None and len(labels) != len(features)
-            ):
-                raise InputError(
-                    f"{name!r} needs numbers `features` [n, d], and `labels` [n] if any: it has others"
-                )
-            classes, numbers = (None, None) if labels is None else np.unique(labels, return_inverse=True)
-            return Set(
-                path.stem, features, numbers, () if classes is None else tuple(map(str, classes)), "features"
-            )
-        if path.suffix == ".npy":
-            raise InputError(
-                f"{name!r} has shape {list(next(iter(arrays.values())).shape)}: it must be features [n, d]"
-            )
+        if (features := _features(name, path)) is not None:
+            return features
         name = f"npz:{name}"
     whole, _, part = name.partition("@")
-    made_here = (path / "manifest.json").is_file()
+    made_here = (path / store.MANIFEST).is_file()
     size = image_size or (16 if made_here or whole in GREY else 32)
     if not image_size and model.name != LETTERS:
         size = model.image_size
@@ -106,25 +94,49 @@ def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
         whole = f"folder:{whole}"
     if part not in ("", "train", "test"):
         raise InputError(f"{name!r} names the part {part!r}: it must be @train or @test")
-    if config_lib.is_text(whole) and model.text is not None:
-        parts = texts.parts(whole, model.text.tokenizer, model.text.length)
+    source = _source(name, whole, part, size, model)
+    # No more are read than are measured.
+    numbers = data.stratified(source, min(most, source.num_examples))
+    labels, classes = source.labels[numbers], source.classes
+    if source.modality.kind == "images":
+        return Set(name, source.inputs(numbers), labels, classes, "images")
+    if model.tokens is not None:
+        return Set(name, source.inputs(numbers), labels, classes, "tokens")
+    return Set(name, source.examples[numbers], labels, classes, "tokens", source.tokens.words)
+
+
+def _source(name: str, whole: str, part: str, size: int, model: Model) -> data.Source:
+    """The source `whole`, or a part of it, with the model's tokens if the model reads texts."""
+    if config_lib.is_text(whole) and model.tokens is not None:
+        parts = texts.parts(whole, model.tokens.tokenizer, model.tokens.length)
         if part and part not in parts:
             raise InputError(f"{name!r} has no part {part!r} of its own: leave @{part} out")
-        source = dataclasses.replace(parts[part] if part else next(iter(parts.values())), text=model.text)
-    elif part or config_lib.is_text(whole):
+        return parts[part] if part else next(iter(parts.values()))
+    if part or config_lib.is_text(whole):
         section = config_lib.base().data
         section.source, section.image_size = whole, size
         section.train_examples, section.validation_examples = None, 0
         splits = data.load(section, 0)
-        source = splits.test if part == "test" else splits.train
-    else:
-        source = data.load_source(whole, size)
-    # No more are read than are measured.
-    numbers = data.stratified(source, min(most, source.num_examples))
-    labels, classes = source.labels[numbers], source.classes
-    if source.text is not None and source.pixels is not None and model.text is None:
-        return Set(name, source.pixels[numbers], labels, classes, "tokens", source.text.words)
-    return Set(name, source.images(numbers), labels, classes, "images" if source.text is None else "tokens")
+        return splits.test if part == "test" else splits.train
+    return data.load_source(whole, size)
+
+
+def _features(name: str, path: pathlib.Path) -> Set | None:
+    """The features [n, d] in a file; None where an npz file holds something else."""
+    arrays = _arrays(path)
+    features = arrays.get("features", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    if features is None or features.ndim != 2:
+        if path.suffix == ".npz":
+            return None
+        shape = list(next(iter(arrays.values())).shape)
+        raise InputError(f"{name!r} has shape {shape}: it must be features [n, d]")
+    labels = arrays.get("labels", arrays.get("label"))
+    if not np.issubdtype(features.dtype, np.number) or (labels is not None and len(labels) != len(features)):
+        raise InputError(f"{name!r} needs numbers `features` [n, d], and `labels` [n] if any: it has others")
+    if labels is None:
+        return Set(path.stem, features, None, (), "features")
+    classes, numbers = np.unique(labels, return_inverse=True)
+    return Set(path.stem, features, numbers, tuple(map(str, classes)), "features")
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -145,8 +157,8 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:
     manifest = store.read(folder)
-    kind = "texts" if (folder / generated.WORDS).is_file() else "images"
-    shards = [_arrays(path) for path in generated.shards(folder, manifest, kind)]
+    kind = "texts" if (folder / WORDS).is_file() else "images"
+    shards = [_arrays(path) for path in synthetic_sets.shards(folder, manifest, kind)]
     if not shards:
         raise InputError(f"{str(folder)!r} has a manifest but no {kind}_*.npz: it is no set of {kind}")
     examples, labels = (np.concatenate([shard[key] for shard in shards]) for key in (kind, "labels"))
@@ -154,17 +166,19 @@ def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:
     name = f"{folder.parent.name}/{folder.name}"
     if kind == "images":
         return Set(name, data.resize(examples, size), labels, classes, kind)
-    words = tuple(json.loads((folder / generated.WORDS).read_text(encoding="utf-8")))
-    if model.text is None:
+    words = tuple(json.loads((folder / WORDS).read_text(encoding="utf-8")))
+    if model.tokens is None:
         return Set(name, examples, labels, classes, "tokens", words)
-    text = dataclasses.replace(model.text, words=words).using(model.text.tokenizer)
-    origin = np.ones(len(labels), np.int8)
-    source = data.Source(name, labels, classes, examples.shape[1:], origin, pixels=examples, text=text)
-    return Set(name, source.images(), labels, classes, "tokens")
+    tokens = dataclasses.replace(model.tokens, words=words).using(model.tokens.tokenizer)
+    return Set(name, tokens.arrays(examples), labels, classes, "tokens")
 
 
 def model(name: str) -> Model:
-    """The model whose features are taken: "letters", or the folder of a run. Raises InputError if it is neither."""
+    """The model whose features are taken: "letters", or the folder of a run.
+
+    Raises:
+      InputError: it is neither.
+    """
     if name == "letters":
         return Model(LETTERS, letters_features, 16)
     stored = pathlib.Path(name) / results.CONFIG
@@ -175,16 +189,19 @@ def model(name: str) -> Model:
     config = config_lib.from_stored(json.loads(stored.read_text(encoding="utf-8")))
     result = train.restore(config, name)
     predict = classification.make_predict(result.model, sharding.local_mesh())
-    expected = result.splits.test.input_shape
+    expected, modality = result.splits.test.input_shape, result.splits.test.modality
+    tokens = modality if isinstance(modality, Tokens) else None
 
     def features(inputs: np.ndarray) -> np.ndarray:
         if inputs.shape[1:] != tuple(expected):
             raise InputError(
-                f"--model={name!r} takes inputs of shape {list(expected)}, the set's have {list(inputs.shape[1:])}"
+                f"--model={name!r} takes inputs of shape {list(expected)}, the set's have "
+                f"{list(inputs.shape[1:])}"
             )
         zeros = np.zeros(len(inputs), np.int32)
+        origin = zeros.astype(np.int8)
         source = data.Source(
-            "inputs", zeros, ("any",), inputs.shape[1:], zeros.astype(np.int8), pixels=inputs
+            "inputs", zeros, ("any",), inputs.shape[1:], origin, examples=inputs, modality=ROWS
         )
         batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
         return predict(result.state.params, result.state.model_state, batches)[1]
@@ -193,21 +210,21 @@ def model(name: str) -> Model:
         f"the model of {os.fspath(name)}, pooled features before the head",
         features,
         config.data.image_size,
-        result.splits.test.text,
+        tokens,
     )
 
 
 def spaces(sets: list[Set], only: str | None, model: Model) -> dict[str, list[np.ndarray]]:
-    """What numbers each set is: by space, its examples as they are, as counts of tokens, or as features of the model."""
+    """The vectors of each set, by space: examples as they are, counts of tokens, or features of the model."""
     kind, shape = sets[0].kind, sets[0].values.shape[1:]
     fits = kind == "images" and (shape == (16, 16, 1) or model.name != LETTERS)
     possible = {"images": ["pixel"], "tokens": ["unigram"], "features": ["feature"]}[kind]
-    if fits or (kind == "tokens" and model.text is not None):
+    if fits or (kind == "tokens" and model.tokens is not None):
         possible.append("feature")
     if only and only not in possible:
         raise InputError(
-            f"--space={only} is not to be had of {sets[0].name}, which has {kind} of shape {list(shape)}: use {' or '.join(possible)}, "
-            "or give by --model a run that takes them"
+            f"--space={only} does not exist for {sets[0].name}, which has {kind} of shape {list(shape)}: "
+            f"use {' or '.join(possible)}, or give by --model a run that takes them"
         )
     made: dict[str, list[np.ndarray]] = {}
     for space in [only] if only else possible:

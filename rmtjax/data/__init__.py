@@ -6,13 +6,15 @@ The only room that imports TensorFlow. What leaves it are numpy arrays.
 import contextlib
 import os
 
-# TensorFlow reads these when it is imported: errors alone are logged, and no oneDNN kernels (they change last bits).
+# TensorFlow reads these when it is imported: errors alone are logged, and no oneDNN kernels (they change last
+# bits).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
 
-# Accelerators belong to JAX, and so do most cores. A program that has used TensorFlow before keeps its own settings.
+# Accelerators belong to JAX, and so do most cores. A program that has used TensorFlow before keeps its own
+# settings.
 with contextlib.suppress(RuntimeError):
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)

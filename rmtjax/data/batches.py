@@ -1,8 +1,9 @@
 """Batches of numpy from a source: the order of training, and one pass for evaluation.
 
-The order is a function of (seed, epoch): position p of the endless stream is entry p mod n of a permutation drawn
-for epoch p // n. So a stream starts at any step without going through the ones before, and every process finds its
-own part of every batch by itself. What is random about example i depends on (seed, epoch, i) alone.
+The order is a function of (seed, epoch): position p of the endless stream is entry p mod n of a permutation
+drawn for epoch p // n. So a stream starts at any step without going through the ones before, and every
+process finds its own part of every batch by itself. What is random about example i depends on (seed, epoch,
+i) alone.
 """
 
 import dataclasses
@@ -46,44 +47,46 @@ def train_batches(
       batch_size: global; this process yields its contiguous part, `batch_size // process_count` examples.
       seed: of the order and of the augmentation.
       start_step: number of the first batch.
-      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of TensorFlow
-        operations, of texts (words int32 [w], seed) -> words; the seed is made of (seed, epoch, index). None: examples
-        as they are.
+      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of
+        TensorFlow operations, of texts (words int32 [w], seed) -> words; the seed is made of (seed, epoch,
+        index). None: examples as they are.
 
     Returns:
-      Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b] int32` (the
-      example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w) x_j; with CutMix, x_i
-      with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b] int32` is the label of j,
-      `mix_weight [b] float32` is w. The partners j are a permutation of the epoch, real ones of real examples and synthetic
-      ones of synthetic examples; j is augmented as it is on its own.
+      Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b]
+      int32` (the example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w)
+      x_j; with CutMix, x_i with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b]
+      int32` is the label of j, `mix_weight [b] float32` is w. The partners j are a permutation of the epoch,
+      real ones of real examples and synthetic ones of synthetic examples; j is augmented as it is on its own.
 
     Raises:
-      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded; mixup of
-        texts.
+      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded;
+        mixup of texts.
     """
     local = _local_size(batch_size, process_count)
     if augment is not None and not isinstance(augment, Augmentation):
         augment = Augmentation(image=augment)
-    if source.text is not None and augment is not None and augment.mixes:
+    if augment is not None and augment.mixes and not source.modality.mixable:
         raise InputError(f"the words of {source.name} cannot be mixed: mixup and CutMix are for images")
-    if augment is not None and augment.text is not None:
-        source = dataclasses.replace(source, text=augment.text)
+    if augment is not None and augment.modality is not None:
+        source = dataclasses.replace(source, modality=augment.modality)
 
     def numbers(step: int) -> tf.data.Dataset:
-        """epoch, index and mixup partner, int64 [local], of this process's part of each batch from `step` on."""
+        """This process's part of each batch from `step` on: epoch, index and mixup partner, int64 [local]."""
         part = slice(process_index * local, (process_index + 1) * local)
         whole = _order(source.origin, seed, step * batch_size).rebatch(batch_size)
         return whole.map(
-            _plainly(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
+            _without_autograph(lambda rows: dict(zip(_COLUMNS, tf.unstack(rows[part], axis=1), strict=True)))
         )
 
     if augment is None and source.decode is None:
-        batches = numbers(start_step).map(_plainly(lambda n: _finished(source, _example(source, n["index"]))))
+        batches = numbers(start_step).map(
+            _without_autograph(lambda n: _with_inputs(source, _example(source, n["index"])))
+        )
     else:
         augment = augment or Augmentation()
-        chunk = _chunk(local, source.image_shape)
+        chunk = _chunk(local, source.shape)
         chunks = _read(source, numbers(start_step), chunk, augment.mixes)
-        batches = chunks.map(_augmented(source, seed, augment), num_parallel_calls=tf.data.AUTOTUNE)
+        batches = chunks.map(_make_augment(source, seed, augment), num_parallel_calls=tf.data.AUTOTUNE)
         if chunk != local:
             batches = batches.rebatch(local)
 
@@ -103,8 +106,8 @@ def evaluation_batches(
       batch_size: global; this process yields its contiguous part.
 
     Returns:
-      Batches `inputs`, `label`, `index`, and `mask [b] bool`: False where padded (inputs and label 0, index -1).
-      Every process gets the same number of batches.
+      Batches `inputs`, `label`, `index`, and `mask [b] bool`: False where padded (inputs and label 0, index
+      -1). Every process gets the same number of batches.
 
     Raises:
       InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded.
@@ -115,10 +118,10 @@ def evaluation_batches(
     def positions(step: int | tf.Tensor) -> tf.Tensor:
         return step * batch_size + process_index * local + tf.range(local, dtype=tf.int64)
 
-    @_plainly
+    @_without_autograph
     def padded(position: tf.Tensor) -> Tensors:
         mask = position < n
-        example = _finished(source, _example(source, tf.minimum(position, n - 1)))
+        example = _with_inputs(source, _example(source, tf.minimum(position, n - 1)))
         here = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * len(source.input_shape)], 0))
         return {
             "inputs": tf.where(here, example["inputs"], tf.zeros((), example["inputs"].dtype)),
@@ -127,7 +130,7 @@ def evaluation_batches(
             "mask": mask,
         }
 
-    steps = tf.data.Dataset.range(-(-n // batch_size)).map(_plainly(positions))
+    steps = tf.data.Dataset.range(-(-n // batch_size)).map(_without_autograph(positions))
     if source.decode is None:
         batches = steps.map(padded)
     else:
@@ -135,7 +138,7 @@ def evaluation_batches(
     return _iterate(batches, source, lambda k: np.minimum(positions(k), n - 1))
 
 
-def _plainly(function: Callable[[tf.Tensor], Tensors]) -> Callable[[tf.Tensor], Tensors]:
+def _without_autograph(function: Callable[[tf.Tensor], Tensors]) -> Callable[[tf.Tensor], Tensors]:
     """Traced as it is written: there is no Python control flow on tensors for autograph to convert."""
     return tf.autograph.experimental.do_not_convert(function)
 
@@ -150,12 +153,12 @@ def _example(source: Source, index: tf.Tensor) -> Tensors:
     }
 
 
-def _finished(source: Source, example: Tensors) -> Tensors:
-    return example | {"inputs": source.inputs(example["inputs"])}
+def _with_inputs(source: Source, example: Tensors) -> Tensors:
+    return example | {"inputs": source.modality.inputs(example["inputs"])}
 
 
 def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
-    """The endless stream from position `first` on: rows of epoch, index and mixup partner, int64 [:, 3], by epochs.
+    """The endless stream from position `first` on: rows int64 [:, 3] of epoch, index and mixup partner.
 
     TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
     """
@@ -165,12 +168,13 @@ def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
     place = np.argsort(np.concatenate(kinds))
 
     def permutation(root: np.int32, epoch: tf.Tensor, numbers: tf.Tensor | np.ndarray) -> tf.Tensor:
-        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the identity.
+        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the
+        # identity.
         return tf.random.experimental.stateless_shuffle(
             numbers, tf.stack([tf.cast(root, tf.int64), epoch]), "philox"
         )
 
-    @_plainly
+    @_without_autograph
     def of_epoch(epoch: tf.Tensor) -> tf.Tensor:
         index = permutation(order, epoch, tf.range(n, dtype=tf.int64))
         partner = tf.concat([permutation(r, epoch, k) for r, k in zip(partners, kinds, strict=False)], 0)
@@ -197,15 +201,15 @@ def _read(source: Source, numbers: tf.data.Dataset, chunk: int, partners: bool) 
         return n, _example(source, n["index"]), _example(source, n["partner"]) if partners else {}
 
     if source.decode is None:
-        return numbers.rebatch(chunk, drop_remainder=True).map(_plainly(read))
+        return numbers.rebatch(chunk, drop_remainder=True).map(_without_autograph(read))
     return (
         numbers.unbatch()
-        .map(_plainly(read), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(_without_autograph(read), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(chunk, drop_remainder=True)
     )
 
 
-def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[..., Tensors]:
+def _make_augment(source: Source, seed: int, augment: Augmentation) -> Callable[..., Tensors]:
     """Numbers, examples and partners as `_read` yields them -> augmented and mixed examples."""
     root = tf.constant(np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[None])
 
@@ -219,7 +223,7 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
             out = tf.map_fn(single, (images, seeds), fn_output_signature=images.dtype)
         if not out.shape.is_compatible_with(images.shape):
             raise InputError(
-                f"the augmentation turns examples of shape {list(source.image_shape)} into {out.shape[1:]}: "
+                f"the augmentation turns examples of shape {list(source.shape)} into {out.shape[1:]}: "
                 f"it must keep the shape"
             )
         return tf.ensure_shape(out, images.shape), seeds
@@ -230,7 +234,7 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
     def augmented(numbers: Tensors, example: Tensors, partner: Tensors) -> Tensors:
         if not augment.mixes:
             inputs, _ = images(numbers["index"], numbers["epoch"], example["inputs"])
-            return _finished(source, example | {"inputs": inputs})
+            return _with_inputs(source, example | {"inputs": inputs})
         index = tf.concat([numbers["index"], numbers["partner"]], 0)
         both = tf.concat([example["inputs"], partner["inputs"]], 0)
         both, seeds = images(index, tf.tile(numbers["epoch"], [2]), both)
@@ -238,14 +242,19 @@ def _augmented(source: Source, seed: int, augment: Augmentation) -> Callable[...
         inputs, weight = mix(*tf.split(both, 2), tf.split(seeds, 2)[0], alpha)
         return example | {"inputs": inputs, "label_mix": partner["label"], "mix_weight": weight}
 
-    return _plainly(augmented)
+    return _without_autograph(augmented)
 
 
 def _iterate(
     batches: tf.data.Dataset, source: Source, members: Callable[[int], np.ndarray]
 ) -> Iterator[Batch]:
-    """Batches as numpy. `members` gives the examples read for the k-th, among which one that fails is looked for."""
-    # TensorFlow's tuning of parallelism goes to sleep for up to a minute, and an iterator waits for it when it is dropped.
+    """Batches as numpy arrays.
+
+    Args:
+      members: `(k) -> numbers` of the examples read for batch k, among which one that fails is looked for.
+    """
+    # TensorFlow's tuning of parallelism goes to sleep for up to a minute, and an iterator waits for it when
+    # it is dropped.
     options = tf.data.Options()
     options.autotune.enabled = False
     iterator = batches.prefetch(2).with_options(options).as_numpy_iterator()
@@ -261,7 +270,7 @@ def _naming_failures(
         except StopIteration:
             return
         except tf.errors.OpError as error:
-            source.images(members(count))  # raises the error that names the example
+            source.inputs(members(count))  # raises the error that names the example
             raise InputError(f"{source.name}: batch {count} cannot be read: {error.message}") from error
         yield batch
 

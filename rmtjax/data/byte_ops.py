@@ -1,9 +1,9 @@
 """The operations that augmentation policies choose from, on bytes, each image with an operation of its own.
 
-They are those of Pillow (`ImageOps`, `ImageEnhance`, `Image.transform`), which AutoAugment and its successors were
-published with, to the same bytes. A table lists the operations that a policy may choose, with their magnitudes; most
-is worked out there, once, as lookup tables and fixed-point maps. Images are then grouped by kind, and each kind is
-done in one go.
+They are those of Pillow (`ImageOps`, `ImageEnhance`, `Image.transform`), which AutoAugment and its successors
+were published with, to the same bytes. A table lists the operations that a policy may choose, with their
+magnitudes; most is worked out there, once, as lookup tables and fixed-point maps. Images are then grouped by
+kind, and each kind is done in one go.
 
 Operations on colour leave grey images (one channel) as they are, as Pillow's do.
 """
@@ -40,10 +40,10 @@ class Table(NamedTuple):
 def table(operations: Sequence[tuple[str, float]], height: int, width: int) -> Table:
     """The table of (name, magnitude) pairs, for images of one size.
 
-    Names and magnitudes: identity, autocontrast, equalize and invert (any); posterize (bits kept); solarize (bytes
-    from here on are inverted); brightness, color, contrast, sharpness (factor - 1); shear_x, shear_y (pixels along one
-    axis a pixel of the other); translate_x, translate_y (pixels to the right, down); rotate (degrees, anticlockwise).
-    Nearest neighbours, black outside.
+    Names and magnitudes: identity, autocontrast, equalize and invert (any); posterize (bits kept); solarize
+    (bytes from here on are inverted); brightness, color, contrast, sharpness (factor - 1); shear_x, shear_y
+    (pixels along one axis a pixel of the other); translate_x, translate_y (pixels to the right, down); rotate
+    (degrees, anticlockwise). Nearest neighbours, black outside.
     """
     byte, n = np.arange(256), len(operations)
     lookup, maps = np.tile(byte.astype(np.uint8), (n, 1)), np.zeros((n, 6), np.int32)
@@ -151,7 +151,7 @@ def _contrast(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Ten
     grey = _grey(tf.cast(images, tf.float32))[..., 0]
     mean = tf.floor(tf.reduce_mean(tf.cast(grey, tf.float64), (1, 2)) + 0.5)
     return _looked_up(
-        images, _enhanced(tf.cast(mean, tf.float32)[:, None, None], tf.range(256.0), chosen, operations)
+        images, _enhance(tf.cast(mean, tf.float32)[:, None, None], tf.range(256.0), chosen, operations)
     )
 
 
@@ -159,7 +159,7 @@ def _color(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor
     if images.shape[-1] == 1:
         return images
     values = tf.cast(images, tf.float32)
-    return _enhanced(_grey(values), values, chosen, operations)
+    return _enhance(_grey(values), values, chosen, operations)
 
 
 def _sharpness(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
@@ -173,7 +173,7 @@ def _sharpness(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Te
     inner = values[:, 1:-1, channels:-channels]
     smooth = tf.floor((total + 4 * inner) / 13 + 0.5)
     padded = tf.pad(inner - smooth, [[0, 0], [1, 1], [channels, channels]])
-    enhanced = _enhanced(values - padded, values, chosen, operations)
+    enhanced = _enhance(values - padded, values, chosen, operations)
     return tf.reshape(enhanced, tf.shape(images))
 
 
@@ -222,7 +222,7 @@ def _grey(values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.floor((total + 32768.0) / _FIXED), tf.shape(values))
 
 
-def _enhanced(degenerate: tf.Tensor, values: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
+def _enhance(degenerate: tf.Tensor, values: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
     """Pillow's blend: from the degenerate image (0) through the image (1) and beyond, cut off to bytes."""
     factor = tf.gather(tf.constant(operations.factor), chosen)
     factor = tf.reshape(factor, [-1] + [1] * (len(degenerate.shape) - 1))

@@ -4,7 +4,8 @@ import pathlib
 
 import numpy as np
 
-from rmtjax.data.sources import Source, from_arrays, resize, unit_floats
+from rmtjax.data.modalities import unit_floats
+from rmtjax.data.sources import Source, from_arrays, resize
 from rmtjax.data.tfds_sets import CIFAR10
 from rmtjax.errors import InputError
 
@@ -15,8 +16,9 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     """The set as its authors publish it, a "test" part with the classes of CIFAR-10.
 
     Args:
-      path: of `cifar10.1_v4_data.npy` or `cifar10.1_v6_data.npy` [n, 32, 32, 3] uint8, or of the folder if one alone
-        of them is in it; the labels [n] lie beside it in `cifar10.1_v6_labels.npy`. Nothing is unpickled.
+      path: of `cifar10.1_v4_data.npy` or `cifar10.1_v6_data.npy` [n, 32, 32, 3] uint8, or of the folder if
+        one alone of them is in it; the labels [n] lie beside it in `cifar10.1_v6_labels.npy`. Nothing is
+        unpickled.
       image_size: images are resized to this side.
 
     Raises:
@@ -26,8 +28,8 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     data = _data_file(name, pathlib.Path(path))
     labels = _read(name, data.with_name(data.name.removesuffix(_DATA) + _LABELS))
     source = from_arrays(name, _read(name, data), labels, CIFAR10)
-    if source.image_shape[:2] != (image_size, image_size):
-        source = from_arrays(name, resize(unit_floats(source.pixels), image_size), labels, CIFAR10)
+    if source.shape[:2] != (image_size, image_size):
+        source = from_arrays(name, resize(unit_floats(source.examples), image_size), labels, CIFAR10)
     return {"test": source}
 
 
@@ -47,7 +49,8 @@ def _read(name: str, file: pathlib.Path) -> np.ndarray:
         return np.asarray(np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
         raise InputError(
-            f"{name}: {file} is not there; download it from github.com/modestyachts/CIFAR-10.1, folder datasets"
+            f"{name}: {file} is not there; download it from github.com/modestyachts/CIFAR-10.1, folder "
+            "datasets"
         ) from error
     except (ValueError, OSError, EOFError) as error:
         raise InputError(

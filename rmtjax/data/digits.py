@@ -22,5 +22,5 @@ def handwritten(image_size: int) -> Source:
 def from_counts(
     counts: Float[np.ndarray, "n 8 8"], image_size: int
 ) -> Float[np.ndarray, "n {image_size} {image_size} 1"]:
-    """Images in [0, 1] of UCI's counts: the number of black pixels, 0..16, in each block of a 32 x 32 bitmap."""
+    """UCI's counts of black pixels, 0..16 in each 4 x 4 block of a 32 x 32 bitmap, as images in [0, 1]."""
     return resize((counts / 16).astype(np.float32)[..., None], image_size)

@@ -1,9 +1,9 @@
 """TensorFlow's stateless random numbers for many seeds at once.
 
-`tf.random.stateless_uniform` takes one seed, so that examples with seeds of their own would be drawn for one by
-one. Here a row of `seeds` gives, bit for bit, what TensorFlow's function of the same name gives for that seed: its
-generator, Philox 4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3), in operations on
-vectors. What a row draws does not depend on the others.
+`tf.random.stateless_uniform` takes one seed, so that examples with seeds of their own would be drawn for one
+by one. Here a row of `seeds` gives, bit for bit, what TensorFlow's function of the same name gives for that
+seed: its generator, Philox 4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3), in
+operations on vectors. What a row draws does not depend on the others.
 """
 
 import functools
@@ -22,7 +22,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 
 def of_batches(op: BatchOp) -> BatchOp:
-    """An operation on batches [b, h, w, c] with seeds [b, 2], made to take one image [h, w, c] and one seed [2] too.
+    """An operation on images [b, h, w, c] and seeds [b, 2], made to take one image and one seed [2] too.
 
     At strength 0 the images are returned as they are.
     """
@@ -63,7 +63,7 @@ def split(seeds: tf.Tensor, count: int) -> list[tf.Tensor]:
 
 
 def uniform(seeds: tf.Tensor, count: int, low: float = 0.0, high: float = 1.0) -> list[tf.Tensor]:
-    """`tf.random.stateless_uniform((count,), ...)` of each row: `count` tensors float32 [b], in [low, high)."""
+    """`tf.random.stateless_uniform` of each row: `count` tensors float32 [b], in [low, high)."""
     mantissa = tf.cast(tf.bitwise.bitwise_and(_words(seeds, count), np.uint64(0x7FFFFF)), tf.uint32)
     numbers = tf.bitcast(tf.bitwise.bitwise_or(mantissa, np.uint32(0x3F800000)), tf.float32) - 1.0
     return tf.unstack(numbers * (high - low) + low)
@@ -78,16 +78,16 @@ def choose(first: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
 
 def uniform_images(seeds: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
-    """`tf.random.stateless_uniform(shape, ...)` of each row: float32 [b, *shape]; for shapes of many values."""
-    return _one_by_one(lambda seed: tf.random.stateless_uniform(shape, seed), seeds, shape)
+    """`tf.random.stateless_uniform(shape, ...)` of each row: float32 [b, *shape]; for large shapes."""
+    return _draw_one_by_one(lambda seed: tf.random.stateless_uniform(shape, seed), seeds, shape)
 
 
 def normal_images(seeds: tf.Tensor, shape: tuple[int, ...], std: float) -> tf.Tensor:
     """`tf.random.stateless_normal(shape, ..., stddev=std)` of each row: float32 [b, *shape]."""
-    return _one_by_one(lambda seed: tf.random.stateless_normal(shape, seed, stddev=std), seeds, shape)
+    return _draw_one_by_one(lambda seed: tf.random.stateless_normal(shape, seed, stddev=std), seeds, shape)
 
 
-def _one_by_one(
+def _draw_one_by_one(
     draw: Callable[[tf.Tensor], tf.Tensor], seeds: tf.Tensor, shape: tuple[int, ...]
 ) -> tf.Tensor:
     drawn = tf.map_fn(draw, seeds, fn_output_signature=tf.float32)
@@ -123,7 +123,7 @@ def _philox_stream(blocks: int, seeds: tf.Tensor) -> tf.Tensor:
 
 
 def _philox(even: tf.Tensor, odd: tf.Tensor, key: tf.Tensor) -> list[tf.Tensor]:
-    """Four words of Philox; `even` [2, n, b] holds words 0 and 2 of the counter, `odd` words 1 and 3; key [2, 1, b]."""
+    """Four words of Philox; `even` and `odd` [2, n, b]: words 0, 2 and 1, 3 of the counter; key [2, 1, b]."""
     steps = np.arange(_ROUNDS, dtype=np.uint64)[:, None, None, None]
     for mixing in tf.unstack(tf.bitwise.bitwise_and(key + _WEYL * steps, _LOW)):
         product = even * _MULTIPLIERS

@@ -1,12 +1,12 @@
 """Augmentation of texts: EDA (Wei & Zou 2019, 1901.11196) and AEDA (Karimi et al. 2021, 2108.13230).
 
-Each edit is a stateless function of (words int32 [w], seed int32 [2], strength, lexicon): a text's words by number, 0
-after the last, to words of the same shape. Strength is a share of the text's words; 0 returns the text itself. What an
-insertion pushes beyond the row's end is lost, as its tokens there would be.
+Each edit is a stateless function of (words int32 [w], seed int32 [2], strength, lexicon): a text's words by
+number, 0 after the last, to words of the same shape. Strength is a share of the text's words; 0 returns the
+text itself. What an insertion pushes beyond the row's end is lost, as its tokens there would be.
 
-What differs from the papers' programs: synonym replacement draws places, not words (a word that is there twice may be
-replaced once); the pairs that are swapped do not overlap; several insertions are drawn together, not one after the
-other, and may come last.
+What differs from the papers' programs: synonym replacement draws places, not words (a word that is there
+twice may be replaced once); the pairs that are swapped do not overlap; several insertions are drawn together,
+not one after the other, and may come last.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from rmtjax.data.sources import Source
-from rmtjax.data.synonyms import synonyms
+from rmtjax.data.synonyms import find_synonyms
 from rmtjax.data.tokens import PADDING, Tokens, moved_left
 
 MARKS = (".", ";", "?", ":", "!", ",")  # of AEDA
@@ -29,12 +29,12 @@ class Lexicon(NamedTuple):
     """What edits know of words.
 
     Attributes:
-      text: the source's words and those that edits bring in.
+      tokens: the source's words and those that edits bring in.
       synonyms: int32 [words, most], the numbers of each word's synonyms, 0 after the last.
       marks: int32 [6], the numbers of AEDA's punctuation marks.
     """
 
-    text: Tokens
+    tokens: Tokens
     synonyms: Int[np.ndarray, "words most"]
     marks: Int[np.ndarray, " marks"]
 
@@ -43,15 +43,15 @@ def lexicon(source: Source, kind: str, cosine: float) -> Lexicon:
     """The words of a source of texts, with their synonyms.
 
     Args:
-      kind, cosine: see `synonyms`.
+      kind, cosine: see `find_synonyms`.
     """
-    found = synonyms(source, kind, cosine)
-    text = source.text.with_words([*MARKS, *(word for row in found.values() for word in row)])
-    number = {word: i for i, word in enumerate(text.words)}
+    found = find_synonyms(source, kind, cosine)
+    tokens = source.tokens.with_words([*MARKS, *(word for row in found.values() for word in row)])
+    number = {word: i for i, word in enumerate(tokens.words)}
     table = np.zeros((len(number), max((len(row) for row in found.values()), default=1)), np.int32)
     for word, row in found.items():
         table[number[word], : len(row)] = [number[synonym] for synonym in row]
-    return Lexicon(text, table, np.array([number[mark] for mark in MARKS], np.int32))
+    return Lexicon(tokens, table, np.array([number[mark] for mark in MARKS], np.int32))
 
 
 def text_operation(config: ConfigDict, source: Source) -> tuple[functools.partial, Tokens] | None:
@@ -69,10 +69,12 @@ def text_operation(config: ConfigDict, source: Source) -> tuple[functools.partia
     if not active or not config.proportion:
         return None
     known = lexicon(source, config.synonyms, config.synonym_cosine)
-    return functools.partial(_edited, active, float(config.proportion), known), known.text
+    return functools.partial(_edit_text, active, float(config.proportion), known), known.tokens
 
 
-def _edited(active: tuple, proportion: float, known: Lexicon, words: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _edit_text(
+    active: tuple, proportion: float, known: Lexicon, words: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
     fold_in = tf.random.experimental.stateless_fold_in
     out = words
     for k, edit, strength in active:
@@ -86,7 +88,7 @@ def synonym_replacement(words: tf.Tensor, seed: tf.Tensor, strength: float, know
         return words
     seeds = tf.random.experimental.stateless_split(seed, 2)
     synonym = _synonym(words, seeds[0], known)
-    chosen = _drawn(synonym != PADDING, seeds[1], _share(words, strength))
+    chosen = _choose_places(synonym != PADDING, seeds[1], _number_of_words(words, strength))
     return tf.where(chosen, synonym, words)
 
 
@@ -99,7 +101,9 @@ def random_insertion(words: tf.Tensor, seed: tf.Tensor, strength: float, known: 
     drawn = tf.gather(with_synonyms, _integers(words.shape, seeds[0], _length(with_synonyms)))
     gap = _integers(words.shape, seeds[1], _length(words) + 1)
     new = _synonym(drawn, seeds[2], known)
-    return _inserted(words, tf.where(tf.range(words.shape[0]) < _share(words, strength), new, PADDING), gap)
+    return _insert(
+        words, tf.where(tf.range(words.shape[0]) < _number_of_words(words, strength), new, PADDING), gap
+    )
 
 
 def random_swap(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexicon) -> tf.Tensor:
@@ -113,7 +117,7 @@ def random_swap(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexic
     ]  # the words' places, at random; then the rest
     pair = tf.reshape(order, (pairs, 2))
     number = tf.range(pairs)
-    acts = (number < _share(words, strength)) & (2 * number + 1 < length)
+    acts = (number < _number_of_words(words, strength)) & (2 * number + 1 < length)
     other = tf.where(acts[:, None], pair[:, ::-1], pair)
     return tf.tensor_scatter_nd_update(words, order[:, None], tf.gather(words, tf.reshape(other, (-1,))))
 
@@ -133,10 +137,10 @@ def punctuation_insertion(words: tf.Tensor, seed: tf.Tensor, strength: float, kn
     if not strength:
         return words
     seeds = tf.random.experimental.stateless_split(seed, 3)
-    count = 1 + _integers((), seeds[0], _share(words, strength))
-    chosen = _drawn(words != PADDING, seeds[1], count)
+    count = 1 + _integers((), seeds[0], _number_of_words(words, strength))
+    chosen = _choose_places(words != PADDING, seeds[1], count)
     mark = tf.gather(known.marks, _integers(words.shape, seeds[2], len(MARKS)))
-    return _inserted(words, tf.where(chosen, mark, PADDING), tf.range(words.shape[0]))
+    return _insert(words, tf.where(chosen, mark, PADDING), tf.range(words.shape[0]))
 
 
 EDITS = (synonym_replacement, random_insertion, random_swap, random_deletion, punctuation_insertion)
@@ -146,7 +150,7 @@ def _length(words: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(words != PADDING, tf.int32))
 
 
-def _share(words: tf.Tensor, strength: float) -> tf.Tensor:
+def _number_of_words(words: tf.Tensor, strength: float) -> tf.Tensor:
     """That share of the words' number, rounded down, and 1 at least."""
     return tf.maximum(tf.cast(strength * tf.cast(_length(words), tf.float32), tf.int32), 1)
 
@@ -158,7 +162,7 @@ def _integers(shape: tf.TensorShape | tuple[()], seed: tf.Tensor, end: tf.Tensor
     return tf.maximum(tf.minimum(tf.cast(drawn, tf.int32), end - 1), 0)
 
 
-def _drawn(among: tf.Tensor, seed: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+def _choose_places(among: tf.Tensor, seed: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Marks `count` of the places that `among` marks, or all of them if there are fewer."""
     key = tf.where(among, tf.random.stateless_uniform(among.shape, seed), 2.0)
     return among & (tf.argsort(tf.argsort(key)) < count)
@@ -173,8 +177,8 @@ def _synonym(words: tf.Tensor, seed: tf.Tensor, known: Lexicon) -> tf.Tensor:
     return tf.gather(row, place, batch_dims=1)
 
 
-def _inserted(words: tf.Tensor, new: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
-    """`words` with each of `new` that is not 0 put in before the place it names."""
+def _insert(words: tf.Tensor, new: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
+    """`words` with each of `new` that is not 0 inserted before the place that `before` gives."""
     places = tf.concat([2 * tf.range(words.shape[0]) + 1, 2 * before], 0)
     both = tf.concat([words, new], 0)
     return moved_left(tf.gather(both, tf.argsort(places, stable=True)))[: words.shape[0]]

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from rmtjax.data.sources import Source, resize_tensor, unit_tensor
+from rmtjax.data.modalities import unit_tensor
+from rmtjax.data.sources import Source, resize_tensor
 from rmtjax.errors import InputError
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp")
@@ -18,13 +19,14 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     """The sources in a folder: "all", or "train" and, where they are, "validation" and "test".
 
     Args:
-      path: its sub-folders are classes, or they are train/, val/ (or validation/) and test/ with the classes inside.
-        Images are PNG, JPEG or BMP; other files are passed over. All are grey, or all become colour.
+      path: its sub-folders are classes, or they are train/, val/ (or validation/) and test/ with the classes
+        inside. Images are PNG, JPEG or BMP; other files are passed over. All are grey, or all become colour.
       image_size: images are resized to this side.
 
     Raises:
-      InputError: no such folder, no classes, a class without images, or an image whose header is damaged. (An image
-        damaged further on is found when it is decoded, which for sets under 1 GiB is before training too.)
+      InputError: no such folder, no classes, a class without images, or an image whose header is damaged. (An
+        image damaged further on is found when it is decoded, which for sets under 1 GiB is before training
+        too.)
     """
     root = pathlib.Path(path)
     if not root.is_dir():
@@ -90,7 +92,7 @@ def _source(
         name=name,
         labels=np.array(labels, np.int32),
         classes=tuple(classes),
-        image_shape=(image_size, image_size, channels),
+        shape=(image_size, image_size, channels),
         origin=np.zeros(len(labels), np.int8),
         decode=decode,
         describe=lambda i: paths[i],

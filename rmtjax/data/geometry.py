@@ -1,6 +1,7 @@
 """Augmentations that move pixels: flips, shifts, crops, rotation and elastic deformation.
 
-Each takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or one image [h, w, c] and one seed [2].
+Each takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or one image [h, w, c] and
+one seed [2].
 """
 
 import math
@@ -23,16 +24,16 @@ _TRIES = 10  # at a crop that fits into the image, as in torchvision
 @of_batches
 def horizontal_flip(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Left and right exchanged, with probability `strength` (.5 is usual)."""
-    return _flipped(images, seeds, strength, 2)
+    return _flip(images, seeds, strength, 2)
 
 
 @of_batches
 def vertical_flip(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Top and bottom exchanged, with probability `strength`."""
-    return _flipped(images, seeds, strength, 1)
+    return _flip(images, seeds, strength, 1)
 
 
-def _flipped(images: tf.Tensor, seeds: tf.Tensor, strength: float, axis: int) -> tf.Tensor:
+def _flip(images: tf.Tensor, seeds: tf.Tensor, strength: float, axis: int) -> tf.Tensor:
     (happens,) = draws.uniform(seeds, 1)
     return draws.choose(happens < strength, tf.reverse(images, [axis]), images)
 
@@ -41,8 +42,8 @@ def _flipped(images: tf.Tensor, seeds: tf.Tensor, strength: float, axis: int) ->
 def shift_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Padded with black and cropped at random: moved by up to strength / 8 of the side along each axis.
 
-    The move is uniform in that range and rounded at random to a whole pixel, up or down in proportion: no pixel is
-    interpolated, and small strengths act on some of the images.
+    The move is uniform in that range and rounded at random to a whole pixel, up or down in proportion: no
+    pixel is interpolated, and small strengths act on some of the images.
     """
     height, width = images.shape[1:3]
     down, right, *rounding = draws.uniform(seeds, 4)
@@ -77,12 +78,12 @@ def random_resized_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) ->
 
     tall, wide = chosen(tall, height), chosen(wide, width)
     top, left = tf.floor(top * (height - tall + 1)), tf.floor(left * (width - wide + 1))
-    rows = _enlarged(images, top, tall, axis=1)
-    return _enlarged(rows, left, wide, axis=2)
+    rows = _stretch(images, top, tall, axis=1)
+    return _stretch(rows, left, wide, axis=2)
 
 
-def _enlarged(images: tf.Tensor, start: tf.Tensor, length: tf.Tensor, axis: int) -> tf.Tensor:
-    """Entries start..start + length - 1 along an axis, interpolated linearly between centres to the whole axis."""
+def _stretch(images: tf.Tensor, start: tf.Tensor, length: tf.Tensor, axis: int) -> tf.Tensor:
+    """Entries start..start + length - 1 of an axis, stretched to the whole axis by linear interpolation."""
     size = images.shape[axis]
     place = (tf.range(size, dtype=tf.float32) + 0.5) * (length / size)[:, None] - 0.5
     place = tf.clip_by_value(place, 0.0, length[:, None] - 1)
@@ -120,10 +121,10 @@ def rotation(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
 def elastic(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Pixels moved by smooth random amounts; bilinear, black outside: torchvision's ElasticTransform(40, 6).
 
-    Along each axis the displacement is alpha / 2 pixels times noise, uniform in [-1, 1] and smoothed by a Gaussian of
-    standard deviation 6 pixels, with alpha = 40 strength (torchvision divides by the side in a frame 2 wide): at
-    strength 1 about half a pixel in standard deviation at every size, which is .24 % of the 224 pixels of the paper's
-    models and 1.7 % of 32.
+    Along each axis the displacement is alpha / 2 pixels times noise, uniform in [-1, 1] and smoothed by a
+    Gaussian of standard deviation 6 pixels, with alpha = 40 strength (torchvision divides by the side in a
+    frame 2 wide): at strength 1 about half a pixel in standard deviation at every size, which is .24 % of the
+    224 pixels of the paper's models and 1.7 % of 32.
     """
     height, width = images.shape[1:3]
     noise = 2 * draws.uniform_images(seeds, (2, height, width)) - 1
@@ -131,7 +132,7 @@ def elastic(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     moved = smooth * (strength * ELASTIC_ALPHA / 2)
     y = tf.range(height, dtype=tf.float32)[:, None] + moved[:, 0]
     x = tf.range(width, dtype=tf.float32) + moved[:, 1]
-    return _interpolated(images, y, x)
+    return _interpolate(images, y, x)
 
 
 def _smoothing(size: int) -> tf.Tensor:
@@ -143,7 +144,7 @@ def _smoothing(size: int) -> tf.Tensor:
     return tf.constant(np.stack(rows), tf.float32)
 
 
-def _interpolated(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+def _interpolate(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Images at float32 [b, h, w] rows and columns between their pixels, bilinear, black outside."""
     top, left = tf.floor(y), tf.floor(x)
     down, right = (y - top)[..., None], (x - left)[..., None]

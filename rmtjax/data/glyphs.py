@@ -1,9 +1,10 @@
 """Printed letters and digits, drawn from the fonts that matplotlib brings.
 
 Two ways of drawing. `letters` are drawn at the image's own resolution, with their case visible in their size.
-`printed_digits` and `letters_unlike_digits` are made as UCI made its handwritten digits: the glyph is cropped to its
-box, scaled to 32 x 32, and its black pixels counted in blocks of 4 x 4; so they differ from handwritten digits in what
-is written and not in how it was scanned. All is white on black, in [0, 1], and fixed: nothing depends on a run's seed.
+`printed_digits` and `letters_unlike_digits` are made as UCI made its handwritten digits: the glyph is cropped
+to its box, scaled to 32 x 32, and its black pixels counted in blocks of 4 x 4; so they differ from
+handwritten digits in what is written and not in how it was scanned. All is white on black, in [0, 1], and
+fixed: nothing depends on a run's seed.
 """
 
 import functools
@@ -25,7 +26,8 @@ LIKE_DIGITS = "OoIilSsZzBgq"
 
 _STYLES = {
     "DejaVu": ("Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique", "SansMono", "SansMono-Bold",
-               "SansMono-Oblique", "SansMono-BoldOblique", "Serif", "Serif-Bold", "Serif-Italic", "Serif-BoldItalic"),
+               "SansMono-Oblique", "SansMono-BoldOblique", "Serif", "Serif-Bold", "Serif-Italic",
+               "Serif-BoldItalic"),
     "STIXGeneral": ("", "Bol", "Italic", "BolIta"),
     # cmsy10 and cmex10 have symbols at the letters' codes.
     "cm": ("r10", "b10", "ti10", "ss10", "tt10", "mi10"),
@@ -36,7 +38,7 @@ _CAP_HEIGHT = 13 / 16  # of the image's side, in `letters`
 
 
 class Distortion(NamedTuple):
-    """Half-widths of uniform draws: degrees, shear, log of the scale along each axis, shift as a share of the side."""
+    """Half-widths of uniform draws: degrees, shear, log scale along each axis, shift over the side."""
 
     rotation: float
     shear: float
@@ -50,17 +52,17 @@ _OF_PRINT = Distortion(rotation=6, shear=0.1, scale=0.08, shift=0.0)
 
 @functools.lru_cache(maxsize=4)
 def letters(image_size: int) -> tuple[Source, Source]:
-    """A-Z and a-z (52 classes), distorted by a random affine map: 9,984 in DejaVu fonts to train on, and 1,040 in
-    STIX and Computer Modern fonts to test on."""
-    train = _drawn(_fonts("DejaVu"), copies=16, image_size=image_size, seed=0)
-    test = _drawn(_fonts("STIXGeneral", "cm"), copies=2, image_size=image_size, seed=1)
+    """A-Z and a-z (52 classes), distorted by a random affine map: 9,984 in DejaVu fonts to train on, and
+    1,040 in STIX and Computer Modern fonts to test on."""
+    train = _draw_glyph(_fonts("DejaVu"), copies=16, image_size=image_size, seed=0)
+    test = _draw_glyph(_fonts("STIXGeneral", "cm"), copies=2, image_size=image_size, seed=1)
     return from_arrays("letters", *train, LETTERS), from_arrays("letters (test fonts)", *test, LETTERS)
 
 
 @functools.lru_cache(maxsize=4)
 def printed_digits(image_size: int) -> Source:
     """1,100 digits, as UCI would have scanned them: 22 fonts, 5 slightly distorted copies of each digit."""
-    counts, labels = _scanned(DIGITS, _fonts(*_STYLES), copies=5, seed=2)
+    counts, labels = _scan(DIGITS, _fonts(*_STYLES), copies=5, seed=2)
     return from_arrays("printed_digits", from_counts(counts, image_size), labels, DIGITS)
 
 
@@ -68,7 +70,7 @@ def printed_digits(image_size: int) -> Source:
 def letters_unlike_digits(image_size: int) -> Source:
     """1,200 letters, without O o I i l S s Z z B g q, made as `printed_digits` are: 10 fonts, 3 copies."""
     classes = tuple(c for c in LETTERS if c not in LIKE_DIGITS)
-    counts, labels = _scanned(classes, _fonts("STIXGeneral", "cm"), copies=3, seed=3)
+    counts, labels = _scan(classes, _fonts("STIXGeneral", "cm"), copies=3, seed=3)
     return from_arrays("letters_unlike_digits", from_counts(counts, image_size), labels, classes)
 
 
@@ -83,9 +85,7 @@ def _fonts(*families: str) -> list[pathlib.Path]:
             not font.is_file()
             or not {*map(ord, LETTERS), *map(ord, DIGITS)} <= FT2Font(str(font)).get_charmap().keys()
         ):
-            raise InputError(
-                f"matplotlib's font {font} is missing or has no letters: install matplotlib anew"
-            )
+            raise InputError(f"matplotlib's font {font} is missing or has no letters: reinstall matplotlib")
     return fonts
 
 
@@ -107,7 +107,7 @@ def _maps(n: int, by: Distortion, seed: int) -> tuple[Float[np.ndarray, "n 2 2"]
     return rotation @ shear * np.exp(by.scale * draws[:, None, 2:4]), by.shift * draws[:, 4:6]
 
 
-def _distorted(
+def _distort(
     glyph: Image.Image,
     side: int,
     scale: float,
@@ -121,7 +121,7 @@ def _distorted(
     return glyph.transform((side, side), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
 
 
-def _drawn(
+def _draw_glyph(
     fonts: list[pathlib.Path], copies: int, image_size: int, seed: int
 ) -> tuple[UInt8[np.ndarray, "n s s 1"], np.ndarray]:
     side = image_size * _OVERSAMPLING
@@ -131,11 +131,11 @@ def _drawn(
     maps = zip(*_maps(len(glyphs), _OF_LETTERS, seed), strict=True)
     for i, (glyph, capital, (linear, shift)) in enumerate(zip(glyphs, capitals, maps, strict=True)):
         scale = min(_CAP_HEIGHT * side / capital, 0.95 * side / max(glyph.size))
-        images[i, ..., 0] = _distorted(glyph, side, scale, linear, shift).reduce(_OVERSAMPLING)
+        images[i, ..., 0] = _distort(glyph, side, scale, linear, shift).reduce(_OVERSAMPLING)
     return images, np.tile(np.arange(len(LETTERS)), len(fonts) * copies)
 
 
-def _scanned(
+def _scan(
     characters: tuple[str, ...], fonts: list[pathlib.Path], copies: int, seed: int
 ) -> tuple[Float[np.ndarray, "n 8 8"], np.ndarray]:
     """Counts 0..16 of 8 x 8 blocks, and labels."""
@@ -144,7 +144,7 @@ def _scanned(
     for i, (glyph, linear, shift) in enumerate(
         zip(glyphs, *_maps(len(glyphs), _OF_PRINT, seed), strict=True)
     ):
-        image = _distorted(glyph, 2 * max(glyph.size), 1.0, linear, shift)
+        image = _distort(glyph, 2 * max(glyph.size), 1.0, linear, shift)
         image = image.crop(image.getbbox())
         ratio = 32 / max(image.size)
         image = image.resize([max(1, round(ratio * length)) for length in image.size], Image.Resampling.BOX)

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int
 
-from rmtjax.data.sources import Source, take, unit_floats
+from rmtjax.data.modalities import unit_floats
+from rmtjax.data.sources import Source, take
 from rmtjax.errors import InputError
 
 
@@ -15,9 +16,10 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
 
     Args:
       real: the training set.
-      synthetic: where synthetic examples are drawn from, without replacement. A larger share draws a superset.
-      mode: "add" keeps all real examples and adds round(share * n) synthetic ones; "replace" keeps the total and
-        every class's count, and puts synthetic examples in the place of round(share * n) real ones.
+      synthetic: where synthetic examples are drawn from, without replacement. A larger share draws a
+        superset.
+      mode: "add" keeps all real examples and adds round(share * n) synthetic ones; "replace" keeps the total
+        and every class's count, and puts synthetic examples in the place of round(share * n) real ones.
       share: in [0, 1]. 0 returns `real` itself.
       seed: of the draw.
 
@@ -25,7 +27,7 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
       A source with `origin` 1 where an example is synthetic; real examples come first, in their order.
 
     Raises:
-      InputError: unknown mode, share out of range, other classes or image shapes, too few synthetic examples.
+      InputError: unknown mode, share out of range, other classes or shapes, too few synthetic examples.
     """
     if mode not in ("add", "replace"):
         raise InputError(f"synthetic.mode={mode!r} is unknown: it must be add or replace")
@@ -36,12 +38,12 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
             f"{synthetic.name} has the classes {', '.join(synthetic.classes)} but {real.name} has "
             f"{', '.join(real.classes)}: mix sets of the same classes"
         )
-    if (real.text is None) != (synthetic.text is None):
+    if real.modality.kind != synthetic.modality.kind:
         raise InputError(f"{synthetic.name} and {real.name} are images and texts: mix sets of one kind")
-    if real.image_shape != synthetic.image_shape:
+    if real.shape != synthetic.shape:
         raise InputError(
-            f"{synthetic.name} has images of shape {list(synthetic.image_shape)} but {real.name} of "
-            f"{list(real.image_shape)}: resize one of them"
+            f"{synthetic.name} has images of shape {list(synthetic.shape)} but {real.name} of "
+            f"{list(real.shape)}: resize one of them"
         )
     counts = np.bincount(real.labels, minlength=len(real.classes))
     wanted = proportional(counts, round(share * real.num_examples))
@@ -51,7 +53,8 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
     if (wanted > available).any():
         k = int(np.argmax(wanted - available))
         raise InputError(
-            f"{synthetic.name} has {available[k]} examples of class {real.classes[k]!r} and {wanted[k]} are needed for "
+            f"{synthetic.name} has {available[k]} examples of class {real.classes[k]!r} and {wanted[k]} are "
+            "needed for "
             f"synthetic.share={share}: make a larger set (synthetic.examples) or lower the share"
         )
     drawn = _first_of_each_class(synthetic.labels, wanted, [seed, 0])
@@ -71,24 +74,21 @@ def proportional(counts: Int[np.ndarray, " k"], total: int) -> Int[np.ndarray, "
 
 
 def concatenate(first: Source, second: Source) -> Source:
-    """The examples of both, those of `first` before those of `second`, under the name and classes of `first`."""
-    if first.text is not None and second.text is not None:
-        first = dataclasses.replace(first, text=first.text.with_words(second.text.words))
-        number = {word: i for i, word in enumerate(first.text.words)}
-        renumbered = np.array([number[word] for word in second.text.words], np.int32)
-        second = dataclasses.replace(second, pixels=renumbered[second.pixels])
+    """The examples of `first`, then those of `second`, under the name and classes of `first`."""
     n = first.num_examples
+    modality, of_second = first.modality.joined(second.modality, second.examples)
     both = dataclasses.replace(
         first,
+        modality=modality,
         labels=np.concatenate([first.labels, second.labels]),
         origin=np.concatenate([first.origin, second.origin]),
         stored=None,
     )
-    if first.pixels is not None and second.pixels is not None:
-        pixels = first.pixels, second.pixels
-        if pixels[0].dtype != pixels[1].dtype:
-            pixels = tuple(map(unit_floats, pixels))
-        return dataclasses.replace(both, pixels=np.concatenate(pixels))
+    if first.examples is not None and of_second is not None:
+        parts = first.examples, of_second
+        if parts[0].dtype != parts[1].dtype:
+            parts = tuple(map(unit_floats, parts))
+        return dataclasses.replace(both, examples=np.concatenate(parts))
 
     def describe(i: int) -> str:
         source, number = (first, i) if i < n else (second, i - n)
@@ -96,7 +96,7 @@ def concatenate(first: Source, second: Source) -> Source:
 
     return dataclasses.replace(
         both,
-        pixels=None,
+        examples=None,
         decode=lambda i: tf.cond(i < n, lambda: first.read(i), lambda: second.read(i - n)),
         describe=describe,
     )

@@ -5,7 +5,8 @@ import zipfile
 
 import numpy as np
 
-from rmtjax.data.sources import Source, from_arrays, resize, unit_floats
+from rmtjax.data.modalities import unit_floats
+from rmtjax.data.sources import Source, from_arrays, resize
 from rmtjax.errors import InputError
 
 _PARTS = {"": "all", "_train": "train", "_validation": "validation", "_test": "test"}
@@ -15,9 +16,9 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     """The sources in an npz file: "all", or "train" and, where they are, "validation" and "test".
 
     Args:
-      path: of a file with `image` or `images` [n, h, w] or [n, h, w, c], uint8 or floats in [0, 1], and `label` or
-        `labels` [n], integers from 0. Names may end in `_train`, `_validation`, `_test`. `classes`, if there, names
-        the classes. Nothing is unpickled.
+      path: of a file with `image` or `images` [n, h, w] or [n, h, w, c], uint8 or floats in [0, 1], and
+        `label` or `labels` [n], integers from 0. Names may end in `_train`, `_validation`, `_test`.
+        `classes`, if there, names the classes. Nothing is unpickled.
       image_size: images are resized to this side.
 
     Raises:
@@ -29,7 +30,8 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     }
     if not {"all", "train"} & pairs.keys():
         raise InputError(
-            f"npz:{path} has the arrays {', '.join(arrays) or '(none)'}: it must have image and label, or image_train and "
+            f"npz:{path} has the arrays {', '.join(arrays) or '(none)'}: it must have image and label, or "
+            "image_train and "
             f"label_train"
         )
     if "all" in pairs and len(pairs) > 1:
@@ -39,7 +41,7 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     most = max(int(label.max(initial=0)) for _, label in pairs.values())
     classes = [str(name) for name in arrays.get("classes", range(most + 1))]  # from_arrays judges the labels
     sources = {part: _source(f"npz:{path}", *pair, classes, image_size) for part, pair in pairs.items()}
-    if len({source.image_shape for source in sources.values()}) > 1:
+    if len({source.shape for source in sources.values()}) > 1:
         raise InputError(f"npz:{path}: its parts differ in the number of channels: make them alike")
     return sources
 
@@ -69,8 +71,8 @@ def _pair(path: str, arrays: dict[str, np.ndarray], ending: str) -> tuple[np.nda
 def _source(name: str, images: np.ndarray, labels: np.ndarray, classes: list[str], image_size: int) -> Source:
     images = images[..., None] if images.ndim == 3 else images
     source = from_arrays(name, images, labels, classes)
-    if source.image_shape[:2] == (image_size, image_size):
+    if source.shape[:2] == (image_size, image_size):
         return source
-    resized = from_arrays(name, resize(unit_floats(source.pixels), image_size), labels, classes)
-    smaller = max(source.image_shape[:2]) < image_size
+    resized = from_arrays(name, resize(unit_floats(source.examples), image_size), labels, classes)
+    smaller = max(source.shape[:2]) < image_size
     return dataclasses.replace(resized, stored=source if smaller else None)

@@ -1,10 +1,11 @@
 """Augmentation policies that draw operations for each image from published tables.
 
-The tables and magnitudes are those of torchvision 0.29, which Ba et al. (2024) used: nearest neighbours and black
-outside. Each function takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or one image [h, w, c]
-and one seed [2]. **Strength is the probability that the policy is applied to an image**, at its published magnitudes;
-an image that it is not applied to stays as it is, bit for bit. The operations work on bytes: floats are rounded to
-the nearest of 0, 1/255 ... 1, so that an image held as bytes and its float version give the same result.
+The tables and magnitudes are those of torchvision 0.29, which Ba et al. (2024) used: nearest neighbours and
+black outside. Each function takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or
+one image [h, w, c] and one seed [2]. **Strength is the probability that the policy is applied to an image**,
+at its published magnitudes; an image that it is not applied to stays as it is, bit for bit. The operations
+work on bytes: floats are rounded to the nearest of 0, 1/255 ... 1, so that an image held as bytes and its
+float version give the same result.
 """
 
 import numpy as np
@@ -12,9 +13,10 @@ import tensorflow as tf
 
 from rmtjax.data import byte_ops, draws
 from rmtjax.data.draws import of_batches
-from rmtjax.data.sources import unit_tensor
+from rmtjax.data.modalities import unit_tensor
 
-# Sub-policies (operation, probability, magnitude's number of ten), Cubuk et al. 2019 (1805.09501), table 9 and 7.
+# Sub-policies (operation, probability, magnitude's number of ten), Cubuk et al. 2019 (1805.09501), table 9
+# and 7.
 _IMAGENET = """
 posterize .4 8 rotate .6 9 | solarize .6 5 autocontrast .6 0 | equalize .8 0 equalize .6 0
 posterize .6 7 posterize .6 6 | equalize .4 0 solarize .2 4 | equalize .4 0 rotate .8 8
@@ -38,8 +40,8 @@ translate_y .9 9 translate_y .7 9 | autocontrast .9 0 solarize .8 3 | equalize .
 translate_y .7 9 autocontrast .9 0
 """
 
-_SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast", "sharpness")  # fmt: skip
 _ENHANCEMENTS = ("brightness", "color", "contrast", "sharpness")
+_SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate", *_ENHANCEMENTS)
 _RANDOM = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "equalize")
 _RANDOM_BINS, _RANDOM_LEVEL, _RANDOM_LAYERS = 31, 9, 2  # RandAugment: magnitude 9 of 0..30, N = 2
 _MIX_BINS, _MIX_SEVERITY, _MIX_CHAINS, _MIX_DEPTH = 10, 3, 3, 3  # AugMix
@@ -47,7 +49,13 @@ _MIX_BINS, _MIX_SEVERITY, _MIX_CHAINS, _MIX_DEPTH = 10, 3, 3, 3  # AugMix
 
 def _magnitudes(name: str, bins: int, height: int, width: int) -> np.ndarray:
     """The magnitudes numbered 0..bins - 1 of AutoAugment and RandAugment."""
-    largest = {"shear_x": 0.3, "shear_y": 0.3, "translate_x": 150 / 331 * width, "translate_y": 150 / 331 * height, "rotate": 30.0}  # fmt: skip
+    largest = {
+        "shear_x": 0.3,
+        "shear_y": 0.3,
+        "translate_x": 150 / 331 * width,
+        "translate_y": 150 / 331 * height,
+        "rotate": 30.0,
+    }
     largest |= dict.fromkeys(_ENHANCEMENTS, 0.9)
     return _scale(name, bins, largest, bits=(8, 4))
 
@@ -61,7 +69,13 @@ def _wide_magnitudes(name: str, bins: int) -> np.ndarray:
 
 def _mix_magnitudes(name: str, bins: int, height: int, width: int) -> np.ndarray:
     """Those of AugMix."""
-    largest = {"shear_x": 0.3, "shear_y": 0.3, "translate_x": width / 3, "translate_y": height / 3, "rotate": 30.0}  # fmt: skip
+    largest = {
+        "shear_x": 0.3,
+        "shear_y": 0.3,
+        "translate_x": width / 3,
+        "translate_y": height / 3,
+        "rotate": 30.0,
+    }
     largest |= dict.fromkeys(_ENHANCEMENTS, 0.9)
     return _scale(name, bins, largest, bits=(4, 4))
 
@@ -103,36 +117,36 @@ def _auto_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float, policy: 
         happens, sign = rest[2 * k : 2 * k + 2]
         probability = tf.gather(tf.constant(words[:, k, 1].astype(np.float32)), first // 2)
         layers.append(tf.where(happens < probability, 1 + 2 * (first + k) + _index(sign, 2), 0))
-    return _layered(images, layers, operations, apply < strength)
+    return _apply_layers(images, layers, operations, apply < strength)
 
 
 @of_batches
 def rand_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """RandAugment (Cubuk et al. 2020, 1909.13719): two of 14 operations, with N = 2 and magnitude 9 of 0..30."""
+    """RandAugment (Cubuk et al. 2020, 1909.13719): two of 14 operations at magnitude 9 of 0..30."""
     operations = []
     for name in _RANDOM:
         operations += _both_signs(name, _magnitudes(name, _RANDOM_BINS, *images.shape[1:3])[_RANDOM_LEVEL])
     apply, *which = draws.uniform(seeds, 1 + _RANDOM_LAYERS)
-    return _layered(images, [_index(u, len(operations)) for u in which], operations, apply < strength)
+    return _apply_layers(images, [_index(u, len(operations)) for u in which], operations, apply < strength)
 
 
 @of_batches
 def trivial_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """TrivialAugmentWide (Müller and Hutter 2021, 2103.10158): one of 14 operations, at one of 31 magnitudes."""
+    """TrivialAugmentWide (Müller & Hutter 2021, 2103.10158): one of 14 operations, 31 magnitudes."""
     operations = []
     for name in _RANDOM:
         for magnitude in _wide_magnitudes(name, _RANDOM_BINS):
             operations += _both_signs(name, magnitude)
     apply, which = draws.uniform(seeds, 2)
-    return _layered(images, [_index(which, len(operations))], operations, apply < strength)
+    return _apply_layers(images, [_index(which, len(operations))], operations, apply < strength)
 
 
 @of_batches
 def aug_mix(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """AugMix (Hendrycks et al. 2020, 1912.02781) at severity 3: the image mixed with three chains of 1-3 operations.
+    """AugMix (Hendrycks et al. 2020, 1912.02781), severity 3: the image mixed with three chains.
 
-    All 13 operations; weights Dirichlet(1, 1, 1) between the chains and Beta(1, 1) between image and chains. The
-    chains are bytes, the mixture is not rounded.
+    Chains have 1 to 3 of all 13 operations; weights are Dirichlet(1, 1, 1) between the chains and Beta(1, 1)
+    between image and chains. The chains are bytes, the mixture is not rounded.
     """
     names = [name for name in _RANDOM if name != "identity"]
     operations = [("identity", 0.0)]
@@ -161,7 +175,7 @@ def aug_mix(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     return draws.choose(apply < strength, tf.clip_by_value(mixed, 0.0, 1.0), images)
 
 
-def _layered(
+def _apply_layers(
     images: tf.Tensor, layers: list[tf.Tensor], operations: list[tuple[str, float]], applied: tf.Tensor
 ) -> tf.Tensor:
     table = byte_ops.table(operations, *images.shape[1:3])

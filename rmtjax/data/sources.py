@@ -8,43 +8,43 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Int, Shaped
 
+from rmtjax.data.modalities import IMAGES, Modality, unit_floats, unit_tensor
 from rmtjax.data.tokens import Tokens
 from rmtjax.errors import InputError
 
-# Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who reads.
-_BYTE = np.float32(1 / 255)
 _CHUNK = 64  # images decoded at a time where all are wanted
 _IN_MEMORY = 2**30  # bytes of float32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Labelled images of one size, or texts as rows of words.
+    """Labelled examples of one shape: images, or texts as rows of words.
 
     Attributes:
       name: for messages.
       labels: int32 [n], numbers into `classes`.
       classes: names.
-      image_shape: (height, width, channels) of every image; of texts, (words,).
+      shape: of every example: (height, width, channels) of an image, (words,) of a text.
       origin: int8 [n], 0 for a real example and 1 for a synthetic one.
-      pixels: [n, height, width, channels], uint8 or float32 in [0, 1]; None where images are decoded on demand. Of
-        texts, the numbers of their words, int32 [n, words], 0 where a text has ended.
-      decode: the image, float32 [height, width, channels], of an example's number (a scalar int64 tensor); None
-        where the pixels are in memory.
-      describe: where example i comes from, for messages.
-      text: what turns words into tokens; None for images.
-      stored: the same images before they were enlarged, where the set has them in one smaller size; else None.
+      examples: of images, [n, height, width, channels], uint8 or float32 in [0, 1]; of texts, the numbers of
+        their words, int32 [n, words], 0 after the last. None where images are decoded on demand.
+      decode: turns an example's number (a scalar int64 tensor) into its image, float32 [height, width,
+        channels]; None where the examples are in memory.
+      describe: says where example i comes from, for messages.
+      modality: how examples become what a model gets.
+      stored: the same images before they were enlarged, where the set has them in one smaller size; else
+        None.
     """
 
     name: str
     labels: np.ndarray
     classes: tuple[str, ...]
-    image_shape: tuple[int, ...]
+    shape: tuple[int, ...]
     origin: np.ndarray
-    pixels: np.ndarray | None = None
+    examples: np.ndarray | None = None
     decode: Callable[[tf.Tensor], tf.Tensor] | None = None
     describe: Callable[[int], str] | None = None
-    text: Tokens | None = None
+    modality: Modality = IMAGES
     stored: "Source | None" = None
 
     @property
@@ -53,33 +53,29 @@ class Source:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of what a model gets of one example: an image, or tokens."""
-        return self.image_shape if self.text is None else (self.text.length,)
+        """The shape of what a model gets of one example."""
+        return self.modality.input_shape(self.shape)
 
     @property
     def input_dtype(self) -> type[np.generic]:
-        return np.float32 if self.text is None else np.int32
+        return self.modality.dtype
 
     @property
     def vocabulary_size(self) -> int:
         """Tokens are below it; 0 for images."""
-        return 0 if self.text is None else self.text.tokenizer.size
+        return self.modality.vocabulary_size
 
-    def shown(self, inputs: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-        """What a model got, for people to see: images as they are, of tokens the text [n]."""
-        return (
-            inputs if self.text is None else np.array([self.text.tokenizer.read(row) for row in inputs], str)
-        )
-
-    def inputs(self, examples: tf.Tensor) -> tf.Tensor:
-        """What a model gets of examples as read, augmented or not: images themselves, tokens of texts."""
-        return examples if self.text is None else self.text.of(examples)
+    @property
+    def tokens(self) -> Tokens:
+        """The modality of a source that is known to hold texts."""
+        assert isinstance(self.modality, Tokens), f"{self.name} holds {self.modality.kind}"
+        return self.modality
 
     @functools.cached_property
     def tensor(self) -> tf.Tensor:
-        """The pixels as a tensor, made once."""
+        """The examples as a tensor, made once."""
         with tf.init_scope():  # also when first asked for while tf.data traces a function
-            return tf.constant(self.pixels)
+            return tf.constant(self.examples)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
         """Examples by number, inside tf.data: float32 [..., h, w, c] or words int32 [..., w].
@@ -87,24 +83,22 @@ class Source:
         `index` is a scalar where `decode` is set.
         """
         if self.decode is not None:
-            return tf.ensure_shape(self.decode(index), self.image_shape)
+            return tf.ensure_shape(self.decode(index), self.shape)
         return unit_tensor(tf.gather(self.tensor, index))
 
-    def images(
+    def inputs(
         self, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
     ) -> Shaped[np.ndarray, "n ..."]:
-        """Images in [0, 1], float32 [n, h, w, c], or tokens, int32 [n, t]: of the examples numbered `indices`, or all."""
+        """What a model gets of some examples, or all: images float32 [n, h, w, c] or tokens int32 [n, t]."""
         numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
-        if self.text is not None:
-            return self.text.of(tf.constant(self.pixels[numbers])).numpy()
-        if self.pixels is not None:
-            return unit_floats(self.pixels[numbers])
-        out = np.empty((len(numbers), *self.image_shape), np.float32)
-        for start, images in self._decoded(numbers):
+        if self.examples is not None:
+            return self.modality.arrays(self.examples[numbers])
+        out = np.empty((len(numbers), *self.shape), np.float32)
+        for start, images in self._decode_batches(numbers):
             out[start : start + len(images)] = images
         return out
 
-    def _decoded(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _decode_batches(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Decoded images in batches, each with its place among `numbers`."""
         read = tf.autograph.experimental.do_not_convert(self.read)
         single = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -127,11 +121,11 @@ class Source:
             raise InputError(f"{self.name} cannot be read: {error.message}") from error
 
     def held(self) -> "Source":
-        """The same source with its pixels in memory, as bytes where that loses nothing, if they take under 1 GiB."""
-        if self.pixels is not None or self.num_examples * np.prod(self.image_shape) * 4 > _IN_MEMORY:
+        """The source with its examples in memory, if under 1 GiB; as bytes where that loses nothing."""
+        if self.examples is not None or self.num_examples * np.prod(self.shape) * 4 > _IN_MEMORY:
             return self
-        pixels = np.empty((self.num_examples, *self.image_shape), np.uint8)
-        for start, images in self._decoded(np.arange(self.num_examples)):
+        pixels = np.empty((self.num_examples, *self.shape), np.uint8)
+        for start, images in self._decode_batches(np.arange(self.num_examples)):
             part = pixels[start : start + len(images)]
             part[...] = np.rint(images * 255) if pixels.dtype == np.uint8 else images
             if pixels.dtype == np.uint8 and not np.array_equal(
@@ -139,24 +133,14 @@ class Source:
             ):  # they were resized
                 pixels = unit_floats(pixels)
                 pixels[start : start + len(images)] = images
-        return dataclasses.replace(self, pixels=pixels, decode=None)
-
-
-def unit_floats(pixels: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """float32 in [0, 1] of uint8 in 0..255; other types stay as they are."""
-    return pixels.astype(np.float32) * _BYTE if pixels.dtype == np.uint8 else pixels
-
-
-def unit_tensor(pixels: tf.Tensor) -> tf.Tensor:
-    """`unit_floats` inside tf.data, to the same bits."""
-    return tf.cast(pixels, tf.float32) * _BYTE if pixels.dtype == tf.uint8 else pixels
+        return dataclasses.replace(self, examples=pixels, decode=None)
 
 
 def resize(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "n {size} {size} c"]:
-    """Bilinear interpolation between pixel centres to `size` x `size`; when shrinking, averaged (antialiased).
+    """Images resized to `size` x `size`: bilinear between pixel centres, and antialiased where they shrink.
 
-    The one way that images change size in this project, so that real, printed and synthetic examples stay alike.
-    Images of that size already are returned unchanged; a side ratio other than 1 is not kept.
+    The one way that images change size in this project, so that real, printed and synthetic examples stay
+    alike. Images of that size already are returned unchanged; a side ratio other than 1 is not kept.
     """
     return np.asarray(resize_tensor(images, size))
 
@@ -188,7 +172,8 @@ def from_arrays(
     """
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise InputError(
-            f"{name}: images have shape {list(images.shape)}: they must be [number, height, width, channels] with "
+            f"{name}: images have shape {list(images.shape)}: they must be [number, height, width, channels] "
+            "with "
             f"1 or 3 channels, and at least one"
         )
     if labels.shape != images.shape[:1]:
@@ -201,7 +186,8 @@ def from_arrays(
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(classes):
         raise InputError(
-            f"{name}: labels run from {low} to {high}: with {len(classes)} classes they must lie in 0..{len(classes) - 1}"
+            f"{name}: labels run from {low} to {high}: with {len(classes)} classes they must lie in "
+            f"0..{len(classes) - 1}"
         )
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
@@ -216,9 +202,9 @@ def from_arrays(
         name=name,
         labels=labels.astype(np.int32),
         classes=tuple(classes),
-        image_shape=tuple(images.shape[1:]),
+        shape=tuple(images.shape[1:]),
         origin=np.zeros(len(labels), np.int8),
-        pixels=images,
+        examples=images,
     )
 
 
@@ -233,7 +219,8 @@ def of_classes(source: Source, classes: Sequence[str]) -> Source:
     for name in classes:
         if name not in source.classes:
             raise InputError(
-                f"data.classes names {name!r}, which {source.name} has not: its classes are {', '.join(source.classes)}"
+                f"data.classes names {name!r}, which {source.name} does not have: its classes are "
+                f"{', '.join(source.classes)}"
             )
     number = np.full(len(source.classes), -1, np.int32)
     number[[source.classes.index(name) for name in classes]] = np.arange(len(classes))
@@ -250,8 +237,8 @@ def take(source: Source, indices: Sequence[int] | Int[np.ndarray, " n"]) -> Sour
         origin=source.origin[numbers],
         stored=source.stored and take(source.stored, numbers),
     )
-    if source.pixels is not None:
-        return dataclasses.replace(part, pixels=source.pixels[numbers])
+    if source.examples is not None:
+        return dataclasses.replace(part, examples=source.examples[numbers])
     lookup = tf.constant(numbers)
     return dataclasses.replace(
         part,

@@ -19,19 +19,19 @@ _RANK = 100
 _ENDINGS = ("ing", "ed", "ly", "s")  # coarse parts of speech
 
 
-def synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
-    """Each word's synonyms, nearest first and at most five; a word without any is absent, and so are stop words.
+def find_synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
+    """Synonyms of words, nearest first, five at most; stop words and words without any are absent.
 
     Args:
       source: texts, those trained on.
-      kind: "corpus": words of `source` in like company, see `neighbours`; "wordnet": the lemmas of a word's synsets,
-        by nltk.
+      kind: "corpus": words of `source` in like company, see `neighbours`; "wordnet": the lemmas of a word's
+        synsets, by nltk.
       cosine: of corpus neighbours, at least.
 
     Raises:
       InputError: nltk or its WordNet is not installed.
     """
-    words, rows = source.text.words, source.pixels
+    words, rows = source.tokens.words, source.examples
     count = np.bincount(rows.reshape(-1), minlength=len(words))
     wanted = [i for i in range(len(words)) if count[i] and _means_something(words[i])]
     if kind == "wordnet":
@@ -49,8 +49,8 @@ def neighbours(rows: Int[np.ndarray, "n w"], wanted: Int[np.ndarray, " k"], cosi
     """For each of the words `wanted`, those others of them that keep like company, nearest first.
 
     A word is its row of positive pointwise mutual information with the words within two places of it, context
-    frequencies to the power .75, taken to 100 dimensions by the singular value decomposition, singular values to the
-    power 1/2 (Levy, Goldberg & Dagan 2015). Likeness is the cosine.
+    frequencies to the power .75, taken to 100 dimensions by the singular value decomposition, singular values
+    to the power 1/2 (Levy, Goldberg & Dagan 2015). Likeness is the cosine.
     """
     if len(wanted) < 2:
         return [[] for _ in wanted]
@@ -104,7 +104,8 @@ def _wordnet(words: Sequence[str]) -> dict[str, list[str]]:
         wordnet.ensure_loaded()
     except (ImportError, LookupError) as error:
         raise InputError(
-            "augment.text.synonyms='wordnet' needs nltk and its corpus wordnet, and one of them is not installed: "
+            "augment.text.synonyms='wordnet' needs nltk and its corpus wordnet, and one of them is not "
+            "installed: "
             "install them, or use corpus"
         ) from error
     found = {}

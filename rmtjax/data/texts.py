@@ -1,4 +1,4 @@
-"""Labelled texts: intents of BANKING77 and CLINC150, subjectivity, questions of TREC, and a user's own tables."""
+"""Labelled texts: intents (BANKING77, CLINC150), subjectivity, questions (TREC), and a user's own tables."""
 
 import io
 import json
@@ -33,9 +33,9 @@ def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]
     """The parts a set of texts comes in: "all", or some of "train", "validation" and "test".
 
     Args:
-      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv file with
-        the columns text and label (or category), or a folder of train, validation and test files of this kind; PATH
-        may be `data:...` (`files.located`).
+      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv
+        file with the columns text and label (or category), or a folder of train, validation and test files of
+        this kind; PATH may be `data:...` (`files.located`).
       tokenizer: how texts are split and what their words' tokens are.
       max_tokens: of every row, with those that begin and end it.
 
@@ -43,18 +43,20 @@ def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]
       InputError: the set is not there, or a file is not of this kind.
     """
     kind, _, path = name.partition(":")
-    tables, classes = _table(name, files.located(path)) if kind == "texts" else _NAMED[name](_folder(name))
-    words, text = rows([table.texts for table in tables.values()], tokenizer, max_tokens)
+    tables, classes = (
+        _read_tables(name, files.located(path)) if kind == "texts" else _NAMED[name](_folder(name))
+    )
+    words, modality = rows([table.texts for table in tables.values()], tokenizer, max_tokens)
     number = {c: i for i, c in enumerate(classes)}
     return {
         part: Source(
             name=name,
             labels=np.array([number[label] for label in table.labels], np.int32),
             classes=tuple(classes),
-            image_shape=(max_tokens - 2,),
+            shape=(max_tokens - 2,),
             origin=np.zeros(len(table.labels), np.int8),
-            pixels=of_part,
-            text=text,
+            examples=of_part,
+            modality=modality,
         )
         for (part, table), of_part in zip(tables.items(), words, strict=True)
     }
@@ -64,7 +66,7 @@ Tables = tuple[dict[str, Labelled], Sequence[str]]
 
 
 def _banking77(folder: pathlib.Path) -> Tables:
-    return _table("banking77", folder / "banking77")
+    return _read_tables("banking77", folder / "banking77")
 
 
 def _clinc150(folder: pathlib.Path) -> Tables:
@@ -94,15 +96,15 @@ def _clinc(folder: pathlib.Path, name: str) -> dict[str, Labelled]:
 
 
 def _subj(folder: pathlib.Path) -> Tables:
-    return {"all": _lines("subj", folder / "sentence_cls" / "subj.all", _SUBJ)}, _SUBJ
+    return {"all": _read_lines("subj", folder / "sentence_cls" / "subj.all", _SUBJ)}, _SUBJ
 
 
 def _trec(folder: pathlib.Path) -> Tables:
     files = {part: folder / "sentence_cls" / f"TREC.{part}.all" for part in ("train", "test")}
-    return {part: _lines("trec", file, _TREC) for part, file in files.items()}, _TREC
+    return {part: _read_lines("trec", file, _TREC) for part, file in files.items()}, _TREC
 
 
-def _lines(name: str, file: pathlib.Path, classes: Sequence[str]) -> Labelled:
+def _read_lines(name: str, file: pathlib.Path, classes: Sequence[str]) -> Labelled:
     """`<number> <text>` a line, in Latin-1, in which some characters end a line for str.splitlines alone."""
     lines = _read(name, file, "latin-1").rstrip("\n").split("\n")
     numbers, texts = zip(*(line.partition(" ")[::2] for line in lines), strict=True)
@@ -131,7 +133,8 @@ def _folder(name: str) -> pathlib.Path:
     root = os.environ.get("RMTJAX_DATA")
     if not root:
         raise InputError(
-            f"{name} needs its files: set RMTJAX_DATA to a folder that holds them, or name your own by texts:PATH"
+            f"{name} needs its files: set RMTJAX_DATA to a folder that holds them, or name your own by "
+            "texts:PATH"
         )
     return pathlib.Path(root)
 
@@ -141,7 +144,8 @@ def _read(name: str, file: pathlib.Path, encoding: str) -> str:
         return file.read_bytes().decode(encoding)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
-            f"{name}: there is no file {str(file)!r}: put it there, or point RMTJAX_DATA at a folder that has it"
+            f"{name}: there is no file {str(file)!r}: put it there, or point RMTJAX_DATA at a folder that "
+            "has it"
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(
@@ -149,11 +153,12 @@ def _read(name: str, file: pathlib.Path, encoding: str) -> str:
         ) from error
 
 
-def _table(name: str, path: pathlib.Path) -> Tables:
-    """The tables of a file or folder, and the classes: the labels that occur in training, sorted (as numbers if they are)."""
+def _read_tables(name: str, path: pathlib.Path) -> Tables:
+    """The tables of a file or folder, and the classes: the training labels, sorted (numbers as such)."""
     if not path.exists():
         raise InputError(
-            f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by texts:PATH"
+            f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by "
+            "texts:PATH"
         )
     if path.is_dir():
         found = {
@@ -167,22 +172,24 @@ def _table(name: str, path: pathlib.Path) -> Tables:
             raise InputError(f"{name}: there is no train.csv or train.tsv in {str(path)!r}")
     else:
         found = {"all": path}
-    tables = {part: _one_table(name, file) for part, file in found.items()}
+    tables = {part: _read_table(name, file) for part, file in found.items()}
     classes = set(next(iter(tables.values())).labels)
     for part, table in tables.items():
         unknown = sorted(set(table.labels) - classes)
         if unknown:
             raise InputError(
-                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, which the training table has not"
+                f"{name}: {str(found[part])!r} has the label {unknown[0]!r}, "
+                f"which the training table does not have"
             )
     whole = all(label.isascii() and label.isdigit() for label in classes)
     return tables, sorted(classes, key=int if whole else None)
 
 
-def _one_table(name: str, file: pathlib.Path) -> Labelled:
+def _read_table(name: str, file: pathlib.Path) -> Labelled:
     if file.suffix not in _SEPARATORS:
         raise InputError(
-            f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test files"
+            f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test "
+            "files"
         )
     text = _read(name, file, "utf-8-sig")
     try:

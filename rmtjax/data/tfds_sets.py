@@ -1,8 +1,9 @@
 """Image classification sets that TensorFlow Datasets has prepared on this machine.
 
-Their records are read by number: one pass over the files notes where each record lies and its label, and later a
-record is read from its place and decoded. So large sets are shuffled as a whole, cut into stratified parts and
-resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in vain.
+Their records are read by number: one pass over the files notes where each record lies and its label, and
+later a record is read from its place and decoded. So large sets are shuffled as a whole, cut into stratified
+parts and resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in
+vain.
 """
 
 import dataclasses
@@ -15,10 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rmtjax.data.sources import Source, resize_tensor, unit_tensor
+from rmtjax.data.modalities import unit_tensor
+from rmtjax.data.sources import Source, resize_tensor
 from rmtjax.errors import InputError
 
-# TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the classes' names.
+# TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the
+# classes' names.
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _OF_CIFAR10 = ("cifar10_corrupted", "cifar10_1")
 
@@ -67,13 +70,13 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
             name=f"tfds:{name}",
             labels=records.label.astype(np.int32),
             classes=classes,
-            image_shape=(image_size, image_size, feature.shape[-1]),
+            shape=(image_size, image_size, feature.shape[-1]),
             origin=np.zeros(len(records.label), np.int8),
             decode=lambda i, decode=decode: resize_tensor(decode(i), image_size),
             describe=lambda i, split=split: f"example {i} of the {split} split of tfds:{name}",
         )
         smaller = None not in feature.shape and max(feature.shape[:2]) < image_size
-        stored = dataclasses.replace(resized, image_shape=feature.shape, decode=decode) if smaller else None
+        stored = dataclasses.replace(resized, shape=feature.shape, decode=decode) if smaller else None
         found[split] = dataclasses.replace(resized, stored=stored)
     return found
 
@@ -115,7 +118,7 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
             or f"tfds:{name} cannot be opened in {folder}: {str(error).splitlines()[0]}"
         ) from error
     if builder is None or not builder.is_prepared():
-        raise InputError(_unknown_configuration(name) or _not_prepared(name, folder))
+        raise InputError(_unknown_configuration(name) or _explain_not_prepared(name, folder))
     if builder.info.file_format.value != "tfrecord":
         raise InputError(
             f"tfds:{name} in {folder} is stored as {builder.info.file_format.value}: "
@@ -124,7 +127,7 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
     return builder
 
 
-def _not_prepared(name: str, folder: pathlib.Path) -> str:
+def _explain_not_prepared(name: str, folder: pathlib.Path) -> str:
     base = _base(name)
     there = _subfolders(folder)
     near = [] if _configurations(name) is not None else difflib.get_close_matches(name, there, 1)
@@ -153,7 +156,7 @@ def _unknown_configuration(name: str) -> str:
 
 
 def _configurations(name: str) -> list[str] | None:
-    """Names of a set's configurations by TFDS's own code, without asking servers; None for a set it does not know."""
+    """Names of a set's configurations from TFDS's code, without its servers; None for an unknown set."""
     import tensorflow_datasets as tfds
 
     try:

@@ -1,9 +1,9 @@
 """From texts to words, and from words to the tokens that a model gets.
 
-A text enters as a row of numbers of words, so that augmentation can act on words inside tf.data. A table then turns
-words into tokens, since a word's pieces do not depend on its neighbours: BERT's tokenizer cuts at white space and
-punctuation first, and within what is left afterwards (WordPiece; Wu et al. 2016, 1609.08144). The tokens of a row
-are those of the whole text.
+A text enters as a row of numbers of words, so that augmentation can act on words inside tf.data. A table then
+turns words into tokens, since a word's pieces do not depend on its neighbours: BERT's tokenizer cuts at white
+space and punctuation first, and within what is left afterwards (WordPiece; Wu et al. 2016, 1609.08144). The
+tokens of a row are those of the whole text.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Int
 
+from rmtjax.data.modalities import Rows
 from rmtjax.errors import InputError
 
 PADDING = 0  # the token, and the word, that stands where a text has ended
@@ -46,8 +47,8 @@ class Tokenizer:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tokens:
-    """How rows of words become rows of tokens.
+class Tokens(Rows):
+    """The modality of texts: how rows of words become rows of tokens.
 
     Attributes:
       words: by number; number 0 is "", no word.
@@ -61,7 +62,14 @@ class Tokens:
     length: int
     tokenizer: Tokenizer
 
-    def of(self, words: tf.Tensor) -> tf.Tensor:
+    @property
+    def vocabulary_size(self) -> int:
+        return self.tokenizer.size
+
+    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.length,)
+
+    def inputs(self, words: tf.Tensor) -> tf.Tensor:
         """Rows of words, int32 [..., w], to rows of tokens, int32 [..., length]."""
         pieces = tf.gather(tf.constant(self.pieces), words)
         pieces = tf.reshape(
@@ -74,12 +82,23 @@ class Tokens:
         tokens = tf.where(tf.range(self.length) == count + 1, self.tokenizer.end, tokens)
         return tf.ensure_shape(tokens, (*words.shape[:-1], self.length))
 
+    def arrays(self, examples: Int[np.ndarray, "n w"]) -> Int[np.ndarray, "n {self.length}"]:
+        return self.inputs(tf.constant(examples)).numpy()
+
+    def shown(self, inputs: Int[np.ndarray, "n {self.length}"]) -> np.ndarray:
+        return np.array([self.tokenizer.read(row) for row in inputs], str)
+
+    def joined(self, other: "Tokens", examples: Int[np.ndarray, "n w"]) -> tuple["Tokens", np.ndarray]:
+        both = self.with_words(other.words)
+        number = {word: i for i, word in enumerate(both.words)}
+        return both, np.array([number[word] for word in other.words], np.int32)[examples]
+
     def using(self, tokenizer: Tokenizer) -> "Tokens":
         """The same words under another tokenizer that splits alike."""
         return dataclasses.replace(self, pieces=_table(self.words, tokenizer), tokenizer=tokenizer)
 
     def with_words(self, words: Iterable[str]) -> "Tokens":
-        """With these words as well, numbered after those that are there."""
+        """With these words too, numbered after its own."""
         every = tuple(dict.fromkeys([*self.words, *words]))
         return dataclasses.replace(self, words=every, pieces=_table(every, self.tokenizer))
 
@@ -95,7 +114,8 @@ def rows(
 ) -> tuple[list[Int[np.ndarray, "n w"]], Tokens]:
     """Rows of words, int32 [n, length - 2], of several groups of texts, and the words with their tokens.
 
-    A row holds as many words as could have a token each; the words of a longer text that come after are left out.
+    A row holds as many words as could have a token each; the words of a longer text that come after are left
+    out.
     """
     number = {"": PADDING}
     groups = []
@@ -147,7 +167,8 @@ def _whole_words(number: dict[str, int]) -> Tokenizer:
 def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """A WordPiece tokenizer from its file: `tokenizer.json`, `vocab.txt`, or a folder with one of them.
 
-    Beside a `vocab.txt`, `do_lower_case` of a `tokenizer_config.json` is followed; without it, texts become lower case.
+    Beside a `vocab.txt`, `do_lower_case` of a `tokenizer_config.json` is followed; without it, texts become
+    lower case.
 
     Raises:
       InputError: nothing there, not of this kind, or a special token is missing.
@@ -224,7 +245,8 @@ def _from_json(file: pathlib.Path) -> Any:
         built.pre_tokenizer, pre_tokenizers.BertPreTokenizer
     ):
         raise InputError(
-            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer as BERT's: take the model's vocab.txt"
+            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer as BERT's: take the model's "
+            "vocab.txt"
         )
     built.no_truncation()
     built.no_padding()

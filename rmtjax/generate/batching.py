@@ -15,8 +15,8 @@ def in_batches(
 ) -> Callable[[Any, Mapping[str, Shaped[np.ndarray, "n ..."]]], Shaped[np.ndarray, "n ..."]]:
     """`run(params, columns) -> samples` of `program(params, batch) -> samples`, both of examples in rows.
 
-    All batches have one size, the last is filled up with its last row. With several processes all must call `run` together; all
-    get every sample.
+    All batches have one size, the last is filled up with its last row. With several processes all must call
+    `run` together; all get every sample.
 
     Args:
       batch_size: rounded up to a multiple of the number of devices.

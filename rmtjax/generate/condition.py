@@ -10,7 +10,7 @@ FREQUENCIES = 16  # of the time embedding; pi times 1 to 16 tells apart the 20 t
 
 
 class Condition(nn.Module):
-    """`t [B] in [0, 1], label [B]` to `[B, width]` float32; the label `num_classes` is the null class, "any"."""
+    """`t [B] in [0, 1], label [B]` to float32 `[B, width]`; label `num_classes` is the null class, "any"."""
 
     num_classes: int
     width: int

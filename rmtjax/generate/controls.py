@@ -1,8 +1,8 @@
 """Generators without a network, to hold the others against: they are fitted in no time and need no storing.
 
-`repeat` shows the training images again: nothing is new. `memoriser` is the exact minimiser of flow matching's loss on the
-training images: what a network without limits would learn, which is to give them back. `gaussian` knows the mean and covariance of
-each class and nothing else.
+`repeat` shows the training images again: nothing is new. `memoriser` is the exact minimiser of flow
+matching's loss on the training images: what a network without limits would learn, which is to give them back.
+`gaussian` knows the mean and covariance of each class and nothing else.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,13 @@ def memoriser(
 ) -> tuple[dict[str, np.ndarray], Callable[..., jax.Array]]:
     """Parameters and `velocity(params, x, t, label)` that minimise flow matching's loss on these images.
 
-    With images a_i = 2 x_i - 1 of the class (all of them for the null class `num_classes`) and noise of variance 1,
+    With images a_i = 2 x_i - 1 of the class (all of them for the null class `num_classes`) and noise of
+    variance 1,
 
         v(x, t) = sum_i w_i (a_i - x) / (1 - t),   w_i ~ exp(-|x - t a_i|^2 / (2 (1 - t)^2))
 
-    (closed form: Bertrand et al. 2025, arXiv 2506.03719). Its samples are the images themselves, up to the sampler's steps.
+    (closed form: Bertrand et al. 2025, arXiv 2506.03719). Its samples are the images themselves, up to the
+    sampler's steps.
     """
     params = {"images": 2 * images - 1, "labels": labels.astype(np.int32)}
 
@@ -50,17 +52,21 @@ def memoriser(
 def gaussian(
     train: data.Source, *, seed: int, temperature: float, distinct: int | None
 ) -> Callable[[Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Float[np.ndarray, "n ..."]]:
-    """`sample(labels [n], numbers [n]) -> images [n, ...]` from one Gaussian a class, in the span of its images, cut to [0, 1].
+    """`sample(labels [n], numbers [n]) -> images [n, ...]` from one Gaussian per class, clipped to [0, 1].
 
-    Sample number i is a function of (seed, i modulo `distinct`) and its class. A class of one image gives that image.
+    Each lies in the span of the images of its class.
+
+    Sample number i is a function of (seed, i modulo `distinct`) and its class. A class of one image gives
+    that image.
     """
     key = named_key(seed, "samples")
     means, factors = [], []
     for k in range(len(train.classes)):
         rows = np.flatnonzero(train.labels == k)
-        flat = train.images(rows).reshape(len(rows), -1)
+        flat = train.inputs(rows).reshape(len(rows), -1)
         mean = flat.mean(0)
-        # Rows of (x - mean) / sqrt(n - 1): their random mixture with normal weights has the class's covariance.
+        # Rows of (x - mean) / sqrt(n - 1): their random mixture with normal weights has the class's
+        # covariance.
         factors.append((flat - mean) / np.sqrt(max(len(flat) - 1, 1)))
         means.append(mean)
     most = max(map(len, factors))
@@ -71,11 +77,11 @@ def gaussian(
 
     def sample(labels: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n ..."]:
         z = temperature * np.asarray(weights((numbers % (distinct or 2**32)).astype(np.uint32)))
-        out = np.empty((len(labels), *train.image_shape), np.float32)
+        out = np.empty((len(labels), *train.shape), np.float32)
         for k in np.unique(labels):
             rows = np.flatnonzero(labels == k)
             flat = means[k] + z[rows, : len(factors[k])] @ factors[k]
-            out[rows] = np.clip(flat, 0, 1).reshape(len(rows), *train.image_shape)
+            out[rows] = np.clip(flat, 0, 1).reshape(len(rows), *train.shape)
         return out
 
     return sample

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.generate import methods, sets
+from rmtjax.generate import methods, synthetic_sets
 
 COLUMNS = ("knob", "setting", "seed", "set", "metric", "value")
 DATA = ("total_steps",)  # of the fit: a knob too, between too weak and memorising
@@ -37,11 +37,11 @@ def parse(texts: Sequence[str]) -> dict[str, list[float]]:
 def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> pd.DataFrame:
     """A row for each knob, setting, seed and number of the manifest; each set is made once and found again.
 
-    A seed stands for another split, another generator and other samples. `set` is `synthetic`, or `real`: as many
-    training images measured alike.
+    A seed stands for another split, another generator and other samples. `set` is `synthetic`, or `real`: as
+    many training images measured alike.
 
     Raises:
-      InputError: a setting out of range, or a knob that the method has not.
+      InputError: a setting out of range, or a knob that the method does not have.
     """
     runs = []
     for name, settings in curves.items():
@@ -57,7 +57,7 @@ def measure(config: ConfigDict, curves: Mapping[str, Sequence[float]], seeds: Se
     for i, (name, setting, seed, changed) in enumerate(runs):
         if jax.process_index() == 0:
             print(f"setting {i + 1} of {len(runs)}: {name} {setting:g}, seed {seed}")
-        for key, metric, value in numbers(sets.ensure(changed).manifest):
+        for key, metric, value in numbers(synthetic_sets.ensure(changed).manifest):
             rows.append((name, setting, seed, key, metric, value))
     return pd.DataFrame(rows, columns=COLUMNS)
 

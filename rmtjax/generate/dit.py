@@ -14,8 +14,9 @@ from rmtjax.models.layers import Attention
 class VelocityDiT(nn.Module):
     """`x [B, H, W, C], t [B] in [0, 1], label [B]` to a velocity of x's shape, float32.
 
-    Pre-norm blocks whose norms are scaled and shifted, and whose branches are gated, by time and class; the gates and the
-    output start at zero, so that blocks start as the identity. Positions are sines and cosines of both coordinates.
+    Pre-norm blocks whose norms are scaled and shifted, and whose branches are gated, by time and class; the
+    gates and the output start at zero, so that blocks start as the identity. Positions are sines and cosines
+    of both coordinates.
 
     Attributes:
       num_classes: labels run from 0 to num_classes - 1; num_classes itself is the null class, "any".
@@ -63,7 +64,7 @@ class VelocityDiT(nn.Module):
 
 
 def positions(rows: int, columns: int, width: int) -> jax.Array:
-    """`[rows * columns, width]`: half of the features for the row, half for the column (as Vaswani et al. 2017, in two dimensions)."""
+    """`[rows * columns, width]`: sines and cosines (Vaswani et al. 2017) of the row, then of the column."""
     frequency = 1 / 10000 ** (np.arange(width // 4) / (width // 4))
     angles = [np.arange(n)[:, None] * frequency for n in (rows, columns)]
     row, column = (np.concatenate([np.sin(a), np.cos(a)], -1) for a in angles)

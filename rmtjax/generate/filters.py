@@ -1,36 +1,38 @@
-"""Which samples are kept: those that a judge takes for their class, and that are no copies of training images."""
+"""Filters: a judge must see its class in a sample, and a sample must not copy a training image."""
 
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from ml_collections import ConfigDict
 
 from rmtjax import data, diversity
-from rmtjax.generate import judge, quality, text_quality, texts
+from rmtjax.generate import judge, quality, text_quality, word_rows
 
 NAMES = ("least_confidence", "least_distance")
 
 Accept = Callable[[Shaped[np.ndarray, "n ..."], Int[np.ndarray, " n"]], Bool[np.ndarray, " n"]]
 
 
-def make(config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh) -> Accept | None:
-    """`accept(samples, labels)` of a config's filters; None where there are none.
+def accept_images(
+    confidence: float, distance: float, splits: data.Splits, seed: int, mesh: jax.sharding.Mesh
+) -> Accept:
+    """`accept(images, labels)`, by two filters.
 
-    The judge is fitted to the training split alone: what is known of the test set must not choose what is trained on.
+    Args:
+      confidence: the least probability that a judge gives an image's label; 0: no judge.
+      distance: the least distance to the nearest training image, in units of the median of validation
+        images; 0: none.
+
+    The judge is fitted to the training split alone: what is known of the test set must not choose what is
+    trained on.
     """
-    confidence, distance = config.synthetic.least_confidence, config.synthetic.least_distance
-    if not confidence and not distance:
-        return None
-    if splits.train.text is not None:
-        return _of_texts(splits.train, confidence)
-    known = quality.flat(splits.train.images()) if distance else None
+    known = quality.flat(splits.train.inputs()) if distance else None
     least = 0.0
     if known is not None:
-        unseen = quality.flat(splits.validation.images())
+        unseen = quality.flat(splits.validation.inputs())
         least = distance * float(np.median(diversity.nearest_distances(unseen, known)))
-    judged = judge.fit(splits.train, config.seed, mesh) if confidence else None
+    judged = judge.fit(splits.train, seed, mesh) if confidence else None
 
     def accept(images: Float[np.ndarray, "n ..."], labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         keep = np.ones(len(images), bool)
@@ -43,8 +45,13 @@ def make(config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh) -> Ac
     return accept
 
 
-def _of_texts(train: data.Source, confidence: float) -> Accept:
-    assert train.text is not None
-    words = train.text.words
-    judged = text_quality.fit_judge(texts.of_source(train), train.labels, len(train.classes))
-    return lambda rows, labels: judged(texts.strings(rows, words))[np.arange(len(rows)), labels] >= confidence
+def accept_texts(
+    confidence: float, distance: float, splits: data.Splits, seed: int, mesh: jax.sharding.Mesh
+) -> Accept:
+    """`accept(rows, labels)`, by the judge alone, which is fitted to the training split."""
+    train = splits.train
+    words = train.tokens.words
+    judged = text_quality.fit_judge(word_rows.of_source(train), train.labels, len(train.classes))
+    return lambda rows, labels: (
+        judged(word_rows.strings(rows, words))[np.arange(len(rows)), labels] >= confidence
+    )

@@ -44,8 +44,8 @@ def make_loss(model: nn.Module, num_classes: int, label_dropout: float, time: st
 
     Args:
       label_dropout: probability that an example's class is replaced by the null class.
-      time: of t: "uniform", or "logit_normal", the sigmoid of a standard normal, which spends more on the middle of
-        the path (Esser et al. 2024, arXiv 2403.03206).
+      time: of t: "uniform", or "logit_normal", the sigmoid of a standard normal, which spends more on the
+        middle of the path (Esser et al. 2024, arXiv 2403.03206).
     """
 
     def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
@@ -129,11 +129,11 @@ class Knobs(NamedTuple):
 
     Attributes:
       steps: of the integration over the whole path; an edit, which starts later, takes its share of them.
-      method: "euler"; "midpoint" or "heun", of second order at two evaluations a step (Heun's last step is Euler's, as in
-        Karras et al. 2022, arXiv 2206.00364).
+      method: "euler"; "midpoint" or "heun", of second order at two evaluations a step (Heun's last step is
+        Euler's, as in Karras et al. 2022, arXiv 2206.00364).
       temperature: of the noise that samples start from, a factor.
-      edit_start: the time at which a sample starts from a real image with the noise of that time (Meng et al. 2022, SDEdit, arXiv
-        2108.01073); 0: from noise alone. 1 would be the image itself.
+      edit_start: the time at which a sample starts from a real image with the noise of that time (Meng et al.
+        2022, SDEdit, arXiv 2108.01073); 0: from noise alone. 1 would be the image itself.
       distinct: different noises; sample i has noise i modulo this. None: as many as samples.
     """
 
@@ -153,12 +153,13 @@ def make_sampler(
     mesh: jax.sharding.Mesh,
     batch_size: int = 512,
 ) -> Callable[..., Float[np.ndarray, "n ..."]]:
-    """`sample(params, labels [n], numbers [n]=None, edited=None) -> images [n, *image_shape]` float32 in [0, 1].
+    """`sample(params, labels [n], numbers [n]=None, edited=None) -> float32 [n, *image_shape]` in [0, 1].
 
-    Integrated from t = 0 (or `edit_start`) to 1, over all devices of the mesh. Sample number i (None: 0 to n - 1) starts
-    from noise that is a function of (seed, i) alone, so neither `batch_size` nor the other samples change it (but for
-    float32 rounding, where the batch size changes). `edited [n, *image_shape]` in [0, 1] are the images that edits start
-    from. With several processes all must call it together; all get every image.
+    Integrated from t = 0 (or `edit_start`) to 1, over all devices of the mesh. Sample number i (None: 0 to n
+    - 1) starts from noise that is a function of (seed, i) alone, so neither `batch_size` nor the other
+    samples change it (but for float32 rounding, where the batch size changes). `edited [n, *image_shape]` in
+    [0, 1] are the images that edits start from. With several processes all must call it together; all get
+    every image.
 
     Args:
       velocity: of `guided`.
@@ -209,8 +210,10 @@ def make_sampler(
 
 
 def make_mean_loss(model: nn.Module, draws: int = 16) -> Callable[..., float]:
-    """`mean_loss(params, images [n, ...] in [0, 1], labels [n])`: the conditional loss over `draws` of time and
-    noise for each image, always the same ones for one shape; so two sets of one size compare."""
+    """`mean_loss(params, images [n, ...] in [0, 1], labels [n])`: the mean conditional loss.
+
+    Each image has `draws` times and noises, always the same ones for one shape, so sets of one size compare.
+    """
     loss_fn = make_loss(model, 0, label_dropout=0.0)  # without dropout the null class does not matter
 
     @jax.jit

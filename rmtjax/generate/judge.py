@@ -1,4 +1,4 @@
-"""A small classifier fitted to a set of images: it filters samples, gives features, and says what a set teaches."""
+"""A small classifier of images that filters samples, gives features and shows what a set teaches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,14 +20,14 @@ NAME = f"a ResNet-{DEPTH} of width {WIDTH}"
 
 
 class Judge(NamedTuple):
-    """`probabilities(images [n, h, w, c]) -> [n, classes]` and `features(images) -> [n, 64]`, of images in [0, 1]."""
+    """`probabilities(images) -> [n, classes]` and `features(images) -> [n, 64]`, of images in [0, 1]."""
 
     probabilities: Callable[[np.ndarray], Float[np.ndarray, "n k"]]
     features: Callable[[np.ndarray], Float[np.ndarray, "n d"]]
 
 
 def fit(source: data.Source, seed: int, mesh: jax.sharding.Mesh) -> Judge:
-    """A CIFAR ResNet fitted for 30 epochs (2,000 steps at most) by Adam, with images shifted by up to an eighth."""
+    """A CIFAR ResNet fitted by Adam for 30 epochs (at most 2,000 steps); images shift by up to an eighth."""
     config = config_lib.base()
     config.model.name = "resnet"
     config.model.resnet.update(depth=DEPTH, width=WIDTH)
@@ -37,11 +37,12 @@ def fit(source: data.Source, seed: int, mesh: jax.sharding.Mesh) -> Judge:
     steps = min(MOST_STEPS, -(-EPOCHS * source.num_examples // batch))
     rate = optax.cosine_onecycle_schedule(steps, 3e-3, pct_start=0.1)
     fitted = loop.fit(
-        init=classification.make_init(model, source.image_shape),
+        init=classification.make_init(model, source.shape),
         loss_fn=classification.make_loss(model),
         optimizer=optax.adamw(rate, weight_decay=1e-4),
         batches=lambda start: data.train_batches(
-            source, batch_size=batch, seed=seed, start_step=start, augment=data.augmentation(config.augment, source),
+            source, batch_size=batch, seed=seed, start_step=start,
+            augment=data.augmentation(config.augment, source),
             process_index=jax.process_index(), process_count=jax.process_count(),
         ),
         total_steps=steps, seed=seed, mesh=mesh, description="judge",

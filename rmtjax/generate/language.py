@@ -1,8 +1,9 @@
 """Two language models of labelled texts, of one network: one that writes on, and one that fills gaps in.
 
-`lm` gives the words one after the other, after the class (as Kumar et al. 2020, arXiv 2003.02245, who prepend the label's name).
-`infill` sees a text with gaps and its class, and says what stood there (CBERT; Wu et al. 2019, arXiv 1812.06705), from gaps of any
-share, drawn anew for every text: so one fit serves every `synthetic.mask_share`.
+`lm` gives the words one after the other, after the class (as Kumar et al. 2020, arXiv 2003.02245, who prepend
+the label's name). `infill` sees a text with gaps and its class, and says what stood there (CBERT; Wu et al.
+2019, arXiv 1812.06705), from gaps of any share, drawn anew for every text: so one fit serves every
+`synthetic.mask_share`.
 
 Texts are rows of words' numbers, int32 [n, w], from 1 to `words`, and 0 where a text has ended.
 """
@@ -22,17 +23,18 @@ from rmtjax.models.vit import Block
 from rmtjax.train.step import LossFn, named_key
 
 DROPOUT = 0.1  # while it is fitted, at every site of the blocks: training splits are small
-PASSES = 8  # gaps are filled in so many turns, each seeing what the ones before have put in
+PASSES = 8  # turns in which gaps are filled, each seeing what those before have filled in
 BATCH = 128  # texts sampled at a time: logits of as many words for each of their places are held
 
 Sample = Callable[..., Int[np.ndarray, "n w"]]
 
 
 class LanguageModel(nn.Module):
-    """`rows [B, w], label [B]` to logits over what stands in each place: 0 (the end) to `words`, float32 [B, w, words + 1].
+    """`rows [B, w], label [B]` to logits of the word in each place (0: the end), float32 [B, w, words + 1].
 
-    A token of the class comes first, then the words; `words + 1` stands for a gap. If causal, the logits of a place come from the
-    class and the words before it, else from all words. Pre-norm blocks; the output has the words' embeddings for weights.
+    A token of the class comes first, then the words; `words + 1` stands for a gap. If causal, the logits of a
+    place come from the class and the words before it, else from all words. Pre-norm blocks; the output has
+    the words' embeddings for weights.
 
     Attributes:
       words: of the vocabulary.
@@ -76,7 +78,7 @@ class LanguageModel(nn.Module):
 
 
 def make_init(model: LanguageModel, length: int) -> Callable[[jax.Array], tuple[Any, Any]]:
-    """`key -> params, model_state`, of rows of so many words."""
+    """`key -> params, model_state` for rows of `length` words."""
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         rows = jnp.ones((1, length), jnp.int32)
@@ -86,7 +88,7 @@ def make_init(model: LanguageModel, length: int) -> Callable[[jax.Array], tuple[
 
 
 def make_loss(model: LanguageModel) -> LossFn:
-    """Mean negative log-likelihood in nats: of a word, the end being one too, or of a word that a gap was put for."""
+    """Mean negative log-likelihood in nats of each word and end (`lm`), or of each gap's word (`infill`)."""
 
     def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
         gap_key, drop_key = jax.random.split(rngs["dropout"])
@@ -97,7 +99,7 @@ def make_loss(model: LanguageModel) -> LossFn:
 
 
 def make_mean_loss(model: LanguageModel, draws: int = 8) -> Callable[..., float]:
-    """`mean_loss(params, rows [n, w], labels [n])`: the loss without dropout over `draws` of the gaps, always the same ones."""
+    """`mean_loss(params, rows [n, w], labels [n])`: the loss without dropout over fixed draws of gaps."""
 
     @jax.jit
     def mean(params: Any, batch: Any) -> jax.Array:
@@ -139,8 +141,11 @@ def _likelihood(
 def nucleus(
     logits: Float[jax.Array, "... k"], temperature: float | int, top_p: float | int
 ) -> Float[jax.Array, "... k"]:
-    """Logits to draw from: divided by the temperature, and of the most probable words only so many that they have `top_p`
-    together (Holtzman et al. 2020, arXiv 1904.09751); the others are -inf. Temperature 0 leaves the most probable one."""
+    """Logits to draw from: those of the most probable words, divided by the temperature; the others are -inf.
+
+    Words are kept until they have the probability `top_p` together (Holtzman et al. 2020, arXiv 1904.09751).
+    Temperature 0 leaves the most probable word.
+    """
     best = jnp.argmax(logits, -1, keepdims=True)
     if temperature == 0:
         return jnp.where(jnp.arange(logits.shape[-1]) == best, 0.0, -jnp.inf)
@@ -162,7 +167,7 @@ def make_writer(
     seed: int,
     mesh: jax.sharding.Mesh,
 ) -> Sample:
-    """`sample(params, labels [n], numbers [n]) -> rows [n, length]`, written word by word until the end or the last place.
+    """`sample(params, labels [n], numbers [n]) -> rows [n, length]`, written word by word.
 
     Sample number i is a function of (seed, i) and its class. No text is empty.
     """
@@ -175,7 +180,7 @@ def make_writer(
             rows, going = carry
             logits = model.apply({"params": params}, rows, batch["label"], False, place)
             logits = logits.at[:, 0].add(jnp.where(place == 0, -jnp.inf, 0))
-            word = _drawn(keys, place, nucleus(logits, temperature, top_p))
+            word = _draw_words(keys, place, nucleus(logits, temperature, top_p))
             word = jnp.where(going, word, 0)
             return (rows.at[:, place].set(word), word != 0), None
 
@@ -196,10 +201,11 @@ def make_filler(
     seed: int,
     mesh: jax.sharding.Mesh,
 ) -> Sample:
-    """`sample(params, labels [n], numbers [n], rows [n, w]) -> rows [n, w]`: the texts given, with words put anew.
+    """`sample(params, labels [n], numbers [n], rows [n, w]) -> rows [n, w]`: texts some words drawn anew.
 
-    Of each text round(mask_share * its words), and one at least unless the share is 0, are taken out at places drawn at random, and
-    filled in over 8 turns, in a random order. Lengths stay. Sample number i is a function of (seed, i), its class and its text.
+    Of each text round(mask_share * its words), and one at least unless the share is 0, are taken out at
+    places drawn at random, and filled in over 8 turns, in a random order. Lengths stay. Sample number i is a
+    function of (seed, i), its class and its text.
     """
     key = named_key(seed, "samples")
     gap = model.words + 1
@@ -218,7 +224,7 @@ def make_filler(
         def step(rows: jax.Array, this: jax.Array) -> tuple[jax.Array, None]:
             logits = model.apply({"params": params}, rows, batch["label"], False)
             logits = logits.at[..., 0].set(-jnp.inf)
-            word = _drawn(keys, this + 1, nucleus(logits, temperature, top_p))
+            word = _draw_words(keys, this + 1, nucleus(logits, temperature, top_p))
             return jnp.where(out & (turn == this), word, rows), None
 
         return jax.lax.scan(step, jnp.where(out, gap, rows), jnp.arange(PASSES))[0]
@@ -227,7 +233,7 @@ def make_filler(
     return lambda params, labels, numbers, rows: run(params, _columns(labels, numbers) | {"rows": rows})
 
 
-def _drawn(keys: jax.Array, turn: jax.Array, logits: jax.Array) -> jax.Array:
+def _draw_words(keys: jax.Array, turn: jax.Array, logits: jax.Array) -> jax.Array:
     """A word for each of the logits `[n, ..., words]`, by each sample's own stream."""
     draw = jax.vmap(lambda key, of: jax.random.categorical(jax.random.fold_in(key, turn), of))
     return draw(keys, logits).astype(jnp.int32)

@@ -12,12 +12,15 @@ from rmtjax import config as config_lib
 from rmtjax import data
 from rmtjax.errors import InputError
 from rmtjax.generate import controls, fitting, flow, language, ngram
+from rmtjax.generate.kinds import kind_of
 
 Sample = Callable[
     [Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Shaped[np.ndarray, "n ..."]
 ]
-"""`sample(labels, numbers, ranks) -> images in [0, 1]`, or rows of words' numbers: of sample number i, the r-th of its class, the
-same whatever else is asked for with it."""
+"""`sample(labels, numbers, ranks) -> examples`: images in [0, 1], or rows of words' numbers.
+
+Sample number i, which is number r of its class, does not depend on what else is asked for with it.
+"""
 
 _OF_IMAGES = ("guidance", "temperature", "edit_start", "distinct")
 TURNED = (*_OF_IMAGES, "top_p", "mask_share")
@@ -35,7 +38,7 @@ KNOBS: dict[str, tuple[str, ...]] = {
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError: the method is not for what the source holds, or a knob is turned that the method has not."""
+    """Raises InputError for a method that does not fit the source, or a knob that the method lacks."""
     config_lib.check_generator_kind(config)
     synthetic = config.synthetic
     plain = config_lib.base().synthetic
@@ -43,7 +46,8 @@ def check(config: ConfigDict) -> None:
         used = name in KNOBS[synthetic.method] or (name == "images" and synthetic.method == "import")
         if not used and synthetic[name] != plain[name]:
             raise InputError(
-                f"synthetic.{name}={synthetic[name]!r} does nothing with synthetic.method={synthetic.method!r}: leave it out"
+                f"synthetic.{name}={synthetic[name]!r} does nothing with "
+                f"synthetic.method={synthetic.method!r}: leave it out"
             )
 
 
@@ -63,7 +67,7 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
         return fitting.made_from(config, train)
     made = fitting.of_data(config, train)
     if config.synthetic.method == "import":
-        made["images_hash"] = fitting.data_hash(_foreign(config, train))
+        made["images_hash"] = kind_of(train).data_hash(_foreign(config, train))
     return made
 
 
@@ -86,11 +90,11 @@ def make(
         return lambda labels, numbers, ranks: draw(labels, numbers), {}
     if synthetic.method == "repeat":
         choose = _by_rank(train)
-        show = train.images if train.text is None else lambda numbers: train.pixels[numbers]
-        return lambda labels, numbers, ranks: show(choose(labels, ranks)), {}
+        stored = kind_of(train).stored
+        return lambda labels, numbers, ranks: stored(train, choose(labels, ranks)), {}
     foreign = _foreign(config, train)
     choose = _by_rank(foreign)
-    return lambda labels, numbers, ranks: foreign.images(choose(labels, ranks)), {
+    return lambda labels, numbers, ranks: foreign.inputs(choose(labels, ranks)), {
         "imported_from": synthetic.images
     }
 
@@ -111,7 +115,8 @@ def at_hand(
     if (have < wanted).any():
         k = int(np.argmax(wanted - have))
         raise InputError(
-            f"synthetic.images={config.synthetic.images!r} has {have[k]} images of class {train.classes[k]!r} and {wanted[k]} "
+            f"synthetic.images={config.synthetic.images!r} has {have[k]} images of class "
+            f"{train.classes[k]!r} and {wanted[k]} "
             "are needed: lower synthetic.examples"
         )
     return have
@@ -128,7 +133,7 @@ def _by_flow(
         params, field = generator.params, flow.field(generator.model)
         facts = _facts(generator, splits)
     else:
-        params, field = controls.memoriser(train.images(), train.labels, classes)
+        params, field = controls.memoriser(train.inputs(), train.labels, classes)
     knobs = flow.Knobs(
         synthetic.sampling_steps,
         synthetic.sampler,
@@ -137,11 +142,11 @@ def _by_flow(
         synthetic.distinct,
     )
     velocity = flow.guided(field, classes, synthetic.guidance)
-    draw = flow.make_sampler(velocity, train.image_shape, knobs, seed=config.seed, mesh=mesh)
+    draw = flow.make_sampler(velocity, train.shape, knobs, seed=config.seed, mesh=mesh)
     choose = _by_rank(train)
 
     def sample(labels: np.ndarray, numbers: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        edited = train.images(choose(labels, ranks)) if synthetic.edit_start else None
+        edited = train.inputs(choose(labels, ranks)) if synthetic.edit_start else None
         return draw(params, labels, numbers, edited)
 
     return sample, facts
@@ -154,16 +159,14 @@ def _by_language(
     generator = fitting.ensure(config, train, mesh, say)
     params, drawn_by = generator.params, {name: synthetic[name] for name in KNOBS[synthetic.method]}
     if synthetic.method == "lm":
-        write = language.make_writer(
-            generator.model, *train.image_shape, **drawn_by, seed=config.seed, mesh=mesh
-        )
+        write = language.make_writer(generator.model, *train.shape, **drawn_by, seed=config.seed, mesh=mesh)
         return lambda labels, numbers, ranks: write(params, labels, numbers), _facts(generator, splits)
     fill, choose = (
         language.make_filler(generator.model, **drawn_by, seed=config.seed, mesh=mesh),
         _by_rank(train),
     )
     return lambda labels, numbers, ranks: fill(
-        params, labels, numbers, train.pixels[choose(labels, ranks)]
+        params, labels, numbers, train.examples[choose(labels, ranks)]
     ), _facts(generator, splits)
 
 
@@ -178,7 +181,7 @@ def _facts(generator: fitting.Generator, splits: data.Splits) -> dict[str, Any]:
 
 
 def _by_rank(source: data.Source) -> Callable[[np.ndarray, np.ndarray], Int[np.ndarray, " n"]]:
-    """`(labels, ranks) -> numbers` of the source's examples: the r-th of a class, from the first again after the last."""
+    """`(labels, ranks) -> numbers` of examples: number r of a class, which begins again after its last."""
     order = np.argsort(source.labels, kind="stable")
     counts = np.bincount(source.labels, minlength=len(source.classes))
     first = np.cumsum(counts) - counts
@@ -189,25 +192,27 @@ def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
     """The images of another generator, at the generator's size."""
     where = f"synthetic.images={config.synthetic.images!r}"
     try:
-        foreign = data.load_source(config.synthetic.images, train.image_shape[0])
+        foreign = data.load_source(config.synthetic.images, train.shape[0])
     except InputError as error:
         raise InputError(f"{where} cannot be imported: {error}") from error
-    for known, others, lack in (
-        (train.classes, foreign.classes, "lacks"),
-        (foreign.classes, train.classes, "has"),
+    for known, others, lack, more in (
+        (train.classes, foreign.classes, "lacks", ""),
+        (foreign.classes, train.classes, "has", ", which the training split does not have"),
     ):
         if apart := [name for name in known if name not in others]:
             raise InputError(
-                f"{where} {lack} the class {apart[0]!r}{'' if lack == 'lacks' else ', which the training split has not'}: "
-                f"it must have the classes {', '.join(train.classes[:3])}, ... of data.source={config.data.source!r}"
+                f"{where} {lack} the class {apart[0]!r}{more}: "
+                f"it must have the classes {', '.join(train.classes[:3])}, ... of "
+                f"data.source={config.data.source!r}"
             )
     if foreign.classes != train.classes:
         raise InputError(
-            f"{where} has the classes in another order than data.source={config.data.source!r}: {', '.join(foreign.classes[:3])}, ... "
+            f"{where} has the classes in another order than data.source={config.data.source!r}: "
+            f"{', '.join(foreign.classes[:3])}, ... "
             f"where {', '.join(train.classes[:3])}, ... are wanted"
         )
-    if foreign.image_shape != train.image_shape:
+    if foreign.shape != train.shape:
         raise InputError(
-            f"{where} has images of shape {list(foreign.image_shape)} where {list(train.image_shape)} is wanted"
+            f"{where} has images of shape {list(foreign.shape)} where {list(train.shape)} is wanted"
         )
     return foreign

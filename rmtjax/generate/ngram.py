@@ -1,9 +1,10 @@
 """Class-conditional n-grams: the control that knows which words follow each other, and no more.
 
-Interpolated Kneser-Ney of order 3 with one discount (Chen & Goodman 1999, section 2.7) over two collections, the texts of the class
-and all texts: the class's trigrams, where those leave off all texts' trigrams, then bigrams of the class and of all, then single
-words likewise, at last any word alike. Lower orders count the different words that an n-gram stands after. The end of a text is a
-word, and two signs before its beginning are.
+Interpolated Kneser-Ney of order 3 with one discount (Chen & Goodman 1999, section 2.7) over two collections,
+the texts of the class and all texts: the class's trigrams, where those leave off all texts' trigrams, then
+bigrams of the class and of all, then single words likewise, at last any word alike. Lower orders count the
+different words that an n-gram stands after. The end of a text is a word, and two signs before its beginning
+are.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,8 @@ class Table(NamedTuple):
     ) -> tuple[Int[np.ndarray, " hits"], Int[np.ndarray, " hits"]]:
         """Which of `context` (codes) give a word for u in [0, 1), as numbers into it, and the words.
 
-        A context gives a word with the share of its counts that is left after discounting; one not seen gives none.
+        A context gives a word with the share of its counts that is left after discounting; one not seen gives
+        none.
         """
         at = np.minimum(np.searchsorted(self.contexts, context), len(self.contexts) - 1)
         before = np.concatenate([[0.0], self.ends])[self.starts]
@@ -88,13 +90,13 @@ def _table(keyed: Int[np.ndarray, "m c"], counts: Int[np.ndarray, " m"], symbols
 def make(
     train: data.Source, seed: int
 ) -> Callable[[Int[np.ndarray, " n"], Int[np.ndarray, " n"]], Int[np.ndarray, "n w"]]:
-    """`sample(labels [n], numbers [n]) -> rows [n, w]` of a training split with a vocabulary of its own (`texts.closed`).
+    """`sample(labels [n], numbers [n]) -> rows [n, w]` in the words of a training split (`word_rows.closed`).
 
-    Sample number i is a function of (seed, i) and its class. No text is empty: an end that is drawn at once is any word instead.
+    Sample number i is a function of (seed, i) and its class. No text is empty: an end that is drawn at once
+    is any word instead.
     """
-    assert train.text is not None
-    words, length = len(train.text.words) - 1, train.image_shape[0]
-    levels = tables(train.pixels, train.labels, words)
+    words, length = len(train.tokens.words) - 1, train.shape[0]
+    levels = tables(train.examples, train.labels, words)
     key = named_key(seed, "samples")
     shape = (length, 2 * ORDER + 1)
     uniform = jax.jit(jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), shape)))

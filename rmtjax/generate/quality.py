@@ -3,8 +3,9 @@
 These numbers are reported; `filters` chooses by others, so that what judges a set has not made it.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,72 +37,89 @@ def describe(
       config: the whole config.
 
     Returns:
-      `recognised` (value, low, high, n; the judge); median Euclidean distances in pixel space to the nearest
-      training image, of synthetic and of test images, and their ratio (1: as far as unseen real images are,
-      near 0: copies); `classification_accuracy_score`: test accuracy of a classifier trained on the set alone, beside one
-      trained on as many training images; `frechet_distance` and `kernel_distance` to the test images in the features of
-      `feature_model`, beside those of training images, at equal n; `diversity`, rows as in diversity.json.
+      `recognised`: see `recognised`.
+      `nearest_training_distance`, `nearest_test_distance`: median Euclidean distance in pixel space to the
+        nearest training image, of synthetic and of test images.
+      `distance_ratio`: the one over the other (1: as far as unseen real images are; near 0: copies).
+      `classification_accuracy_score`: see `accuracy_scores`.
+      `frechet_distance`, `kernel_distance`: to the test images, in the features of `feature_model`, beside
+        those of training images, at equal n.
+      `diversity`: rows as in diversity.json.
     """
     size = images.shape[1]
     real_source = config.data.source == "digits"
     whole = [data.load_source("digits", size)] if real_source else [splits.train, splits.test]
-    train, test = splits.train.images(), _some(splits.test)
+    train, test = splits.train.inputs(), splits.test.inputs(_spread(splits.test.num_examples))
     synthetic_distance = np.median(nearest(images, train))
     test_distance = np.median(nearest(test, train))
     small = sum(source.num_examples for source in whole) <= MOST_JUDGED
-    of_digits = (config.data.image_size, config.data.image_size, images.shape[-1]) == features.LETTERS_SHAPE
-    judged = None if small and of_digits else judge.fit(splits.train, config.seed, mesh)
-    if of_digits:
-        name, featured = (
-            features.LETTERS,
-            lambda x: features.letters_features(data.resize(x, config.data.image_size)),
-        )
-    else:
-        assert judged is not None
-        name, featured = (
-            f"{judge.NAME} fitted to the training images, pooled features before the head",
-            judged.features,
-        )
-    n = min(len(images), splits.train.num_examples, MOST_DISTANCES)
+    side = config.data.image_size
+    letters = (side, side, images.shape[-1]) == features.LETTERS_SHAPE
+    judged = None if small and letters else judge.fit(splits.train, config.seed, mesh)
+    feature_model, featured = _feature_model(judged, side, letters)
     # At equal n, spread over each set.
-    chosen = {
-        key: np.linspace(0, m - 1, n).astype(np.int64)
-        for key, m in (("synthetic", len(images)), ("real", len(train)))
-    }
-    fed = {"synthetic": images[chosen["synthetic"]], "real": train[chosen["real"]]}
-    classes = {"synthetic": labels[chosen["synthetic"]], "real": splits.train.labels[chosen["real"]]}
+    n = min(len(images), len(train), MOST_DISTANCES)
+    of_set, of_train = (np.linspace(0, m - 1, n).astype(np.int64) for m in (len(images), len(train)))
+    fed = {"synthetic": images[of_set], "real": train[of_train]}
+    classes = {"synthetic": labels[of_set], "real": splits.train.labels[of_train]}
+    in_features, test_features = {key: featured(values) for key, values in fed.items()}, featured(test)
     spaces = {
         "pixel": ({key: flat(values) for key, values in fed.items()}, flat(test)),
-        "feature": ({key: featured(values) for key, values in fed.items()}, featured(test)),
+        "feature": (in_features, test_features),
     }
-    in_features, of_test = spaces["feature"]
-    rows = []
-    for space, (sets, reference) in spaces.items():
-        k = min(config.diversity.neighbours, len(reference) - 1)
-        rows += diversity.diversity_rows(sets, reference, space=space, k=k, seed=config.seed) if k > 0 else []
-        rows += _within_classes(sets, classes, splits.train.classes, space, config.seed)
-    enough = min(n, len(test)) > 1
     return {
         "recognised": recognised(images, labels, whole, judged, splits.test),
         "nearest_training_distance": float(synthetic_distance),
         "nearest_test_distance": float(test_distance),
         "distance_ratio": float(synthetic_distance / test_distance) if test_distance > 0 else None,
         "classification_accuracy_score": accuracy_scores(images, labels, splits, config.seed, mesh),
-        "feature_model": name,
-        **({
-            measure.__name__: {
-                key: measure(values, of_test) for key, values in in_features.items()
-            } | {"n": n}
-            for measure in (diversity.frechet_distance, diversity.kernel_distance)
-        } if enough else {}),
-        "diversity": rows,
-    }  # fmt: skip
+        "feature_model": feature_model,
+        **_distances(in_features, test_features, n),
+        "diversity": _diversity_rows(spaces, classes, splits.train.classes, config),
+    }
+
+
+def _feature_model(
+    judged: judge.Judge | None, side: int, letters: bool
+) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """The name and the features of the shipped letters model if it takes such images, else of the judge."""
+    if letters:
+        return features.LETTERS, lambda images: features.letters_features(data.resize(images, side))
+    assert judged is not None
+    return f"{judge.NAME} fitted to the training images, pooled features before the head", judged.features
+
+
+def _distances(
+    in_features: dict[str, np.ndarray], test_features: np.ndarray, n: int
+) -> dict[str, dict[str, Any]]:
+    """Frechet and kernel distances to the test images; none where there are too few images."""
+    if min(n, len(test_features)) < 2:
+        return {}
+    return {
+        measure.__name__: {key: measure(values, test_features) for key, values in in_features.items()}
+        | {"n": n}
+        for measure in (diversity.frechet_distance, diversity.kernel_distance)
+    }
+
+
+def _diversity_rows(
+    spaces: dict[str, tuple[dict[str, np.ndarray], np.ndarray]],
+    labels: dict[str, np.ndarray],
+    classes: Sequence[str],
+    config: ConfigDict,
+) -> list[dict[str, Any]]:
+    rows = []
+    for space, (sets, reference) in spaces.items():
+        k = min(config.diversity.neighbours, len(reference) - 1)
+        rows += diversity.diversity_rows(sets, reference, space=space, k=k, seed=config.seed) if k > 0 else []
+        rows += _within_classes(sets, labels, classes, space, config.seed)
+    return rows
 
 
 def _within_classes(
     sets: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: Sequence[str], space: str, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of the Vendi scores within and between classes, of classes that all sets have two examples of, at equal n."""
+    """Vendi scores within and between classes, at equal n, of classes with two examples in every set."""
     counts = np.min([np.bincount(of, minlength=len(classes)) for of in labels.values()], axis=0)
     kept = np.flatnonzero(counts >= 2)
     if len(kept) < 2:
@@ -127,16 +145,17 @@ def accuracy_scores(
     seed: int,
     mesh: jax.sharding.Mesh,
 ) -> dict[str, Any]:
-    """Test accuracy, with Wilson's 95 % interval, of a classifier trained on the set alone (Ravuri & Vinyals 2019, 1905.10887).
+    """Test accuracy, with Wilson's 95 % interval, of a classifier trained on the set alone.
 
-    The classifier is a support vector machine as the judge, or beyond 5,000 images the small ResNet of `judge`. `real` is
-    the same of one trained on training images, as many as both sets have: compare with this one.
+    This is the classification accuracy score (Ravuri & Vinyals 2019, 1905.10887). The classifier is a support
+    vector machine like the judge, or beyond 5,000 images the small ResNet of `judge`. `real` is the score of
+    the same classifier trained on training images, at equal n.
     """
     train, test = splits.train, splits.test
     n = min(len(images), train.num_examples)
     fed = {
         "synthetic": (images, labels),
-        "real": (train.images(), train.labels),
+        "real": (train.inputs(), train.labels),
     }
     out: dict[str, Any] = {"n_train": n, "n_test": test.num_examples}
     for name, (shown, known) in fed.items():
@@ -145,15 +164,13 @@ def accuracy_scores(
             from sklearn.svm import SVC
 
             machine = SVC(C=10.0).fit(flat(shown[rows]), known[rows])
-            guess = machine.predict(flat(test.images()))
+            guess = machine.predict(flat(test.inputs()))
             out["classifier"] = "a support vector machine"
         else:
             source = data.from_arrays("the set", shown[rows], known[rows], train.classes)
-            guess = judge.fit(source, seed, mesh).probabilities(test.images()).argmax(-1)
+            guess = judge.fit(source, seed, mesh).probabilities(test.inputs()).argmax(-1)
             out["classifier"] = judge.NAME
-        hits = int((guess == test.labels).sum())
-        low, high = wilson(hits, test.num_examples)
-        out[name] = {"value": hits / test.num_examples, "low": low, "high": high}
+        out[name] = share_with_interval(guess == test.labels)
     return out
 
 
@@ -167,49 +184,64 @@ def recognised(
     """The share of images whose class a judge names, with Wilson's 95 % interval.
 
     Args:
-      whole: all real examples; a support vector machine is trained on these. It has a radial kernel with scikit-learn's
-        default width, and C = 10.
-      judged, test: where there are too many of them: a network fitted to the training images, and what to test it on.
+      whole: all real examples; a support vector machine is trained on these. It has a radial kernel with
+        scikit-learn's default width, and C = 10.
+      judged, test: where there are too many of them: a network fitted to the training images, and what to
+        test it on.
 
     Returns:
       `value`, `low`, `high`, `n`; `judge`, and `judge_accuracy`, its accuracy on real examples by 5-fold
       cross-validation (None where a class is too small). `value` is None, with a `reason`, where there are
       too many examples to train it, or one class only.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-    from sklearn.svm import SVC
-
     total = sum(source.num_examples for source in whole)
-    real_labels = np.concatenate([source.labels for source in whole])
-    present = np.unique(real_labels)
-    reason = None
     if total > MOST_JUDGED and judged is not None and test is not None:
-        hits = int((judged.probabilities(images).argmax(-1) == labels).sum())
-        low, high = wilson(hits, len(labels))
-        right = judged.probabilities(test.images()).argmax(-1) == test.labels
-        return {
-            "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
-            "judge": f"{judge.NAME} fitted to the training images", "judge_accuracy": float(right.mean()),
-        }  # fmt: skip
+        right = judged.probabilities(test.inputs()).argmax(-1) == test.labels
+        return share_with_interval(judged.probabilities(images).argmax(-1) == labels) | {
+            "n": len(labels),
+            "judge": f"{judge.NAME} fitted to the training images",
+            "judge_accuracy": float(right.mean()),
+        }
+    real_labels = np.concatenate([source.labels for source in whole])
+    reason = None
     if total > MOST_JUDGED:
         reason = f"{total} real examples are too many for the judge, who takes at most {MOST_JUDGED}"
-    elif len(present) < 2:
+    elif len(np.unique(real_labels)) < 2:
         reason = "the real examples are all of one class"
     if reason:
         return {"value": None, "low": None, "high": None, "n": len(labels), "reason": reason}
-    real = np.concatenate([flat(source.images()) for source in whole])
+    machine, accuracy = _fitted_machine(tuple(whole))
+    return share_with_interval(machine.predict(flat(images)) == labels) | {
+        "n": len(labels),
+        "judge": f"support vector machine trained on {total} real examples",
+        "judge_accuracy": accuracy,
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _fitted_machine(whole: tuple[data.Source, ...]) -> tuple[Any, float | None]:
+    """A support vector machine fitted to all real examples, and its cross-validated accuracy on them.
+
+    The last one is kept: many sets of one process are judged by the same examples.
+    """
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.svm import SVC
+
+    real = np.concatenate([flat(source.inputs()) for source in whole])
+    labels = np.concatenate([source.labels for source in whole])
     machine = SVC(C=10.0)
-    folds = min(5, int(np.bincount(real_labels)[present].min()))
+    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
     accuracy = None
     if folds > 1:
         split = StratifiedKFold(folds, shuffle=True, random_state=0)
-        accuracy = float(cross_val_score(machine, real, real_labels, cv=split).mean())
-    hits = int((machine.fit(real, real_labels).predict(flat(images)) == labels).sum())
-    low, high = wilson(hits, len(labels))
-    return {
-        "value": hits / len(labels), "low": low, "high": high, "n": len(labels),
-        "judge": f"support vector machine trained on {total} real examples", "judge_accuracy": accuracy,
-    }  # fmt: skip
+        accuracy = float(cross_val_score(machine, real, labels, cv=split).mean())
+    return machine.fit(real, labels), accuracy
+
+
+def share_with_interval(hits: np.ndarray) -> dict[str, float]:
+    """The share of hits, with Wilson's 95 % interval."""
+    low, high = wilson(int(hits.sum()), len(hits))
+    return {"value": int(hits.sum()) / len(hits), "low": low, "high": high}
 
 
 def nearest(
@@ -225,10 +257,6 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)  # against rounding
-
-
-def _some(source: data.Source) -> Float[np.ndarray, "k h w c"]:
-    return source.images(_spread(source.num_examples))
 
 
 def _spread(n: int) -> Int[np.ndarray, " k"]:

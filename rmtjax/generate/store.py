@@ -56,12 +56,12 @@ def ensure(
     fresh = False
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0 and not folder.exists():
-            _make(folder.parent)
-            stack.enter_context(_locked(folder.with_name(f".{folder.name}.lock"), say))
+            _make_folder(folder.parent)
+            stack.enter_context(_lock(folder.with_name(f".{folder.name}.lock"), say))
         if not agreed(folder.exists()):
             fresh = True
             building = folder.with_name(f".{folder.name}.building")
-            _make(building)
+            _make_folder(building)
             try:
                 facts = build(building)
             except InputError:  # the same again would fail the same way: nothing to go on from
@@ -111,7 +111,7 @@ def _load(folder: pathlib.Path) -> dict[str, Any]:
     return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
-def _make(folder: pathlib.Path) -> None:
+def _make_folder(folder: pathlib.Path) -> None:
     with _naming_the_cache(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -124,13 +124,14 @@ def _naming_the_cache(path: pathlib.Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(
-            f"{str(path)!r} in synthetic.cache cannot be made ({error.strerror}): choose another synthetic.cache"
+            f"{str(path)!r} in synthetic.cache cannot be made ({error.strerror}): choose another "
+            "synthetic.cache"
         ) from error
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds an exclusive lock, which the system drops if the process is killed; the file goes when it is let go."""
+def _lock(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds an exclusive lock, which ends with the process even if killed; then removes the lock's file."""
     while True:
         with _naming_the_cache(path):
             file = path.open("w")

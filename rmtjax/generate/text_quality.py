@@ -1,4 +1,4 @@
-"""What a synthetic set of texts is worth: recognised by a judge, how many are copies, and how varied they are."""
+"""The worth of synthetic texts: how many a judge recognises, how many are copies, and how varied they are."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from rmtjax import data, diversity
-from rmtjax.generate import texts
-from rmtjax.generate.quality import wilson
+from rmtjax.generate import word_rows
+from rmtjax.generate.quality import share_with_interval
 
 NAME = "logistic regression on TF-IDF of words and word pairs"
 INVERSE_PENALTY = 10.0  # scikit-learn's C
@@ -21,8 +21,10 @@ Judge = Callable[[Sequence[str]], Float[np.ndarray, "n k"]]
 
 
 def fit_judge(shown: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> Judge:
-    """`probabilities(texts) -> [n, num_classes]` of a classifier of texts whose words have spaces between them; 0 of a class
-    that it was not shown."""
+    """`probabilities(texts) -> [n, num_classes]` of a classifier.
+
+    The words of texts have spaces between them. A class that the classifier was not shown has probability 0.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -54,17 +56,18 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
       config: the whole config.
 
     Returns:
-      `recognised` (value, low, high, n: the share whose class a judge names, with Wilson's 95 % interval; the judge was shown
-      the test and validation texts, which neither generator nor filter knows, and `judge_accuracy` is its share of training
-      texts); `classification_accuracy_score`: test accuracy of such a classifier trained on the set alone (Ravuri & Vinyals
-      2019, 1905.10887), beside one trained on as many training texts; `identical`: the share of texts that are, word
-      for word, training texts, beside that of test texts; `different`: the share of different texts in the set;
-      `diversity`, rows as in diversity.json of at most 1,000 texts each, at equal n (distinct-n and Vendi of n-grams depend
-      on n and on lengths, which `words_per_text` has).
+      `recognised` (value, low, high, n: the share whose class a judge names, with Wilson's 95 % interval; the
+      judge was shown the test and validation texts, which neither generator nor filter knows, and
+      `judge_accuracy` is its share of training texts); `classification_accuracy_score`: test accuracy of such
+      a classifier trained on the set alone (Ravuri & Vinyals 2019, 1905.10887), beside one trained on as many
+      training texts; `identical`: the share of texts that are, word for word, training texts, beside that of
+      test texts; `different`: the share of different texts in the set; `diversity`, rows as in diversity.json
+      of at most 1,000 texts each, at equal n (distinct-n and Vendi of n-grams depend on n and on lengths,
+      which `words_per_text` has).
     """
     train, test = splits.train, splits.test
-    shown, real, unseen = (texts.of_source(source) for source in (made, train, test))
-    others = [*unseen, *texts.of_source(splits.validation)]
+    shown, real, unseen = (word_rows.of_source(source) for source in (made, train, test))
+    others = [*unseen, *word_rows.of_source(splits.validation)]
     other_labels = np.concatenate([test.labels, splits.validation.labels])
     classes, training = len(train.classes), set(real)
     judge = fit_judge(others, other_labels, classes)
@@ -74,23 +77,21 @@ def describe(made: data.Source, splits: data.Splits, config: ConfigDict) -> dict
     for name, source, of in (("synthetic", made, shown), ("real", train, real)):
         rows = np.linspace(0, len(of) - 1, n).astype(np.int64)
         classifier = fit_judge([of[i] for i in rows], source.labels[rows], classes)
-        scores[name] = _share(classifier(unseen).argmax(1) == test.labels)
-    words = {"synthetic": made.pixels, "real": train.pixels}
+        scores[name] = share_with_interval(classifier(unseen).argmax(1) == test.labels)
+    words = {"synthetic": made.examples, "real": train.examples}
     return {
-        "recognised": _share(judge(shown).argmax(1) == made.labels) | {
-            "n": len(shown), "judge": f"{NAME}, of test and validation texts", "judge_accuracy": float(known.mean()),
+        "recognised": share_with_interval(judge(shown).argmax(1) == made.labels)
+        | {
+            "n": len(shown),
+            "judge": f"{NAME}, of test and validation texts",
+            "judge_accuracy": float(known.mean()),
         },
         "classification_accuracy_score": scores,
         "identical": {
-            "synthetic": _share(np.array([text in training for text in shown])),
-            "test": _share(np.array([text in training for text in unseen])),
+            "synthetic": share_with_interval(np.array([text in training for text in shown])),
+            "test": share_with_interval(np.array([text in training for text in unseen])),
         },
         "different": len(set(shown)) / len(shown),
         "words_per_text": {name: float((rows != 0).sum(1).mean()) for name, rows in words.items()},
         "diversity": diversity.text_rows(words, seed=config.seed, n=min(n, MOST), metrics=METRICS),
-    }  # fmt: skip
-
-
-def _share(hits: np.ndarray) -> dict[str, float]:
-    low, high = wilson(int(hits.sum()), len(hits))
-    return {"value": float(hits.mean()), "low": low, "high": high}
+    }

@@ -16,15 +16,16 @@ ATTENTION = 16  # attention stands where the side is at most this, and in the mi
 class VelocityUNet(nn.Module):
     """`x [B, H, W, C], t [B] in [0, 1], label [B]` to a velocity of x's shape, float32.
 
-    As Ho et al. 2020 (arXiv 2006.11239) and Dhariwal & Nichol 2021 (arXiv 2105.05233) have it: residual blocks with group norms that
-    time and class scale and shift, self-attention at small sides, skips from each block going down to its mirror image going up.
+    As Ho et al. 2020 (arXiv 2006.11239) and Dhariwal & Nichol 2021 (arXiv 2105.05233) have it: residual
+    blocks with group norms that time and class scale and shift, self-attention at small sides, skips from
+    each block going down to its mirror image going up.
 
     Attributes:
       num_classes: labels run from 0 to num_classes - 1; num_classes itself is the null class, "any".
       width: channels of the first level.
       depth: residual blocks a level.
-      multipliers: channels of each level, in widths; the side halves from level to level, so it must be divisible by
-        2^(levels - 1).
+      multipliers: channels of each level, in widths; the side halves from level to level, so it must be
+        divisible by 2^(levels - 1).
       dtype: of the computation.
     """
 

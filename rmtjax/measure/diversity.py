@@ -1,102 +1,139 @@
-"""How diverse what a model was fed is: diversity.json."""
+"""The diversity of what a model was fed: diversity.json."""
 
-import functools
 import itertools
 import logging
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, data, diversity, files, results, train
+from rmtjax.data.modalities import ROWS
 from rmtjax.train import classification, features
 from rmtjax.train import sharding as sharding_lib
 
 LOG = logging.getLogger(__name__)
-_MOST = 2000  # examples of each set whose diversity is measured
+MOST = 2000  # examples of each set whose diversity is measured
 _SIDE = 32  # pixels; larger images are shrunk to it for that
+
+Sets = dict[str, np.ndarray]
+
+
+class _Fed(NamedTuple):
+    """The sets that are measured, and the roles some of them have.
+
+    Attributes:
+      compared: names of the sets that are compared at equal n.
+      as_fed: the name of the set that is an epoch as it is trained on.
+      base: the name of the set that is the real training split.
+      paired: whether these two hold the same examples in the same order.
+    """
+
+    sets: Sets
+    compared: tuple[str, ...]
+    as_fed: str
+    base: str
+    paired: bool
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
     """diversity.json: what the model was fed, as it is and in the features of one fixed model.
 
-    The sets "real", "augmented", "synthetic" and "mixed" at equal n, that of the smallest. And "fed": an epoch as it is trained on, synthetic
-    and augmented as the recipe has it, at the size of the real training split and weighted by its likeness to that split. That
-    size is the same whatever the recipe, so that "fed" is what runs are compared by.
+    The sets "real", "augmented", "synthetic" and "mixed" are compared at equal n, that of the smallest. The
+    set "fed" is an epoch as it is trained on, synthetic and augmented as the recipe says; it is measured at
+    the size of the real training split and weighted by its likeness to that split. That size is the same for
+    every recipe, so runs are compared by "fed".
 
-    At most 2,000 examples of each set are measured, drawn by the run's seed, and images larger than 32 x 32 at that size.
+    At most 2,000 examples of each set are measured, drawn by the run's seed; images larger than 32 x 32 are
+    shrunk to that size.
     """
-    train_set, split = result.train, result.splits.train
-    real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
-    real = _some(real, config.seed)
-    everything = _some(np.arange(train_set.num_examples), config.seed)
-    sets = (
-        {"real": _examples(train_set, real)} if len(real) else {}
-    )  # none is left at share 1 of mode replace
-    augment = data.augmentation(config.augment, train_set)
-    if augment is not None and len(real):
-        sets["augmented"] = _augmented(data.take(train_set, real), config.seed, augment)
-    if len(made):
-        sets["synthetic"] = _examples(train_set, _some(made, config.seed))
-    if len(made) and len(real):
-        sets["mixed"] = _examples(train_set, everything)
-    at_equal_n = tuple(sets)
-    as_fed, base = ("augmented" if augment is not None else "real"), "real"
-    if len(made):
-        as_fed, base = ("fed" if augment is not None else "mixed" if len(real) else "synthetic"), "split"
-        sets["split"] = _examples(split, _some(np.arange(split.num_examples), config.seed))
-        if augment is not None:
-            sets["fed"] = _augmented(data.take(train_set, everything), config.seed, augment)
-    test = result.splits.test
-    sets["test"] = _examples(test, _some(np.arange(test.num_examples), config.seed))
-    if train_set.text is None:
-        LOG.info("diversity: pixels, and features of the shipped letters model")
-        feature_model = features.LETTERS
-        spaces = {"pixel": sets}
-        if sets["test"].shape[1:] == features.LETTERS_SHAPE:
-            spaces["feature"] = {name: features.letters_features(images) for name, images in sets.items()}
-    else:
-        LOG.info("diversity: counts of tokens, and features of the model before training")
-        feature_model = "the model before training, pooled features before the head"
-        before = checkpoints.load_params(pathlib.Path(workdir) / results.CHECKPOINTS / "0")
-        spaces = {
-            "unigram": unigrams(sets),
-            "feature": {name: _text_features(config, result.model, before, t) for name, t in sets.items()},
-        }
-    rows = []
-    for space, examples in spaces.items():
-        measured = functools.partial(
-            diversity.diversity_rows,
-            reference=examples["test"],
-            space=space,
-            k=config.diversity.neighbours,
-            seed=config.seed,
-        )
-        rows += measured({name: examples[name] for name in at_equal_n}, paired={"augmented": "real"})
-        fed = measured(
-            {"fed": examples[as_fed], "split": examples[base]},
-            n=min(_MOST, split.num_examples, train_set.num_examples),
-            metrics=(*diversity.DEFAULT, "weighted_vendi_unpaired"),
-            paired={} if len(made) else {"fed": "split"},
-            base="split",
-        )
-        rows += [row for row in fed if row["set"] == "fed"]
+    fed = _what_is_fed(config, result)
+    measure_in = {"images": _image_spaces, "texts": _text_spaces}[result.train.modality.kind]
+    feature_model, spaces = measure_in(fed.sets, config, workdir, result.model)
+    n = min(MOST, result.splits.train.num_examples, result.train.num_examples)
+    rows = [
+        row for space, examples in spaces.items() for row in _rows_of_space(config, fed, space, examples, n)
+    ]
     content = {"feature_model": feature_model, "rows": rows}
     files.write_json(pathlib.Path(workdir) / results.DIVERSITY, content)
 
 
-def _some(numbers: np.ndarray, seed: int) -> np.ndarray:
+def _what_is_fed(config: ConfigDict, result: train.Result) -> _Fed:
+    train_set, split, test, seed = result.train, result.splits.train, result.splits.test, config.seed
+    real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
+    real, everything = _draw_numbers(real, seed), _draw_numbers(np.arange(train_set.num_examples), seed)
+    augment = data.augmentation(config.augment, train_set)
+    sets: Sets = {}
+    if len(real):  # none is left at share 1 of mode replace
+        sets["real"] = _inputs(train_set, real)
+    if augment is not None and len(real):
+        sets["augmented"] = _augment_once(data.take(train_set, real), seed, augment)
+    if len(made):
+        sets["synthetic"] = _inputs(train_set, _draw_numbers(made, seed))
+    if len(made) and len(real):
+        sets["mixed"] = _inputs(train_set, everything)
+    compared = tuple(sets)
+    as_fed, base = ("augmented" if augment is not None else "real"), "real"
+    if len(made):
+        as_fed, base = ("fed" if augment is not None else "mixed" if len(real) else "synthetic"), "split"
+        sets["split"] = _inputs(split, _draw_numbers(np.arange(split.num_examples), seed))
+        if augment is not None:
+            sets["fed"] = _augment_once(data.take(train_set, everything), seed, augment)
+    sets["test"] = _inputs(test, _draw_numbers(np.arange(test.num_examples), seed))
+    return _Fed(sets, compared, as_fed, base, paired=not len(made))
+
+
+def _image_spaces(
+    sets: Sets, config: ConfigDict, workdir: str | os.PathLike[str], model: Any
+) -> tuple[str, dict[str, Sets]]:
+    """The name of the model whose features are taken, and the sets in each space."""
+    LOG.info("diversity: pixels, and features of the shipped letters model")
+    spaces = {"pixel": sets}
+    if sets["test"].shape[1:] == features.LETTERS_SHAPE:
+        spaces["feature"] = {name: features.letters_features(images) for name, images in sets.items()}
+    return features.LETTERS, spaces
+
+
+def _text_spaces(
+    sets: Sets, config: ConfigDict, workdir: str | os.PathLike[str], model: Any
+) -> tuple[str, dict[str, Sets]]:
+    """As `_image_spaces`; the features are those of the run's own model before training."""
+    LOG.info("diversity: counts of tokens, and features of the model before training")
+    before = checkpoints.load_params(pathlib.Path(workdir) / results.CHECKPOINTS / "0")
+    featured = {name: _text_features(config, model, before, tokens) for name, tokens in sets.items()}
+    spaces = {"unigram": unigrams(sets), "feature": featured}
+    return "the model before training, pooled features before the head", spaces
+
+
+def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n: int) -> list[dict[str, Any]]:
+    """The rows of the sets compared at equal n, and those of "fed" at `n` examples."""
+    options = {"space": space, "k": config.diversity.neighbours, "seed": config.seed}
+    compared = {name: examples[name] for name in fed.compared}
+    rows = diversity.diversity_rows(compared, examples["test"], paired={"augmented": "real"}, **options)
+    of_fed = diversity.diversity_rows(
+        {"fed": examples[fed.as_fed], "split": examples[fed.base]},
+        examples["test"],
+        n=n,
+        metrics=(*diversity.DEFAULT, "weighted_vendi_unpaired"),
+        paired={"fed": "split"} if fed.paired else {},
+        base="split",
+        **options,
+    )
+    return rows + [row for row in of_fed if row["set"] == "fed"]
+
+
+def _draw_numbers(numbers: np.ndarray, seed: int) -> np.ndarray:
     """All of a set's examples, or as many as are enough; of sets of one length the same places."""
-    return numbers[np.sort(np.random.default_rng(seed).permutation(len(numbers))[:_MOST])]
+    return numbers[np.sort(np.random.default_rng(seed).permutation(len(numbers))[:MOST])]
 
 
-def _examples(source: data.Source, numbers: np.ndarray) -> np.ndarray:
-    return _shrunk(source.images(numbers))
+def _inputs(source: data.Source, numbers: np.ndarray) -> np.ndarray:
+    return _shrunk(source.inputs(numbers))
 
 
-def _augmented(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
+def _augment_once(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
     """Every example once, augmented as in an epoch of training, in the source's order."""
     n = source.num_examples
     batches = data.train_batches(source, batch_size=min(n, 64), seed=seed, augment=augment)
@@ -112,7 +149,7 @@ def _shrunk(inputs: np.ndarray) -> np.ndarray:
 
 
 def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """How often each token is in each text, `[n, tokens]`; of the tokens that some but not all texts have."""
+    """How often each token is in each text, `[n, tokens]`; tokens of no text or of all texts are left out."""
     together = np.concatenate(list(sets.values()))
     present, column = np.unique(together, return_inverse=True)
     counts = np.zeros((len(together), len(present)), np.float32)
@@ -123,8 +160,9 @@ def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _text_features(config: ConfigDict, model: Any, params: Any, tokens: np.ndarray) -> np.ndarray:
-    """Pooled features of texts, given as the tokens that the model gets."""
+    """Pooled features of texts, which are given as the tokens that the model gets."""
     zeros = np.zeros(len(tokens), np.int32)
-    source = data.Source("texts", zeros, ("any",), tokens.shape[1:], zeros.astype(np.int8), pixels=tokens)
+    origin = zeros.astype(np.int8)
+    source = data.Source("texts", zeros, ("any",), tokens.shape[1:], origin, examples=tokens, modality=ROWS)
     batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
     return classification.make_predict(model, sharding_lib.local_mesh())(params, {}, batches)[1]

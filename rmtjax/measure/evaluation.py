@@ -106,10 +106,12 @@ def _predictions(
                 for corruption in config.evaluation.corruptions
             }  # fmt: skip
         else:
-            source = data.load_source(name, config.data.image_size, splits.test.text, config.data.classes)
+            source = data.load_source(name, config.data.image_size, splits.test.modality, config.data.classes)
             shifts[name] = logits(_batches(config, source))
     ood = {
-        name: logits(_batches(config, data.load_source(name, config.data.image_size, splits.test.text)))[0]
+        name: logits(_batches(config, data.load_source(name, config.data.image_size, splits.test.modality)))[
+            0
+        ]
         for name in config.evaluation.ood
     }
     return _Predictions(test, shifts, ood, chosen, images)
@@ -167,4 +169,4 @@ def _corrupted(
 def _images(source: data.Source) -> evaluation_lib.Images:
     """What tells whether two runs were evaluated on the same corrupted images."""
     digest = hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest()
-    return evaluation_lib.Images(source.num_examples, list(source.image_shape), digest[:16])
+    return evaluation_lib.Images(source.num_examples, list(source.shape), digest[:16])

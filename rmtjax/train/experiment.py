@@ -256,13 +256,13 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
                 images[name].append(image)
                 labels[name].append(int(label))
                 if name == "augmented":
-                    images["real"].append(train.images(np.asarray([index]))[0])
+                    images["real"].append(train.inputs(np.asarray([index]))[0])
                     labels["real"].append(int(label))
         if all(len(images[name]) >= most for name in present):
             break
     if images["real"] and np.array_equal(np.stack(images["real"]), np.stack(images["augmented"])):
         del images["augmented"]  # nothing is augmented: one row says it
-    arrays = {name: train.shown(np.stack(rows)) for name, rows in images.items() if rows}
+    arrays = {name: train.modality.shown(np.stack(rows)) for name, rows in images.items() if rows}
     arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
     with files.atomic(workdir / results.SAMPLES) as temporary:
         np.savez_compressed(temporary, **arrays)
@@ -277,19 +277,18 @@ def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
             if field == "shifts" and name == "corrupted":
                 continue
             classes = config.data.classes if field == "shifts" else ()
-            source = data.load_source(name, config.data.image_size, splits.test.text, classes)
+            source = data.load_source(name, config.data.image_size, splits.test.modality, classes)
             what = ""
-            if (source.text is None) != (splits.test.text is None):
-                what = "images, not texts" if source.text is None else "texts, not images"
-            elif source.image_shape != splits.test.image_shape:
-                what = f"images of shape {list(source.image_shape)}, not {list(splits.test.image_shape)}"
+            if source.modality.kind != splits.test.modality.kind:
+                what = f"{source.modality.kind}, not {splits.test.modality.kind}"
+            elif source.shape != splits.test.shape:
+                what = f"images of shape {list(source.shape)}, not {list(splits.test.shape)}"
             elif field == "shifts" and source.classes != splits.test.classes:
                 what = _other_classes(source.classes, splits.test.classes)
             if what:
-                shifts = "corrupted" if splits.test.text is None else "()"
                 raise InputError(
                     f"evaluation.{field} names {name!r}, which has {what} as data.source={config.data.source!r} has: "
-                    f"leave it out, with --config.evaluation.shifts={shifts} --config.evaluation.ood=()"
+                    f"leave it out, with --config.evaluation.shifts={splits.test.modality.shifts} --config.evaluation.ood=()"
                 )
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import data, diversity, generate, sets
+from rmtjax import data, diversity, generate
 from rmtjax.commands import diversity as command
+from rmtjax.commands import named_sets
 from rmtjax.generate import store
 
 
@@ -129,7 +130,7 @@ def test_images_and_a_generated_set(tmp_path, main, capsys):
             "distinct_2, which is of texts, and features has features",
         ),
         (["COPIES", "--metrics=rke,gaussian_vendi"], "give a bandwidth, or leave gaussian_vendi out"),
-        (["FEATURES", "--space=pixel"], "--space=pixel is not to be had"),
+        (["FEATURES", "--space=pixel"], "--space=pixel does not exist for"),
         (["FEATURES", "--model=elsewhere"], "--model='elsewhere' is no run"),
         (["FEATURES", "--paired"], "--paired needs --against"),
         (["FEATURES", "--against=OTHER"], "shape \\[4\\] and other has features of shape \\[3\\]"),
@@ -222,7 +223,7 @@ def test_generated_texts(tmp_path, main, capsys):
     config.synthetic.update(method="ngram", share=0.5, cache=str(tmp_path / "made"), examples=40)
     config_lib.validate(config)
     made = generate.ensure(config, report=lambda sentence: None)
-    texts = [[made.text.words[i] for i in row if i] for row in made.images]
+    texts = [[made.modality.words[i] for i in row if i] for row in made.examples]
     pairs = [pair for text in texts for pair in itertools.pairwise(text)]
     out = tmp_path / "out"
     words = [made.path, f"--against=texts:{real}@train", f"--out={out}", "--n=40"]
@@ -236,10 +237,10 @@ def test_generated_texts(tmp_path, main, capsys):
     assert of_made.loc["coverage", "value"] > 0.5  # words mean the same in both
     assert "unigram" in capsys.readouterr().out
     # For the model of a run they are that model's tokens.
-    text = data.load(config.data, 0).test.text
-    of_run = sets.Model("a run", lambda tokens: tokens, 16, text)
+    text = data.load(config.data, 0).test.modality
+    of_run = named_sets.Model("a run", lambda tokens: tokens, 16, text)
     names = [str(made.path), f"texts:{real}"]
-    tokens, others = sets.read_together(names, of_run, image_size=None, most=80)
+    tokens, others = named_sets.read_together(names, of_run, image_size=None, most=80)
     assert [text.tokenizer.read(row) for row in tokens.values] == [" ".join(words) for words in texts]
     assert tokens.values.shape[1] == others.values.shape[1] == 9
     assert tokens.words == others.words == ()

@@ -129,7 +129,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(run, tmp_path):
 def test_a_run_is_restored_with_its_vocabulary(run):
     config, workdir, result = run
     again = train.restore(config, workdir)
-    assert again.train.text.tokenizer.size == result.train.vocabulary_size
+    assert again.train.modality.tokenizer.size == result.train.vocabulary_size
     content, stored = measure.evaluate(config, again), json.loads((workdir / "evaluation.json").read_text())
     assert [row["value"] for row in content["rows"]] == pytest.approx(
         [row["value"] for row in stored["rows"]]

@@ -1,4 +1,4 @@
-"""Each augmentation: the identity at strength 0, its published magnitude above, and seeded by (seed, epoch, index)."""
+"""Augmentations: the identity at strength 0, published magnitudes, seeds of (seed, epoch, index)."""
 
 import colorsys
 import dataclasses
@@ -11,7 +11,7 @@ from scipy import stats
 
 from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.data import augmentations, geometry, pairs, sources
+from rmtjax.data import augmentations, geometry, modalities, pairs
 from rmtjax.errors import InputError
 
 OPS = list(augmentations.OPERATIONS)
@@ -58,7 +58,7 @@ def plain(digits):
 def test_strength_0_is_the_identity_bit_for_bit(digits, plain):
     seeds = tf.zeros((48, 2), tf.int32)
     for op in OPS:
-        np.testing.assert_array_equal(op(tf.constant(digits.images()), seeds, 0.0), digits.images())
+        np.testing.assert_array_equal(op(tf.constant(digits.inputs()), seeds, 0.0), digits.inputs())
 
     def all_of_them(image, seed):
         for op in OPS:
@@ -106,7 +106,7 @@ def test_one_by_one_and_eager_equals_a_batch_inside_tf_data(op, channels):
 def test_bytes_and_floats_agree(op):
     """Bytes as a source reads them, and floats divided by 255 by somebody else."""
     pixels, seeds = images_and_seeds(12, 3)
-    ours, theirs = sources.unit_floats(pixels), (pixels / 255.0).astype(np.float32)
+    ours, theirs = modalities.unit_floats(pixels), (pixels / 255.0).astype(np.float32)
     assert (ours != theirs).any()
     one, other = (op(tf.constant(images), tf.constant(seeds), 1.0) for images in (ours, theirs))
     # To the same bytes where the operation is on bytes, and closer than any byte elsewhere.
@@ -116,19 +116,21 @@ def test_bytes_and_floats_agree(op):
 def test_what_is_drawn_depends_on_seed_epoch_and_index_alone(digits):
     augment = strengths(gaussian_noise=0.5, rand_augment=1.0, cutmix=0.5)
 
-    def by_example(parts):  # of the first epoch
+    def by_example(parts):  # of one epoch
         return {int(i): b["inputs"][k] for b in parts for k, i in enumerate(b["index"])}
 
-    one = by_example(batches(digits, augment, count=3, batch_size=16))
+    two_epochs = batches(digits, augment, count=6, batch_size=16)
+    one = by_example(two_epochs[:3])
     other = by_example(batches(digits, augment, count=6, batch_size=8))
     assert one.keys() == other.keys()
     for i in one:
         np.testing.assert_array_equal(one[i], other[i])
-    later = batches(digits, augment, count=1, start_step=2)
-    np.testing.assert_array_equal(later[0]["inputs"], batches(digits, augment, count=3)[2]["inputs"])
+    later = batches(digits, augment, count=2, start_step=2)
+    for batch, same in zip(later, two_epochs[2:4], strict=True):
+        np.testing.assert_array_equal(batch["inputs"], same["inputs"])
     half = [batches(digits, augment, count=1, process_index=p, process_count=2)[0]["inputs"] for p in (0, 1)]
-    np.testing.assert_array_equal(np.concatenate(half), batches(digits, augment, count=1)[0]["inputs"])
-    second_epoch = by_example(batches(digits, augment, count=3, start_step=3))
+    np.testing.assert_array_equal(np.concatenate(half), two_epochs[0]["inputs"])
+    second_epoch = by_example(two_epochs[3:])
     other_seed = by_example(batches(digits, augment, count=3, seed=6))
     assert all((one[i] != second_epoch[i]).any() and (one[i] != other_seed[i]).any() for i in one)
 
@@ -228,8 +230,8 @@ def test_crops_have_the_published_areas_and_ratios_and_pillow_s_interpolation():
 
     pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     start, length = tf.constant([3.0]), tf.constant([11.0])
-    rows = geometry._enlarged(tf.constant(pixels[None], tf.float32), start, length, axis=1)
-    ours = geometry._enlarged(rows, tf.constant([7.0]), tf.constant([17.0]), axis=2)[0]
+    rows = geometry._stretch(tf.constant(pixels[None], tf.float32), start, length, axis=1)
+    ours = geometry._stretch(rows, tf.constant([7.0]), tf.constant([17.0]), axis=2)[0]
     theirs = Image.fromarray(pixels).crop((7, 3, 24, 14)).resize((30, 20), Image.Resampling.BILINEAR)
     assert abs(np.asarray(ours) - np.asarray(theirs)).max() <= 1  # Pillow rounds after each axis
 

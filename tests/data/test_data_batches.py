@@ -54,7 +54,7 @@ def test_a_batch_holds_the_examples_it_names(decoded):
             "origin": ((8,), "int32"),
         }
         np.testing.assert_array_equal(batch["label"], batch["index"] % 2)
-        np.testing.assert_array_equal(batch["inputs"], source.images(batch["index"]))
+        np.testing.assert_array_equal(batch["inputs"], source.inputs(batch["index"]))
 
 
 @settings(max_examples=15, deadline=None)
@@ -138,7 +138,7 @@ def test_evaluation_passes_once_and_pads_under_a_mask(decoded, n, batch_size):
     np.testing.assert_array_equal(mask, np.arange(len(mask)) < n)
     np.testing.assert_array_equal(together["index"][mask], np.arange(n))
     np.testing.assert_array_equal(together["label"][mask], source.labels)
-    np.testing.assert_array_equal(together["inputs"][mask], source.images())
+    np.testing.assert_array_equal(together["inputs"][mask], source.inputs())
     assert (together["index"][~mask] == -1).all()
     assert not together["inputs"][~mask].any()
     assert not together["label"][~mask].any()

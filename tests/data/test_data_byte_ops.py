@@ -20,8 +20,10 @@ def pictures(height, width, channels):
         ramp.reshape(height, width, channels) + rng.integers(0, 3, (height, width, channels)),
         rng.choice([3, 250], (height, width, channels)),
         np.full((height, width, channels), 77),
-        rng.choice([10, 11, 12, 200], (height // 4 + 1, width // 4 + 1, channels)).repeat(4, 0).repeat(4, 1)[:height, :width],
-    ]  # fmt: skip
+        rng.choice([10, 11, 12, 200], (height // 4 + 1, width // 4 + 1, channels))
+        .repeat(4, 0)
+        .repeat(4, 1)[:height, :width],
+    ]
     return np.stack(out).astype(np.uint8)
 
 
@@ -29,11 +31,15 @@ CASES = [
     *[(name, 0.0) for name in ("autocontrast", "equalize", "invert")],
     *[("posterize", bits) for bits in (8.0, 7.0, 4.0, 2.0)],
     *[("solarize", threshold) for threshold in (255.0, 198.3, 128.0, 0.0)],
-    *[(n, m) for n in ("brightness", "contrast", "color", "sharpness") for m in (-0.99, -0.54, -0.1, 0.0, 0.37, 0.9)],
+    *[
+        (n, m)
+        for n in ("brightness", "contrast", "color", "sharpness")
+        for m in (-0.99, -0.54, -0.1, 0.0, 0.37, 0.9)
+    ],
     *[(n, m) for n in ("shear_x", "shear_y") for m in (-0.99, -0.3, -0.1, 0.0, 0.07, 0.233)],
     *[(n, m) for n in ("translate_x", "translate_y") for m in (-32.0, -7.9, 0.0, 0.9, 1.0, 13.05)],
     *[("rotate", m) for m in (-135.0, -30.0, -3.3, 0.0, 9.0, 26.67, 90.0)],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -49,7 +55,8 @@ def test_every_operation_is_pillow_s(channels, size):
     for image, k, result in zip(batch, chosen, out, strict=True):
         expected = pillow(*CASES[k], image)
         if CASES[k] == ("rotate", 90.0) and size[0] == size[1]:
-            # Pillow turns by 90 degrees exactly; the fixed-point map may miss the outermost row by a rounding.
+            # Pillow turns by 90 degrees exactly; the fixed-point map may miss the outermost row by a
+            # rounding.
             expected, result = expected[1:-1, 1:-1], result[1:-1, 1:-1]
         np.testing.assert_array_equal(result, expected, err_msg=f"{CASES[k]} on {size} x {channels}")
     changed = (out != batch).any(axis=(1, 2, 3))

@@ -45,7 +45,7 @@ def strengths(source, **values):
 
 
 def words_of(known, row):
-    return [known.text.words[word] for word in row if word]
+    return [known.tokens.words[word] for word in row if word]
 
 
 def draws(edit, words, strength, known, count=300):
@@ -63,7 +63,7 @@ def draws(edit, words, strength, known, count=300):
 
 
 def row(known, text):
-    number = {word: i for i, word in enumerate(known.text.words)}
+    number = {word: i for i, word in enumerate(known.tokens.words)}
     words = np.zeros(LENGTH, np.int32)
     words[: len(text.split())] = [number[word] for word in text.split()]
     return words
@@ -77,7 +77,7 @@ def test_no_strength_is_no_augmentation(source):
 
 @pytest.mark.parametrize("edit", edits.EDITS, ids=NAMES)
 def test_strength_0_is_the_identity_bit_for_bit(edit, source, known):
-    words = source.pixels[0]
+    words = source.examples[0]
     np.testing.assert_array_equal(draws(edit, words, 0.0, known, 5), np.stack([words] * 5))
 
 
@@ -93,13 +93,13 @@ def test_any_text_survives_any_strength(edit, text, strength, known):
 
 
 def test_synonyms_of_the_corpus_keep_like_company(source):
-    found = synonyms.synonyms(source, "corpus", 0.5)
+    found = synonyms.find_synonyms(source, "corpus", 0.5)
     assert found["lost"][0] == "stolen"
     assert found["phone"][0] == "card"
     assert set(found["rome"]) == {"london", "berlin"}
     assert "my" not in found  # a stop word
     assert "was" not in found
-    assert found == synonyms.synonyms(source, "corpus", 0.5)
+    assert found == synonyms.find_synonyms(source, "corpus", 0.5)
 
 
 def test_synonym_replacement_changes_a_share_of_the_words(known):
@@ -110,8 +110,14 @@ def test_synonym_replacement_changes_a_share_of_the_words(known):
     assert set((thrice != words).sum(1)) == {3}
     after = np.array([words_of(known, r) for r in thrice])  # three words have synonyms
     assert [set(column) for column in after.T] == [
-        {"my"}, {"phone"}, {"was"}, {"stolen"}, {"yesterday"}, {"near"}, {"london", "berlin"}
-    ]  # fmt: skip
+        {"my"},
+        {"phone"},
+        {"was"},
+        {"stolen"},
+        {"yesterday"},
+        {"near"},
+        {"london", "berlin"},
+    ]
     assert set(np.array([words_of(known, r) for r in once])[:, 3]) == {"lost", "stolen"}
 
 
@@ -169,7 +175,7 @@ def test_batches_are_edited_for_a_proportion_of_the_texts_by_seed_epoch_and_exam
     n = source.num_examples
     by_epoch = np.concatenate([b["inputs"] for b in epochs])[: 4 * n].reshape(4, n, -1)
     index = np.concatenate([b["index"] for b in epochs])[: 4 * n].reshape(4, n)
-    changed = [(x != source.images(i)).any(1) for x, i in zip(by_epoch, index, strict=True)]
+    changed = [(x != source.inputs(i)).any(1) for x, i in zip(by_epoch, index, strict=True)]
     assert abs(np.mean(changed) - 0.3) < 0.05
     first, second = (
         dict(zip(i.tolist(), x, strict=True)) for x, i in zip(by_epoch[:2], index[:2], strict=True)
@@ -183,10 +189,10 @@ def test_switching_one_edit_on_leaves_the_others_draws(source):
     one = strengths(source, random_swap=0.3)
     both = strengths(source, random_swap=0.3, punctuation_insertion=0.3)
     for k in range(20):
-        words, seed = tf.constant(source.pixels[k]), tf.constant([k, 5], tf.int32)
+        words, seed = tf.constant(source.examples[k]), tf.constant([k, 5], tf.int32)
         swapped, marked = one.image(words, seed).numpy(), both.image(words, seed).numpy()
-        names = [both.text.words[w] for w in marked if both.text.words[w] not in (*edits.MARKS, "")]
-        assert names == [one.text.words[w] for w in swapped if w]
+        names = [both.tokens.words[w] for w in marked if both.tokens.words[w] not in (*edits.MARKS, "")]
+        assert names == [one.tokens.words[w] for w in swapped if w]
 
 
 def test_texts_are_not_mixed_up(source):
@@ -206,8 +212,8 @@ def test_wordnet_where_it_is_installed(source, monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk.corpus", types.SimpleNamespace(wordnet=wordnet))
     known = edits.lexicon(source, "wordnet", 0.5)
     out = draws(edits.synonym_replacement, row(known, "my card was lost"), 0.5, known)
-    assert {known.text.words[word] for word in out[:, 3]} == {"missing", "gone astray"}
-    assert known.text.pieces.shape[0] == len(known.text.words)
+    assert {known.tokens.words[word] for word in out[:, 3]} == {"missing", "gone astray"}
+    assert known.tokens.pieces.shape[0] == len(known.tokens.words)
 
 
 def test_wordnet_that_is_not_installed_is_said(source, monkeypatch):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.data import sources
+from rmtjax.data import modalities, sources
 from rmtjax.errors import InputError
 
 
@@ -55,26 +55,26 @@ def test_a_folder_s_sub_folders_are_its_classes(tmp_path, mode, channels):
     splits = data.load(section(f"folder:{tmp_path}"), 0)
     assert [part.num_examples for part in splits] == [12, 2, 4]
     assert splits.train.classes == ("cat", "dog", "eel")
-    assert splits.train.image_shape == (8, 8, channels)
+    assert splits.train.shape == (8, 8, channels)
     for part in splits:
-        for image, label in zip(part.images(), part.labels, strict=True):
+        for image, label in zip(part.inputs(), part.labels, strict=True):
             folder = tmp_path / ("cat", "dog", "eel")[label]
             files = [np.asarray(Image.open(f)).reshape(image.shape) for f in sorted(folder.glob("*.png"))]
-            assert any(np.array_equal(sources.unit_floats(f), image) for f in files)
+            assert any(np.array_equal(modalities.unit_floats(f), image) for f in files)
 
 
 def test_a_folder_of_varied_sizes_is_resized(tmp_path):
     whole = data.load_source(f"folder:{write_folder(tmp_path)}", 8)
     assert whole.num_examples == 18
     pixels = np.asarray(Image.open(tmp_path / "dog" / "5.png"))
-    expected = data.resize(sources.unit_floats(pixels[None]), 8)
-    np.testing.assert_allclose(whole.images([11]), expected, atol=1e-6)
+    expected = data.resize(modalities.unit_floats(pixels[None]), 8)
+    np.testing.assert_allclose(whole.inputs([11]), expected, atol=1e-6)
 
 
 def test_a_folder_may_be_divided_already(tmp_path):
     splits = data.load(section(f"folder:{write_folder(tmp_path, parts=('train', 'val', 'test'))}"), 0)
     assert [part.num_examples for part in splits] == [18, 2, 18]
-    np.testing.assert_array_equal(data.load_source(f"folder:{tmp_path}", 8).images(), splits.test.images())
+    np.testing.assert_array_equal(data.load_source(f"folder:{tmp_path}", 8).inputs(), splits.test.inputs())
 
 
 def test_large_sets_are_decoded_on_demand_to_the_same_batches(tmp_path, monkeypatch):
@@ -82,9 +82,9 @@ def test_large_sets_are_decoded_on_demand_to_the_same_batches(tmp_path, monkeypa
     held = data.load(config, 0).train
     monkeypatch.setattr(sources, "_IN_MEMORY", 0)
     on_demand = data.load(config, 0).train
-    assert on_demand.pixels is None
+    assert on_demand.examples is None
     assert held.decode is None
-    np.testing.assert_array_equal(on_demand.images(), held.images())
+    np.testing.assert_array_equal(on_demand.inputs(), held.inputs())
     streams = [data.train_batches(s, batch_size=5, seed=1, start_step=3) for s in (held, on_demand)]
     for _ in range(4):
         one, other = map(next, streams)
@@ -94,7 +94,7 @@ def test_large_sets_are_decoded_on_demand_to_the_same_batches(tmp_path, monkeypa
         "synthetic", np.full((18, 9, 9, 3), 0.25, np.float32), np.arange(18) % 3, held.classes
     )
     mixed = [data.mix(s, synthetic, "add", 0.5, 0) for s in (held, on_demand)]
-    np.testing.assert_array_equal(mixed[0].images(), mixed[1].images())
+    np.testing.assert_array_equal(mixed[0].inputs(), mixed[1].inputs())
     for one, other in zip(*(data.evaluation_batches(m, batch_size=7) for m in mixed), strict=True):
         np.testing.assert_array_equal(one["inputs"], other["inputs"])
 
@@ -148,7 +148,7 @@ def write_npz(path, **arrays):
 
 def test_an_npz_file(tmp_path):
     source = data.load_source(write_npz(tmp_path / "a.npz", images=IMAGES, label=LABELS), 8)
-    np.testing.assert_array_equal(source.images()[..., 0], sources.unit_floats(IMAGES))
+    np.testing.assert_array_equal(source.inputs()[..., 0], modalities.unit_floats(IMAGES))
     np.testing.assert_array_equal(source.labels, LABELS)
     assert source.classes == ("0", "1")
     name = write_npz(
@@ -156,8 +156,8 @@ def test_an_npz_file(tmp_path):
     )
     floats = data.load_source(name, 16)
     assert floats.classes == ("no", "yes")
-    assert floats.image_shape == (16, 16, 1)
-    np.testing.assert_allclose(floats.images(), data.resize(source.images(), 16), atol=1e-6)
+    assert floats.shape == (16, 16, 1)
+    np.testing.assert_allclose(floats.inputs(), data.resize(source.inputs(), 16), atol=1e-6)
     assert [part.num_examples for part in data.load(section(name), 0)] == [14, 2, 4]
 
 
@@ -171,7 +171,7 @@ def test_an_npz_file_divided_already(tmp_path):
     name = write_npz(tmp_path / "a.npz", **arrays)
     splits = data.load(section(name), 0)
     assert [part.num_examples for part in splits] == [18, 2, 5]
-    np.testing.assert_array_equal(splits.test.images()[..., 0], sources.unit_floats(IMAGES[:5]))
+    np.testing.assert_array_equal(splits.test.inputs()[..., 0], modalities.unit_floats(IMAGES[:5]))
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,14 @@ def prepared(tmp_path_factory):
         ("numbers", tfds.features.FeaturesDict({"number": np.int64}), {"train": [(0, {"number": 1})]}),
     ):
         tfds.dataset_builders.store_as_tfds_dataset(
-            name=name, version="1.0.0", data_dir=root / "tfds", features=features, split_datasets=splits,
-            config="plain", description="",
-        )  # fmt: skip
+            name=name,
+            version="1.0.0",
+            data_dir=root / "tfds",
+            features=features,
+            split_datasets=splits,
+            config="plain",
+            description="",
+        )
     return root
 
 
@@ -264,14 +269,14 @@ def test_a_tfds_set(prepared, monkeypatch):
     # Its test split has no labels, so its validation split is the test part.
     assert [part.num_examples for part in splits] == [28, 2, 9]
     assert splits.train.classes == ("ash", "elm", "fir")
-    assert splits.train.image_shape == (8, 8, 3)
+    assert splits.train.shape == (8, 8, 3)
     stored = tfds.as_numpy(tfds.load("trees", data_dir=prepared / "tfds", split="validation"))
-    for example, image, label in zip(stored, splits.test.images(), splits.test.labels, strict=True):
+    for example, image, label in zip(stored, splits.test.inputs(), splits.test.labels, strict=True):
         assert example["label"] == label
         np.testing.assert_allclose(
-            data.resize(sources.unit_floats(example["image"][None]), 8)[0], image, atol=1e-6
+            data.resize(modalities.unit_floats(example["image"][None]), 8)[0], image, atol=1e-6
         )
-    np.testing.assert_array_equal(data.load_source("tfds:trees", 8).images(), splits.test.images())
+    np.testing.assert_array_equal(data.load_source("tfds:trees", 8).inputs(), splits.test.inputs())
 
 
 def test_tfds_sets_that_cannot_be_used_are_refused(prepared, monkeypatch, tmp_path):
@@ -305,14 +310,14 @@ def test_cifar10_is_as_tfds_reads_it():
     splits = data.load(section("tfds:cifar10", image_size=32, train_examples=50, test_examples=100), 0)
     assert [part.num_examples for part in splits] == [50, 2, 100]
     np.testing.assert_array_equal(np.bincount(splits.test.labels), 10)
-    assert splits.test.image_shape == (32, 32, 3)
-    assert splits.test.pixels.dtype == np.uint8
+    assert splits.test.shape == (32, 32, 3)
+    assert splits.test.examples.dtype == np.uint8
     stored = tfds.as_numpy(
         tfds.load("cifar10", data_dir=CIFAR10.parent, split="test[:20]", shuffle_files=False)
     )
     from rmtjax.data import tfds_sets
 
     test = data.take(tfds_sets.splits("cifar10", 32)["test"], np.arange(20))
-    for example, image, label in zip(stored, test.images(), test.labels, strict=True):
-        np.testing.assert_array_equal(sources.unit_floats(example["image"]), image)
+    for example, image, label in zip(stored, test.inputs(), test.labels, strict=True):
+        np.testing.assert_array_equal(modalities.unit_floats(example["image"]), image)
         assert example["label"] == label

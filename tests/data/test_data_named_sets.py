@@ -35,16 +35,23 @@ def prepared(tmp_path_factory):
 
         def example(i, features=info.features):
             others = {
-                "id": str(i), "bbox": tfds.features.BBox(0.0, 0.0, 1.0, 1.0), "coarse_label": 19 - i, "label": i,
+                "id": str(i),
+                "bbox": tfds.features.BBox(0.0, 0.0, 1.0, 1.0),
+                "coarse_label": 19 - i,
+                "label": i,
                 "image": rng.integers(0, 256, (32, 32, 3), np.uint8),
-            }  # fmt: skip
+            }
             return {key: others[key] for key in features}
 
         tfds.dataset_builders.store_as_tfds_dataset(
-            name=base, version=str(info.version), data_dir=root / "tfds", features=info.features, description="",
+            name=base,
+            version=str(info.version),
+            data_dir=root / "tfds",
+            features=info.features,
+            description="",
             split_datasets={split: [(i, example(i)) for i in range(10)] for split in splits},
             **({"config": config} if config else {}),
-        )  # fmt: skip
+        )
     return root
 
 
@@ -55,8 +62,8 @@ def test_a_set_of_the_paper_is_read_by_name(prepared, monkeypatch, name):
     assert tuple(splits) == SPLITS[name]
     for source in splits.values():
         assert sorted(source.labels) == list(range(10))  # the fine labels, where there are coarse ones
-        assert source.image_shape == (32, 32, 3)
-        assert source.images([0]).max() > 0.9
+        assert source.shape == (32, 32, 3)
+        assert source.inputs([0]).max() > 0.9
     assert data.load_source(f"tfds:{name}", 32).num_examples == 10
     if name.startswith("cifar10_"):
         assert splits["test"].classes == tfds_sets.CIFAR10
@@ -69,14 +76,20 @@ def test_a_set_of_the_paper_is_read_by_name(prepared, monkeypatch, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar10", "tfds:cifar10 is not prepared in .*: prepared there: cars196, cifar100, .*download_and_prepare"),
-        ("domainnet/sketch", "is not prepared in .*: of domainnet are prepared there: clipart. Where it can be"),
+        (
+            "cifar10",
+            "tfds:cifar10 is not prepared in .*: prepared there: cars196, cifar100, .*download_and_prepare",
+        ),
+        (
+            "domainnet/sketch",
+            "is not prepared in .*: of domainnet are prepared there: clipart. Where it can be",
+        ),
         ("domainnet/sketches", "domainnet has no configuration 'sketches': it comes as sketch"),
         ("domainnet/photo", "domainnet has no configuration 'photo': it comes as real, painting, clipart"),
         ("cars196/small", "cars196 has no configuration 'small': it has none"),
         ("cifar1000", "tfds:cifar1000 is not prepared in .*: did you mean tfds:cifar100?"),
     ],
-)  # fmt: skip
+)
 def test_a_set_that_is_not_here_is_refused_in_one_sentence(prepared, monkeypatch, name, message):
     monkeypatch.setenv("RMTJAX_DATA", str(prepared))
     with pytest.raises(InputError, match=message) as caught:
@@ -109,18 +122,18 @@ def write(folder, version="v6", images=IMAGES, labels=LABELS):
 def test_cifar10_1_from_its_files(tmp_path):
     folder = write(tmp_path)
     (source,) = cifar10_1.parts(str(folder), 32).values()
-    np.testing.assert_array_equal(source.images(), IMAGES.astype(np.float32) * np.float32(1 / 255))
+    np.testing.assert_array_equal(source.inputs(), IMAGES.astype(np.float32) * np.float32(1 / 255))
     np.testing.assert_array_equal(source.labels, LABELS)
     assert source.classes == tfds_sets.CIFAR10
     small = cifar10_1.parts(str(folder / "cifar10.1_v6_data.npy"), 16)["test"]
-    np.testing.assert_allclose(small.images(), data.resize(source.images(), 16), atol=1e-6)
+    np.testing.assert_allclose(small.inputs(), data.resize(source.inputs(), 16), atol=1e-6)
     write(folder, "v4", IMAGES[::-1])
     with pytest.raises(
         InputError, match=r"has cifar10.1_v4_data.npy, cifar10.1_v6_data.npy: name one of them"
     ):
         cifar10_1.parts(str(folder), 32)
     v4 = cifar10_1.parts(str(folder / "cifar10.1_v4_data.npy"), 32)["test"]
-    np.testing.assert_array_equal(v4.images(), source.images()[::-1])
+    np.testing.assert_array_equal(v4.inputs(), source.inputs()[::-1])
 
 
 def of_classes(tmp_path, classes):

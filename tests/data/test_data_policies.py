@@ -138,7 +138,8 @@ def test_aug_mix_mixes_three_chains_of_up_to_three_operations(image):
         magnitude = 4 - round(level * 4 / 9) if name == "posterize" else magnitude
         magnitude = 255 - 255 * level / 9 if name == "solarize" else magnitude
         single += signs(name, magnitude)
-    # The draws in their order: applied or not, the image's weight, the chains' weights and lengths, then operations.
+    # The draws in their order: applied or not, the image's weight, the chains' weights and lengths, then
+    # operations.
     drawn = np.stack(draws.uniform(seeds(n), 17), axis=1)
     assert {1, 2, 3} == {1 + int(3 * u) for u in drawn[:, 5:8].ravel()}
     for k, u in enumerate(drawn):

@@ -62,9 +62,13 @@ def noisy(image, seed):
 
 @fewer
 @given(
-    n=st.integers(1, 30), batch_size=st.integers(1, 12), seed=seeds, skipped=st.integers(0, 12),
-    mixing=mixings, noise=st.booleans(),
-)  # fmt: skip
+    n=st.integers(1, 30),
+    batch_size=st.integers(1, 12),
+    seed=seeds,
+    skipped=st.integers(0, 12),
+    mixing=mixings,
+    noise=st.booleans(),
+)
 def test_a_start_at_any_step_equals_skipping(n, batch_size, seed, skipped, mixing, noise):
     augment = data.Augmentation(noisy if noise else None, **mixing)
     options = {"batch_size": batch_size, "seed": seed, "augment": augment}
@@ -127,7 +131,7 @@ def test_shares_of_synthetic_examples_are_exact(drawn, mode, seed):
     n, wanted = len(labels), round(share * len(labels))
     assert mixed.origin.sum() == wanted
     assert mixed.num_examples == (n + wanted if mode == "add" else n)
-    number = numbers(mixed.images())
+    number = numbers(mixed.inputs())
     assert len(set(number)) == len(number)
     np.testing.assert_array_equal(number >= 500, mixed.origin == 1)
     np.testing.assert_array_equal(mixed.labels, [labels[k] if k < 500 else others[k - 500] for k in number])
@@ -139,27 +143,33 @@ def test_shares_of_synthetic_examples_are_exact(drawn, mode, seed):
 
 @few
 @given(
-    n=st.integers(10, 40), classes=st.integers(1, 3), seed=seeds, validation=st.integers(1, 5),
+    n=st.integers(10, 40),
+    classes=st.integers(1, 3),
+    seed=seeds,
+    validation=st.integers(1, 5),
     train_examples=st.none() | st.integers(1, 3),
-)  # fmt: skip
+)
 def test_the_parts_of_a_set_are_disjoint(n, classes, seed, validation, train_examples, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "properties.npz"
     whole = source(np.arange(n) % classes)
-    np.savez(file, images=whole.pixels, labels=whole.labels)
+    np.savez(file, images=whole.examples, labels=whole.labels)
     config = config_lib.base().data
     config.update(
         {
-            "source": f"npz:{file}", "image_size": SIZE, "train_examples": train_examples,
-            "validation_examples": validation, "test_examples": None,
+            "source": f"npz:{file}",
+            "image_size": SIZE,
+            "train_examples": train_examples,
+            "validation_examples": validation,
+            "test_examples": None,
         }
-    )  # fmt: skip
+    )
     splits = data.load(config, seed)
     rest = n - round(n / 5) - validation
     sizes = [train_examples or rest, validation, round(n / 5)]
     assert [part.num_examples for part in splits] == sizes
-    together = np.concatenate([numbers(part.images()) for part in splits])
+    together = np.concatenate([numbers(part.inputs()) for part in splits])
     assert len(set(together)) == len(together)
     if train_examples is None:
         np.testing.assert_array_equal(np.sort(together), np.arange(n))
     for part in splits:
-        np.testing.assert_array_equal(part.labels, numbers(part.images()) % classes)
+        np.testing.assert_array_equal(part.labels, numbers(part.inputs()) % classes)

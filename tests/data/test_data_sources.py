@@ -22,14 +22,14 @@ def section(**values):
 
 def keys(source):
     """One hashable value per image."""
-    return [image.tobytes() for image in source.images()]
+    return [image.tobytes() for image in source.inputs()]
 
 
 def test_digits_at_8_are_the_native_ones():
     source = data.load_source("digits", 8)
-    np.testing.assert_array_equal(source.images()[..., 0] * 16, load_digits().images)
+    np.testing.assert_array_equal(source.inputs()[..., 0] * 16, load_digits().images)
     np.testing.assert_array_equal(source.labels, load_digits().target)
-    assert source.image_shape == (8, 8, 1)
+    assert source.shape == (8, 8, 1)
     assert source.classes == tuple("0123456789")
     assert not source.origin.any()
 
@@ -59,7 +59,7 @@ def test_small_training_sets_are_parts_of_larger_ones():
 def test_the_split_does_not_depend_on_the_image_size():
     small, large = (data.load(section(image_size=size), 0) for size in (8, 16))
     for part, other in zip(small, large, strict=True):
-        np.testing.assert_array_equal(data.resize(part.images(), 16), other.images())
+        np.testing.assert_array_equal(data.resize(part.inputs(), 16), other.inputs())
         np.testing.assert_array_equal(part.labels, other.labels)
 
 
@@ -126,7 +126,7 @@ def test_resize_is_bilinear_between_pixel_centres():
 def test_bytes_become_floats_alike_in_memory_and_in_tf_data():
     every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     source = data.from_arrays("bytes", every, np.array([0]), ["only"])
-    images = source.images()
+    images = source.inputs()
     np.testing.assert_allclose(images, every / 255, rtol=1e-6)
     assert images.max() == 1
     batch = next(data.train_batches(source, batch_size=1, seed=0))
@@ -177,7 +177,7 @@ def real_and_synthetic(n_real=60, n_synthetic=100, classes=3):
 
 
 def numbers(source):
-    return np.rint(source.images()[:, 0, 0, 0] * 1000).astype(int)
+    return np.rint(source.inputs()[:, 0, 0, 0] * 1000).astype(int)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
@@ -238,8 +238,8 @@ def test_a_mixture_of_bytes_and_floats_keeps_both():
         "floats", np.full((2, 2, 2, 1), 0.123, np.float32), np.array([0, 1]), ["a", "b"]
     )
     mixed = data.mix(real, floats, "add", 1.0, 0)
-    np.testing.assert_array_equal(mixed.images()[:2], real.images())
-    np.testing.assert_array_equal(mixed.images()[2:], floats.images())
+    np.testing.assert_array_equal(mixed.inputs()[:2], real.inputs())
+    np.testing.assert_array_equal(mixed.inputs()[2:], floats.inputs())
 
 
 @settings(max_examples=50, deadline=None)
@@ -276,10 +276,10 @@ def test_some_classes_are_kept_and_numbered_in_the_order_named():
     assert kept.classes == ("c", "a")
     was = real.labels[np.isin(real.labels, [0, 2])]
     np.testing.assert_array_equal(kept.labels, np.where(was == 2, 0, 1))
-    np.testing.assert_array_equal(kept.images(), real.images(np.flatnonzero(np.isin(real.labels, [0, 2]))))
+    np.testing.assert_array_equal(kept.inputs(), real.inputs(np.flatnonzero(np.isin(real.labels, [0, 2]))))
     assert of_classes(real, ()) is real
     with pytest.raises(
-        InputError, match=r"data\.classes names 'd', which .* has not: its classes are a, b, c"
+        InputError, match=r"data\.classes names 'd', which .* does not have: its classes are a, b, c"
     ):
         of_classes(real, ("d",))
 

@@ -17,7 +17,7 @@ CASES = json.loads((pathlib.Path(__file__).parent / "wordpiece.json").read_text(
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    """A vocab.txt of the pieces of the cases: a part of the real one, which therefore cuts these texts as it does."""
+    """A vocab.txt of the cases' pieces: a part of the real one, which cuts these texts in the same way."""
     pieces = sorted({piece for _, pieces in CASES for piece in pieces} - {"[PAD]", "[UNK]", "[CLS]", "[SEP]"})
     file = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     file.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *pieces]) + "\n", encoding="utf-8")
@@ -45,7 +45,7 @@ def test_tokens_are_those_of_the_whole_text(vocabulary, length):
     tokenizer = tokens.read_tokenizer(vocabulary)
     names = vocabulary.read_text(encoding="utf-8").split("\n")
     (rows,), table = tokens.rows([[text for text, _ in CASES]], tokenizer, length)
-    for row, (text, pieces) in zip(table.of(tf.constant(rows)).numpy(), CASES, strict=True):
+    for row, (text, pieces) in zip(table.inputs(tf.constant(rows)).numpy(), CASES, strict=True):
         expected = [*pieces[:-1][: length - 1], "[SEP]"]
         expected += ["[PAD]"] * (length - len(expected))
         assert [names[token] for token in row] == expected, text
@@ -88,13 +88,13 @@ def test_words_of_the_training_texts_alone_are_a_vocabulary(tmp_path):
     table(folder, "test.csv", rows=[("good evening", "hello")])
     splits = data.load(section(f"texts:{folder}"), seed=0)
     assert splits.train.vocabulary_size == 4 + 4  # good, morning, bye, now
-    (row,) = splits.test.images()
-    names = splits.test.text.tokenizer
+    (row,) = splits.test.inputs()
+    names = splits.test.modality.tokenizer
     assert row[0] == names.begin
     assert list(row[1:]) == [row[1], 1, names.end, 0, 0, 0, 0]  # evening is unknown
-    assert splits.test.shown(row[None])[0] == "good [UNK]"
+    assert splits.test.modality.shown(row[None])[0] == "good [UNK]"
     again = data.load(section(f"texts:{folder}"), seed=0)
-    np.testing.assert_array_equal(again.train.images(), splits.train.images())
+    np.testing.assert_array_equal(again.train.inputs(), splits.train.inputs())
 
 
 @pytest.mark.parametrize("name", ["set.csv", "set.tsv"])
@@ -102,7 +102,7 @@ def test_a_table_of_ones_own(tmp_path, name):
     splits = data.load(section(f"texts:{table(tmp_path, name)}"), seed=0)
     assert [part.num_examples for part in splits] == [14, 2, 4]  # a fifth to test
     assert splits.train.classes == ("hello", "parting")
-    shown = splits.train.shown(splits.train.images())
+    shown = splits.train.modality.shown(splits.train.inputs())
     for text, label in zip(shown, splits.train.labels, strict=True):
         assert text == ("good morning", "bye now")[label]
 
@@ -148,7 +148,7 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
 
 
 def test_the_public_sets_from_files_of_their_layout(tmp_path, monkeypatch):
-    """Latin-1 with a character that ends a line for str.splitlines; out-of-scope texts; a validation part of its own."""
+    """Latin-1 with a character at which str.splitlines cuts; out-of-scope texts; an own validation part."""
     monkeypatch.setenv("RMTJAX_DATA", str(tmp_path))
     (tmp_path / "sentence_cls").mkdir()
     (tmp_path / "clinc150").mkdir()
@@ -167,7 +167,7 @@ def test_the_public_sets_from_files_of_their_layout(tmp_path, monkeypatch):
     splits = data.load(section("clinc150"), 0)
     assert [part.num_examples for part in splits] == [6, 2, 6]
     assert splits.train.classes == ("x", "y")
-    outside = data.load_source("clinc150_oos", 16, splits.test.text)
+    outside = data.load_source("clinc150_oos", 16, splits.test.modality)
     assert outside.num_examples == 1
     assert outside.input_shape == splits.test.input_shape
 
@@ -179,23 +179,23 @@ def test_batches_of_texts(tmp_path):
     for _ in range(3):
         batch = next(stream)
         assert batch["inputs"].dtype == np.int32
-        np.testing.assert_array_equal(batch["inputs"], source.images(batch["index"]))
+        np.testing.assert_array_equal(batch["inputs"], source.inputs(batch["index"]))
         np.testing.assert_array_equal(batch["label"], source.labels[batch["index"]])
     later = next(data.train_batches(source, batch_size=8, seed=1, start_step=2))
     np.testing.assert_array_equal(later["inputs"], batch["inputs"])
     batches = list(data.evaluation_batches(source, batch_size=32))
     real = np.concatenate([batch["inputs"][batch["mask"]] for batch in batches])
-    np.testing.assert_array_equal(real, source.images())
+    np.testing.assert_array_equal(real, source.inputs())
     assert (batches[-1]["inputs"][~batches[-1]["mask"]] == 0).all()
 
 
 def test_texts_are_mixed_with_texts(tmp_path):
     one = data.load(section(f"texts:{table(tmp_path)}"), 0).train
     other = table(tmp_path, "other.csv", [("good day", "hello"), ("so long now", "parting")] * 10)
-    other = data.load_source(f"texts:{other}", 16, one.text)
+    other = data.load_source(f"texts:{other}", 16, one.modality)
     mixed = data.mix(one, other, "add", 0.5, seed=0)
-    shown = mixed.shown(mixed.images())
-    np.testing.assert_array_equal(shown[: one.num_examples], one.shown(one.images()))
+    shown = mixed.modality.shown(mixed.inputs())
+    np.testing.assert_array_equal(shown[: one.num_examples], one.modality.shown(one.inputs()))
     assert set(shown[mixed.origin == 1]) == {"good [UNK]", "[UNK] [UNK] now"}
     images = data.from_arrays(
         "images", np.zeros((4, 2, 2, 1), np.float32), np.array([0, 0, 1, 1]), one.classes

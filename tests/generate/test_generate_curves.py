@@ -4,7 +4,7 @@ import pytest
 from rmtjax import config as config_lib
 from rmtjax import report
 from rmtjax.errors import InputError
-from rmtjax.generate import curves, sets
+from rmtjax.generate import curves, synthetic_sets
 
 
 def manifest(value):
@@ -24,11 +24,11 @@ def test_a_table_and_picture_of_knobs(tmp_path, monkeypatch):
 
     def ensure(config):
         asked.append((config.synthetic.guidance, config.synthetic.temperature, config.seed))
-        return sets.SyntheticSet(
-            tmp_path, np.zeros(0), np.zeros(0), manifest(config.synthetic.guidance + config.seed)
+        return synthetic_sets.SyntheticSet(
+            tmp_path, np.zeros(0), np.zeros(0), manifest(config.synthetic.guidance + config.seed), None
         )
 
-    monkeypatch.setattr(sets, "ensure", ensure)
+    monkeypatch.setattr(synthetic_sets, "ensure", ensure)
     wanted = curves.parse(["guidance:0,1.5", "temperature:0.8"])
     table = curves.measure(config_lib.base(), wanted, [0, 1])
     assert asked == [(0, 1, 0), (0, 1, 1), (1.5, 1, 0), (1.5, 1, 1), (1, 0.8, 0), (1, 0.8, 1)]
@@ -48,7 +48,7 @@ def test_what_is_no_curve_is_refused(text, message):
 
 
 def test_a_setting_out_of_range_is_said_before_anything_is_made(monkeypatch):
-    monkeypatch.setattr(sets, "ensure", lambda config: pytest.fail("nothing is to be made"))
+    monkeypatch.setattr(synthetic_sets, "ensure", lambda config: pytest.fail("nothing is to be made"))
     with pytest.raises(InputError, match=r"synthetic\.edit_start=1\.0 is out of range"):
         curves.measure(config_lib.base(), {"edit_start": [0.5, 1.0]}, [0])
     config = config_lib.base()

@@ -200,7 +200,7 @@ def turning(params, x, t, label):
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
 def test_samplers_have_their_order(mesh, method, order):
-    field = lambda params, x, t, label: 0.05 * turning(params, x, t, label)  # noqa: E731  small: nothing is cut off
+    field = lambda params, x, t, label: 0.05 * turning(params, x, t, label)  # noqa: E731
 
     def error(steps):
         # Noise of one number, scaled down: samples stay within [0, 1], and the end is known.
@@ -284,7 +284,7 @@ def test_positions_are_all_different():
 
 
 def test_logit_normal_times_are_in_the_middle_more_often():
-    """With v = 0 the loss does not depend on t; a field that is 1 at the ends alone tells which times are drawn."""
+    """With v = 0 the loss does not depend on t; a field of 1 at the ends alone shows which are drawn."""
 
     class AtTheEnds(nn.Module):
         @nn.compact

@@ -26,7 +26,7 @@ def test_interval_is_wilsons(hits, n):
 
 
 def test_real_digits_are_recognised_and_digits_of_another_class_are_not(digits, splits):
-    images, labels = splits.test.images(), splits.test.labels
+    images, labels = splits.test.inputs(), splits.test.labels
     right = quality.recognised(images, labels, [digits])
     assert right["n"] == len(labels)
     assert right["low"] <= right["value"] <= right["high"]
@@ -38,9 +38,9 @@ def test_real_digits_are_recognised_and_digits_of_another_class_are_not(digits, 
 
 def test_copies_are_at_distance_zero_and_test_images_at_ratio_one(splits):
     config, mesh = config_lib.base(), make_mesh()
-    copies = quality.describe(splits.train.images(), splits.train.labels, splits, config, mesh)
+    copies = quality.describe(splits.train.inputs(), splits.train.labels, splits, config, mesh)
     assert copies["nearest_training_distance"] == copies["distance_ratio"] == 0
-    unseen = quality.describe(splits.test.images(), splits.test.labels, splits, config, mesh)
+    unseen = quality.describe(splits.test.inputs(), splits.test.labels, splits, config, mesh)
     score = copies["classification_accuracy_score"]
     assert score["synthetic"] == score["real"]
     assert score["real"]["value"] > 0.94
@@ -51,7 +51,7 @@ def test_copies_are_at_distance_zero_and_test_images_at_ratio_one(splits):
     assert rows["real", "feature", "within_classes"]["value"] > 2
     assert rows["synthetic", "pixel", "vendi_score"]["value"] == rows["real", "pixel", "vendi_score"]["value"]
     assert unseen["distance_ratio"] == 1
-    train, test = (part.images().reshape(part.num_examples, -1) for part in (splits.train, splits.test))
+    train, test = (part.inputs().reshape(part.num_examples, -1) for part in (splits.train, splits.test))
     nearest = np.sqrt(((test[:, None].astype(float) - train[None]) ** 2).sum(-1).min(1))
     assert unseen["nearest_test_distance"] == pytest.approx(np.median(nearest), rel=1e-6)
 
@@ -59,7 +59,7 @@ def test_copies_are_at_distance_zero_and_test_images_at_ratio_one(splits):
 def test_the_judge_is_left_out_with_the_reason_where_examples_are_too_many_or_of_one_class(
     digits, monkeypatch
 ):
-    images, labels = digits.images([0, 1]), digits.labels[:2]
+    images, labels = digits.inputs([0, 1]), digits.labels[:2]
     monkeypatch.setattr(quality, "MOST_JUDGED", 1000)
     left_out = quality.recognised(images, labels, [digits])
     assert left_out["value"] is None
@@ -70,7 +70,7 @@ def test_the_judge_is_left_out_with_the_reason_where_examples_are_too_many_or_of
 
 def test_a_class_of_one_example_has_a_judge_but_no_cross_validation(digits):
     few = data.take(digits, np.concatenate([np.flatnonzero(digits.labels == 0), [1]]))
-    judged = quality.recognised(few.images(), few.labels, [few])
+    judged = quality.recognised(few.inputs(), few.labels, [few])
     assert judged["value"] > 0.9
     assert judged["judge_accuracy"] is None
 
@@ -79,11 +79,11 @@ def test_a_network_judges_where_examples_are_too_many(digits, splits, monkeypatc
     monkeypatch.setattr(judge, "EPOCHS", 4)
     monkeypatch.setattr(judge, "WIDTH", 8)
     network = judge.fit(splits.train, 0, make_mesh())
-    probabilities = network.probabilities(splits.test.images())
+    probabilities = network.probabilities(splits.test.inputs())
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert (probabilities.argmax(1) == splits.test.labels).mean() > 0.5
     monkeypatch.setattr(quality, "MOST_JUDGED", 1000)
-    images, labels = splits.test.images(), splits.test.labels
+    images, labels = splits.test.inputs(), splits.test.labels
     judged = quality.recognised(images, labels, [digits], network, splits.test)
     assert judged["value"] == judged["judge_accuracy"] == (probabilities.argmax(1) == labels).mean()
     assert network.features(images).shape == (len(images), 32)

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from rmtjax import config as config_lib
 from rmtjax import data, generate
 from rmtjax.errors import InputError
-from rmtjax.generate import judge, sets, store
+from rmtjax.generate import judge, store, synthetic_sets
 from rmtjax.train import loop
 
 STEPS = 400  # long enough to be killed in; checkpoints at 100, 200, 300 and 400
@@ -44,7 +44,7 @@ def identity(config):
     """The set's name, without making it."""
     section = config.data.copy_and_resolve_references()
     section.image_size = config.synthetic.image_size
-    return store.digest(sets.made_from(config, data.load(section, config.seed)))
+    return store.digest(synthetic_sets.made_from(config, data.load(section, config.seed)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,10 +85,10 @@ def no_fit(monkeypatch):
 def test_a_set_is_as_large_as_the_training_set_with_its_class_shares(made):
     config = small("")
     train = data.load(config.data, config.seed).train
-    assert made.images.shape == (40, 16, 16, 1)
-    assert made.images.dtype == np.float32
-    assert made.images.min() >= 0
-    assert made.images.max() <= 1
+    assert made.examples.shape == (40, 16, 16, 1)
+    assert made.examples.dtype == np.float32
+    assert made.examples.min() >= 0
+    assert made.examples.max() <= 1
     assert made.labels.dtype == np.int32
     np.testing.assert_array_equal(
         np.bincount(made.labels, minlength=10), np.bincount(train.labels, minlength=10)
@@ -113,7 +113,7 @@ def test_second_call_finds_the_same_set_and_trains_nothing(made, cache, no_fit):
     config = small(cache, **{"synthetic.share": 0.9, "synthetic.mode": "replace", "model.name": "mlp"})
     again = generate.ensure(config, report=said.append)
     assert again.path == made.path
-    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.examples, made.examples)
     np.testing.assert_array_equal(again.labels, made.labels)
     assert len(said) == 1
     assert said[0].startswith("reused")
@@ -126,21 +126,40 @@ def test_other_guidance_or_count_is_another_set_of_the_same_generator(made, cach
     assert other.path != made.path
     assert other.manifest["generator_path"] == made.manifest["generator_path"]
     assert len(other.labels) == 60
-    assert np.abs(other.images[:40] - made.images).max() > 1e-3
+    assert np.abs(other.examples[:40] - made.examples).max() > 1e-3
 
 
 def test_name_depends_on_data_seed_and_generator_and_not_on_share_mode_cache_or_model():
     base = identity(small("a"))
-    same = {"synthetic.share": 0.25, "synthetic.mode": "replace", "model.name": "mlp", "optim.learning_rate": 1.0,
-            "train.mesh.data": 1}  # fmt: skip
+    same = {
+        "synthetic.share": 0.25,
+        "synthetic.mode": "replace",
+        "model.name": "mlp",
+        "optim.learning_rate": 1.0,
+        "train.mesh.data": 1,
+    }
     for name, value in same.items():
         assert identity(small("b", **{name: value})) == base, name
-    other = {"seed": 1, "data.train_examples": 30, "synthetic.guidance": 1.5, "synthetic.examples": 41,
-             "synthetic.sampling_steps": 4, "synthetic.width": 24, "synthetic.depth": 2, "synthetic.ema": 0.5,
-             "synthetic.total_steps": 9, "synthetic.learning_rate": 0.1, "synthetic.label_dropout": 0.3,
-             "synthetic.batch_size": 8, "synthetic.image_size": 4,
-             # What the manifest's numbers are measured against.
-             "data.image_size": 8, "data.test_examples": 20, "data.validation_examples": 10, "diversity.neighbours": 2}  # fmt: skip
+    other = {
+        "seed": 1,
+        "data.train_examples": 30,
+        "synthetic.guidance": 1.5,
+        "synthetic.examples": 41,
+        "synthetic.sampling_steps": 4,
+        "synthetic.width": 24,
+        "synthetic.depth": 2,
+        "synthetic.ema": 0.5,
+        "synthetic.total_steps": 9,
+        "synthetic.learning_rate": 0.1,
+        "synthetic.label_dropout": 0.3,
+        "synthetic.batch_size": 8,
+        "synthetic.image_size": 4,
+        # What the manifest's numbers are measured against.
+        "data.image_size": 8,
+        "data.test_examples": 20,
+        "data.validation_examples": 10,
+        "diversity.neighbours": 2,
+    }
     names = {identity(small("a", **{name: value})) for name, value in other.items()}
     assert len(names | {base}) == len(other) + 1
 
@@ -148,12 +167,12 @@ def test_name_depends_on_data_seed_and_generator_and_not_on_share_mode_cache_or_
 def test_one_changed_pixel_changes_the_name():
     splits = tiny_splits([0, 0, 1])
     train = splits.train
-    pixels = train.images().copy()
+    pixels = train.inputs().copy()
     pixels[1, 2, 3, 0] += 0.01
     changed = data.from_arrays("tiny", pixels, train.labels, train.classes)
-    relabelled = data.from_arrays("tiny", train.images(), train.labels[::-1].copy(), train.classes)
+    relabelled = data.from_arrays("tiny", train.inputs(), train.labels[::-1].copy(), train.classes)
     names = {
-        store.digest(sets.made_from(small(""), splits._replace(**{part: source})))
+        store.digest(synthetic_sets.made_from(small(""), splits._replace(**{part: source})))
         for part in ("train", "test", "validation")
         for source in (train, changed, relabelled)
     }
@@ -175,7 +194,7 @@ def test_a_file_that_the_manifest_does_not_name_is_not_taken_for_samples(made, c
     stranger = made.path / "images_99_00000.npz"
     np.savez(stranger, images=np.ones((7, 8, 8, 1), np.float32), labels=np.full(7, 3))
     try:
-        np.testing.assert_array_equal(generate.ensure(small(cache)).images, made.images)
+        np.testing.assert_array_equal(generate.ensure(small(cache)).examples, made.examples)
     finally:
         stranger.unlink()
 
@@ -201,11 +220,11 @@ def test_a_fit_that_was_interrupted_goes_on_and_ends_in_the_same_set(made, tmp_p
     again = generate.ensure(small(tmp_path))
     assert starts == [0, 200]
     assert again.path.name == made.path.name
-    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.examples, made.examples)
 
 
 def test_sampling_goes_on_after_the_files_that_are_there(made, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(sets, "SHARD", 16)
+    monkeypatch.setattr(synthetic_sets, "SHARD", 16)
     labels = np.arange(40, dtype=np.int32) % 10
     calls = []
 
@@ -217,10 +236,10 @@ def test_sampling_goes_on_after_the_files_that_are_there(made, cache, tmp_path, 
         return np.full((len(of), 2, 2, 1), numbers[0], np.float32)
 
     with pytest.raises(KeyboardInterrupt):
-        sets._sample_shards(tmp_path, sample, labels)
-    sets._sample_shards(tmp_path, sample, labels)
+        synthetic_sets._sample_shards(tmp_path, sample, labels)
+    synthetic_sets._sample_shards(tmp_path, sample, labels)
     assert calls == [0, 16, 16, 32]
-    images, stored = sets.read_shards(sorted(tmp_path.glob("images_*.npz")))
+    images, stored = synthetic_sets.read_shards(sorted(tmp_path.glob("images_*.npz")))
     np.testing.assert_array_equal(stored, labels)
     np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(40) // 16 * 16)
 
@@ -275,7 +294,7 @@ def test_a_killed_process_leaves_its_fit_to_the_other_one(made, tmp_path):
 
 
 def holds_a_lock(cache, pid):
-    """Whether a process has been granted the lock (it waits for one at most: those that wait begin with '->')."""
+    """Whether a process has been granted the lock: lines of processes that wait begin with '->'."""
     inodes = {str(path.stat().st_ino) for path in cache.glob(".*.lock")}
     for line in pathlib.Path("/proc/locks").read_text().splitlines():
         words = line.split()
@@ -290,7 +309,7 @@ def test_files_of_a_run(made, tmp_path):
     assert stored["classes"].tolist() == list("0123456789")
     assert stored["images"].shape == (10, 4, 16, 16, 1)
     for k in range(10):
-        np.testing.assert_array_equal(stored["images"][k], made.images[made.labels == k][:4])
+        np.testing.assert_array_equal(stored["images"][k], made.examples[made.labels == k][:4])
     text = (tmp_path / "synthetic.json").read_text()
     assert made.path.name in text
     assert '"recognised"' in text
@@ -298,14 +317,15 @@ def test_files_of_a_run(made, tmp_path):
 
 def test_a_class_with_one_example_works(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", lambda section, seed: tiny_splits([0, 0, 0, 0, 0, 1]))
-    made = generate.ensure(small(tmp_path, **{"data.source": "npz:tiny", "synthetic.image_size": 4}))
+    changes = {"data.source": "npz:tiny", "synthetic.image_size": 4, "synthetic.total_steps": 20}
+    made = generate.ensure(small(tmp_path, **changes))
     assert np.bincount(made.labels).tolist() == [5, 1]
     generate.write_run_files(made, tmp_path)
     images = np.load(tmp_path / "synthetic_by_class.npz")["images"]
     assert images.shape == (2, 5, 16, 16, 1)
     assert np.isnan(images).any((2, 3, 4)).tolist() == [[False] * 5, [False] + [True] * 4]
     mixed = data.mix(
-        data.from_arrays("real", made.images, made.labels, ("a", "b")), generate.source(made), "add", 1.0, 0
+        data.from_arrays("real", made.examples, made.labels, ("a", "b")), generate.source(made), "add", 1.0, 0
     )
     assert np.bincount(mixed.labels).tolist() == [10, 2]
 
@@ -329,22 +349,29 @@ def test_a_loss_that_is_not_finite_is_one_sentence(tmp_path):
         generate.ensure(small(tmp_path, **{"synthetic.learning_rate": 1e30}))
 
 
-@pytest.mark.parametrize(("shares", "count", "wanted"), [
-    ([4, 4], 4, [2, 2]), ([5, 1], 6, [5, 1]), ([5, 1], 3, [3, 0]), ([3, 3, 3], 10, [4, 3, 3]), ([40, 39, 41], 60, [20, 20, 20]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shares", "count", "wanted"),
+    [
+        ([4, 4], 4, [2, 2]),
+        ([5, 1], 6, [5, 1]),
+        ([5, 1], 3, [3, 0]),
+        ([3, 3, 3], 10, [4, 3, 3]),
+        ([40, 39, 41], 60, [20, 20, 20]),
+    ],
+)
 def test_class_shares(shares, count, wanted):
-    labels = sets.class_shares(np.repeat(np.arange(len(shares)), shares), count)
+    labels = synthetic_sets.class_shares(np.repeat(np.arange(len(shares)), shares), count)
     assert np.bincount(labels, minlength=len(shares)).tolist() == wanted
 
 
 def test_classes_are_spread_over_the_whole_set():
-    labels = sets.class_shares(np.repeat(np.arange(10), 40), 400)
+    labels = synthetic_sets.class_shares(np.repeat(np.arange(10), 40), 400)
     assert np.bincount(labels[:10]).tolist() == [1] * 10
     assert np.bincount(labels[:100]).tolist() == [10] * 10
 
 
 def test_what_filters_leave_out_is_made_good_and_resumed(tmp_path, monkeypatch):
-    monkeypatch.setattr(sets, "SHARD", 8)
+    monkeypatch.setattr(synthetic_sets, "SHARD", 8)
     labels = np.arange(20, dtype=np.int32) % 2
     seen = []
 
@@ -355,22 +382,24 @@ def test_what_filters_leave_out_is_made_good_and_resumed(tmp_path, monkeypatch):
     def accept(images, of):
         return (images[:, 0, 0, 0] % 4 < 3) | (of == 0)  # of class 1 every other sample
 
-    sets._sample_shards(tmp_path, sample, labels, accept, "ab")
-    images, kept = sets.read_shards(sorted(tmp_path.glob("images_*.npz")))
+    synthetic_sets._sample_shards(tmp_path, sample, labels, accept, "ab")
+    images, kept = synthetic_sets.read_shards(sorted(tmp_path.glob("images_*.npz")))
     np.testing.assert_array_equal(np.bincount(kept), [10, 10])
     assert len(np.unique(images)) == 20
     assert accept(images, kept).all()
     np.testing.assert_array_equal(images[:, 0, 0, 0] % 2, kept)
     for path in sorted(tmp_path.glob("images_*.npz"))[2:]:
         path.unlink()  # as if killed after the second file
-    sets._sample_shards(tmp_path, sample, labels, accept, "ab")
-    np.testing.assert_array_equal(sets.read_shards(sorted(tmp_path.glob("images_*.npz")))[0], images)
+    synthetic_sets._sample_shards(tmp_path, sample, labels, accept, "ab")
+    np.testing.assert_array_equal(
+        synthetic_sets.read_shards(sorted(tmp_path.glob("images_*.npz")))[0], images
+    )
 
 
 def test_filters_that_nothing_passes_end_in_one_sentence(tmp_path):
     labels = np.zeros(4, np.int32)
     with pytest.raises(InputError, match="of class 'a' only 0 of 4 images passed the filters in 20 times"):
-        sets._sample_shards(
+        synthetic_sets._sample_shards(
             tmp_path,
             lambda of, n, r: np.zeros((len(of), 1, 1, 1), np.float32),
             labels,
@@ -385,7 +414,7 @@ def test_repeated_images_are_the_training_images(cache):
     section = config.data.copy_and_resolve_references()
     section.image_size = 8
     train = data.load(section, config.seed).train
-    distance = np.abs(data.resize(train.images(), 16)[:, None] - made.images[None]).max((2, 3, 4))
+    distance = np.abs(data.resize(train.inputs(), 16)[:, None] - made.examples[None]).max((2, 3, 4))
     assert distance.min(0).max() == 0
     assert (distance.min(1) == 0).all()  # every one of the 40 is there
     assert made.manifest["distance_ratio"] == 0
@@ -397,10 +426,12 @@ def test_another_generators_images_are_taken_with_their_hash(cache, tmp_path):
     np.savez(tmp_path / "theirs.npz", images=images, labels=labels)
     taken = {"synthetic.method": "import", "synthetic.images": f"npz:{tmp_path / 'theirs.npz'}"}
     made = generate.ensure(small(cache, **taken))
-    assert len(made.images) == 40
+    assert len(made.examples) == 40
     assert made.manifest["imported_from"] == taken["synthetic.images"]
     first = np.flatnonzero(made.labels == 3)[0]
-    np.testing.assert_allclose(made.images[first], data.resize(data.resize(images[3:4], 8), 16)[0], atol=1e-6)
+    np.testing.assert_allclose(
+        made.examples[first], data.resize(data.resize(images[3:4], 8), 16)[0], atol=1e-6
+    )
     images[0, 0, 0, 0] = 1 - images[0, 0, 0, 0]
     np.savez(tmp_path / "theirs.npz", images=images, labels=labels)
     assert identity(small(cache, **taken)) != made.path.name
@@ -423,7 +454,7 @@ def test_each_class_to_import_has_as_many_images_as_are_needed(cache, tmp_path):
     with pytest.raises(InputError, match="has 0 images of class '8' and 1 are needed"):
         import_of(cache, tmp_path, [0, 1, 2, 3, 4, 5, 6, 7, 9] * 2, digits, **{"synthetic.examples": 10})
     images, made = import_of(cache, tmp_path, list(range(10)) * 2, digits, **{"synthetic.examples": 20})
-    assert len(np.unique(made.images[:, 0, 0, 0])) == len(images)
+    assert len(np.unique(made.examples[:, 0, 0, 0])) == len(images)
     for labels in ([*range(9)], [*range(10), 10]):
         lacks = "lacks the class '9'" if len(labels) == 9 else "has the class '10', which"
         with pytest.raises(InputError, match=rf"synthetic\.images='npz:.*' {lacks}"):
@@ -441,12 +472,12 @@ def test_what_filters_leave_out_of_an_import_is_not_taken_twice(tmp_path):
     def accept(images, of):
         return images[:, 0, 0, 0] % 6 > 1  # the first two of six are refused
 
-    sets._sample_shards(tmp_path, sample, labels, accept, "a", most=np.array([6]))
-    found = sets.read_shards(sorted(tmp_path.glob("*.npz")))[0]
+    synthetic_sets._sample_shards(tmp_path, sample, labels, accept, "a", most=np.array([6]))
+    found = synthetic_sets.read_shards(sorted(tmp_path.glob("*.npz")))[0]
     assert sorted(found[:, 0, 0, 0]) == [2, 3, 4, 5]
     (tmp_path / "b").mkdir()
     with pytest.raises(InputError, match="of class 'a' only 3 of 4 images passed the filters"):
-        sets._sample_shards(tmp_path / "b", sample, labels, accept, "a", most=np.array([5]))
+        synthetic_sets._sample_shards(tmp_path / "b", sample, labels, accept, "a", most=np.array([5]))
 
 
 def test_a_knob_that_the_method_has_not_is_refused(cache):
@@ -467,7 +498,7 @@ def test_filters_by_judge_and_distance(cache, monkeypatch):
         },
     )
     made = generate.ensure(config)
-    assert len(made.images) == 40
+    assert len(made.examples) == 40
     plain = generate.ensure(small(cache, **{"synthetic.method": "gaussian"}))
     assert made.manifest["recognised"]["value"] >= plain.manifest["recognised"]["value"]
     assert made.manifest["distance_ratio"] > 0.3

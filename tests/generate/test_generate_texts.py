@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from rmtjax import config as config_lib
 from rmtjax import data, generate
 from rmtjax.errors import InputError
-from rmtjax.generate import language, methods, ngram, sets, store, text_quality, texts
+from rmtjax.generate import language, methods, ngram, store, synthetic_sets, text_quality, word_rows
 from rmtjax.train import loop
 from rmtjax.train import sharding as sharding_lib
 
@@ -22,7 +22,7 @@ CLASSES = ("animal", "person")
 
 @pytest.fixture(scope="module", autouse=True)
 def on_one_device():
-    """Sets are fitted and sampled on one device; on eight are the networks' own tests here, and those of images."""
+    """Sets are fitted and sampled on one device; the networks' own tests here, and images, use eight."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sharding_lib, "make_mesh", lambda data, fsdp: sharding_lib.local_mesh())
         yield
@@ -34,8 +34,10 @@ def table(tmp_path_factory):
     rng = np.random.default_rng(0)
     rows = []
     for i in range(120):
-        animal = f"the {rng.choice(['cat', 'dog', 'horse'])} {rng.choice(['runs', 'sleeps', 'waits'])} near the old stable"
-        person = f"the {rng.choice(['baker', 'nurse', 'judge'])} {rng.choice(['reads', 'writes'])} in a new office today"
+        who, does = rng.choice(["cat", "dog", "horse"]), rng.choice(["runs", "sleeps", "waits"])
+        animal = f"the {who} {does} near the old stable"
+        who, does = rng.choice(["baker", "nurse", "judge"]), rng.choice(["reads", "writes"])
+        person = f"the {who} {does} in a new office today"
         rows.append(f"{(animal, person)[i % 2]},{CLASSES[i % 2]}")
     path = tmp_path_factory.mktemp("texts") / "set.csv"
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
@@ -55,9 +57,17 @@ def settings(table, tmp_path_factory):
         config_lib.smoke(config)
         config.data.test_examples = None
         config.synthetic.update(
-            method="lm", share=0.5, cache=str(cache), width=32, depth=1, heads=2, total_steps=100,
-            batch_size=32, learning_rate=1e-2, ema=0.9,
-        )  # fmt: skip
+            method="lm",
+            share=0.5,
+            cache=str(cache),
+            width=32,
+            depth=1,
+            heads=2,
+            total_steps=100,
+            batch_size=32,
+            learning_rate=1e-2,
+            ema=0.9,
+        )
         config.update_from_flattened_dict(changes)
         config_lib.validate(config)
         return config
@@ -72,7 +82,7 @@ def splits(settings):
 
 @pytest.fixture(scope="module")
 def closed(splits):
-    return texts.closed(splits.train)
+    return word_rows.closed(splits.train)
 
 
 @pytest.fixture(scope="module")
@@ -95,38 +105,38 @@ def all_devices():
 
 
 def test_a_split_keeps_its_texts_and_has_its_own_words_alone(splits, closed):
-    assert texts.of_source(closed) == texts.of_source(splits.train)
-    used = sorted({word for text in texts.of_source(splits.train) for word in text.split()})
-    assert list(closed.text.words) == ["", *used]
-    np.testing.assert_array_equal(closed.images(), splits.train.images())  # the same tokens
+    assert word_rows.of_source(closed) == word_rows.of_source(splits.train)
+    used = sorted({word for text in word_rows.of_source(splits.train) for word in text.split()})
+    assert list(closed.tokens.words) == ["", *used]
+    np.testing.assert_array_equal(closed.inputs(), splits.train.inputs())  # the same tokens
 
 
 def test_numbers_of_words_change_neither_the_vocabulary_nor_the_hash(splits, closed):
-    text = splits.train.text
+    text = splits.train.tokens
     backwards = np.array([0, *range(len(text.words) - 1, 0, -1)], np.int32)
     turned = dataclasses.replace(
         splits.train,
-        pixels=np.argsort(backwards).astype(np.int32)[splits.train.pixels],
-        text=dataclasses.replace(
+        examples=np.argsort(backwards).astype(np.int32)[splits.train.examples],
+        modality=dataclasses.replace(
             text, words=tuple(text.words[i] for i in backwards), pieces=text.pieces[backwards]
         ),
     )
-    np.testing.assert_array_equal(texts.closed(turned).pixels, closed.pixels)
-    assert texts.data_hash(turned) == texts.data_hash(splits.train)
+    np.testing.assert_array_equal(word_rows.closed(turned).examples, closed.examples)
+    assert word_rows.data_hash(turned) == word_rows.data_hash(splits.train)
     relabelled = dataclasses.replace(turned, labels=turned.labels[::-1].copy())
-    other = dataclasses.replace(turned, pixels=turned.pixels[:, ::-1].copy())
-    assert len({texts.data_hash(source) for source in (turned, relabelled, other)}) == 3
+    other = dataclasses.replace(turned, examples=turned.examples[:, ::-1].copy())
+    assert len({word_rows.data_hash(source) for source in (turned, relabelled, other)}) == 3
 
 
 def test_texts_with_other_words_are_left_out(closed):
-    pixels = closed.pixels[:3].copy()
-    words = (*closed.text.words, "unheard")
+    pixels = closed.examples[:3].copy()
+    words = (*closed.tokens.words, "unheard")
     pixels[1, 2] = len(words) - 1
     source = dataclasses.replace(
-        data.take(closed, [0, 1, 2]), pixels=pixels, text=closed.text.with_words(words)
+        data.take(closed, [0, 1, 2]), examples=pixels, modality=closed.tokens.with_words(words)
     )
-    kept = texts.known(source, closed.text)
-    np.testing.assert_array_equal(kept.pixels, closed.pixels[[0, 2]])
+    kept = word_rows.known(source, closed.tokens)
+    np.testing.assert_array_equal(kept.examples, closed.examples[[0, 2]])
     np.testing.assert_array_equal(kept.labels, closed.labels[[0, 2]])
 
 
@@ -283,12 +293,14 @@ def test_ngram_texts_are_of_the_split(closed):
     rows = write(labels, numbers)
     assert rows.dtype == np.int32
     assert rows[:, 0].min() >= 1
-    assert rows.max() < len(closed.text.words)
+    assert rows.max() < len(closed.tokens.words)
     assert ((rows[:, 1:] == 0) | (rows[:, :-1] != 0)).all()
     np.testing.assert_array_equal(write(labels[50:60], numbers[50:60]), rows[50:60])
     follows = {
-        (label, *pair) for label, row in zip(closed.labels, closed.pixels, strict=True) for pair in itertools.pairwise(row)
-    }  # fmt: skip
+        (label, *pair)
+        for label, row in zip(closed.labels, closed.examples, strict=True)
+        for pair in itertools.pairwise(row)
+    }
     inside = [
         (label, *pair) in follows
         for label, row in zip(labels, rows, strict=True)
@@ -301,9 +313,9 @@ def test_ngram_texts_are_of_the_split(closed):
 
 
 def test_a_set_of_a_language_model(made, settings, closed):
-    assert made.images.dtype == np.int32
-    assert made.images.shape == (40, 10)
-    assert made.text.words == closed.text.words
+    assert made.examples.dtype == np.int32
+    assert made.examples.shape == (40, 10)
+    assert made.modality.words == closed.tokens.words
     np.testing.assert_array_equal(np.bincount(made.labels), np.bincount(closed.labels))
     manifest = made.manifest
     assert manifest["recognised"]["value"] > 0.9
@@ -336,16 +348,16 @@ def test_it_mixes_with_the_training_split(made, splits):
     mixed = data.mix(splits.train, generate.source(made), "replace", 0.5, 0)
     assert int((mixed.origin == 1).sum()) == 20
     synthetic = data.take(mixed, np.flatnonzero(mixed.origin == 1))
-    assert set(texts.of_source(synthetic)) <= set(texts.strings(made.images, made.text.words))
-    assert mixed.text.words == splits.train.text.words
-    assert mixed.images().shape == splits.train.images().shape
+    assert set(word_rows.of_source(synthetic)) <= set(word_rows.strings(made.examples, made.modality.words))
+    assert mixed.tokens.words == splits.train.tokens.words
+    assert mixed.inputs().shape == splits.train.inputs().shape
 
 
 def test_a_second_call_fits_nothing_and_another_knob_is_another_set(made, settings, monkeypatch):
     monkeypatch.setattr(loop, "fit", None)
     said = []
     again = generate.ensure(settings(), report=said.append)
-    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.examples, made.examples)
     assert "reused" in said[0]
     assert "are training texts word for word" in said[0]
     cold = generate.ensure(settings(**{"synthetic.temperature": 0.0}))
@@ -356,7 +368,7 @@ def test_a_second_call_fits_nothing_and_another_knob_is_another_set(made, settin
 def test_killed_while_sampling_it_goes_on_to_the_same_set(made, settings, tmp_path, monkeypatch):
     shutil.copytree(made.path.parent / "generators", tmp_path / "generators")
     config = settings(**{"synthetic.cache": str(tmp_path)})
-    monkeypatch.setattr(sets, "SHARD", 16)
+    monkeypatch.setattr(synthetic_sets, "SHARD", 16)
     make, calls = methods.make, []
 
     def killed(*arguments):
@@ -376,13 +388,15 @@ def test_killed_while_sampling_it_goes_on_to_the_same_set(made, settings, tmp_pa
     again = generate.ensure(config)
     assert calls == [16, 16, 16, 8]
     assert again.path.name == made.path.name
-    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.examples, made.examples)
     np.testing.assert_array_equal(again.labels, made.labels)
 
 
 def test_repeated_texts_are_the_training_texts(settings, closed):
     made = generate.ensure(settings(**{"synthetic.method": "repeat"}))
-    assert sorted(texts.strings(made.images, made.text.words)) == sorted(texts.of_source(closed))
+    assert sorted(word_rows.strings(made.examples, made.modality.words)) == sorted(
+        word_rows.of_source(closed)
+    )
     assert made.manifest["identical"]["synthetic"]["value"] == 1
     score = made.manifest["classification_accuracy_score"]
     assert score["synthetic"] == score["real"]
@@ -393,11 +407,11 @@ def test_infilled_texts_and_a_filter(settings, closed):
     made = generate.ensure(settings(**changes, **{"synthetic.total_steps": 30}))
     assert len(made.labels) == 40
     assert made.manifest["generator"]["final_loss"] > 0
-    judge = text_quality.fit_judge(texts.of_source(closed), closed.labels, 2)
-    sure = judge(texts.strings(made.images, made.text.words))[np.arange(40), made.labels]
+    judge = text_quality.fit_judge(word_rows.of_source(closed), closed.labels, 2)
+    sure = judge(word_rows.strings(made.examples, made.modality.words))[np.arange(40), made.labels]
     assert sure.min() >= 0.9
-    lengths = np.bincount((closed.pixels != 0).sum(1), minlength=12)
-    assert lengths[np.unique((made.images != 0).sum(1))].all()
+    lengths = np.bincount((closed.examples != 0).sum(1), minlength=12)
+    assert lengths[np.unique((made.examples != 0).sum(1))].all()
 
 
 def test_a_judge_that_was_shown_one_class_names_it():
@@ -405,12 +419,15 @@ def test_a_judge_that_was_shown_one_class_names_it():
     np.testing.assert_array_equal(judge(["x", "y"]), [[0, 1, 0]] * 2)
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({"synthetic.method": "flow"}, "synthetic.method='flow' does not make texts, which"),
-    ({"synthetic.least_distance": 0.1}, "synthetic.least_distance=0.1 is for images"),
-    ({"synthetic.top_p": 0.0}, "synthetic.top_p=0.0 is out of range: it must be above 0 and at most 1"),
-    ({"synthetic.heads": 3}, "synthetic.width=32 is not a multiple of synthetic.heads=3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"synthetic.method": "flow"}, "synthetic.method='flow' does not make texts, which"),
+        ({"synthetic.least_distance": 0.1}, "synthetic.least_distance=0.1 is for images"),
+        ({"synthetic.top_p": 0.0}, "synthetic.top_p=0.0 is out of range: it must be above 0 and at most 1"),
+        ({"synthetic.heads": 3}, "synthetic.width=32 is not a multiple of synthetic.heads=3"),
+    ],
+)
 def test_what_does_not_fit_texts_is_one_sentence(settings, changes, sentence):
     with pytest.raises(InputError) as error:
         settings(**changes)

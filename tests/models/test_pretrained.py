@@ -171,7 +171,7 @@ def test_trained_resnet_20_puts_out_what_its_own_program_does():
     config = config_lib.load(str(CONFIGS / "cifar10_resnet20.py"))
     model = models.build(config, 10)
     x = tfds_sets.splits("cifar10", 32)["test"]
-    images, labels = jnp.asarray(x.images(np.arange(len(wanted)))), x.labels[: len(wanted)]
+    images, labels = jnp.asarray(x.inputs(np.arange(len(wanted)))), x.labels[: len(wanted)]
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images[:1], train=False))
     params, state = load(config.model.init_from, variables)
     logits, features = jax.jit(lambda v, x: model.apply(v, x, train=False))(

@@ -55,7 +55,7 @@ def task():
     splits = data.load(config.data, 0)
     model = models.build(config, 10)
     return {
-        "init": classification.make_init(model, splits.train.image_shape),
+        "init": classification.make_init(model, splits.train.shape),
         "loss_fn": classification.make_loss(model),
         "optimizer": optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3)),
         "batches": lambda start: data.train_batches(splits.train, batch_size=32, seed=0, start_step=start),
