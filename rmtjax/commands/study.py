@@ -9,7 +9,7 @@ import pathlib
 import re
 
 from rmtjax import config as config_lib
-from rmtjax import report, study
+from rmtjax import report, results, study
 from rmtjax.errors import InputError
 
 
@@ -68,12 +68,14 @@ def main() -> int:
     if shard:
         print(f"shard {arguments.shard} is done: the command without --shard makes the tables")
         return 0  # what failed is for that command to tell
-    results = study.write_tables(runs, out, pairs)
-    if len(results):
-        report.seeds_figure(results, out / "results.png")
-        print(study.overview(results).to_string(index=False))
+    by_arm = seeds if isinstance(seeds, dict) else dict.fromkeys(arms, seeds)
+    table = results.collect(out, arms, by_arm)
+    found = study.write_tables(table, out, pairs)
+    if len(found):
+        report.seeds_figure(found, out / "results.png")
+        print(results.overview(found).to_string(index=False))
         if design:
-            for row in study.answer(design, out, seeds).itertuples():
+            for row in study.answer(design, table, out).itertuples():
                 print(f"{row.question}: {row.verdict}. {row.sentence}")
             print(f"page: {report.study_page(out)}")
     print(f"tables: {out / 'results.csv'}, {out / 'summary.csv'}; figure: {out / 'results.png'}")

@@ -9,10 +9,11 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import LEVEL, corrected, paired
-from rmtjax.statistics.samples import RUN, Samples, noise, samples
+from rmtjax.statistics.contrasts import paired
+from rmtjax.statistics.corrections import benjamini_hochberg
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import RUN, Samples, noise, samples
 
-MATCHED_BY = ("validation_loss", "update_norm")
 _POINTS = 9
 
 
@@ -20,7 +21,7 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
     """Trend over doses, of each family, group and metric. The seed is the unit: a trend per seed, then their mean.
 
     Args:
-      table: as `samples.samples` says. Of each family the seeds count that all its doses have, the baseline as dose 0 among
+      table: as `study_table` says. Of each family the seeds count that all its doses have, the baseline as dose 0 among
         them where it has these seeds.
 
     Returns a row per family, group and metric, with columns
@@ -46,7 +47,8 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
         with np.errstate(invalid="ignore"):
             spearman = np.tensordot(order, ranks, (1, 0)) / np.sqrt((order**2).sum(1) * (ranks @ ranks))
         monotone = paired(spearman)
-        t = scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+        slope_low, slope_high = trend.interval()
+        spearman_low, spearman_high = monotone.interval()
         rows.append(
             pd.DataFrame(
                 {
@@ -54,11 +56,11 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
                     "group": found.columns.get_level_values("group"),
                     "metric": found.columns.get_level_values("metric"),
                     "slope": trend.effect,
-                    "slope_low": trend.effect - t * trend.error,
-                    "slope_high": trend.effect + t * trend.error,
+                    "slope_low": slope_low,
+                    "slope_high": slope_high,
                     "spearman": monotone.effect,
-                    "spearman_low": np.maximum(monotone.effect - t * monotone.error, -1),
-                    "spearman_high": np.minimum(monotone.effect + t * monotone.error, 1),
+                    "spearman_low": np.maximum(spearman_low, -1),
+                    "spearman_high": np.minimum(spearman_high, 1),
                     "p": trend.p,
                     "doses": values.shape[1],
                     "seeds": len(values),
@@ -68,7 +70,7 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame(columns=_TRENDS)
     out = pd.concat(rows, ignore_index=True)
-    out["q"] = corrected(out["p"].to_numpy(), "fdr_bh")
+    out["q"] = benjamini_hochberg(out["p"].to_numpy())
     return out[list(_TRENDS)]
 
 
@@ -146,7 +148,7 @@ def _matched_pair(
     unit = noise(found, str(found.arms.loc[arm, "baseline"]))
 
     def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        at = [_at(each.mean(0), place, points) for each in (one, other)]
+        at = [_values_at(each.mean(0), place, points) for each in (one, other)]
         return np.asarray((at[0] - at[1]).mean(0) / unit)
 
     rng = np.random.default_rng(seed)
@@ -162,7 +164,7 @@ def _matched_pair(
     return out
 
 
-def _at(
+def _values_at(
     curve: Float[np.ndarray, "doses K"], place: int, points: Float[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p K"]:
     """The curve at x = points; where no piece of it holds a point (in a resample), the nearest dose."""

@@ -8,8 +8,9 @@ import pandas as pd
 import scipy.stats
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from rmtjax.statistics.effects import LEVEL, corrected
-from rmtjax.statistics.samples import RUN, noise, samples
+from rmtjax.statistics.corrections import holm
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import RUN, noise, samples
 
 
 def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "head", RUN)) -> pd.DataFrame:
@@ -19,7 +20,7 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
     arm (initialisation, data order) is estimated and taken out. It assumes equal normal spread in all arms, which `effects` does not.
 
     Args:
-      table: as `samples.samples` says.
+      table: as `study_table` says.
       groups: layer groups; a model takes some tenths of a second.
 
     Returns a row per arm, group and metric: arm, family, dose, group, metric; effect, low, high in units of the baseline's noise; p by t
@@ -69,7 +70,7 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
                     }
                 )
     out = pd.DataFrame(rows, columns=_COLUMNS)
-    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: corrected(p.to_numpy(), "holm"))
+    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: holm(p.to_numpy()))
     return out
 
 

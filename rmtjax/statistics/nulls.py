@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import independent, paired
-from rmtjax.statistics.equivalence import ALPHA, tost_p
-from rmtjax.statistics.samples import RUN, noise, samples
-from rmtjax.statistics.similarity import FAKE, SPLITS, similarity
+from rmtjax.statistics.contrasts import independent, paired
+from rmtjax.statistics.effect_similarity import FAKE, SPLITS, similarity
+from rmtjax.statistics.study_table import RUN, noise, samples
+from rmtjax.statistics.tost import ALPHA, tost_p
 
 _DRAWS_AT_ONCE = 100
 
@@ -18,7 +18,7 @@ def null_control(
     """How often the tests of `effects` and `equivalence` reject at 5 %, between two groups of the same baseline.
 
     Args:
-      table: as `samples.samples` says, of one arm (of several: of the first baseline), with many seeds.
+      table: as `study_table` says, of one arm (of several: of the first baseline), with many seeds.
       draws: of two disjoint groups of runs.
       size: runs in the one and in the other. With 5 and 8, 5 and 20 or 8 and 8 the test of independent groups is the exact
         permutation test; its size is then right whatever the distribution, up to the steps of p.

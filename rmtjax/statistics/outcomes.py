@@ -1,7 +1,6 @@
 """What diversity buys: the best share of synthetic data, and whether a measure of diversity ranks arms by accuracy under shift."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,9 +10,10 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
+from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.doses import by_family, curve
-from rmtjax.statistics.effects import LEVEL, corrected
-from rmtjax.statistics.samples import RUN, Samples, samples
+from rmtjax.statistics.intervals import LEVEL, mean_interval
+from rmtjax.statistics.study_table import RUN, Samples, samples
 
 _EXACT_ARMS = 7
 _SHUFFLES = 10_000
@@ -55,7 +55,7 @@ def interior_optimum(
     """A sweep over shares, with the baseline as share 0; higher is better.
 
     Args:
-      table: as `samples.samples` says; the doses of `family` are its shares.
+      table: as `study_table` says; the doses of `family` are its shares.
       metric: of group "run".
 
     Raises:
@@ -82,7 +82,7 @@ def interior_optimum(
     shares = (0.0, *(float(found.arms.loc[name, "dose"]) for name in names))
     low, high = np.quantile(shuffled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Optimum(
-        shares, y.mean(0), shares[1 + int(between.argmax())], _t_interval(over[0]), _t_interval(over[1]),
+        shares, y.mean(0), shares[1 + int(between.argmax())], _plain_interval(over[0]), _plain_interval(over[1]),
         (float(low), float(high)), float((1 + (shuffled >= observed).sum()) / (1 + shuffles)), len(y),
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def rank_agreement(
             }
         rows.append(row)
     out = pd.DataFrame(rows)
-    out["p_holm"] = corrected(out["p"].to_numpy(np.float64), "holm")
+    out["p_holm"] = holm(out["p"].to_numpy(np.float64))
     return out
 
 
@@ -157,9 +157,9 @@ def _over_ends(y: Float[np.ndarray, "R n D"]) -> Float[np.ndarray, "R 2 n"]:
     return out
 
 
-def _t_interval(x: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
-    return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
+def _plain_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    mean, low, high = mean_interval(values)
+    return float(mean), float(low), float(high)
 
 
 def _ranks(x: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "... n"]:

@@ -13,8 +13,9 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import Difference, corrected, independent, paired
-from rmtjax.statistics.samples import Samples, noise, same_seeds, samples
+from rmtjax.statistics.contrasts import Difference, independent, paired
+from rmtjax.statistics.corrections import holm
+from rmtjax.statistics.study_table import Samples, noise, same_seeds, samples
 
 ALPHA = 0.05
 LEAST_POWER = 0.5
@@ -22,7 +23,6 @@ EQUIVALENT = "equivalent"
 DIFFERENT = "different"
 WITHIN = "different, but within the margin"
 CANNOT_TELL = "cannot tell"
-VERDICTS = (EQUIVALENT, WITHIN, DIFFERENT, CANNOT_TELL)
 
 
 def tost_power(
@@ -69,7 +69,7 @@ def equivalence(
     """Two one-sided tests of each pair of arms, in each layer group and metric.
 
     Args:
-      table: as `samples.samples` says.
+      table: as `study_table` says.
       pairs: (arm, other). By the seeds that both have, paired; if these are fewer than two, as independent groups.
       groups: layer groups; None: all.
 
@@ -120,7 +120,7 @@ def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None)
     power[known] = tost_power(
         np.maximum(difference.error, expected)[known], difference.freedom[known], unit[known]
     )
-    half = difference.error * scipy.stats.t.ppf(1 - ALPHA, difference.freedom)
+    low, high = difference.interval(1 - 2 * ALPHA)
     out = pd.DataFrame(
         {
             "arm": arm,
@@ -128,8 +128,8 @@ def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None)
             "group": found.columns.get_level_values("group"),
             "metric": found.columns.get_level_values("metric"),
             "difference": difference.effect / unit,
-            "low": (difference.effect - half) / unit,
-            "high": (difference.effect + half) / unit,
+            "low": low / unit,
+            "high": high / unit,
             "p_tost": np.where(known, p_tost, np.nan),
             "p": difference.p,
             "seeds": len(x),
@@ -139,7 +139,7 @@ def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None)
     )
     if groups is not None:
         out = out[out["group"].isin(groups)].reset_index(drop=True)
-    out["p_holm"] = corrected(out["p"].to_numpy(), "holm")
+    out["p_holm"] = holm(out["p"].to_numpy())
     same = (out["p_tost"] < ALPHA) & (out["power"] >= LEAST_POWER)
     differs = out["p_holm"] < ALPHA
     choices = [same & differs, same, differs]

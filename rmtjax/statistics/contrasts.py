@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from jaxtyping import Float
-from statsmodels.stats.multitest import multipletests
 
-from rmtjax.statistics.samples import Samples, is_paired, noise, same_seeds, samples
+from rmtjax.statistics.corrections import benjamini_hochberg, holm
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import Samples, is_paired, noise, same_seeds, samples
 
 # Fewer arrangements of the seeds give no p small enough to survive correction; more cost too much, and t serves there.
 EXACT = (1_000, 60_000)
-LEVEL = 0.95
 _COLUMNS_AT_ONCE = 32
 
 
@@ -34,6 +34,11 @@ class Difference(NamedTuple):
     p: Float[np.ndarray, " K"]
     test: str
 
+    def interval(self, level: float = LEVEL) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """The ends of the t interval of the difference."""
+        half = self.error * scipy.stats.t.ppf((1 + level) / 2, self.freedom)
+        return self.effect - half, self.effect + half
+
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
     """Each arm against its baseline, in each layer group and metric.
@@ -46,7 +51,7 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
       effect: mean over the arm's seeds minus mean over the baseline's. Paired where each of the arm's seeds is also one of
         the baseline's (which then counts with those alone): initialisation and data order cancel.
       low, high: its 95 % t interval (Welch's where not paired)
-      noise: standard deviation over the baseline's seeds (`samples.noise`)
+      noise: standard deviation over the baseline's seeds (`study_table.noise`)
       standardised, standardised_low, standardised_high: the same three in units of it
       seeds, baseline_seeds, test
       p: two-sided. By all arrangements of the seeds where these are 1,000 to 60,000: sign flips of paired differences,
@@ -61,8 +66,8 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame(columns=_EFFECTS)
     out = pd.concat(rows, ignore_index=True)
-    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: corrected(p.to_numpy(), "holm"))
-    out["q"] = corrected(out["p"].to_numpy(), "fdr_bh")
+    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: holm(p.to_numpy()))
+    out["q"] = benjamini_hochberg(out["p"].to_numpy())
     return out[list(_EFFECTS)]
 
 
@@ -77,8 +82,8 @@ def _of_arm(found: Samples, name: str) -> pd.DataFrame:
     baseline = str(arm["baseline"])
     difference = against(found, name, baseline)
     unit = noise(found, baseline)
-    half = difference.error * scipy.stats.t.ppf((1 + LEVEL) / 2, difference.freedom)
-    ends = {"": difference.effect, "_low": difference.effect - half, "_high": difference.effect + half}
+    low, high = difference.interval()
+    ends = {"": difference.effect, "_low": low, "_high": high}
     n = len(found.seeds[name])
     paired = is_paired(found.seeds[name], found.seeds[baseline])
     columns = {
@@ -129,15 +134,6 @@ def independent(x: Float[np.ndarray, "n K"], y: Float[np.ndarray, "m K"]) -> Dif
     if min(n, m) > 1 and EXACT[0] <= math.comb(n + m, n) <= EXACT[1]:
         return Difference(effect, error, freedom, _permutations(x, y), "permutation")
     return Difference(effect, error, freedom, _t_p(effect, error, freedom), "Welch")
-
-
-def corrected(p: Float[np.ndarray, " n"], method: str) -> Float[np.ndarray, " n"]:
-    """p-values after `statsmodels`' correction of that name ("holm", "fdr_bh"); NaN are no tests and stay."""
-    out = np.full(len(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        out[known] = multipletests(p[known], method=method)[1]
-    return out
 
 
 def _variance(x: Float[np.ndarray, "n K"]) -> Float[np.ndarray, " K"]:

@@ -17,8 +17,8 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import LEVEL
-from rmtjax.statistics.samples import RUN, Samples, is_paired, noise, samples
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import RUN, Samples, is_paired, noise, samples
 
 SPLITS = 40
 LEAST_RELIABILITY = 0.1
@@ -64,7 +64,7 @@ class Similarity(NamedTuple):
                 measures = {
                     "cosine": (self.cosine, self.cosines),
                     "spearman": (self.spearman, self.spearmans),
-                    "corrected": (corrected(self.cosine), corrected(self.cosines)),
+                    "corrected": (_disattenuated(self.cosine), _disattenuated(self.cosines)),
                 }
                 for name, (value, without) in measures.items():
                     found = _interval(
@@ -80,7 +80,7 @@ class Similarity(NamedTuple):
         value, without = {
             "cosine": (self.cosine, self.cosines),
             "spearman": (self.spearman, self.spearmans),
-            "corrected": (corrected(self.cosine), corrected(self.cosines)),
+            "corrected": (_disattenuated(self.cosine), _disattenuated(self.cosines)),
         }[kind]
         difference = without[:, f, i] - without[:, f, j]
         return _interval(float(value[f, i] - value[f, j]), difference, self.stratum, self.seeds, (-2.0, 2.0))
@@ -103,7 +103,7 @@ def similarity(
     simulated studies where these do in .89 to .99 (lowest with 5 seeds and no effect at all).
 
     Args:
-      table: as `samples.samples` says.
+      table: as `study_table` says.
       families: arms of each family, whose effects are averaged; None: by the table's column `family`, baselines apart.
       groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which the others are
         contained ("backbone" if the table has no other).
@@ -142,7 +142,7 @@ def similarity(
     )
 
 
-def corrected(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
+def _disattenuated(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
     """Cosines divided by the root of both reliabilities, clipped to ±1; NaN where a reliability is below .1."""
     reliability = np.diagonal(cosines, axis1=-2, axis2=-1)
     known = np.where(reliability >= LEAST_RELIABILITY, reliability, np.nan)

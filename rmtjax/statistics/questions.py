@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
+from rmtjax.statistics.contrasts import effects
 from rmtjax.statistics.doses import by_family, matched
-from rmtjax.statistics.effects import effects
-from rmtjax.statistics.equivalence import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
+from rmtjax.statistics.effect_similarity import FAKE, Similarity, similarity
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
-from rmtjax.statistics.samples import NULL, RUN, samples
-from rmtjax.statistics.similarity import FAKE, Similarity, similarity
+from rmtjax.statistics.study_table import NULL, RUN, samples
+from rmtjax.statistics.tost import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
 
 YES, NO, NEITHER = "yes", "no", "neither"
 
@@ -66,7 +66,7 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     """T1 to T4, a row each (T3 one per family of shares); what the table cannot answer is "cannot tell" with the reason.
 
     Args:
-      table: as `samples.samples` says.
+      table: as `study_table` says.
       roles: which families stand for what.
 
     Returns columns as `Answer`'s.
