@@ -21,7 +21,7 @@ import pandas as pd
 
 from rmtjax.results import run_folder
 from rmtjax.results.layers import group_means
-from rmtjax.results.metrics_tmp import METRICS
+from rmtjax.spectra.metrics import METRICS
 
 COLUMNS = ("run", "arm", "seed", "stage", "group", "metric", "value")
 NUMBER = ["stage", "group", "metric"]  # what names a number of a run

@@ -8,7 +8,7 @@ import pandas as pd
 from rmtjax.errors import InputError
 from rmtjax.results.layers import BACKBONE, GROUPS, HEAD
 from rmtjax.results.long_table import DIVERSITY, EVALUATION, RUN, TRAINING
-from rmtjax.results.metrics_tmp import shown
+from rmtjax.spectra.metrics import shown
 from rmtjax.statistics import COLUMNS, Arm
 from rmtjax.statistics.intervals import mean_interval
 

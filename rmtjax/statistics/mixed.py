@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import scipy.stats
-from statsmodels.regression.mixed_linear_model import MixedLM
 
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.intervals import LEVEL
@@ -27,6 +26,8 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
     with runs - arms - seeds + 1 degrees of freedom (statsmodels' own normal p is too small with few seeds), p_holm over the numbers of
     an arm; seed_share: share of the variance that is the seed's; converged.
     """
+    from statsmodels.regression.mixed_linear_model import MixedLM  # slow to import, and needed here alone
+
     found = samples(table)
     rows = []
     for base in found.arms["baseline"].unique():
