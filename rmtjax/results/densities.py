@@ -16,19 +16,19 @@ _COLUMNS = ("arm", "family", "dose", "baseline", "log10_eigenvalue", "density", 
 
 
 def update_densities(table: pd.DataFrame, arms: Mapping[str, Arm], bins: int = 60) -> pd.DataFrame:
-    """Densities of the eigenvalues of the update's backbone matrices, all matrices of a run together, mean over seeds.
+    """Densities of the eigenvalues of the update's backbone: all matrices of a run together, mean over seeds.
 
-    The eigenvalues of each matrix, those of W^T W, are divided by their mean, so that the sizes of matrices and of
-    updates drop out. Values outside 1e-4 to 1e2 are counted in the first and the last bin.
+    The eigenvalues of each matrix, those of W^T W, are divided by their mean, so that the sizes of matrices
+    and of updates drop out. Values outside 1e-4 to 1e2 are counted in the first and the last bin.
 
     Args:
       table: the long table, whose runs are read.
       arms: by name.
       bins: between 1e-4 and 1e2, equally wide in log10.
 
-    Returns columns arm, family, dose, baseline, log10_eigenvalue (middle of a bin), density (per unit of log10), low,
-    high (95 % t interval over seeds; NaN with one seed), seeds. Runs without spectra are left out, and runs whose
-    backbone did not change.
+    Returns columns arm, family, dose, baseline, log10_eigenvalue (middle of a bin), density (per unit of
+    log10), low, high (95 % t interval over seeds; NaN with one seed), seeds. Runs without spectra and runs
+    whose backbone did not change are left out.
     """
     edges = np.linspace(-4, 2, bins + 1)
     parts = []

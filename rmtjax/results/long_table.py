@@ -5,11 +5,11 @@ Columns, a row per run and number:
   arm      name of the arm, the folder above
   seed     of initialisation and data order
   stage    "before", "after" and "update" for numbers of the weights; "evaluation", "diversity", "training"
-  group    of weights the group of layers ("backbone", "head", "q", ...); of an evaluation the set; of diversity the
-           set and the space, such as "fed/pixel"; of training "run"
-  metric   such as "alpha", "accuracy", "vendi_score"; of training validation_loss (the last) and update_norm (Frobenius
-           norm of all matrices of the update together)
-  value    a finite float; what is not defined has no row
+  group    what the number is of. Weights: the group of layers ("backbone", "head", "q", ...); evaluation: the
+           set; diversity: the set and the space, such as "fed/pixel"; training: "run"
+  metric   such as "alpha", "accuracy", "vendi_score"; in training validation_loss (the last one) and
+           update_norm (Frobenius norm of all matrices of the update together)
+  value    a finite number; what is not defined has no row
 """
 
 import os

@@ -1,9 +1,10 @@
 """A run's folder: the names of its files, and how each is read and written.
 
-What a run leaves on disk is read here as plain data, which is the only input of every table, picture and page.
+What a run leaves on disk is read here as plain data, which is the only input of every table, picture and
+page.
 
-Nothing is unpickled. A file that is missing reads as None, since a run may have been told to skip that part. A file
-that is there and cannot be read is an error, since leaving it out silently would mislead.
+Nothing is unpickled. A file that is missing reads as None, since a run may have been told to skip that part.
+A file that is there and cannot be read is an error, since leaving it out silently would mislead.
 """
 
 import json
@@ -136,7 +137,9 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
 
 
 def read_spectral_table(path: pathlib.Path) -> pd.DataFrame | None:
-    """spectra.parquet of a folder; None where there is none. The weights of one moment stand as the stage "after".
+    """spectra.parquet of a folder; None where there is none.
+
+    Weights of one moment, which have no stage in the file, get the stage "after".
 
     Raises:
       InputError: the file is damaged, or has no column `name`.
@@ -146,9 +149,10 @@ def read_spectral_table(path: pathlib.Path) -> pd.DataFrame | None:
 
 
 def read_spectra(path: pathlib.Path) -> tuple[pd.DataFrame | None, dict[str, np.ndarray] | None, bool]:
-    """spectra.parquet and spectra.npz of a folder, None where one is missing, and whether they compare two models.
+    """spectra.parquet and spectra.npz of a folder, and whether they compare two models.
 
-    The weights of one model stand as the stage "after", as in `read`. Raises InputError where a file is damaged.
+    Each is None where it is missing. The weights of one model get the stage "after", as in `read`. Raises
+    InputError where a file is damaged.
     """
     table = _read(path / SPECTRA, _named_matrices)
     compared = table is not None and "stage" in table
@@ -162,8 +166,8 @@ def read_spectra(path: pathlib.Path) -> tuple[pd.DataFrame | None, dict[str, np.
 def rows(content: dict[str, Any], where: str) -> pd.DataFrame | None:
     """The rows of evaluation.json or diversity.json as a table; None where there are none.
 
-    Text columns are set, metric, kind, space ("" where absent); float columns value, low, high, null, n (NaN).
-    Raises InputError, naming `where`, for rows without a set, metric or value.
+    Text columns are set, metric, kind, space ("" where absent); float columns value, low, high, null, n
+    (NaN). Raises InputError, naming `where`, for rows without a set, metric or value.
     """
     table = pd.DataFrame(content.get("rows", []))
     if table.empty:

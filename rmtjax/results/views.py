@@ -23,10 +23,11 @@ _WEIGHTS = {
 
 
 def results_table(table: pd.DataFrame) -> pd.DataFrame:
-    """results.csv: columns config (the arm's name), seed, set, metric, value, all arms of the first seed first.
+    """results.csv: columns config (the arm's name), seed, set, metric, value.
 
-    Sets are those of the evaluation; of diversity `<set>/<space>`; of the spectra `weights/<stage>`, the mean over the
-    layers of the backbone, and `head/<stage>`. `norm_ratio` is ||update|| / ||before||, Frobenius norms.
+    A set is a set of the evaluation; in diversity `<set>/<space>`; in the spectra `weights/<stage>`, the mean
+    over the layers of the backbone, or `head/<stage>`. `norm_ratio` is ||update|| / ||before|| in Frobenius
+    norms. All arms of the first seed come first, then those of the next.
     """
     stage, group = table["stage"], table["group"]
     of_runs = stage.isin([EVALUATION, DIVERSITY])
@@ -41,12 +42,12 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """summary.csv: of each number the mean over seeds with its 95 % t interval, NaN limits with one seed.
+    """summary.csv: the mean of each number over seeds with its 95 % t interval, whose ends are NaN with one seed.
 
     Args:
-      table: `results_table`, or any table with columns seed and value; what else it has names a number.
+      table: the long table, `results_table`, or any table with columns seed and value.
 
-    Returns these other columns with mean, low, high and seeds, a row per number.
+    Returns a row per number: its other columns (but for run), then mean, low, high and seeds.
     """
     keys = [name for name in table.columns if name not in ("run", "seed", "value")]
     rows = []
@@ -75,8 +76,8 @@ def differences(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
 def overview(results: pd.DataFrame) -> pd.DataFrame:
     """The most telling columns of `results_table` as text, a row an arm, to be printed.
 
-    Accuracy and ECE of whole sets, and a few numbers of the update's backbone (metrics that are shown in "overview"). Means over
-    seeds, with their 95 % intervals where there are several seeds.
+    It has accuracy and ECE of whole sets, and the numbers of the update's backbone that are shown in "overview":
+    means over seeds, with their 95 % intervals where there are several seeds.
     """
     whole = ~results["set"].str.startswith("corrupted/") & results["metric"].isin(["accuracy", "ece"])
     update = (results["set"] == "weights/update") & results["metric"].isin(shown("overview"))
@@ -95,10 +96,11 @@ def overview(results: pd.DataFrame) -> pd.DataFrame:
 def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
     """study.csv: the table that all statistics take (`statistics.samples`).
 
-    Of the layers (means over those of a group) the metrics that are shown in "study", of the weights after training
-    and of the update. Of the run (group "run") validation_loss; accuracy, nll and ece of the test set;
-    <set>_accuracy and <set>_ece of each shifted set; ood_accuracy, the mean over the shifted sets, corruptions
-    counting as one; of what the run was fed <metric>_<space>, such as vendi_score_feature; update_norm.
+    Groups of layers have the metrics that are shown in "study", for the weights after training and for the
+    update, and those that are shown in "update" for the update. The group "run" has validation_loss;
+    accuracy, nll and ece of the test set; <set>_accuracy and <set>_ece of each shifted set; ood_accuracy, the
+    mean over the shifted sets, in which all corruptions count as one; <metric>_<space> of the data that the
+    run was fed, such as vendi_score_feature; and update_norm.
 
     Raises:
       InputError: the table has no run.

@@ -1,20 +1,24 @@
-"""Statistics of a study: effects against seed noise, similarity of families, equivalence, doses, and the answers.
+"""Statistics of a study: effects against seed noise, similarity, equivalence, doses, and the answers.
 
     table = results.study_table(results.collect("runs/study", arms), arms)  # or any table with its columns
     statistics.answers(table, Roles("augmentation", "dropout", "decay", synthetic=["replace"]))
 
-All functions take that one table (`study_table` says its columns). The seed is the unit of replication in all of them
-but `paper_aggregation`, which is there for contrast.
+All functions take that one table (`study_table` says its columns). The seed is the unit of replication in all
+of them but `paper_aggregation`, which is there for contrast.
 
     study_table        the table, its seeds as arrays, and the noise that effects are measured in
-    intervals          means over seeds with t intervals, and corrected p-values
+    intervals          means over seeds with t intervals
+    corrections        p-values corrected for the number of tests
     contrasts          each arm against its baseline
+    mixed              the same by a mixed model
     tost               equivalence of two arms
     effect_similarity  cosine and rank correlation of the effects of families
     doses              dose-response, and families at matched doses
     outcomes           the best share of synthetic data, and measures that rank arms
     questions          the four questions and their answers in sentences
-    mixed, geometry, nulls, paper   mixed models, angles between updates, null controls, the aggregation of Ba et al.
+    geometry           angles between the updates of runs
+    nulls              how often the tests find something where there is nothing
+    paper              the aggregation of Ba et al.
 """
 
 from rmtjax.statistics.contrasts import effects as effects

@@ -1,4 +1,4 @@
-"""What each arm does to each number, against its own baseline's seeds. The seed is the unit of replication."""
+"""Effects: each arm against the seeds of its own baseline. The seed is the unit of replication."""
 
 import functools
 import itertools
@@ -14,7 +14,8 @@ from rmtjax.statistics.corrections import benjamini_hochberg, holm
 from rmtjax.statistics.intervals import LEVEL
 from rmtjax.statistics.study_table import Samples, is_paired, noise, same_seeds, samples
 
-# Fewer arrangements of the seeds give no p small enough to survive correction; more cost too much, and t serves there.
+# p comes from all arrangements of the seeds where there are so many. With fewer no p is small enough to survive
+# a correction; more cost too much, and there t serves.
 EXACT = (1_000, 60_000)
 _COLUMNS_AT_ONCE = 32
 
@@ -48,16 +49,19 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns a row per arm (baselines apart), group and metric, with columns
       arm, family, dose, baseline, group, metric
-      effect: mean over the arm's seeds minus mean over the baseline's. Paired where each of the arm's seeds is also one of
-        the baseline's (which then counts with those alone): initialisation and data order cancel.
+      effect: mean over the arm's seeds minus mean over the baseline's. Paired where each of the arm's seeds
+        is also one of the baseline's (which then counts with those alone): initialisation and data order
+        cancel.
       low, high: its 95 % t interval (Welch's where not paired)
       noise: standard deviation over the baseline's seeds (`study_table.noise`)
       standardised, standardised_low, standardised_high: the same three in units of it
       seeds, baseline_seeds, test
-      p: two-sided. By all arrangements of the seeds where these are 1,000 to 60,000: sign flips of paired differences,
-        permutations of Welch's t (Janssen 1997, which allows unequal spread) for independent groups; else by t.
-      p_holm: Holm's correction over all numbers of the same arm: does this arm do anything at all, and what.
-      q: Benjamini and Hochberg's over the whole table: of the rows with q < .05, 5 % are expected to be false.
+      p: two-sided. By all arrangements of the seeds where these are 1,000 to 60,000: sign flips of paired
+        differences, permutations of Welch's t (Janssen 1997, which allows unequal spread) for independent
+        groups; else by t.
+      p_holm: after Holm's correction over all numbers of the arm, which asks whether it does anything at all.
+      q: Benjamini and Hochberg's over the whole table: of the rows with q < .05, 5 % are expected to be
+        false.
     """
     found = samples(table)
     rows = [
@@ -97,7 +101,7 @@ def _of_arm(found: Samples, name: str) -> pd.DataFrame:
 
 
 def against(found: Samples, arm: str, other: str) -> Difference:
-    """`arm` minus `other`: paired by seed where each seed of `arm` is one of `other`'s, else as independent groups."""
+    """`arm` minus `other`, paired by seed where `other` has each seed of `arm`, else as independent groups."""
     if is_paired(found.seeds[arm], found.seeds[other]):
         both = same_seeds(found, arm, other)
         assert both is not None
@@ -106,7 +110,7 @@ def against(found: Samples, arm: str, other: str) -> Difference:
 
 
 def _without_rounding(x: Float[np.ndarray, "n K"], y: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
-    """x - y, and 0 where that is rounding alone, which a paired test would take for an effect."""
+    """x - y, and 0 where that is mere rounding, which a paired test would take for an effect."""
     difference = x - y
     return np.where(np.abs(difference) <= 1e-12 * np.maximum(np.abs(x), np.abs(y)), 0.0, difference)
 
@@ -150,7 +154,8 @@ def _t_p(effect: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarr
 
 
 def _sign_flips(differences: Float[np.ndarray, "n K"]) -> Float[np.ndarray, " K"]:
-    # The sum of squares is the same under every flip, so that t orders the flips as |sum| does. Half of them mirror the others.
+    # The sum of squares is the same under every flip, so t orders the flips as |sum| does. Half of the flips
+    # mirror the other half and need not be tried.
     n = len(differences)
     signs = 1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1)
     sums = np.abs(signs @ differences)

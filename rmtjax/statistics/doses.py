@@ -1,4 +1,4 @@
-"""How effects grow with the dose, and families compared where they are matched: at equal validation loss or update norm."""
+"""How effects grow with the dose, and families compared at equal validation loss or norm of the update."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,17 +18,19 @@ _POINTS = 9
 
 
 def dose_response(table: pd.DataFrame) -> pd.DataFrame:
-    """Trend over doses, of each family, group and metric. The seed is the unit: a trend per seed, then their mean.
+    """The trend over doses of each family, group and metric: one trend per seed, then their mean.
 
     Args:
-      table: as `study_table` says. Of each family the seeds count that all its doses have, the baseline as dose 0 among
-        them where it has these seeds.
+      table: as `study_table` says. Only seeds that all doses of a family have are used. The baseline is dose 0
+        where it has these seeds.
 
     Returns a row per family, group and metric, with columns
       family, group, metric
-      slope, slope_low, slope_high: change per step of the dose (its rank, since doses of decay lie on a logarithmic scale and those of
-        dropout on a linear one), in units of the baseline's noise, with its 95 % t interval over seeds
-      spearman, spearman_low, spearman_high: rank correlation of value and dose, mean over seeds with the same interval
+      slope, slope_low, slope_high: change per step of the dose (its rank, since doses of decay lie on a
+        logarithmic scale and those of dropout on a linear one), in units of the baseline's noise, with its
+        95 % t interval over seeds
+      spearman, spearman_low, spearman_high: rank correlation of value and dose, mean over seeds with the same
+        interval
       p, q: of the slope, two-sided; Benjamini and Hochberg's over the table
       doses, seeds: how many
     Families with fewer than two doses (with the baseline three) or two such seeds are left out.
@@ -90,17 +92,20 @@ def matched(
 ) -> pd.DataFrame:
     """Two families at doses that lead to the same validation loss, or to an update of the same norm.
 
-    A family's doses make a curve (x, metric), x being the mean of `by` over seeds, with straight lines between doses. The two curves are
-    compared at 9 points over the range of x that both reach, and the differences averaged. Where a curve passes the same x twice, its
-    strongest dose there counts. The baseline is no part of a curve: at dose 0 all families are the same.
+    A family's doses make a curve (x, metric), x being the mean of `by` over seeds, with straight lines
+    between doses. The two curves are compared at 9 points over the range of x that both reach, and the
+    differences averaged. Where a curve passes the same x twice, its strongest dose there counts. The baseline
+    is no part of a curve: at dose 0 all families are the same.
 
     Args:
       pairs: (family, other).
       by: a metric of group "run" that both families have.
-      resamples: of the seeds, with replacement, of all doses at once; percentiles make the interval. The range stays.
+      resamples: of the seeds, with replacement, of all doses at once; percentiles make the interval. The
+        range stays.
 
-    Returns a row per pair, group and metric: family, other, by, low_end, high_end (the common range; NaN if there is none, and then
-    nothing can be compared), difference, low, high: family minus other in units of the baseline's noise, with the 95 % interval.
+    Returns a row per pair, group and metric: family, other, by, low_end, high_end (the common range; NaN if
+    there is none, and then nothing can be compared), difference, low, high: family minus other in units of
+    the baseline's noise, with the 95 % interval.
 
     Raises:
       InputError: an unknown family, or one without `by`.

@@ -1,11 +1,13 @@
-"""Do two families change the weights in the same direction? Cosine and rank correlation of their effects, without the
-correlation that a common baseline makes.
+"""Do two families change the weights in the same direction? Cosine and rank correlation of their effects,
+without the correlation that a common baseline makes.
 
-The effect of a family is a vector over (layer group, metric), in units of seed noise. Two families that subtract the same
-baseline runs, or share seeds, have correlated errors and look alike where nothing happened. So the seeds are split into two
-halves: one family's effect is computed from the runs (the arms' and the baseline's) of the one half, the other's from those
-of the other, and the similarity is averaged over many splits and both ways round. With no effect at all it is centred at 0. A
-family's similarity with itself over such halves is its reliability: how much of the vector is more than noise.
+The effect of a family is a vector over (layer group, metric), in units of seed noise. Two families that
+subtract the same baseline runs, or share seeds, have correlated errors and look alike where nothing happened.
+So the seeds are split into two
+halves: one family's effect is computed from the runs (the arms' and the baseline's) of the one half, the
+other's from those of the other, and the similarity is averaged over many splits and both ways round. With no
+effect at all it is centred at 0. A family's similarity with itself over such halves is its reliability: how
+much of the vector is more than noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,9 +39,11 @@ class Similarity(NamedTuple):
     """Similarities between families.
 
     Attributes:
-      families: their names; the last is "fake": baseline runs of which half play the arm. Nothing resembles it but by chance.
+      families: their names; the last is "fake": baseline runs of which half play the arm. Nothing resembles
+        it but by chance.
       cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
-      cosines, spearmans: the same without one seed at a time, of which `stratum` says with which others it was drawn.
+      cosines, spearmans: the same without one seed at a time, of which `stratum` says with which others it
+        was drawn.
       numbers: length of the effect vectors.
       seeds: of the arm with the fewest.
     """
@@ -54,9 +58,11 @@ class Similarity(NamedTuple):
     seeds: int
 
     def table(self) -> pd.DataFrame:
-        """A row per two families (each with itself: its reliability): family, other, and for cosine, spearman and corrected
-        the value with `_low` and `_high`. `corrected` is the cosine divided by the root of both reliabilities, which estimates that of
-        the effects without noise; NaN where a reliability is below .1."""
+        """A row per two families (each with itself: its reliability): family, other, and for cosine, spearman
+        and corrected the value with `_low` and `_high`. `corrected` is the cosine divided by the root of both
+        reliabilities, which estimates that of the effects without noise; NaN where a reliability is below
+        .1.
+        """
         rows = []
         for i, family in enumerate(self.families):
             for j in range(i, len(self.families)):
@@ -75,7 +81,9 @@ class Similarity(NamedTuple):
         return pd.DataFrame(rows)
 
     def contrast(self, family: str, one: str, two: str, kind: str = "cosine") -> Estimate:
-        """sim(family, one) - sim(family, two) with its interval; `kind`: "cosine", "spearman" or "corrected"."""
+        """sim(family, one) - sim(family, two) with its interval; `kind`: "cosine", "spearman" or
+        "corrected".
+        """
         f, i, j = (self.families.index(name) for name in (family, one, two))
         value, without = {
             "cosine": (self.cosine, self.cosines),
@@ -97,16 +105,18 @@ def similarity(
 ) -> Similarity:
     """Similarity of the effects of families, seeds halved.
 
-    Intervals: the jackknife over seeds (each left out in turn, of all arms and the baseline at once where they share it; the
-    splits stay as they are), with Student's t of the smallest arm. Not the bootstrap: the repeated seeds of a resample have more noise
-    and so smaller cosines, and its intervals held the true contrast in .82 to .99 of
-    simulated studies where these do in .89 to .99 (lowest with 5 seeds and no effect at all).
+    Intervals: the jackknife over seeds (each left out in turn, of all arms and the baseline at once where
+    they share it; the splits stay as they are), with Student's t of the smallest arm. Not the bootstrap: the
+    repeated seeds of a resample have more noise and so smaller cosines, and its intervals held the true
+    contrast in .82 to .99 of simulated studies where these do in .89 to .99 (lowest with 5 seeds and no
+    effect at all).
 
     Args:
       table: as `study_table` says.
-      families: arms of each family, whose effects are averaged; None: by the table's column `family`, baselines apart.
-      groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which the others are
-        contained ("backbone" if the table has no other).
+      families: arms of each family, whose effects are averaged; None: by the table's column `family`,
+        baselines apart.
+      groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which
+        the others are contained ("backbone" if the table has no other).
       metrics: in the vectors; None: all.
       splits: into halves, to be averaged over.
 
@@ -143,7 +153,9 @@ def similarity(
 
 
 def _disattenuated(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
-    """Cosines divided by the root of both reliabilities, clipped to ±1; NaN where a reliability is below .1."""
+    """Cosines divided by the root of both reliabilities, clipped to ±1; NaN where a reliability is below
+    .1.
+    """
     reliability = np.diagonal(cosines, axis1=-2, axis2=-1)
     known = np.where(reliability >= LEAST_RELIABILITY, reliability, np.nan)
     root = np.sqrt(known)
@@ -158,7 +170,9 @@ def _interval(
     seeds: int,
     bounds: tuple[float, float],
 ) -> Estimate:
-    """value ± t s.e. by the jackknife within strata, kept within bounds; NaN where a seed cannot be spared."""
+    """value ± t s.e. by the jackknife within strata, kept within bounds; NaN where a seed cannot be
+    spared.
+    """
     if not np.isfinite(value) or not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
     variance = 0.0
@@ -200,7 +214,9 @@ class _Arm(NamedTuple):
         return self._replace(**{field: np.searchsorted(ids, getattr(self, field)) for field in fields})
 
     def spread(self, weights: Float[np.ndarray, " ids"]) -> Float[np.ndarray, " K"]:
-        """Standard deviation of the runs that make the unit, over that of a resample, but for a common factor."""
+        """Standard deviation of the runs that make the unit, over that of a resample, but for a common
+        factor.
+        """
         w = weights[self.unit_seeds][:, None] / weights[self.unit_seeds].sum()
         centred = self.unit - (w * self.unit).sum(0)
         out: np.ndarray = self.unit.std(0) / np.sqrt((w * centred**2).sum(0))
@@ -264,7 +280,8 @@ def _columns(
         for name in names:
             base = str(found.arms.loc[name, "baseline"])
             keep &= np.isfinite(noise(found, _root(found, name)))
-            # The unit is estimated anew without each seed: a number must vary in the baseline whichever is left out.
+            # The unit is estimated anew without each seed: a number must vary in the baseline whichever is
+            # left out.
             ordered = np.sort(found.values[_root(found, name)], axis=0)
             keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])
             keep &= np.isfinite(found.values[name]).all(0) & np.isfinite(found.values[base]).all(0)

@@ -24,8 +24,8 @@ def mean_interval(values: Float[np.ndarray, "n ..."], level: float = LEVEL) -> I
       values: a row per seed. Values that are not finite are left out.
       level: of the interval.
 
-    Returns numbers for a vector, else arrays of the shape of a row. The ends are NaN where there are fewer than two finite values,
-    the mean where there is none.
+    Returns numbers for a vector, else arrays of the shape of a row. The ends are NaN where there are fewer
+    than two finite values, the mean where there is none.
     """
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)

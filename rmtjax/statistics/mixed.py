@@ -13,18 +13,21 @@ from rmtjax.statistics.study_table import RUN, noise, samples
 
 
 def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "head", RUN)) -> pd.DataFrame:
-    """value ~ arm + (1 | seed), by REML (statsmodels' MixedLM): one model for each group and metric of a baseline and its arms.
+    """value ~ arm + (1 | seed), by REML (statsmodels' MixedLM): one model for each group and metric of a
+    baseline and its arms.
 
-    Against `effects` it uses all runs together: the spread is pooled over arms, and the part that a seed has in common in every
-    arm (initialisation, data order) is estimated and taken out. It assumes equal normal spread in all arms, which `effects` does not.
+    Against `effects` it uses all runs together: the spread is pooled over arms, and the part that a seed has
+    in common in every arm (initialisation, data order) is estimated and taken out. It assumes equal normal
+    spread in all arms, which `effects` does not.
 
     Args:
       table: as `study_table` says.
       groups: layer groups; a model takes some tenths of a second.
 
-    Returns a row per arm, group and metric: arm, family, dose, group, metric; effect, low, high in units of the baseline's noise; p by t
-    with runs - arms - seeds + 1 degrees of freedom (statsmodels' own normal p is too small with few seeds), p_holm over the numbers of
-    an arm; seed_share: share of the variance that is the seed's; converged.
+    Returns a row per arm, group and metric: arm, family, dose, group, metric; effect, low, high in units of
+    the baseline's noise; p by t with runs - arms - seeds + 1 degrees of freedom (statsmodels' own normal p is
+    too small with few seeds), p_holm over the numbers of an arm; seed_share: share of the variance that is
+    the seed's; converged.
     """
     from statsmodels.regression.mixed_linear_model import MixedLM  # slow to import, and needed here alone
 
@@ -44,7 +47,8 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
                 continue
             centred = (values[:, k] - values[:, k].mean()) / unit[k]
             with warnings.catch_warnings():
-                # A seed's variance of zero, on the boundary, is a result and no fault; statsmodels warns there.
+                # A seed's variance of zero, on the boundary, is a result and no fault; statsmodels warns
+                # there.
                 warnings.simplefilter("ignore")
                 model = MixedLM(centred, design, groups=seeds)
                 try:

@@ -1,4 +1,4 @@
-"""What diversity buys: the best share of synthetic data, and whether a measure of diversity ranks arms by accuracy under shift."""
+"""What diversity buys: the best share of synthetic data, and measures that rank arms by an outcome."""
 
 import itertools
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Optimum(NamedTuple):
     Attributes:
       shares, means: the sweep, share 0 (the baseline) first, and the outcome's mean over seeds at each.
       best: the share between the ends with the highest mean.
-      over_none, over_most: how much better the best share between is than share 0 and than the largest one: (value, low, high) with 95 % t
-        intervals over seeds. The best is chosen for each seed by the other seeds, since a share chosen by the numbers that then judge it would
-        look good by that alone.
+      over_none, over_most: how much better the best share between is than share 0 and than the largest one:
+        (value, low, high) with 95 % t intervals over seeds. The best is chosen for each seed by the other
+        seeds, since a share chosen by the numbers that then judge it would look good by that alone.
       control: 2.5 % and 97.5 % of the smaller of both values when the shares are shuffled within each seed.
       p: how often the shuffled ones reach the observed value.
       seeds: how many.
@@ -59,7 +59,8 @@ def interior_optimum(
       metric: of group "run".
 
     Raises:
-      InputError: no such family or metric, or fewer than two shares besides 0, or two seeds that all of them and the baseline have.
+      InputError: no such family or metric, or fewer than two shares besides 0, or two seeds that all of them
+        and the baseline have.
     """
     found = samples(table)
     place = _place(found, metric)
@@ -97,15 +98,17 @@ def rank_agreement(
 ) -> pd.DataFrame:
     """Does a measure rank arms by an outcome? Spearman's correlation over arms, their means over seeds.
 
-    Runs of one arm are no independent evidence of how arms rank, so p comes from permuting arms; the interval from resampling the seeds
-    of each arm says how well the arms' means are known.
+    Runs of one arm are no independent evidence of how arms rank, so p comes from permuting arms; the interval
+    from resampling the seeds of each arm says how well the arms' means are known.
 
     Args:
-      measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of diversity is needed for.
+      measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
+        diversity is needed for.
 
-    Returns a row per measure: measure, outcome, spearman, low, high (95 % over seeds), p (two-sided, permuting arms: all orders up to 7
-    arms, else 10,000), p_holm (over the measures), control: 95 % of permuted orders lie within ± this; over_runs: Spearman's over single
-    runs; arms, runs. Arms that lack either number are left out; a measure with fewer than four arms, or the same in all, has NaN.
+    Returns a row per measure: measure, outcome, spearman, low, high (95 % over seeds), p (two-sided,
+    permuting arms: all orders up to 7 arms, else 10,000), p_holm (over the measures), control: 95 % of
+    permuted orders lie within ± this; over_runs: Spearman's over single runs; arms, runs. Arms that lack
+    either number are left out; a measure with fewer than four arms, or the same in all, has NaN.
 
     Raises:
       InputError: an unknown metric.
@@ -149,7 +152,7 @@ def rank_agreement(
 
 
 def _over_ends(y: Float[np.ndarray, "R n D"]) -> Float[np.ndarray, "R 2 n"]:
-    """Of each seed: the share between that is best for the other seeds, less the first and less the last share."""
+    """For each seed: the outcome at the inner share that is best for the other seeds, less that at either end."""
     others = y.sum(1, keepdims=True) - y
     best = others[:, :, 1:-1].argmax(-1) + 1
     chosen = np.take_along_axis(y, best[..., None], -1)[..., 0]

@@ -1,4 +1,6 @@
-"""The four questions about data diversity, each answered in one sentence by the numbers; "cannot tell" is an answer.
+"""The four questions about data diversity, each answered by the numbers in one sentence.
+
+"cannot tell" is an answer too.
 
 T1 Does diversity change the weights more like dropout than like weight decay?   (the paper's claim)
 T2 Is its effect the same as dropout's, to within one standard deviation of seed noise?
@@ -30,7 +32,8 @@ class Roles(NamedTuple):
     Attributes:
       diversity, dropout, decay: families of T1 and T2.
       synthetic: families whose doses are shares of synthetic data, for T3; with a baseline of share 0.
-      same_dose: arms of `diversity` and `dropout` to be tested for equivalence, those with the most seeds; None: of each the arm with the most seeds.
+      same_dose: arms of `diversity` and `dropout` to be tested for equivalence, those with the most seeds;
+        None: of each the arm with the most seeds.
       measures: metrics of group "run" for T4; None: all of diversity that the table has.
       outcome: metric of group "run": what diversity is to be good for.
     """
@@ -46,7 +49,8 @@ class Roles(NamedTuple):
 
 class Answer(NamedTuple):
     """Attributes:
-    question: "T1", ...; verdict: "yes", "no", of T1 "neither", or "cannot tell"; sentence: plain English, with the numbers.
+    question: "T1", ...; verdict: "yes", "no", of T1 "neither", or "cannot tell"; sentence: plain English,
+      with the numbers.
     value, low, high: what was measured, with its 95 % interval; what it is, the sentence says.
     control, control_low, control_high: the same where nothing was to be found.
     """
@@ -63,7 +67,8 @@ class Answer(NamedTuple):
 
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    """T1 to T4, a row each (T3 one per family of shares); what the table cannot answer is "cannot tell" with the reason.
+    """T1 to T4, a row each (T3 one per family of shares); what the table cannot answer is "cannot tell" with
+    the reason.
 
     Args:
       table: as `study_table` says.
@@ -92,8 +97,10 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
 
 
 def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T1: by the difference of cosines. "yes" and "no" ask that it also holds corrected for noise, that its control is null, and that the
-    greater cosine is itself above 0: of two effects that are unlike it, one is always the less unlike, and that is "neither"."""
+    """T1: by the difference of cosines. "yes" and "no" ask that it also holds corrected for noise, that its
+    control is null, and that the greater cosine is itself above 0: of two effects that are unlike it, one is
+    always the less unlike, and that is "neither".
+    """
     families = by_family(samples(table))
     chosen = {name: families[name] for name in (roles.diversity, roles.dropout, roles.decay)}
     found = similarity(table, chosen)
@@ -143,7 +150,9 @@ def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
 
 
 def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T2: two one-sided tests of every number of the layers. "yes" asks that all are equivalent, "no" that one is different and not within the margin."""
+    """T2: two one-sided tests of every number of the layers. "yes" asks that all are equivalent, "no" that
+    one is different and not within the margin.
+    """
     found = samples(table)
     families = by_family(found)
     pair = roles.same_dose or (
@@ -249,7 +258,9 @@ _DIVERSITY = (
 
 
 def _at_equal(table: pd.DataFrame, roles: Roles) -> str:
-    """Of the backbone, how many numbers differ where the two families are matched, for what the table can match by."""
+    """Of the backbone, how many numbers differ where the two families are matched, for what the table can
+    match by.
+    """
     out = []
     run = set(table.loc[table["group"] == RUN, "metric"])
     for by, words in (("validation_loss", "validation loss"), ("update_norm", "norm of the update")):

@@ -1,15 +1,15 @@
 """The one table that all statistics take, and its seeds as arrays.
 
-Columns of the table, a row per arm, seed, layer group and metric:
-  arm         name of a cell of the design, such as "dropout_0.3"
-  family      what is varied: "none" (the baseline), "dropout", ...; "null" for controls in which nothing is changed
-  dose        its strength; 0 for the baseline
-  baseline    name of the arm that this one is compared with; a baseline has itself
-  seed        of initialisation and data order, which are the same in two arms with the same seed
-  group       "backbone" (all but the head), "head", "q", "k", "v", "o", "mlp", "conv", "embedding"; "run" for what is one
+Columns of the table, a row per arm, seed, layer group and metric: arm         name of a cell of the design,
+  such as "dropout_0.3" family      what is varied: "none" (the baseline), "dropout", ...; "null" for controls
+  in which nothing is changed dose        its strength; 0 for the baseline baseline    name of the arm that
+  this one is compared with; a baseline has itself seed        of initialisation and data order, which are the
+  same in two arms with the same seed group       "backbone" (all but the head), "head", "q", "k", "v", "o",
+  "mlp", "conv", "embedding"; "run" for what is one
               number of a run
-  metric      "after/<metric>" and "update/<metric>" of the weights after training and of what training changed; of group
-              "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi, weighted_vendi, ...
+  metric      "after/<metric>" and "update/<metric>" of the weights after training and of what training
+              changed; of group "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi,
+              weighted_vendi, ...
   value
 """
 
@@ -101,11 +101,11 @@ def same_seeds(
 def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
     """The noise of each number: its standard deviation over the seeds of the baseline.
 
-    Pooled over the baseline and the controls of family "null" that have seeds of their own: squared deviations from each
-    arm's mean, divided by all degrees of freedom. With ten degrees of freedom or more, deviations beyond three robust
-    standard deviations (1.4826 times the median absolute deviation) count as three, so that a single outlying run does
-    not set the unit of all effects; for normal noise that lowers the result by less than 1 %. NaN where there is one
-    seed, or no spread at all.
+    Pooled over the baseline and the controls of family "null" that have seeds of their own: squared
+    deviations from each arm's mean, divided by all degrees of freedom. With ten degrees of freedom or more,
+    deviations beyond three robust standard deviations (1.4826 times the median absolute deviation) count as
+    three, so that a single outlying run does not set the unit of all effects; for normal noise that lowers
+    the result by less than 1 %. NaN where there is one seed, or no spread at all.
     """
     same = [baseline]
     for name, arm in found.arms[found.arms["baseline"] == baseline].iterrows():

@@ -1,8 +1,9 @@
-"""Are two arms the same, to within one standard deviation of seed noise? Two one-sided tests, with their power.
+"""Are two arms the same, to within one standard deviation of seed noise? Two one-sided tests, with their
+power.
 
-"Not significantly different" is no evidence of sameness. Schuirmann's two one-sided tests (TOST, 1987) are: both
-"the difference is at or below -margin" and "at or above +margin" must be rejected, each at 5 %. With few seeds that is out of
-reach whatever the truth is; the power beside each verdict says so.
+"Not significantly different" is no evidence of sameness. Schuirmann's two one-sided tests (TOST, 1987) are:
+both "the difference is at or below -margin" and "at or above +margin" must be rejected, each at 5 %. With few
+seeds that is out of reach whatever the truth is; the power beside each verdict says so.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,9 @@ def tost_power(
 ) -> Float[np.ndarray, " K"]:
     """Exact probability that both one-sided t-tests reject (Phillips 1990; there by Owen's Q).
 
-    Given the estimated error S, both reject if the estimate lies within ±(margin - t S), which is normal; that is averaged
-    over S² ~ error² χ²/freedom, by 4,000 equally likely values of χ² (errs by less than 1e-4).
+    Given the estimated error S, both reject if the estimate lies within ±(margin - t S), which is normal;
+    that is averaged over S² ~ error² χ²/freedom, by 4,000 equally likely values of χ² (errs by less than
+    1e-4).
 
     Args:
       error: true standard error of the estimated difference.
@@ -70,23 +72,26 @@ def equivalence(
 
     Args:
       table: as `study_table` says.
-      pairs: (arm, other). By the seeds that both have, paired; if these are fewer than two, as independent groups.
+      pairs: (arm, other). By the seeds that both have, paired; if these are fewer than two, as independent
+        groups.
       groups: layer groups; None: all.
 
     Returns a row per pair, group and metric, with columns
       arm, other, group, metric
-      difference, low, high: arm minus other in units of the baseline's noise (of the first arm's baseline), and the 90 % interval, which lies within
-        ±1 exactly if the test passes at 5 %
-      p_tost: of the two one-sided tests, margin 1. The margin is taken as known though the noise is estimated: with 20 baseline
-        seeds a true difference of exactly one standard deviation passes in 5.5 to 6.5 % of cases instead of 5 (simulated).
+      difference, low, high: arm minus other in units of the baseline's noise (of the first arm's baseline),
+        and the 90 % interval, which lies within ±1 exactly if the test passes at 5 %
+      p_tost: of the two one-sided tests, margin 1. The margin is taken as known though the noise is
+        estimated: with 20 baseline seeds a true difference of exactly one standard deviation passes in 5.5 to
+        6.5 % of cases instead of 5 (simulated).
       p, p_holm: of a difference at all, and Holm's over the numbers of the pair
       seeds, paired
-      power: of the two one-sided tests if there were no difference at all, with these seeds and the larger of the observed
-        spread and that of independent runs (√2 times the noise): that way a lucky small spread of few seeds earns no trust.
-        With 5 pairs it is at most .09, with 12 .49, with 20 .84.
-      verdict: "equivalent" (the test passes and the power is at least .5), "different" (p_holm < .05), "different, but within the
-        margin" (both), else "cannot tell". That all of several numbers are equivalent needs no correction, since each must
-        pass (intersection-union test); that one among many is, is a claim at level .05 for itself alone.
+      power: of the two one-sided tests if there were no difference at all, with these seeds and the larger of
+        the observed spread and that of independent runs (√2 times the noise): that way a lucky small spread
+        of few seeds earns no trust. With 5 pairs it is at most .09, with 12 .49, with 20 .84.
+      verdict: "equivalent" (the test passes and the power is at least .5), "different" (p_holm < .05),
+        "different, but within the margin" (both), else "cannot tell". That all of several numbers are
+        equivalent needs no correction, since each must pass (intersection-union test); that one among many
+        is, is a claim at level .05 for itself alone.
 
     Raises:
       InputError: an arm that the table does not have.

@@ -12,7 +12,8 @@ from rmtjax.errors import InputError
 
 
 def load_arms(path: str, config: ConfigDict) -> dict[str, list[str]]:
-    """The arms of a Python file: its `get_arms(config)` gives the `field=value` overrides of each arm by its name.
+    """The arms of a Python file: its `get_arms(config)` gives the `field=value` overrides of each arm by its
+    name.
 
     Raises:
       InputError: no such file or function, or a name that cannot be a folder's.
@@ -24,7 +25,9 @@ def load_arms(path: str, config: ConfigDict) -> dict[str, list[str]]:
 
 
 def function_of_file(path: str, name: str, mend: str) -> Callable[[ConfigDict], Any]:
-    """A function of a user's Python file. Raises InputError, which ends in `mend`: no such file or function."""
+    """A function of a user's Python file. Raises InputError, which ends in `mend`: no such file or
+    function.
+    """
     file = pathlib.Path(path)
     spec = importlib.util.spec_from_file_location(f"rmtjax_{name}", file)
     if not file.is_file() or spec is None or spec.loader is None:

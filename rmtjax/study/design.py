@@ -34,12 +34,12 @@ class Design(NamedTuple):
 def load_design(path: str, config: ConfigDict) -> Design:
     """The design of a config file: its `get_design(config)` gives plain data,
 
-        {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"}, ...},
-         "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families], ...},
-         "population": 16}
+        {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"},
+         ...}, "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families],
+         ...}, "population": 16}
 
-    `overrides` are `field=value` changes of the config, none if left out; `baseline` is an arm's name, "none" if left
-    out; `population` is 1 if left out.
+    `overrides` are `field=value` changes of the config, none if left out; `baseline` is an arm's name, "none"
+    if left out; `population` is 1 if left out.
 
     Raises:
       InputError: no such function, or the design is not of this form.

@@ -32,9 +32,9 @@ def execute(
 ) -> list[PlannedRun]:
     """Runs what is not finished yet, in processes of its own, each with its share of the cores.
 
-    Any number of calls may share a folder: a run is locked while a call works on it, and a call waits at its end for
-    the runs that others work on. A process that crashed is started once more. Runs that were trained together and
-    crashed twice, or were refused, are tried one by one.
+    Any number of calls may share a folder: a run is locked while a call works on it, and a call waits at its
+    end for the runs that others work on. A process that crashed is started once more. Runs that were trained
+    together and crashed twice, or were refused, are tried one by one.
 
     Args:
       runs: as `plan` makes them.
@@ -42,10 +42,9 @@ def execute(
       members: how many runs one process trains together at most.
       shard: (k, n): only every n-th unit from the k-th on, without waiting for others.
 
-    Returns:
-      The runs that failed; the others went on. A member of a population that diverged is not tried again, since it
-      would diverge again. What a run printed is in log.txt of its folder; of runs trained together it is in
-      `<out>/.work/<unit>.log`.
+    Returns: The runs that failed; the others went on. A member of a population that diverged is not tried
+      again, since it would diverge again. What a run printed is in log.txt of its folder; of runs trained
+      together it is in `<out>/.work/<unit>.log`.
     """
     k, n = shard or (0, 1)
     todo = units(runs, members)[k::n]
@@ -160,8 +159,9 @@ def _work_folder(run: PlannedRun) -> pathlib.Path:
 def _locked(unit: Unit) -> Iterator[list[int] | None]:
     """Locks the runs of a unit, or yields None where another process works on some of them.
 
-    The started process inherits the locks, which are held until it too has ended: a process that outlives a killed
-    study is not started again beside it. (On NFS only the study holds them: there a lock does not pass to another process.)
+    The started process inherits the locks, which are held until it too has ended: a process that outlives a
+    killed study is not started again beside it. (On NFS only the study holds them: there a lock does not pass
+    to another process.)
     """
     with contextlib.ExitStack() as stack:
         held = []

@@ -1,4 +1,6 @@
-"""The runs of a study, arms by seeds: their configs, what is finished, and which of them are trained together."""
+"""The runs of a study, arms by seeds: their configs, what is finished, and which of them are trained
+together.
+"""
 
 import hashlib
 import json
@@ -44,7 +46,9 @@ class PlannedRun(NamedTuple):
         return results.read_record(self.workdir)
 
     def is_finished(self) -> bool:
-        """Whether its folder holds all of it. Raises InputError where the folder holds a run with another config."""
+        """Whether its folder holds all of it. Raises InputError where the folder holds a run with another
+        config.
+        """
         stored = results.read_json(self.workdir / results.CONFIG)
         if stored is not None:
             changed = config_lib.differing_fields(self.config, stored)
@@ -138,7 +142,9 @@ def listing(runs: Sequence[PlannedRun], members: int = 1) -> pd.DataFrame:
 
 
 def expected_seconds(runs: Sequence[PlannedRun], workers: int) -> float | None:
-    """How long the unfinished runs will take, by the median time of the finished ones; None while there are none."""
+    """How long the unfinished runs will take, by the median time of the finished ones; None while there are
+    none.
+    """
     records = [run.record for run in runs if run.is_finished()]
     spent = [record["wall_seconds"] for record in records if "wall_seconds" in record]
     return float(np.median(spent)) * (len(runs) - len(records)) / workers if spent else None

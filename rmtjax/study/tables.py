@@ -1,4 +1,6 @@
-"""The tables of a study, written beside its runs: views of the long table, and the statistics made from them."""
+"""The tables of a study, written beside its runs: views of the long table, and the statistics made from
+them.
+"""
 
 import os
 import pathlib
@@ -14,7 +16,8 @@ from rmtjax.study.design import Design
 def write_tables(
     table: pd.DataFrame, out: str | os.PathLike[str], pairs: Sequence[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """Writes results.csv, summary.csv and, for pairs of arms, differences.csv. Returns what is in results.csv.
+    """Writes results.csv, summary.csv and, for pairs of arms, differences.csv. Returns what is in
+    results.csv.
 
     Args:
       table: the long table (`results.collect`); without any run only an empty results.csv is written.
@@ -34,10 +37,10 @@ def write_tables(
 def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> pd.DataFrame:
     """Writes the tables of a study's statistics and returns the answers, one per row.
 
-    study.csv is the table that all others come from (`statistics.samples` says its columns). effects.csv has each arm
-    against its baseline, similarity.csv the families against each other, doses.csv their dose-response, spectra.csv
-    the eigenvalues of the updates by arm, answers.csv the answers. What the finished runs do not suffice for is left
-    out, or answered by "cannot tell".
+    study.csv is the table that all others come from (`statistics.samples` says its columns). effects.csv has
+    each arm against its baseline, similarity.csv the families against each other, doses.csv their
+    dose-response, spectra.csv the eigenvalues of the updates by arm, answers.csv the answers. What the
+    finished runs do not suffice for is left out, or answered by "cannot tell".
 
     Args:
       design: of the study.

@@ -24,7 +24,9 @@ LAYERS = {
 
 
 def finished_run(folder, alpha, loss=0.5, status="finished", layers=LAYERS, **columns):
-    """What a finished run leaves, as far as the tables read it; alpha of the layers is alpha, alpha + 1, ..."""
+    """What a finished run leaves, as far as the tables read it; alpha of the layers is alpha, alpha + 1,
+    ...
+    """
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"status": status}))
     lines = [

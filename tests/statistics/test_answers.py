@@ -1,4 +1,6 @@
-"""Doses, matched comparison, mixed models, updates, outcomes and the answers, on studies of which the truth is known."""
+"""Doses, matched comparison, mixed models, updates, outcomes and the answers, on studies of which the truth
+is known.
+"""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +43,9 @@ def test_dose_response_is_a_trend_per_seed():
 
 
 def test_families_are_compared_at_the_same_norm_of_the_update():
-    """The same curve of alpha over the norm, with doses of other strengths: unlike arm by arm, alike where matched."""
+    """The same curve of alpha over the norm, with doses of other strengths: unlike arm by arm, alike where
+    matched.
+    """
     rng = np.random.default_rng(0)
     steps = {"dropout": [2.0, 0.0, 4.0, 0.0], "decay": [3.0, 0.0, 6.0, 0.0], "other": [-2.0, 0.0, 4.0, 0.0]}
     table = swept(rng, steps)

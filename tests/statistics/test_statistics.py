@@ -18,7 +18,9 @@ from rmtjax.statistics.corrections import benjamini_hochberg, holm
 
 
 def test_null_control_is_null():
-    """Two groups of 60 equal runs differ at 5 % in 5 % of 2,000 draws: correlated, discrete, skewed and heavy-tailed numbers."""
+    """Two groups of 60 equal runs differ at 5 % in 5 % of 2,000 draws: correlated, discrete, skewed and
+    heavy-tailed numbers.
+    """
     rng = np.random.default_rng(1)
     normal = rng.standard_normal((60, 4)) @ rng.standard_normal((4, 4))
     others = [rng.standard_t(2, 60), np.exp(1.5 * rng.standard_normal(60)), rng.poisson(20, 60)]
@@ -179,7 +181,9 @@ def test_five_seeds_never_prove_equivalence_and_twenty_can():
 
 
 def test_equivalence_at_the_margin_passes_rarely():
-    """Paired by seed, true difference of exactly one standard deviation: the size, the margin being estimated."""
+    """Paired by seed, true difference of exactly one standard deviation: the size, the margin being
+    estimated.
+    """
     rng = np.random.default_rng(0)
     numbers = [("q", str(i)) for i in range(800)]
     base, other = rng.standard_normal((2, 20, 800))

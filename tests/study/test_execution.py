@@ -354,7 +354,9 @@ def get_design(c):
 
 @pytest.mark.slow
 def test_a_smoke_study_answers(tmp_path, monkeypatch, capsys):
-    """The shipped study, shrunk: nine arms of eight families, two seeds, trained together, from the command to the page."""
+    """The shipped study, shrunk: nine arms of eight families, two seeds, trained together, from the command
+    to the page.
+    """
     config, out = tmp_path / "smoke.py", tmp_path / "out"
     config.write_text(SMOKE.format(path=str(CONFIGS / "study_digits.py")))
     monkeypatch.setattr("sys.argv", ["study", f"--config={config}", f"--out={out}", "--seeds=0-1"])
