@@ -1,7 +1,7 @@
-"""Runs arms x seeds and makes one table of them. The same command goes on where it stopped.
+"""Trains and measures arms by seeds and makes one table of them. The same command goes on where it stopped.
 
 python -m rmtjax.study --config=configs/study_digits.py --out=runs/study --workers=2      # with answers
-python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --seeds=0-4 --out=runs/table
+python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --out=runs/table
 """
 
 import argparse
@@ -20,17 +20,23 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="the config that every arm starts from")
     parser.add_argument(
         "--arms",
-        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; without it, the config's design",
+        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; "
+        "without it, the config's design",
     )
-    parser.add_argument("--seeds", help="such as 0-4 or 0,3,7, default 0-4; of a design, those of its seeds")
+    parser.add_argument(
+        "--seeds",
+        help="such as 0-4 or 0,3,7; default 0-4, or the seeds of the design, of which it takes some",
+    )
     parser.add_argument("--out", required=True, help="folder of the runs and tables")
     parser.add_argument(
         "--workers", type=int, default=1, help="runs at the same time, each on its share of the cores"
     )
     parser.add_argument(
-        "--population", type=int,
-        help="most runs that one process trains together, where they differ in numbers and data alone; default 1, or what the design says",
-    )  # fmt: skip
+        "--population",
+        type=int,
+        help="how many runs one process trains together at most, where they differ only in numbers and data; "
+        "default 1, or what the design says",
+    )
     parser.add_argument(
         "--shard",
         help="K/N: do every N-th part of the work from the K-th on (0 to N - 1), and make no tables",

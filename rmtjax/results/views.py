@@ -42,7 +42,7 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """summary.csv: the mean of each number over seeds with its 95 % t interval, whose ends are NaN with one seed.
+    """summary.csv: the mean of each number over seeds with its 95 % t interval (NaN with one seed).
 
     Args:
       table: the long table, `results_table`, or any table with columns seed and value.
@@ -76,8 +76,8 @@ def differences(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.D
 def overview(results: pd.DataFrame) -> pd.DataFrame:
     """The most telling columns of `results_table` as text, a row an arm, to be printed.
 
-    It has accuracy and ECE of whole sets, and the numbers of the update's backbone that are shown in "overview":
-    means over seeds, with their 95 % intervals where there are several seeds.
+    It has accuracy and ECE of whole sets, and of the update's backbone the metrics that are shown in
+    "overview": means over seeds, with their 95 % intervals where there are several seeds.
     """
     whole = ~results["set"].str.startswith("corrupted/") & results["metric"].isin(["accuracy", "ece"])
     update = (results["set"] == "weights/update") & results["metric"].isin(shown("overview"))

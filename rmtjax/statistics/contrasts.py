@@ -14,8 +14,8 @@ from rmtjax.statistics.corrections import benjamini_hochberg, holm
 from rmtjax.statistics.intervals import LEVEL
 from rmtjax.statistics.study_table import Samples, is_paired, noise, same_seeds, samples
 
-# p comes from all arrangements of the seeds where there are so many. With fewer no p is small enough to survive
-# a correction; more cost too much, and there t serves.
+# p comes from all arrangements of the seeds where there are so many. With fewer no p is small enough to
+# survive a correction; more cost too much, and there t serves.
 EXACT = (1_000, 60_000)
 _COLUMNS_AT_ONCE = 32
 
@@ -101,7 +101,7 @@ def _of_arm(found: Samples, name: str) -> pd.DataFrame:
 
 
 def against(found: Samples, arm: str, other: str) -> Difference:
-    """`arm` minus `other`, paired by seed where `other` has each seed of `arm`, else as independent groups."""
+    """`arm` minus `other`: paired by seed where `other` has each seed of `arm`, else independent groups."""
     if is_paired(found.seeds[arm], found.seeds[other]):
         both = same_seeds(found, arm, other)
         assert both is not None

@@ -21,8 +21,8 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
     """The trend over doses of each family, group and metric: one trend per seed, then their mean.
 
     Args:
-      table: as `study_table` says. Only seeds that all doses of a family have are used. The baseline is dose 0
-        where it has these seeds.
+      table: as `study_table` says. Only seeds that all doses of a family have are used. The baseline is
+        dose 0 where it has these seeds.
 
     Returns a row per family, group and metric, with columns
       family, group, metric
@@ -77,8 +77,8 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _TRENDS = (
-    "family", "group", "metric", "slope", "slope_low", "slope_high", "spearman", "spearman_low", "spearman_high", "p", "q",
-    "doses", "seeds",
+    "family", "group", "metric", "slope", "slope_low", "slope_high", "spearman", "spearman_low",
+    "spearman_high", "p", "q", "doses", "seeds",
 )  # fmt: skip
 
 
@@ -114,7 +114,9 @@ def matched(
     members = by_family(found)
     place = [i for i, (group, metric) in enumerate(found.columns) if (group, metric) == (RUN, by)]
     if not place:
-        raise InputError(f"by={by!r} is no metric of group 'run': such are {', '.join(_of_run(found))}")
+        raise InputError(
+            f"by={by!r} is no metric of group 'run': such are {', '.join(_metrics_of_run(found))}"
+        )
     rows = []
     for pair in pairs:
         for name in pair:
@@ -126,8 +128,15 @@ def matched(
 
 
 def _matched_pair(
-    found: Samples, pair: tuple[str, str], curves: Sequence[Any], arm: str, place: int, by: str, resamples: int, seed: int
-) -> pd.DataFrame:  # fmt: skip
+    found: Samples,
+    pair: tuple[str, str],
+    curves: Sequence[Any],
+    arm: str,
+    place: int,
+    by: str,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
     count = len(found.columns)
     out = pd.DataFrame(
         {
@@ -206,5 +215,5 @@ def curve(
     return np.stack([found.values[name][np.isin(found.seeds[name], seeds)] for name in doses], axis=1)
 
 
-def _of_run(found: Samples) -> list[str]:
+def _metrics_of_run(found: Samples) -> list[str]:
     return [metric for group, metric in found.columns if group == RUN]

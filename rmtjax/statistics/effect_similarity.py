@@ -126,10 +126,8 @@ def similarity(
     found, members = _with_fake(samples(table), families)
     keep = _columns(found, members, groups, metrics)
     arms = [
-        _Arm.of(found, name, keep, place)
-        for place, names in enumerate(members.values())
-        for name in names
-    ]  # fmt: skip
+        _Arm.of(found, name, keep, place) for place, names in enumerate(members.values()) for name in names
+    ]
     ids = np.unique(np.concatenate([arm.seeds for arm in arms] + [arm.baseline_seeds for arm in arms]))
     arms = [arm.indexed(ids) for arm in arms]
     for arm in arms:
@@ -204,10 +202,15 @@ class _Arm(NamedTuple):
         if is_paired(found.seeds[name], found.seeds[base]):
             rows = np.isin(found.seeds[base], found.seeds[name])
         return cls(
-            name, family, found.values[name][:, keep] / unit, found.seeds[name],
-            found.values[base][rows][:, keep] / unit, found.seeds[base][rows],
-            found.values[root][:, keep] / unit, found.seeds[root],
-        )  # fmt: skip
+            name,
+            family,
+            values=found.values[name][:, keep] / unit,
+            seeds=found.seeds[name],
+            baseline=found.values[base][rows][:, keep] / unit,
+            baseline_seeds=found.seeds[base][rows],
+            unit=found.values[root][:, keep] / unit,
+            unit_seeds=found.seeds[root],
+        )
 
     def indexed(self, ids: Int[np.ndarray, " n"]) -> "_Arm":
         fields = ("seeds", "baseline_seeds", "unit_seeds")
@@ -251,7 +254,8 @@ def _with_fake(
     base = str(found.arms.loc[next(names[0] for names in members.values() if names), "baseline"])
     if len(found.seeds[base]) < 6:
         raise InputError(
-            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 6, of which half play an arm"
+            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 6, of "
+            "which half play an arm"
         )
     parts = {FAKE: slice(0, None, 2), _FAKE_BASELINE: slice(1, None, 2)}
     added = pd.DataFrame(

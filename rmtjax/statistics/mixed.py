@@ -80,5 +80,6 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
 
 
 _COLUMNS = (
-    "arm", "family", "dose", "group", "metric", "effect", "low", "high", "p", "p_holm", "seed_share", "converged",
+    "arm", "family", "dose", "group", "metric", "effect", "low", "high", "p", "p_holm", "seed_share",
+    "converged",
 )  # fmt: skip

@@ -41,7 +41,8 @@ def null_control(
     n, m = size
     if min(n, m) < 2 or n + m > len(values):
         raise InputError(
-            f"size={size} does not fit {len(values)} runs of {base!r}: take two groups of 2 or more, {len(values)} at most together"
+            f"size={size} does not fit {len(values)} runs of {base!r}: take two groups of 2 or more, "
+            f"{len(values)} at most together"
         )
     rng = np.random.default_rng(seed)
     columns = values.shape[1]
@@ -84,7 +85,7 @@ def null_similarity(
     sim(first, third). Means of the former are near 0, and 95 % of the intervals hold 0, if all is well.
 
     Raises:
-      InputError: fewer than 3 size + 4 runs.
+      InputError: fewer than 3 size + 6 runs.
     """
     found = samples(table)
     base = str(found.arms["baseline"].iloc[0])
@@ -92,7 +93,8 @@ def null_similarity(
     seeds = found.seeds[base]
     if len(seeds) < 3 * size + 6:
         raise InputError(
-            f"size={size} needs {3 * size + 6} runs of {base!r}, and there are {len(seeds)}: choose a smaller size"
+            f"size={size} needs {3 * size + 6} runs of {base!r}, and there are {len(seeds)}: choose a "
+            "smaller size"
         )
     rng = np.random.default_rng(seed)
     out = []

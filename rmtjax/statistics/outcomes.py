@@ -83,9 +83,15 @@ def interior_optimum(
     shares = (0.0, *(float(found.arms.loc[name, "dose"]) for name in names))
     low, high = np.quantile(shuffled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Optimum(
-        shares, y.mean(0), shares[1 + int(between.argmax())], _plain_interval(over[0]), _plain_interval(over[1]),
-        (float(low), float(high)), float((1 + (shuffled >= observed).sum()) / (1 + shuffles)), len(y),
-    )  # fmt: skip
+        shares,
+        means=y.mean(0),
+        best=shares[1 + int(between.argmax())],
+        over_none=_plain_interval(over[0]),
+        over_most=_plain_interval(over[1]),
+        control=(float(low), float(high)),
+        p=float((1 + (shuffled >= observed).sum()) / (1 + shuffles)),
+        seeds=len(y),
+    )
 
 
 def rank_agreement(
@@ -152,7 +158,7 @@ def rank_agreement(
 
 
 def _over_ends(y: Float[np.ndarray, "R n D"]) -> Float[np.ndarray, "R 2 n"]:
-    """For each seed: the outcome at the inner share that is best for the other seeds, less that at either end."""
+    """Of each seed: the outcome at the inner share that is best for the others, less that at either end."""
     others = y.sum(1, keepdims=True) - y
     best = others[:, :, 1:-1].argmax(-1) + 1
     chosen = np.take_along_axis(y, best[..., None], -1)[..., 0]

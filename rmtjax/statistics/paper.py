@@ -113,7 +113,7 @@ def paper_aggregation(
 
 
 def pooled(layers: Sequence[pd.DataFrame]) -> PaperAggregation:
-    """The same for several data sets: the mean over their `PaperAggregation.layers`, layer by layer, then as for one.
+    """The same for several data sets: their `PaperAggregation.layers` are averaged layer by layer first.
 
     Layers must have the same keys in all: the authors' head has another `layer_id` in one data set, but one
     `longname`.

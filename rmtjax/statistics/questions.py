@@ -97,9 +97,11 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
 
 
 def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T1: by the difference of cosines. "yes" and "no" ask that it also holds corrected for noise, that its
-    control is null, and that the greater cosine is itself above 0: of two effects that are unlike it, one is
-    always the less unlike, and that is "neither".
+    """T1, by the difference of the cosines.
+
+    For "yes" and "no" it must also hold after correction for noise, its control must be null, and the greater
+    cosine must itself be above 0: of two effects that are both unlike, one is always the less unlike, and
+    that is "neither".
     """
     families = by_family(samples(table))
     chosen = {name: families[name] for name in (roles.diversity, roles.dropout, roles.decay)}
@@ -136,16 +138,22 @@ def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
             if not np.isfinite(true.low)
             else "it does not hold once the noise of each family's effects is corrected for"
         )
-        sentence = f"It cannot be told whether {roles.diversity} changes the weights more like dropout or like weight decay, since {why}: {numbers}; {beside}."
+        sentence = (
+            f"It cannot be told whether {roles.diversity} changes the weights more like dropout or like "
+            f"weight decay, since {why}: {numbers}; {beside}."
+        )
     elif verdict == NEITHER:
         less, more = ("dropout", "weight decay") if sign > 0 else ("weight decay", "dropout")
         sentence = (
-            f"{_capital(roles.diversity)} changes the weights like neither dropout nor weight decay; {less} is the less unlike of the two, "
-            f"{more} the more: {numbers}; {beside}."
+            f"{_capital(roles.diversity)} changes the weights like neither dropout nor weight decay; "
+            f"{less} is the less unlike of the two, {more} the more: {numbers}; {beside}."
         )
     else:
         like, unlike = ("dropout", "weight decay") if verdict == YES else ("weight decay", "dropout")
-        sentence = f"{_capital(roles.diversity)} changes the weights more like {like} than like {unlike}: {numbers}; {beside}."
+        sentence = (
+            f"{_capital(roles.diversity)} changes the weights more like {like} than like {unlike}: "
+            f"{numbers}; {beside}."
+        )
     return Answer("T1", verdict, sentence, *difference, *control)
 
 
@@ -181,8 +189,8 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
         passed = int(null["verdict"].isin((EQUIVALENT, WITHIN)).sum())
         wrong = int((null["verdict"] == DIFFERENT).sum())
         beside = (
-            f"of the null arm {name} against its baseline {passed} of {len(null)} are equivalent and {wrong} different "
-            f"(power {null['power'].median():.2f})"
+            f"of the null arm {name} against its baseline {passed} of {len(null)} are equivalent and {wrong} "
+            f"different (power {null['power'].median():.2f})"
         )
     lead = {
         YES: f"Arm {pair[0]} has the same effect as {pair[1]}",
@@ -190,10 +198,12 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
         CANNOT_TELL: f"It cannot be told whether arm {pair[0]} has the same effect as {pair[1]}",
     }[verdict]
     sentence = (
-        f"{lead}, to within one standard deviation of seed noise: of {len(tests)} numbers of the layers {same} are equivalent, {differ} different and "
-        f"{len(tests) - same - differ} undecided, with {int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
-        f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard deviations "
-        f"({widest['metric']} of {widest['group']}, 90 % interval); against the baseline {moved[0]} differ for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
+        f"{lead}, to within one standard deviation of seed noise: of {len(tests)} numbers of the layers "
+        f"{same} are equivalent, {differ} different and {len(tests) - same - differ} undecided, with "
+        f"{int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
+        f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard "
+        f"deviations ({widest['metric']} of {widest['group']}, 90 % interval); against the baseline {moved[0]} differ "
+        f"for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
     )
     value = (float(widest["difference"]), float(widest["low"]), float(widest["high"]))
     return Answer("T2", verdict, sentence, *value, *control)
@@ -204,15 +214,14 @@ def best_share(table: pd.DataFrame, family: str, outcome: str = "ood_accuracy") 
     found = interior_optimum(table, family, outcome)
     smaller = min(found.over_none, found.over_most)
     verdict = found.verdict
-    lead = {
-        YES: f"A share of {family} between none and the most is best for {_words(outcome)}",
-        NO: f"No share of {family} between none and the most is best for {_words(outcome)}",
-        CANNOT_TELL: f"It cannot be told whether a share of {family} between none and the most is best for {_words(outcome)}",
-    }[verdict]
+    lead = {YES: "A share", NO: "No share", CANNOT_TELL: "It cannot be told whether a share"}[verdict]
     sentence = (
-        f"{lead}: the best one between, {found.best:.3g} by the mean of {found.seeds} seeds, is {_with_interval(*found.over_none, digits=4)} better than none and "
-        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; with shares shuffled the smaller of the two lies in "
-        f"[{found.control[0]:.4f}, {found.control[1]:.4f}] (p = {found.p:.3f})."
+        f"{lead} of {family} between none and the most is best for {_words(outcome)}: the best one between, "
+        f"{found.best:.3g} by the mean of {found.seeds} seeds, is "
+        f"{_with_interval(*found.over_none, digits=4)} better than none and "
+        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; with "
+        f"shares shuffled the smaller of the two lies in [{found.control[0]:.4f}, {found.control[1]:.4f}] "
+        f"(p = {found.p:.3f})."
     )
     return Answer("T3", verdict, sentence, *smaller, 0.0, *found.control)
 
@@ -236,25 +245,40 @@ def ranking(table: pd.DataFrame, roles: Roles) -> Answer:
     if "accuracy" not in measures and ((table["group"] == RUN) & (table["metric"] == "accuracy")).any():
         plain = rank_agreement(table, ["accuracy"], roles.outcome)["spearman"].item()
         accuracy = f"; accuracy on the test set itself has {plain:.2f}"
+    measure, outcome = _words(best["measure"]), _words(roles.outcome)
     lead = {
-        YES: f"{_capital(_words(best['measure']))} ranks arms by {_words(roles.outcome)}",
-        NO: f"{_capital(_words(best['measure']))} ranks arms by {_words(roles.outcome)} the wrong way round",
-        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(found)}, ranks arms by {_words(roles.outcome)}",
+        YES: f"{_capital(measure)} ranks arms by {outcome}",
+        NO: f"{_capital(measure)} ranks arms by {outcome} the wrong way round",
+        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(found)}, ranks arms "
+        f"by {outcome}",
     }[verdict]
     sentence = (
-        f"{lead}: Spearman's correlation of {_words(best['measure'])} over {int(best['arms'])} arms is "
-        f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, {best['p_holm']:.3f} after Holm); "
-        f"95 % of shuffled arms lie within ±{best['control']:.2f}{accuracy}."
+        f"{lead}: Spearman's correlation of {measure} over {int(best['arms'])} arms is "
+        f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, "
+        f"{best['p_holm']:.3f} after Holm); 95 % of shuffled arms lie within "
+        f"±{best['control']:.2f}{accuracy}."
     )
     value = (float(best["spearman"]), float(best["low"]), float(best["high"]))
     return Answer("T4", verdict, sentence, *value, 0.0, -float(best["control"]), float(best["control"]))
 
 
-# Beginnings of the names of what `rmtjax.diversity` measures.
+# What the names of measures of `rmtjax.diversity` begin with.
 _DIVERSITY = (
-    "vendi", "weighted_vendi", "truncated_vendi", "gaussian_vendi", "gradient_vendi", "ngram_vendi", "rke", "effective_rank",
-    "coverage", "precision", "recall", "density", "distinct", "fid",
-)  # fmt: skip
+    "vendi",
+    "weighted_vendi",
+    "truncated_vendi",
+    "gaussian_vendi",
+    "gradient_vendi",
+    "ngram_vendi",
+    "rke",
+    "effective_rank",
+    "coverage",
+    "precision",
+    "recall",
+    "density",
+    "distinct",
+    "fid",
+)
 
 
 def _at_equal(table: pd.DataFrame, roles: Roles) -> str:

@@ -1,5 +1,4 @@
-"""Are two arms the same, to within one standard deviation of seed noise? Two one-sided tests, with their
-power.
+"""Equivalence of two arms to within one standard deviation of seed noise, by two one-sided tests.
 
 "Not significantly different" is no evidence of sameness. Schuirmann's two one-sided tests (TOST, 1987) are:
 both "the difference is at or below -margin" and "at or above +margin" must be rejected, each at 5 %. With few
@@ -107,8 +106,8 @@ def equivalence(
 
 
 _COLUMNS = (
-    "arm", "other", "group", "metric", "difference", "low", "high", "p_tost", "p", "p_holm", "seeds", "paired", "power",
-    "verdict",
+    "arm", "other", "group", "metric", "difference", "low", "high", "p_tost", "p", "p_holm", "seeds",
+    "paired", "power", "verdict",
 )  # fmt: skip
 
 

@@ -113,11 +113,15 @@ def shares(rng, means, seeds=10):
     numbers = [("run", "ood_accuracy")]
     parts = [
         simulated.rows(
-            "none" if i == 0 else f"share_{i}", "none" if i == 0 else "replace", i / (len(means) - 1), range(seeds),
-            mean + 0.01 * rng.standard_normal((seeds, 1)), numbers,
+            "none" if i == 0 else f"share_{i}",
+            "none" if i == 0 else "replace",
+            i / (len(means) - 1),
+            range(seeds),
+            mean + 0.01 * rng.standard_normal((seeds, 1)),
+            numbers,
         )
         for i, mean in enumerate(means)
-    ]  # fmt: skip
+    ]
     return pd.concat(parts)
 
 
@@ -184,7 +188,8 @@ def test_ranking_of_arms():
 
 def study_of(rng, diversity, dropout, decay):
     """A study of layers and outcomes, with a matched dose of 20 seeds in each family and a null arm."""
-    numbers = [*simulated.NUMBERS, ("run", "accuracy"), ("run", "ood_accuracy"), ("run", "vendi_score_feature"), ("run", "update_norm")]  # fmt: skip
+    of_run = ("accuracy", "ood_accuracy", "vendi_score_feature", "update_norm")
+    numbers = [*simulated.NUMBERS, *(("run", name) for name in of_run)]
     zeros = np.zeros(4)
     steps = {"augmentation": diversity, "dropout": dropout, "decay": decay}
     arms = {}

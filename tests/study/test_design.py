@@ -113,13 +113,21 @@ def finished(folder, shift, rng):
         moved = noise + (np.asarray(shift) if stage != "before" else 0)
         parts.append(
             pd.DataFrame(
-                {"stage": stage, "name": ["a/kernel", "b/kernel", "head/kernel"], "kind": ["mlp", "attention_query", "head"],
-                 "alpha": 4 + moved[:, 0], "log_norm": 1 + moved[:, 1] / 5}
+                {
+                    "stage": stage,
+                    "name": ["a/kernel", "b/kernel", "head/kernel"],
+                    "kind": ["mlp", "attention_query", "head"],
+                    "alpha": 4 + moved[:, 0],
+                    "log_norm": 1 + moved[:, 1] / 5,
+                }
             )
-        )  # fmt: skip
+        )
     pd.concat(parts).to_parquet(folder / "spectra.parquet")
-    eigenvalues = {f"{stage}/{name}": np.sort(rng.exponential(size=50)) for stage in ("after", "update")
-                   for name in ("a/kernel", "b/kernel", "head/kernel")}  # fmt: skip
+    eigenvalues = {
+        f"{stage}/{name}": np.sort(rng.exponential(size=50))
+        for stage in ("after", "update")
+        for name in ("a/kernel", "b/kernel", "head/kernel")
+    }
     np.savez(folder / "spectra.npz", **eigenvalues)
 
 

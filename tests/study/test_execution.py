@@ -90,10 +90,13 @@ def test_a_bad_arm_name_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arms", "config"),
     [
-        ("arms_cifar10", "cifar10_resnet20"), ("arms_cifar10", "cifar10_clip_vitb32"), ("arms_cifar10", "cars_clip_rn50"),
-        ("arms_text", "banking77_minilm"), ("arms_transfer_synthetic", "digits"),
+        ("arms_cifar10", "cifar10_resnet20"),
+        ("arms_cifar10", "cifar10_clip_vitb32"),
+        ("arms_cifar10", "cars_clip_rn50"),
+        ("arms_text", "banking77_minilm"),
+        ("arms_transfer_synthetic", "digits"),
     ],
-)  # fmt: skip
+)
 def test_arms_fit_the_config_they_are_over(arms, config, tmp_path):
     base = config_lib.load(str(CONFIGS / f"{config}.py"))
     made = study.load_arms(str(CONFIGS / f"{arms}.py"), base)
@@ -316,10 +319,12 @@ def test_ctrl_c_starts_nothing_more(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--shard=4/4"], "--shard='4/4' is not K/N"), (["--shard=x"], "is not K/N"),
-        (["--population=0"], "--population=0 is out of range"), (["--workers=0"], "--workers=0 is out of range"),
+        (["--shard=4/4"], "--shard='4/4' is not K/N"),
+        (["--shard=x"], "is not K/N"),
+        (["--population=0"], "--population=0 is out of range"),
+        (["--workers=0"], "--workers=0 is out of range"),
     ],
-)  # fmt: skip
+)
 def test_bad_flags_are_one_sentence(flags, message, tmp_path, monkeypatch):
     arguments = [f"--config={CONFIGS / 'study_digits.py'}", f"--out={tmp_path / 'out'}", *flags]
     monkeypatch.setattr("sys.argv", ["study", *arguments])
@@ -344,7 +349,8 @@ def get_config():
 
 def get_design(c):
     design = shipped.get_design(c)
-    kept = ("none", "again", "augmentation_0.5", "augmentation_1", "noise_1", "dropout_0.3", "dropout_0.5", "adamw_0.03", "adamw_0.3")
+    kept = ["none", "again", "augmentation_0.5", "augmentation_1", "noise_1"]
+    kept += ["dropout_0.3", "dropout_0.5", "adamw_0.03", "adamw_0.3"]
     arms = {{name: design["arms"][name] for name in kept}}
     arms["none"]["overrides"] = ["optim.learning_rate=0.001"]
     del design["roles"]["synthetic"], design["roles"]["same_dose"]
