@@ -202,8 +202,8 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
         f"{same} are equivalent, {differ} different and {len(tests) - same - differ} undecided, with "
         f"{int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
         f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard "
-        f"deviations ({widest['metric']} of {widest['group']}, 90 % interval); against the baseline {moved[0]} differ "
-        f"for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
+        f"deviations ({widest['metric']} of {widest['group']}, 90 % interval); against the baseline "
+        f"{moved[0]} differ for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
     )
     value = (float(widest["difference"]), float(widest["low"]), float(widest["high"]))
     return Answer("T2", verdict, sentence, *value, *control)
