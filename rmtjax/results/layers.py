@@ -40,7 +40,8 @@ def group_means(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
     The mean, not the median, is the one aggregation over layers of this package. It is additive: the effect
     of an arm on the mean is the mean of its effects on the layers, so every layer counts, and differences
-    between arms mean the same before and after aggregation. It is also what Ba et al. (arXiv 2410.14602) do.
+    between arms mean the same before and after aggregation. It is also what Ba et al. (arXiv 2410.14602) do,
+    though with the head among the layers.
     Layers in which a metric is not defined are left out of its mean.
 
     Args:

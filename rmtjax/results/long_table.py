@@ -45,7 +45,9 @@ def collect(
     parts = []
     for arm in arms:
         for path in _finished_runs(pathlib.Path(out) / arm, seeds and seeds[arm]):
-            parts.append(of_run(path).assign(run=str(path), arm=arm, seed=int(path.name)))
+            numbers = of_run(path)
+            if len(numbers):
+                parts.append(numbers.assign(run=str(path), arm=arm, seed=int(path.name)))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
     return table[list(COLUMNS)]
 
@@ -76,9 +78,11 @@ def of_run(path: str | os.PathLike[str]) -> pd.DataFrame:
             name for name in METRICS if name in spectra and pd.api.types.is_numeric_dtype(spectra[name])
         ]
         parts.append(group_means(spectra, measured))
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=[*NUMBER, "value"])
     table = pd.concat(parts, ignore_index=True).drop_duplicates(NUMBER)
-    table = table[np.isfinite(table["value"].astype(float))].reset_index(drop=True)
-    return table[[*NUMBER, "value"]]
+    return table.loc[np.isfinite(table["value"]), [*NUMBER, "value"]]
 
 
 def _of_training(folder: pathlib.Path, spectra: pd.DataFrame | None) -> Iterator[tuple[str, str, str, float]]:

@@ -45,16 +45,16 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     """Each arm against its baseline, in each layer group and metric.
 
     Args:
-      table: as `samples` says.
+      table: as `study_table` says.
 
     Returns a row per arm (baselines apart), group and metric, with columns
       arm, family, dose, baseline, group, metric
-      effect: mean over the arm's seeds minus mean over the baseline's. Paired where each of the arm's seeds
-        is also one of the baseline's (which then counts with those alone): initialisation and data order
+      effect: mean over the arm's seeds minus mean over the baseline's. Where the baseline has each of the
+        arm's seeds, the runs are paired and its other seeds do not count: initialisation and data order
         cancel.
       low, high: its 95 % t interval (Welch's where not paired)
       noise: standard deviation over the baseline's seeds (`study_table.noise`)
-      standardised, standardised_low, standardised_high: the same three in units of it
+      standardised, standardised_low, standardised_high: effect, low and high in units of noise
       seeds, baseline_seeds, test
       p: two-sided. By all arrangements of the seeds where these are 1,000 to 60,000: sign flips of paired
         differences, permutations of Welch's t (Janssen 1997, which allows unequal spread) for independent
@@ -65,8 +65,8 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     """
     found = samples(table)
     rows = [
-        _of_arm(found, str(name)) for name, arm in found.arms.iterrows() if arm["baseline"] != name
-    ]  # fmt: skip
+        _effects_of_arm(found, str(name)) for name, arm in found.arms.iterrows() if arm["baseline"] != name
+    ]
     if not rows:
         return pd.DataFrame(columns=_EFFECTS)
     out = pd.concat(rows, ignore_index=True)
@@ -81,7 +81,7 @@ _EFFECTS = (
 )  # fmt: skip
 
 
-def _of_arm(found: Samples, name: str) -> pd.DataFrame:
+def _effects_of_arm(found: Samples, name: str) -> pd.DataFrame:
     arm = found.arms.loc[name]
     baseline = str(arm["baseline"])
     difference = against(found, name, baseline)

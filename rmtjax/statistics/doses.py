@@ -92,16 +92,17 @@ def matched(
 ) -> pd.DataFrame:
     """Two families at doses that lead to the same validation loss, or to an update of the same norm.
 
-    A family's doses make a curve (x, metric), x being the mean of `by` over seeds, with straight lines
+    The doses of a family make a curve of the metric over x, the mean of `by` over seeds, with straight lines
     between doses. The two curves are compared at 9 points over the range of x that both reach, and the
-    differences averaged. Where a curve passes the same x twice, its strongest dose there counts. The baseline
-    is no part of a curve: at dose 0 all families are the same.
+    differences are averaged. Where a curve passes the same x twice, its strongest dose there counts. The
+    baseline is not part of a curve: at dose 0 all families are the same.
 
     Args:
       pairs: (family, other).
       by: a metric of group "run" that both families have.
-      resamples: of the seeds, with replacement, of all doses at once; percentiles make the interval. The
-        range stays.
+      resamples: how often seeds are drawn with replacement, for all doses at once; percentiles make the
+        interval. The range of x stays.
+      seed: of the resamples.
 
     Returns a row per pair, group and metric: family, other, by, low_end, high_end (the common range; NaN if
     there is none, and then nothing can be compared), difference, low, high: family minus other in units of

@@ -1,13 +1,12 @@
-"""Do two families change the weights in the same direction? Cosine and rank correlation of their effects,
-without the correlation that a common baseline makes.
+"""Similarity of families: cosine and rank correlation of their effects on the weights.
 
 The effect of a family is a vector over (layer group, metric), in units of seed noise. Two families that
-subtract the same baseline runs, or share seeds, have correlated errors and look alike where nothing happened.
-So the seeds are split into two
-halves: one family's effect is computed from the runs (the arms' and the baseline's) of the one half, the
-other's from those of the other, and the similarity is averaged over many splits and both ways round. With no
-effect at all it is centred at 0. A family's similarity with itself over such halves is its reliability: how
-much of the vector is more than noise.
+subtract the same baseline runs, or share seeds, have correlated errors, and would look alike even if nothing
+happened. So the seeds are split into two halves. The effect of one family is computed from the runs of one
+half (those of its arms and of the baseline), that of the other family from the runs of the other half, and
+the similarity is averaged over many splits and both assignments of the halves. With no effect at all it is
+centred at 0. The similarity of a family with itself over such halves is its reliability: how much of the
+vector is more than noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,13 +38,13 @@ class Similarity(NamedTuple):
     """Similarities between families.
 
     Attributes:
-      families: their names; the last is "fake": baseline runs of which half play the arm. Nothing resembles
-        it but by chance.
+      families: their names. The last is "fake": baseline runs, half of which play the arm. Only by chance
+        does anything resemble it.
       cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
-      cosines, spearmans: the same without one seed at a time, of which `stratum` says with which others it
-        was drawn.
+      cosines, spearmans: the same without one seed at a time; `stratum` numbers the sets of seeds that the
+        same arms have.
       numbers: length of the effect vectors.
-      seeds: of the arm with the fewest.
+      seeds: number of seeds of the arm with the fewest.
     """
 
     families: tuple[str, ...]
@@ -58,10 +57,11 @@ class Similarity(NamedTuple):
     seeds: int
 
     def table(self) -> pd.DataFrame:
-        """A row per two families (each with itself: its reliability): family, other, and for cosine, spearman
-        and corrected the value with `_low` and `_high`. `corrected` is the cosine divided by the root of both
-        reliabilities, which estimates that of the effects without noise; NaN where a reliability is below
-        .1.
+        """A row per pair of families; a family with itself gives its reliability.
+
+        Columns are family, other, and cosine, spearman and corrected, each with `_low` and `_high`.
+        `corrected` is the cosine divided by the root of both reliabilities, which estimates the cosine of the
+        effects without noise; NaN where a reliability is below .1.
         """
         rows = []
         for i, family in enumerate(self.families):
@@ -103,25 +103,27 @@ def similarity(
     splits: int = SPLITS,
     seed: int = 0,
 ) -> Similarity:
-    """Similarity of the effects of families, seeds halved.
+    """Similarity of the effects of families, between halves of the seeds.
 
-    Intervals: the jackknife over seeds (each left out in turn, of all arms and the baseline at once where
-    they share it; the splits stay as they are), with Student's t of the smallest arm. Not the bootstrap: the
-    repeated seeds of a resample have more noise and so smaller cosines, and its intervals held the true
-    contrast in .82 to .99 of simulated studies where these do in .89 to .99 (lowest with 5 seeds and no
-    effect at all).
+    Intervals are by the jackknife over seeds with Student's t of the smallest arm: each seed is left out in
+    turn, from all arms and the baseline at once where they share it, and the splits stay as they are. The
+    bootstrap is not used: the repeated seeds of a resample have more noise and so smaller cosines. Its
+    intervals held the true contrast in .82 to .99 of simulated studies, the jackknife's in .89 to .99 (lowest
+    with 5 seeds and no effect at all).
 
     Args:
       table: as `study_table` says.
-      families: arms of each family, whose effects are averaged; None: by the table's column `family`,
-        baselines apart.
+      families: arms of each family, whose effects are averaged; None: by the column `family`, without the
+        baselines.
       groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which
         the others are contained ("backbone" if the table has no other).
-      metrics: in the vectors; None: all.
-      splits: into halves, to be averaged over.
+      metrics: those in the vectors; None: all.
+      splits: number of splits into halves.
+      seed: of the random splits.
 
     Raises:
-      InputError: fewer than three seeds of an arm, or six of the baseline; no number that all have.
+      InputError: an arm has fewer than three seeds, or the baseline fewer than six; no number is known in all
+        runs.
     """
     found, members = _with_fake(samples(table), families)
     keep = _columns(found, members, groups, metrics)

@@ -20,14 +20,14 @@ _SHUFFLES = 10_000
 
 
 class Optimum(NamedTuple):
-    """Is some share between none and the most better than both?
+    """Whether some share between none and the most is better than both.
 
     Attributes:
       shares, means: the sweep, share 0 (the baseline) first, and the outcome's mean over seeds at each.
-      best: the share between the ends with the highest mean.
-      over_none, over_most: how much better the best share between is than share 0 and than the largest one:
-        (value, low, high) with 95 % t intervals over seeds. The best is chosen for each seed by the other
-        seeds, since a share chosen by the numbers that then judge it would look good by that alone.
+      best: the inner share with the highest mean.
+      over_none, over_most: how much better the best inner share is than share 0 and than the largest share:
+        (value, low, high) with 95 % t intervals over seeds. The best share is chosen for each seed by the
+        other seeds, since a share chosen by the very numbers that judge it would look good by that alone.
       control: 2.5 % and 97.5 % of the smaller of both values when the shares are shuffled within each seed.
       p: how often the shuffled ones reach the observed value.
       seeds: how many.

@@ -1,9 +1,10 @@
 """The aggregation of Ba, Mancenido and Pan (arXiv 2410.14602), for comparison with their numbers.
 
-It is here to be contrasted, not believed: layers are its sample, though the layers of one run are no
-replicates of an experiment; every arm is one run and all subtract the same single baseline run, whose noise
-they then share, so that families look alike by that alone; the mean over layers is driven by the new head;
-and "not significant" is read as "similar". The other files of this folder have what this package relies on.
+It is here for contrast and not to be relied on. Layers are its sample, though the layers of one run are not
+replicates of an experiment. Every arm is one run, and all subtract the same single baseline run, whose noise
+they then share, so that families look alike by that alone. The mean over all layers is driven by the new
+head, and "not significant" is read as "similar". The other files of this folder have what this package relies
+on.
 """
 
 import itertools
@@ -47,14 +48,15 @@ def paper_aggregation(
 
     WeightWatcher and `rmtjax.spectra` make such tables.
 
-    Of every layer and metric: (arm - pre-trained) - (baseline - pre-trained), mean over the arms of a family,
+    For every layer and metric: (arm - pre-trained) - (baseline - pre-trained), mean over the arms of a
+      family,
     then over layers; one-way ANOVA and pairwise t-tests with layers as samples; Pearson's correlation across
     layers between families. A layer in which no metric of `metrics` changed in training is left out, run by
     run, as the authors do with frozen layers.
 
-    On the authors' tables (github.com/YangBa78/Data-Diversity-as-Implicit-Regularization; a folder a data
-    set, with `bs_<end>.csv` before and `bs_<end>_ft.csv` after training for the baseline, `div*`, `dp*` and
-    `wd*` for the arms; the scratch folder has `<arm>.csv` and `ft_<arm>.csv`), of which each arm has its own
+    The authors' tables (github.com/YangBa78/Data-Diversity-as-Implicit-Regularization) have one folder per
+    data set, with `bs_<end>.csv` before and `bs_<end>_ft.csv` after training for the baseline, and `div*`,
+    `dp*` and `wd*` for the arms; the scratch folder has `<arm>.csv` and `ft_<arm>.csv`. Each arm has its own
     table before training, because the new head is drawn anew:
 
         read = lambda arm, end: pd.read_csv(f"cf10/ww-df/{arm}_cf10{end}.csv")

@@ -32,10 +32,10 @@ class Roles(NamedTuple):
     Attributes:
       diversity, dropout, decay: families of T1 and T2.
       synthetic: families whose doses are shares of synthetic data, for T3; with a baseline of share 0.
-      same_dose: arms of `diversity` and `dropout` to be tested for equivalence, those with the most seeds;
-        None: of each the arm with the most seeds.
-      measures: metrics of group "run" for T4; None: all of diversity that the table has.
-      outcome: metric of group "run": what diversity is to be good for.
+      same_dose: an arm of `diversity` and one of `dropout`, to be tested for equivalence; None: the arm of
+        each with the most seeds.
+      measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
+      outcome: metric of group "run" that diversity is meant to improve.
     """
 
     diversity: str
@@ -48,11 +48,14 @@ class Roles(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Attributes:
-    question: "T1", ...; verdict: "yes", "no", of T1 "neither", or "cannot tell"; sentence: plain English,
-      with the numbers.
-    value, low, high: what was measured, with its 95 % interval; what it is, the sentence says.
-    control, control_low, control_high: the same where nothing was to be found.
+    """The answer to one question.
+
+    Attributes:
+      question: "T1", "T2", "T3" or "T4".
+      verdict: "yes", "no", "cannot tell", or for T1 "neither".
+      sentence: the answer in plain English, with the numbers.
+      value, low, high: the number that the sentence rests on, with its 95 % interval.
+      control, control_low, control_high: the same where there is nothing to be found.
     """
 
     question: str
@@ -67,8 +70,9 @@ class Answer(NamedTuple):
 
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    """T1 to T4, a row each (T3 one per family of shares); what the table cannot answer is "cannot tell" with
-    the reason.
+    """T1 to T4, a row each, and of T3 a row per family of shares.
+
+    What the table cannot answer gets "cannot tell" with the reason.
 
     Args:
       table: as `study_table` says.

@@ -2,7 +2,7 @@
 
 "Not significantly different" is no evidence of sameness. Schuirmann's two one-sided tests (TOST, 1987) are:
 both "the difference is at or below -margin" and "at or above +margin" must be rejected, each at 5 %. With few
-seeds that is out of reach whatever the truth is; the power beside each verdict says so.
+seeds that is out of reach whatever the truth is, and the power beside each verdict says so.
 """
 
 from collections.abc import Sequence
@@ -71,8 +71,8 @@ def equivalence(
 
     Args:
       table: as `study_table` says.
-      pairs: (arm, other). By the seeds that both have, paired; if these are fewer than two, as independent
-        groups.
+      pairs: (arm, other). They are paired by the seeds that both have; if these are fewer than two, they are
+        compared as independent groups.
       groups: layer groups; None: all.
 
     Returns a row per pair, group and metric, with columns
@@ -82,15 +82,16 @@ def equivalence(
       p_tost: of the two one-sided tests, margin 1. The margin is taken as known though the noise is
         estimated: with 20 baseline seeds a true difference of exactly one standard deviation passes in 5.5 to
         6.5 % of cases instead of 5 (simulated).
-      p, p_holm: of a difference at all, and Holm's over the numbers of the pair
+      p, p_holm: of any difference, alone and after Holm's correction over the numbers of the pair
       seeds, paired
       power: of the two one-sided tests if there were no difference at all, with these seeds and the larger of
-        the observed spread and that of independent runs (√2 times the noise): that way a lucky small spread
-        of few seeds earns no trust. With 5 pairs it is at most .09, with 12 .49, with 20 .84.
+        the observed spread and that of independent runs (√2 times the noise), so that a spread
+        of few seeds which is small by luck earns no trust. With 5 pairs it is at most .09, with 12 .49, with
+        20 .84.
       verdict: "equivalent" (the test passes and the power is at least .5), "different" (p_holm < .05),
-        "different, but within the margin" (both), else "cannot tell". That all of several numbers are
-        equivalent needs no correction, since each must pass (intersection-union test); that one among many
-        is, is a claim at level .05 for itself alone.
+        "different, but within the margin" (both), else "cannot tell". The claim that
+        all of several numbers are equivalent needs no correction, since each must pass (intersection-union
+        test). The claim that a certain one is holds at level .05 for that one alone.
 
     Raises:
       InputError: an arm that the table does not have.
@@ -101,7 +102,7 @@ def equivalence(
         for name in (arm, other):
             if name not in found.values:
                 raise InputError(f"no arm {name!r} to compare: the table has {', '.join(found.values)}")
-        rows.append(_of_pair(found, arm, other, groups))
+        rows.append(_tests_of_pair(found, arm, other, groups))
     return pd.concat(rows, ignore_index=True)[list(_COLUMNS)] if rows else pd.DataFrame(columns=_COLUMNS)
 
 
@@ -111,7 +112,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None) -> pd.DataFrame:
+def _tests_of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None) -> pd.DataFrame:
     unit = noise(found, str(found.arms.loc[arm, "baseline"]))
     both = same_seeds(found, arm, other)
     x, y = both or (found.values[arm], found.values[other])

@@ -177,6 +177,13 @@ def test_what_crashed_is_started_once_more_and_the_others_go_on(status, starts, 
     assert set(study.write_tables(table, tmp_path / "out")["config"]) == {"a", "c", "d"}
 
 
+def test_without_a_finished_run_the_results_are_empty(tmp_path):
+    found = study.write_tables(results.collect(tmp_path, FOUR), tmp_path, [("a", "b")])
+    assert len(found) == 0
+    assert (tmp_path / "results.csv").read_text() == "config,seed,set,metric,value\n"
+    assert not (tmp_path / "summary.csv").exists()
+
+
 def test_a_second_start_suffices(tiny, tmp_path, processes):
     runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
     made = processes(runs, lambda command, count: -9 if count == 1 else 0)
@@ -344,7 +351,8 @@ spec.loader.exec_module(shipped)
 def get_config():
     c = config.smoke(shipped.get_config())
     c.model.vit.update(width=16, depth=1, heads=2, mlp_width=16)
-    c.evaluation.update(corrupted_examples=10, bootstrap_samples=10)
+    c.evaluation.update(corrupted_examples=10, bootstrap_samples=10, ood=())
+    c.evaluation.corruptions = c.evaluation.corruptions[:1]
     return c
 
 def get_design(c):
