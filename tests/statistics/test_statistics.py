@@ -12,7 +12,7 @@ import scipy.stats
 import simulated
 from statsmodels.stats.multitest import multipletests
 
-from rmtjax import statistics
+from rmtjax import results, statistics, study
 from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import benjamini_hochberg, holm
 
@@ -277,11 +277,15 @@ def test_bad_tables_are_named():
         statistics.similarity(table[table["seed"] < 5])
 
 
-def test_no_module_has_the_name_of_a_function():
-    for found in pkgutil.iter_modules(statistics.__path__):
-        module = importlib.import_module(f"rmtjax.statistics.{found.name}")
-        assert getattr(statistics, found.name) is module
+@pytest.mark.parametrize("room", [statistics, results, study], ids=lambda room: room.__name__)
+def test_no_module_has_the_name_of_a_function(room):
+    names = [found.name for found in pkgutil.iter_modules(room.__path__) if found.name != "__main__"]
+    assert names
+    for name in names:
+        module = importlib.import_module(f"{room.__name__}.{name}")
         assert isinstance(module, types.ModuleType)
+        assert getattr(room, name) is module
+        assert not hasattr(module, name), f"{module.__name__} holds something of its own name"
 
 
 def test_mean_interval_is_students_and_leaves_out_what_is_not_finite():
