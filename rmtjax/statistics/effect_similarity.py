@@ -64,14 +64,10 @@ class Similarity(NamedTuple):
         effects without noise; NaN where a reliability is below .1.
         """
         rows = []
+        measures = self._measures()
         for i, family in enumerate(self.families):
             for j in range(i, len(self.families)):
                 row: dict[str, object] = {"family": family, "other": self.families[j]}
-                measures = {
-                    "cosine": (self.cosine, self.cosines),
-                    "spearman": (self.spearman, self.spearmans),
-                    "corrected": (_disattenuated(self.cosine), _disattenuated(self.cosines)),
-                }
                 for name, (value, without) in measures.items():
                     found = _interval(
                         float(value[i, j]), without[:, i, j], self.stratum, self.seeds, (-1.0, 1.0)
@@ -85,13 +81,17 @@ class Similarity(NamedTuple):
         "corrected".
         """
         f, i, j = (self.families.index(name) for name in (family, one, two))
-        value, without = {
+        value, without = self._measures()[kind]
+        difference = without[:, f, i] - without[:, f, j]
+        return _interval(float(value[f, i] - value[f, j]), difference, self.stratum, self.seeds, (-2.0, 2.0))
+
+    def _measures(self) -> dict[str, tuple[Float[np.ndarray, "F F"], Float[np.ndarray, "R F F"]]]:
+        """The value of each measure, and the same without one seed at a time."""
+        return {
             "cosine": (self.cosine, self.cosines),
             "spearman": (self.spearman, self.spearmans),
             "corrected": (_disattenuated(self.cosine), _disattenuated(self.cosines)),
-        }[kind]
-        difference = without[:, f, i] - without[:, f, j]
-        return _interval(float(value[f, i] - value[f, j]), difference, self.stratum, self.seeds, (-2.0, 2.0))
+        }
 
 
 def similarity(
