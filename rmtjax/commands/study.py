@@ -1,7 +1,7 @@
-"""Runs arms x seeds and makes one table of them. The same command goes on where it stopped.
+"""Trains and measures arms by seeds and makes one table of them. The same command goes on where it stopped.
 
 python -m rmtjax.study --config=configs/study_digits.py --out=runs/study --workers=2      # with answers
-python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --seeds=0-4 --out=runs/table
+python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --out=runs/table
 """
 
 import argparse
@@ -9,7 +9,7 @@ import pathlib
 import re
 
 from rmtjax import config as config_lib
-from rmtjax import report, study
+from rmtjax import report, results, study
 from rmtjax.errors import InputError
 
 
@@ -20,17 +20,23 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="the config that every arm starts from")
     parser.add_argument(
         "--arms",
-        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; without it, the config's design",
+        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; "
+        "without it, the config's design",
     )
-    parser.add_argument("--seeds", help="such as 0-4 or 0,3,7, default 0-4; of a design, those of its seeds")
+    parser.add_argument(
+        "--seeds",
+        help="such as 0-4 or 0,3,7; default 0-4, or the seeds of the design, of which it takes some",
+    )
     parser.add_argument("--out", required=True, help="folder of the runs and tables")
     parser.add_argument(
         "--workers", type=int, default=1, help="runs at the same time, each on its share of the cores"
     )
     parser.add_argument(
-        "--population", type=int,
-        help="most runs that one process trains together, where they differ in numbers and data alone; default 1, or what the design says",
-    )  # fmt: skip
+        "--population",
+        type=int,
+        help="how many runs one process trains together at most, where they differ only in numbers and data; "
+        "default 1, or what the design says",
+    )
     parser.add_argument(
         "--shard",
         help="K/N: do every N-th part of the work from the K-th on (0 to N - 1), and make no tables",
@@ -68,12 +74,14 @@ def main() -> int:
     if shard:
         print(f"shard {arguments.shard} is done: the command without --shard makes the tables")
         return 0  # what failed is for that command to tell
-    results = study.write_tables(runs, out, pairs)
-    if len(results):
-        report.seeds_figure(results, out / "results.png")
-        print(study.overview(results).to_string(index=False))
+    by_arm = seeds if isinstance(seeds, dict) else dict.fromkeys(arms, seeds)
+    table = results.collect(out, arms, by_arm)
+    found = study.write_tables(table, out, pairs)
+    if len(found):
+        report.seeds_figure(found, out / "results.png")
+        print(results.overview(found).to_string(index=False))
         if design:
-            for row in study.answer(design, out, seeds).itertuples():
+            for row in study.answer(design, table, out).itertuples():
                 print(f"{row.question}: {row.verdict}. {row.sentence}")
             print(f"page: {report.study_page(out)}")
     print(f"tables: {out / 'results.csv'}, {out / 'summary.csv'}; figure: {out / 'results.png'}")

@@ -5,26 +5,12 @@ import pathlib
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from rmtjax.errors import InputError
 from rmtjax.report import style
 from rmtjax.report.evaluation import whole_sets
 from rmtjax.report.tables import ending, metric_name
-
-
-def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, and the ends of its 95 % interval by Student's t over the finite values; NaN ends for fewer than two."""
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return float("nan"), float("nan"), float("nan")
-    mean = float(values.mean())
-    if len(values) == 1:
-        return mean, float("nan"), float("nan")
-    t = scipy.stats.t.ppf(0.975, len(values) - 1)
-    half = float(t * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
+from rmtjax.statistics import mean_interval
 
 
 def seeds_figure(

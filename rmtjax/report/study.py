@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rmtjax import results
 from rmtjax.errors import InputError
 from rmtjax.report import style, tables, template
-from rmtjax.report.seeds import mean_interval
+from rmtjax.statistics import mean_interval
 
 _DOSED = (
     ("backbone", "update/stable_rank"), ("backbone", "update/log_norm"), ("backbone", "after/alpha"),

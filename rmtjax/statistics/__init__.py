@@ -1,25 +1,33 @@
-"""What a study says: effects against seed noise, similarity of families, equivalence, doses, and the answers.
+"""Statistics of a study: effects against seed noise, similarity, equivalence, doses, and the answers.
 
-    table = statistics.collect("runs/study", {"none": Arm("none", 0, "none"), "dropout_0.3": Arm("dropout", 0.3, "none"), ...})
+    table = results.study_table(results.collect("runs/study", arms), arms)  # or any table with its columns
     statistics.answers(table, Roles("augmentation", "dropout", "decay", synthetic=["replace"]))
 
-All functions take that one table (`samples.samples` says its columns); the seed is the unit of replication in every one but
-`paper_aggregation`, which is there for contrast.
+All functions take that one table (`study_table` says its columns). The seed is the unit of replication in all
+of them but `paper_aggregation`, which is there for contrast.
+
+    study_table        the table, its seeds as arrays, and the noise that effects are measured in
+    intervals          means over seeds with t intervals
+    corrections        p-values corrected for the number of tests
+    contrasts          each arm against its baseline
+    mixed              the same by a mixed model
+    tost               equivalence of two arms
+    effect_similarity  cosine and rank correlation of the effects of families
+    doses              dose-response, and families at matched doses
+    outcomes           the best share of synthetic data, and measures that rank arms
+    questions          the four questions and their answers in sentences
+    geometry           angles between the updates of runs
+    nulls              how often the tests find something where there is nothing
+    paper              the aggregation of Ba et al.
 """
 
-from rmtjax.statistics.answers import Answer as Answer
-from rmtjax.statistics.answers import Roles as Roles
-from rmtjax.statistics.answers import answers as answers
-from rmtjax.statistics.collecting import Arm as Arm
-from rmtjax.statistics.collecting import collect as collect
-from rmtjax.statistics.collecting import of_run as of_run
-from rmtjax.statistics.collecting import spectra_by_arm as spectra_by_arm
+from rmtjax.statistics.contrasts import effects as effects
 from rmtjax.statistics.doses import dose_response as dose_response
 from rmtjax.statistics.doses import matched as matched
-from rmtjax.statistics.effects import effects as effects
-from rmtjax.statistics.equivalence import equivalence as equivalence
-from rmtjax.statistics.equivalence import tost_power as tost_power
+from rmtjax.statistics.effect_similarity import Similarity as Similarity
+from rmtjax.statistics.effect_similarity import similarity as similarity
 from rmtjax.statistics.geometry import between_updates as between_updates
+from rmtjax.statistics.intervals import mean_interval as mean_interval
 from rmtjax.statistics.mixed import mixed_effects as mixed_effects
 from rmtjax.statistics.nulls import null_control as null_control
 from rmtjax.statistics.nulls import null_similarity as null_similarity
@@ -29,6 +37,11 @@ from rmtjax.statistics.outcomes import rank_agreement as rank_agreement
 from rmtjax.statistics.paper import PaperAggregation as PaperAggregation
 from rmtjax.statistics.paper import paper_aggregation as paper_aggregation
 from rmtjax.statistics.paper import pooled as pooled
-from rmtjax.statistics.samples import samples as samples
-from rmtjax.statistics.similarity import Similarity as Similarity
-from rmtjax.statistics.similarity import similarity as similarity
+from rmtjax.statistics.questions import Answer as Answer
+from rmtjax.statistics.questions import Roles as Roles
+from rmtjax.statistics.questions import answers as answers
+from rmtjax.statistics.study_table import COLUMNS as COLUMNS
+from rmtjax.statistics.study_table import Arm as Arm
+from rmtjax.statistics.study_table import samples as samples
+from rmtjax.statistics.tost import equivalence as equivalence
+from rmtjax.statistics.tost import tost_power as tost_power

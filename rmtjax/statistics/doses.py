@@ -1,4 +1,4 @@
-"""How effects grow with the dose, and families compared where they are matched: at equal validation loss or update norm."""
+"""How effects grow with the dose, and families compared at equal validation loss or norm of the update."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,25 +9,28 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import LEVEL, corrected, paired
-from rmtjax.statistics.samples import RUN, Samples, noise, samples
+from rmtjax.statistics.contrasts import paired
+from rmtjax.statistics.corrections import benjamini_hochberg
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import RUN, Samples, noise, samples
 
-MATCHED_BY = ("validation_loss", "update_norm")
 _POINTS = 9
 
 
 def dose_response(table: pd.DataFrame) -> pd.DataFrame:
-    """Trend over doses, of each family, group and metric. The seed is the unit: a trend per seed, then their mean.
+    """The trend over doses of each family, group and metric: one trend per seed, then their mean.
 
     Args:
-      table: as `samples.samples` says. Of each family the seeds count that all its doses have, the baseline as dose 0 among
-        them where it has these seeds.
+      table: as `study_table` says. Only seeds that all doses of a family have are used. The baseline is
+        dose 0 where it has these seeds.
 
     Returns a row per family, group and metric, with columns
       family, group, metric
-      slope, slope_low, slope_high: change per step of the dose (its rank, since doses of decay lie on a logarithmic scale and those of
-        dropout on a linear one), in units of the baseline's noise, with its 95 % t interval over seeds
-      spearman, spearman_low, spearman_high: rank correlation of value and dose, mean over seeds with the same interval
+      slope, slope_low, slope_high: change per step of the dose (its rank, since doses of decay lie on a
+        logarithmic scale and those of dropout on a linear one), in units of the baseline's noise, with its
+        95 % t interval over seeds
+      spearman, spearman_low, spearman_high: rank correlation of value and dose, mean over seeds with the same
+        interval
       p, q: of the slope, two-sided; Benjamini and Hochberg's over the table
       doses, seeds: how many
     Families with fewer than two doses (with the baseline three) or two such seeds are left out.
@@ -46,7 +49,8 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
         with np.errstate(invalid="ignore"):
             spearman = np.tensordot(order, ranks, (1, 0)) / np.sqrt((order**2).sum(1) * (ranks @ ranks))
         monotone = paired(spearman)
-        t = scipy.stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+        slope_low, slope_high = trend.interval()
+        spearman_low, spearman_high = monotone.interval()
         rows.append(
             pd.DataFrame(
                 {
@@ -54,11 +58,11 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
                     "group": found.columns.get_level_values("group"),
                     "metric": found.columns.get_level_values("metric"),
                     "slope": trend.effect,
-                    "slope_low": trend.effect - t * trend.error,
-                    "slope_high": trend.effect + t * trend.error,
+                    "slope_low": slope_low,
+                    "slope_high": slope_high,
                     "spearman": monotone.effect,
-                    "spearman_low": np.maximum(monotone.effect - t * monotone.error, -1),
-                    "spearman_high": np.minimum(monotone.effect + t * monotone.error, 1),
+                    "spearman_low": np.maximum(spearman_low, -1),
+                    "spearman_high": np.minimum(spearman_high, 1),
                     "p": trend.p,
                     "doses": values.shape[1],
                     "seeds": len(values),
@@ -68,13 +72,13 @@ def dose_response(table: pd.DataFrame) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame(columns=_TRENDS)
     out = pd.concat(rows, ignore_index=True)
-    out["q"] = corrected(out["p"].to_numpy(), "fdr_bh")
+    out["q"] = benjamini_hochberg(out["p"].to_numpy())
     return out[list(_TRENDS)]
 
 
 _TRENDS = (
-    "family", "group", "metric", "slope", "slope_low", "slope_high", "spearman", "spearman_low", "spearman_high", "p", "q",
-    "doses", "seeds",
+    "family", "group", "metric", "slope", "slope_low", "slope_high", "spearman", "spearman_low",
+    "spearman_high", "p", "q", "doses", "seeds",
 )  # fmt: skip
 
 
@@ -88,17 +92,21 @@ def matched(
 ) -> pd.DataFrame:
     """Two families at doses that lead to the same validation loss, or to an update of the same norm.
 
-    A family's doses make a curve (x, metric), x being the mean of `by` over seeds, with straight lines between doses. The two curves are
-    compared at 9 points over the range of x that both reach, and the differences averaged. Where a curve passes the same x twice, its
-    strongest dose there counts. The baseline is no part of a curve: at dose 0 all families are the same.
+    The doses of a family make a curve of the metric over x, the mean of `by` over seeds, with straight lines
+    between doses. The two curves are compared at 9 points over the range of x that both reach, and the
+    differences are averaged. Where a curve passes the same x twice, its strongest dose there counts. The
+    baseline is not part of a curve: at dose 0 all families are the same.
 
     Args:
       pairs: (family, other).
       by: a metric of group "run" that both families have.
-      resamples: of the seeds, with replacement, of all doses at once; percentiles make the interval. The range stays.
+      resamples: how often seeds are drawn with replacement, for all doses at once; percentiles make the
+        interval. The range of x stays.
+      seed: of the resamples.
 
-    Returns a row per pair, group and metric: family, other, by, low_end, high_end (the common range; NaN if there is none, and then
-    nothing can be compared), difference, low, high: family minus other in units of the baseline's noise, with the 95 % interval.
+    Returns a row per pair, group and metric: family, other, by, low_end, high_end (the common range; NaN if
+    there is none, and then nothing can be compared), difference, low, high: family minus other in units of
+    the baseline's noise, with the 95 % interval.
 
     Raises:
       InputError: an unknown family, or one without `by`.
@@ -107,7 +115,9 @@ def matched(
     members = by_family(found)
     place = [i for i, (group, metric) in enumerate(found.columns) if (group, metric) == (RUN, by)]
     if not place:
-        raise InputError(f"by={by!r} is no metric of group 'run': such are {', '.join(_of_run(found))}")
+        raise InputError(
+            f"by={by!r} is no metric of group 'run': such are {', '.join(_metrics_of_run(found))}"
+        )
     rows = []
     for pair in pairs:
         for name in pair:
@@ -119,8 +129,15 @@ def matched(
 
 
 def _matched_pair(
-    found: Samples, pair: tuple[str, str], curves: Sequence[Any], arm: str, place: int, by: str, resamples: int, seed: int
-) -> pd.DataFrame:  # fmt: skip
+    found: Samples,
+    pair: tuple[str, str],
+    curves: Sequence[Any],
+    arm: str,
+    place: int,
+    by: str,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
     count = len(found.columns)
     out = pd.DataFrame(
         {
@@ -146,7 +163,7 @@ def _matched_pair(
     unit = noise(found, str(found.arms.loc[arm, "baseline"]))
 
     def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        at = [_at(each.mean(0), place, points) for each in (one, other)]
+        at = [_values_at(each.mean(0), place, points) for each in (one, other)]
         return np.asarray((at[0] - at[1]).mean(0) / unit)
 
     rng = np.random.default_rng(seed)
@@ -162,7 +179,7 @@ def _matched_pair(
     return out
 
 
-def _at(
+def _values_at(
     curve: Float[np.ndarray, "doses K"], place: int, points: Float[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p K"]:
     """The curve at x = points; where no piece of it holds a point (in a resample), the nearest dose."""
@@ -199,5 +216,5 @@ def curve(
     return np.stack([found.values[name][np.isin(found.seeds[name], seeds)] for name in doses], axis=1)
 
 
-def _of_run(found: Samples) -> list[str]:
+def _metrics_of_run(found: Samples) -> list[str]:
     return [metric for group, metric in found.columns if group == RUN]

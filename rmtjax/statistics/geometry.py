@@ -16,17 +16,20 @@ from rmtjax.spectra import alignment
 def between_updates(before: Any, after: Mapping[str, Any], k: int = 10, **layout: Any) -> pd.DataFrame:
     """Cosine and principal angles between the updates of each two runs from one start, matrix by matrix.
 
-    The update is W_after - W_before; its leading subspaces are those of its k largest singular values (k or M, where that is smaller).
+    The update is W_after - W_before; its leading subspaces are those of its k largest singular values (k or
+    M, where that is smaller).
 
     Args:
       before: params before training, the same for all, as `spectra.analyze` takes them.
       after: params after training, by the run's name.
       layout: how tensors become matrices, as for `spectra.weight_matrices`.
 
-    Returns a row per pair and matrix, slices of a convolution averaged, with columns run, other, name, kind and
-      cosine: of the angle between the updates as vectors; cosine_null: 95 % of independent random updates are within ± this
-      overlap_left, overlap_right: mean squared cosine of the principal angles between the leading left (right) singular subspaces;
-        with `_null` that of unrelated subspaces, k / N and k / M
+    Returns a row per pair and matrix, slices of a convolution averaged, with columns
+      run, other, name, kind
+      cosine: of the angle between the updates as vectors; cosine_null: 95 % of independent random updates are
+        within ± this
+      overlap_left, overlap_right: mean squared cosine of the principal angles between the leading left
+        (right) singular subspaces; with `_null` that of unrelated subspaces, k / N and k / M
       angle_left, angle_right: the largest of these angles, in degrees.
     A matrix that has not changed in one of the runs, or is not finite, has NaN.
 

@@ -6,26 +6,31 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import scipy.stats
-from statsmodels.regression.mixed_linear_model import MixedLM
 
-from rmtjax.statistics.effects import LEVEL, corrected
-from rmtjax.statistics.samples import RUN, noise, samples
+from rmtjax.statistics.corrections import holm
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import RUN, noise, samples
 
 
 def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "head", RUN)) -> pd.DataFrame:
-    """value ~ arm + (1 | seed), by REML (statsmodels' MixedLM): one model for each group and metric of a baseline and its arms.
+    """value ~ arm + (1 | seed), by REML (statsmodels' MixedLM): one model for each group and metric of a
+    baseline and its arms.
 
-    Against `effects` it uses all runs together: the spread is pooled over arms, and the part that a seed has in common in every
-    arm (initialisation, data order) is estimated and taken out. It assumes equal normal spread in all arms, which `effects` does not.
+    Against `effects` it uses all runs together: the spread is pooled over arms, and the part that a seed has
+    in common in every arm (initialisation, data order) is estimated and taken out. It assumes equal normal
+    spread in all arms, which `effects` does not.
 
     Args:
-      table: as `samples.samples` says.
+      table: as `study_table` says.
       groups: layer groups; a model takes some tenths of a second.
 
-    Returns a row per arm, group and metric: arm, family, dose, group, metric; effect, low, high in units of the baseline's noise; p by t
-    with runs - arms - seeds + 1 degrees of freedom (statsmodels' own normal p is too small with few seeds), p_holm over the numbers of
-    an arm; seed_share: share of the variance that is the seed's; converged.
+    Returns a row per arm, group and metric: arm, family, dose, group, metric; effect, low, high in units of
+    the baseline's noise; p by t with runs - arms - seeds + 1 degrees of freedom (statsmodels' own normal p is
+    too small with few seeds), p_holm over the numbers of an arm; seed_share: share of the variance that is
+    the seed's; converged.
     """
+    from statsmodels.regression.mixed_linear_model import MixedLM  # slow to import, and needed here alone
+
     found = samples(table)
     rows = []
     for base in found.arms["baseline"].unique():
@@ -42,7 +47,8 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
                 continue
             centred = (values[:, k] - values[:, k].mean()) / unit[k]
             with warnings.catch_warnings():
-                # A seed's variance of zero, on the boundary, is a result and no fault; statsmodels warns there.
+                # A seed's variance of zero, on the boundary, is a result and no fault; statsmodels warns
+                # there.
                 warnings.simplefilter("ignore")
                 model = MixedLM(centred, design, groups=seeds)
                 try:
@@ -69,10 +75,11 @@ def mixed_effects(table: pd.DataFrame, *, groups: Sequence[str] = ("backbone", "
                     }
                 )
     out = pd.DataFrame(rows, columns=_COLUMNS)
-    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: corrected(p.to_numpy(), "holm"))
+    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: holm(p.to_numpy()))
     return out
 
 
 _COLUMNS = (
-    "arm", "family", "dose", "group", "metric", "effect", "low", "high", "p", "p_holm", "seed_share", "converged",
+    "arm", "family", "dose", "group", "metric", "effect", "low", "high", "p", "p_holm", "seed_share",
+    "converged",
 )  # fmt: skip

@@ -1,13 +1,13 @@
-"""Do the statistics find nothing where there is nothing? Baseline runs that differ in their seed alone, drawn as arms."""
+"""Null controls: what the statistics find between baseline runs that differ in nothing but their seeds."""
 
 import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import independent, paired
-from rmtjax.statistics.equivalence import ALPHA, tost_p
-from rmtjax.statistics.samples import RUN, noise, samples
-from rmtjax.statistics.similarity import FAKE, SPLITS, similarity
+from rmtjax.statistics.contrasts import independent, paired
+from rmtjax.statistics.effect_similarity import FAKE, SPLITS, similarity
+from rmtjax.statistics.study_table import RUN, noise, samples
+from rmtjax.statistics.tost import ALPHA, tost_p
 
 _DRAWS_AT_ONCE = 100
 
@@ -15,19 +15,21 @@ _DRAWS_AT_ONCE = 100
 def null_control(
     table: pd.DataFrame, draws: int = 2000, size: tuple[int, int] = (5, 8), *, seed: int = 0
 ) -> pd.DataFrame:
-    """How often the tests of `effects` and `equivalence` reject at 5 %, between two groups of the same baseline.
+    """How often the tests of `effects` and `equivalence` reject at 5 % between two groups of one baseline.
 
     Args:
-      table: as `samples.samples` says, of one arm (of several: of the first baseline), with many seeds.
+      table: as `study_table` says, of one arm (of several: of the first baseline), with many seeds.
       draws: of two disjoint groups of runs.
-      size: runs in the one and in the other. With 5 and 8, 5 and 20 or 8 and 8 the test of independent groups is the exact
-        permutation test; its size is then right whatever the distribution, up to the steps of p.
+      size: runs in the one and in the other. With 5 and 8, 5 and 20 or 8 and 8 the test of independent groups
+        is the exact permutation test; its size is then right whatever the distribution, up to the steps of p.
 
     Returns a row per group and metric, with columns
       independent: share of draws with p < .05, as `effects` tests arms whose seeds the baseline lacks
       paired: the same with runs of the two groups in pairs, as `effects` tests arms that share seeds
-      tost: share in which the paired equivalence test, margin one standard deviation of all runs, passes; its power
-      standard_error: of a share of .05, √(.05 · .95 / draws); the runs are few and drawn again and again, so that it is a guide.
+      tost: share in which the paired equivalence test, margin one standard deviation of all runs, passes; its
+        power
+      standard_error: of a share of .05, √(.05 · .95 / draws); the runs are few and drawn again and again, so
+        that it is a guide.
     A row of group "all", metric "any (Holm)": share of draws in which Holm's correction leaves anything.
 
     Raises:
@@ -39,7 +41,8 @@ def null_control(
     n, m = size
     if min(n, m) < 2 or n + m > len(values):
         raise InputError(
-            f"size={size} does not fit {len(values)} runs of {base!r}: take two groups of 2 or more, {len(values)} at most together"
+            f"size={size} does not fit {len(values)} runs of {base!r}: take two groups of 2 or more, "
+            f"{len(values)} at most together"
         )
     rng = np.random.default_rng(seed)
     columns = values.shape[1]
@@ -78,11 +81,11 @@ def null_similarity(
       table, seed: as for `null_control`; splits: as for `similarity`.
       draws: of three groups of `size` runs as arms, and all the others as their common baseline.
 
-    Returns a row per draw: cosine and spearman of the first two; contrast, low, high of sim(first, second) - sim(first, third). Means
-    of the former are near 0, and 95 % of the intervals hold 0, if all is well.
+    Returns a row per draw: cosine and spearman of the first two; contrast, low, high of sim(first, second) -
+    sim(first, third). Means of the former are near 0, and 95 % of the intervals hold 0, if all is well.
 
     Raises:
-      InputError: fewer than 3 size + 4 runs.
+      InputError: fewer than 3 size + 6 runs.
     """
     found = samples(table)
     base = str(found.arms["baseline"].iloc[0])
@@ -90,7 +93,8 @@ def null_similarity(
     seeds = found.seeds[base]
     if len(seeds) < 3 * size + 6:
         raise InputError(
-            f"size={size} needs {3 * size + 6} runs of {base!r}, and there are {len(seeds)}: choose a smaller size"
+            f"size={size} needs {3 * size + 6} runs of {base!r}, and there are {len(seeds)}: choose a "
+            "smaller size"
         )
     rng = np.random.default_rng(seed)
     out = []

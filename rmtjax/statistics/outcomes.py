@@ -1,7 +1,6 @@
-"""What diversity buys: the best share of synthetic data, and whether a measure of diversity ranks arms by accuracy under shift."""
+"""What diversity buys: the best share of synthetic data, and measures that rank arms by an outcome."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,23 +10,24 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
+from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.doses import by_family, curve
-from rmtjax.statistics.effects import LEVEL, corrected
-from rmtjax.statistics.samples import RUN, Samples, samples
+from rmtjax.statistics.intervals import LEVEL, mean_interval
+from rmtjax.statistics.study_table import RUN, Samples, samples
 
 _EXACT_ARMS = 7
 _SHUFFLES = 10_000
 
 
 class Optimum(NamedTuple):
-    """Is some share between none and the most better than both?
+    """Whether some share between none and the most is better than both.
 
     Attributes:
       shares, means: the sweep, share 0 (the baseline) first, and the outcome's mean over seeds at each.
-      best: the share between the ends with the highest mean.
-      over_none, over_most: how much better the best share between is than share 0 and than the largest one: (value, low, high) with 95 % t
-        intervals over seeds. The best is chosen for each seed by the other seeds, since a share chosen by the numbers that then judge it would
-        look good by that alone.
+      best: the inner share with the highest mean.
+      over_none, over_most: how much better the best inner share is than share 0 and than the largest share:
+        (value, low, high) with 95 % t intervals over seeds. The best share is chosen for each seed by the
+        other seeds, since a share chosen by the very numbers that judge it would look good by that alone.
       control: 2.5 % and 97.5 % of the smaller of both values when the shares are shuffled within each seed.
       p: how often the shuffled ones reach the observed value.
       seeds: how many.
@@ -55,11 +55,12 @@ def interior_optimum(
     """A sweep over shares, with the baseline as share 0; higher is better.
 
     Args:
-      table: as `samples.samples` says; the doses of `family` are its shares.
+      table: as `study_table` says; the doses of `family` are its shares.
       metric: of group "run".
 
     Raises:
-      InputError: no such family or metric, or fewer than two shares besides 0, or two seeds that all of them and the baseline have.
+      InputError: no such family or metric, or fewer than two shares besides 0, or two seeds that all of them
+        and the baseline have.
     """
     found = samples(table)
     place = _place(found, metric)
@@ -82,9 +83,15 @@ def interior_optimum(
     shares = (0.0, *(float(found.arms.loc[name, "dose"]) for name in names))
     low, high = np.quantile(shuffled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Optimum(
-        shares, y.mean(0), shares[1 + int(between.argmax())], _t_interval(over[0]), _t_interval(over[1]),
-        (float(low), float(high)), float((1 + (shuffled >= observed).sum()) / (1 + shuffles)), len(y),
-    )  # fmt: skip
+        shares,
+        means=y.mean(0),
+        best=shares[1 + int(between.argmax())],
+        over_none=_plain_interval(over[0]),
+        over_most=_plain_interval(over[1]),
+        control=(float(low), float(high)),
+        p=float((1 + (shuffled >= observed).sum()) / (1 + shuffles)),
+        seeds=len(y),
+    )
 
 
 def rank_agreement(
@@ -97,15 +104,17 @@ def rank_agreement(
 ) -> pd.DataFrame:
     """Does a measure rank arms by an outcome? Spearman's correlation over arms, their means over seeds.
 
-    Runs of one arm are no independent evidence of how arms rank, so p comes from permuting arms; the interval from resampling the seeds
-    of each arm says how well the arms' means are known.
+    Runs of one arm are no independent evidence of how arms rank, so p comes from permuting arms; the interval
+    from resampling the seeds of each arm says how well the arms' means are known.
 
     Args:
-      measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of diversity is needed for.
+      measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
+        diversity is needed for.
 
-    Returns a row per measure: measure, outcome, spearman, low, high (95 % over seeds), p (two-sided, permuting arms: all orders up to 7
-    arms, else 10,000), p_holm (over the measures), control: 95 % of permuted orders lie within ± this; over_runs: Spearman's over single
-    runs; arms, runs. Arms that lack either number are left out; a measure with fewer than four arms, or the same in all, has NaN.
+    Returns a row per measure: measure, outcome, spearman, low, high (95 % over seeds), p (two-sided,
+    permuting arms: all orders up to 7 arms, else 10,000), p_holm (over the measures), control: 95 % of
+    permuted orders lie within ± this; over_runs: Spearman's over single runs; arms, runs. Arms that lack
+    either number are left out; a measure with fewer than four arms, or the same in all, has NaN.
 
     Raises:
       InputError: an unknown metric.
@@ -144,12 +153,12 @@ def rank_agreement(
             }
         rows.append(row)
     out = pd.DataFrame(rows)
-    out["p_holm"] = corrected(out["p"].to_numpy(np.float64), "holm")
+    out["p_holm"] = holm(out["p"].to_numpy(np.float64))
     return out
 
 
 def _over_ends(y: Float[np.ndarray, "R n D"]) -> Float[np.ndarray, "R 2 n"]:
-    """Of each seed: the share between that is best for the other seeds, less the first and less the last share."""
+    """Of each seed: the outcome at the inner share that is best for the others, less that at either end."""
     others = y.sum(1, keepdims=True) - y
     best = others[:, :, 1:-1].argmax(-1) + 1
     chosen = np.take_along_axis(y, best[..., None], -1)[..., 0]
@@ -157,9 +166,9 @@ def _over_ends(y: Float[np.ndarray, "R n D"]) -> Float[np.ndarray, "R 2 n"]:
     return out
 
 
-def _t_interval(x: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    half = scipy.stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
-    return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
+def _plain_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    mean, low, high = mean_interval(values)
+    return float(mean), float(low), float(high)
 
 
 def _ranks(x: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "... n"]:

@@ -1,9 +1,10 @@
-"""The aggregation of Ba, Mancenido and Pan (arXiv 2410.14602), so that their numbers can be compared with ours.
+"""The aggregation of Ba, Mancenido and Pan (arXiv 2410.14602), for comparison with their numbers.
 
-It is here to be contrasted, not believed: layers are its sample, though the layers of one run are no replicates of an
-experiment; every arm is one run and all subtract the same single baseline run, whose noise they then share, so that
-families look alike by that alone; the mean over layers is driven by the new head; and "not significant" is read as
-"similar". What this package believes is in the other files of this folder.
+It is here for contrast and not to be relied on. Layers are its sample, though the layers of one run are not
+replicates of an experiment. Every arm is one run, and all subtract the same single baseline run, whose noise
+they then share, so that families look alike by that alone. The mean over all layers is driven by the new
+head, and "not significant" is read as "similar". The other files of this folder have what this package relies
+on.
 """
 
 import itertools
@@ -23,10 +24,12 @@ class PaperAggregation(NamedTuple):
     """What the paper plots and prints.
 
     Attributes:
-      layers: columns layer, family, metric, value: change of the arm minus change of the baseline, mean over a family's arms.
+      layers: columns layer, family, metric, value: change of the arm minus change of the baseline, mean over
+        a family's arms.
       means: columns family, metric, value: mean of `layers` over the layers.
       anova: columns metric, F, p, layers: one-way, families as groups and layers as samples.
-      pairs: columns metric, family, other, t, p, pearson: t-test of equal variances over layers, and correlation over layers.
+      pairs: columns metric, family, other, t, p, pearson: t-test of equal variances over layers, and
+        correlation over layers.
     """
 
     layers: pd.DataFrame
@@ -41,16 +44,20 @@ def paper_aggregation(
     arms: Mapping[str, Mapping[str, pd.DataFrame]],
     metrics: Sequence[str] = METRICS,
 ) -> PaperAggregation:
-    """The paper's numbers, from a table a model with a row a layer, as WeightWatcher and `rmtjax.spectra` make them.
+    """The paper's numbers, from one table per model with a row per layer.
 
-    Of every layer and metric: (arm - pre-trained) - (baseline - pre-trained), mean over the arms of a family, then over
-    layers; one-way ANOVA and pairwise t-tests with layers as samples; Pearson's correlation across layers between families.
-    A layer in which no metric of `metrics` changed in training is left out, run by run, as the authors do with frozen layers.
+    WeightWatcher and `rmtjax.spectra` make such tables.
 
-    On the authors' tables (github.com/YangBa78/Data-Diversity-as-Implicit-Regularization; a folder a data set, with
-    `bs_<end>.csv` before and `bs_<end>_ft.csv` after training for the baseline, `div*`, `dp*` and `wd*` for the arms; the
-    scratch folder has `<arm>.csv` and `ft_<arm>.csv`), of which each arm has its own table before training, because the new
-    head is drawn anew:
+    For every layer and metric: (arm - pre-trained) - (baseline - pre-trained), mean over the arms of a
+      family,
+    then over layers; one-way ANOVA and pairwise t-tests with layers as samples; Pearson's correlation across
+    layers between families. A layer in which no metric of `metrics` changed in training is left out, run by
+    run, as the authors do with frozen layers.
+
+    The authors' tables (github.com/YangBa78/Data-Diversity-as-Implicit-Regularization) have one folder per
+    data set, with `bs_<end>.csv` before and `bs_<end>_ft.csv` after training for the baseline, and `div*`,
+    `dp*` and `wd*` for the arms; the scratch folder has `<arm>.csv` and `ft_<arm>.csv`. Each arm has its own
+    table before training, because the new head is drawn anew:
 
         read = lambda arm, end: pd.read_csv(f"cf10/ww-df/{arm}_cf10{end}.csv")
         names = {p.name.split("_cf10")[0] for p in pathlib.Path("cf10/ww-df").glob("*_ft.csv")}
@@ -61,14 +68,14 @@ def paper_aggregation(
     Their figures are means over four data sets: `pooled([found.layers, ...])`.
 
     Args:
-      pretrained: before training: one table for all (it then cancels, but for frozen layers), or by the arm's name, with that of the baseline
-        under "baseline".
+      pretrained: before training: one table for all (it then cancels, but for frozen layers), or by the arm's
+        name, with that of the baseline under "baseline".
       baseline: after training without a regulariser.
       arms: after training, by family and arm.
       metrics: columns of the tables.
 
-    Layers are joined by `longname`, `layer_id` or `name`, the first that every table has without repetition; a layer that
-    the arm or the baseline lacks is left out.
+    Layers are joined by `longname`, `layer_id` or `name`, the first that every table has without repetition;
+    a layer that the arm or the baseline lacks is left out.
 
     Raises:
       InputError: no arm, a table without a metric, no key that names the layers, or no layer in common.
@@ -108,9 +115,10 @@ def paper_aggregation(
 
 
 def pooled(layers: Sequence[pd.DataFrame]) -> PaperAggregation:
-    """The same of several data sets (`PaperAggregation.layers` of each): mean over them layer by layer, then as for one.
+    """The same for several data sets: their `PaperAggregation.layers` are averaged layer by layer first.
 
-    Layers must have the same keys in all: the authors' head has another `layer_id` in one data set, but one `longname`.
+    Layers must have the same keys in all: the authors' head has another `layer_id` in one data set, but one
+    `longname`.
     """
     together = pd.concat(layers, ignore_index=True)
     keys = ["layer", "family", "metric"]

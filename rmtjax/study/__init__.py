@@ -1,18 +1,22 @@
-"""Many runs: arms, seeds, and the tables they give."""
+"""Many runs: arms, seeds, and the tables they give.
 
-from rmtjax.study.answering import answer as answer
+arms       arms and functions of a user's Python file
+design     what the arms of a study stand for, and their seeds
+planning   the runs, their configs checked, and which of them are trained together
+execution  runs what is not finished, in processes of its own
+tables     results.csv, summary.csv, study.csv, answers.csv and the like
+"""
+
+from rmtjax.study.arms import load_arms as load_arms
 from rmtjax.study.design import Design as Design
 from rmtjax.study.design import fewer_seeds as fewer_seeds
 from rmtjax.study.design import load_design as load_design
 from rmtjax.study.design import seeds_of as seeds_of
-from rmtjax.study.runner import differences as differences
-from rmtjax.study.runner import execute as execute
-from rmtjax.study.runner import expected_seconds as expected_seconds
-from rmtjax.study.runner import listing as listing
-from rmtjax.study.runner import load_arms as load_arms
-from rmtjax.study.runner import overview as overview
-from rmtjax.study.runner import plan as plan
-from rmtjax.study.runner import summary as summary
-from rmtjax.study.runner import table as table
-from rmtjax.study.runner import units as units
-from rmtjax.study.runner import write_tables as write_tables
+from rmtjax.study.execution import execute as execute
+from rmtjax.study.planning import PlannedRun as PlannedRun
+from rmtjax.study.planning import expected_seconds as expected_seconds
+from rmtjax.study.planning import listing as listing
+from rmtjax.study.planning import plan as plan
+from rmtjax.study.planning import units as units
+from rmtjax.study.tables import answer as answer
+from rmtjax.study.tables import write_tables as write_tables

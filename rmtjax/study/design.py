@@ -8,14 +8,21 @@ from ml_collections import ConfigDict
 
 from rmtjax.errors import InputError
 from rmtjax.statistics import Arm, Roles
-from rmtjax.study.runner import check_names, function_of_file
+from rmtjax.study.arms import check_names, function_of_file
 
 FIELDS = {"overrides", "family", "dose", "baseline", "seeds"}
 
 
 class Design(NamedTuple):
-    """Attributes, by arm: overrides, what the arm stands for, its seeds; the families that the answers are about; and how many runs
-    one process trains together at most."""
+    """The design of a study.
+
+    Attributes:
+      overrides: `field=value` changes of the config, by arm.
+      arms: what each arm stands for.
+      seeds: by arm.
+      roles: the families that the answers are about.
+      population: how many runs one process trains together at most.
+    """
 
     overrides: dict[str, list[str]]
     arms: dict[str, Arm]
@@ -27,12 +34,12 @@ class Design(NamedTuple):
 def load_design(path: str, config: ConfigDict) -> Design:
     """The design of a config file: its `get_design(config)` gives plain data,
 
-        {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"}, ...},
-         "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families], ...},
-         "population": 16}
+        {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"},
+         ...}, "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families],
+         ...}, "population": 16}
 
-    `overrides` are `field=value` of the config, none if left out; `baseline` is an arm's name, "none" if left out; `population` is 1 if
-    left out.
+    `overrides` are `field=value` changes of the config, none if left out; `baseline` is an arm's name, "none"
+    if left out; `population` is 1 if left out.
 
     Raises:
       InputError: no such function, or the design is not of this form.
@@ -42,7 +49,7 @@ def load_design(path: str, config: ConfigDict) -> Design:
 
 
 def of_plain(content: Mapping[str, Any], name: str) -> Design:
-    """The design of plain data, checked; `name` is for messages."""
+    """The design of plain data, checked. Messages call it `name`."""
     cells: dict[str, dict[str, Any]] = {arm: dict(cell) for arm, cell in content.get("arms", {}).items()}
     check_names(cells, f"get_design(config) of {name!r}")
     for arm, cell in cells.items():
@@ -76,7 +83,7 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
 
 
 def fewer_seeds(design: Design, chosen: list[int]) -> dict[str, list[int]]:
-    """Of each arm those of its seeds that are chosen; of controls on seeds that their baseline lacks, as many of their own.
+    """The chosen seeds of each arm; of a control whose seeds its baseline lacks, as many of its own.
 
     Raises:
       InputError: none of them is a seed of the design.
@@ -91,7 +98,7 @@ def fewer_seeds(design: Design, chosen: list[int]) -> dict[str, list[int]]:
 
 
 def seeds_of(text: str) -> list[int]:
-    """The numbers of `0-4` or `0,3,7`. Raises InputError: it is neither."""
+    """The numbers of `0-4` or `0,3,7`. Raises InputError for other text."""
     found: list[int] = []
     for part in text.split(","):
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())

@@ -30,7 +30,9 @@ def rows(arm, family, dose, seeds, values, numbers=NUMBERS, baseline="none"):
 
 
 def study(rng, arms, baseline_seeds=20, shared=0.5, numbers=NUMBERS):
-    """A baseline "none" and arms name -> (family, dose, effect, seeds), whose runs share half the noise of the same seed's baseline."""
+    """A baseline "none" and arms name -> (family, dose, effect, seeds), whose runs share half the noise of
+    the same seed's baseline.
+    """
     base = noise(rng, baseline_seeds, numbers)
     parts = [rows("none", "none", 0.0, range(baseline_seeds), base, numbers)]
     for name, (family, dose, effect, seeds) in arms.items():

@@ -1,6 +1,6 @@
-"""Doses, matched comparison, mixed models, updates, outcomes and the answers, on studies of which the truth is known."""
-
-import json
+"""Doses, matched comparison, mixed models, updates, outcomes and the answers, on studies of which the truth
+is known.
+"""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import simulated
 
 from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.statistics import Arm, Roles
+from rmtjax.statistics import Roles
 
 LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
 RUN = [("run", "update_norm"), ("run", "ood_accuracy")]
@@ -43,7 +43,9 @@ def test_dose_response_is_a_trend_per_seed():
 
 
 def test_families_are_compared_at_the_same_norm_of_the_update():
-    """The same curve of alpha over the norm, with doses of other strengths: unlike arm by arm, alike where matched."""
+    """The same curve of alpha over the norm, with doses of other strengths: unlike arm by arm, alike where
+    matched.
+    """
     rng = np.random.default_rng(0)
     steps = {"dropout": [2.0, 0.0, 4.0, 0.0], "decay": [3.0, 0.0, 6.0, 0.0], "other": [-2.0, 0.0, 4.0, 0.0]}
     table = swept(rng, steps)
@@ -64,10 +66,10 @@ def test_families_are_compared_at_the_same_norm_of_the_update():
 
 
 def test_a_curve_that_turns_back_counts_by_its_strongest_dose():
-    from rmtjax.statistics.doses import _at
+    from rmtjax.statistics.doses import _values_at
 
     curve = np.array([[1.0, 10.0], [3.0, 30.0], [1.0, 50.0]])  # x = 2 is passed at 20 and at 40
-    assert _at(curve, 0, np.array([2.0, 3.0])).tolist() == [[2.0, 40.0], [3.0, 30.0]]
+    assert _values_at(curve, 0, np.array([2.0, 3.0])).tolist() == [[2.0, 40.0], [3.0, 30.0]]
 
 
 def test_mixed_effects_agree_with_paired_differences():
@@ -111,11 +113,15 @@ def shares(rng, means, seeds=10):
     numbers = [("run", "ood_accuracy")]
     parts = [
         simulated.rows(
-            "none" if i == 0 else f"share_{i}", "none" if i == 0 else "replace", i / (len(means) - 1), range(seeds),
-            mean + 0.01 * rng.standard_normal((seeds, 1)), numbers,
+            "none" if i == 0 else f"share_{i}",
+            "none" if i == 0 else "replace",
+            i / (len(means) - 1),
+            range(seeds),
+            mean + 0.01 * rng.standard_normal((seeds, 1)),
+            numbers,
         )
         for i, mean in enumerate(means)
-    ]  # fmt: skip
+    ]
     return pd.concat(parts)
 
 
@@ -182,7 +188,8 @@ def test_ranking_of_arms():
 
 def study_of(rng, diversity, dropout, decay):
     """A study of layers and outcomes, with a matched dose of 20 seeds in each family and a null arm."""
-    numbers = [*simulated.NUMBERS, ("run", "accuracy"), ("run", "ood_accuracy"), ("run", "vendi_score_feature"), ("run", "update_norm")]  # fmt: skip
+    of_run = ("accuracy", "ood_accuracy", "vendi_score_feature", "update_norm")
+    numbers = [*simulated.NUMBERS, *(("run", name) for name in of_run)]
     zeros = np.zeros(4)
     steps = {"augmentation": diversity, "dropout": dropout, "decay": decay}
     arms = {}
@@ -253,64 +260,3 @@ def test_answers_where_it_is_false_and_where_nothing_happens():
     assert "no family 'replace'" in found.loc["T3", "sentence"]
     with pytest.raises(InputError, match="dropout='drop' is no family of the table"):
         statistics.answers(table, Roles("augmentation", "drop", "decay"))
-
-
-def finished_run(folder, alpha, loss, status="finished"):
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"status": status}))
-    lines = [
-        {"step": 1, "loss": 2.0, "validation/loss": 9.0},
-        {"step": 2, "loss": 1.0, "validation/loss": loss},
-        {"step": 3, "loss": 1.0},
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    accuracies = {
-        "printed_digits": 0.6,
-        "corrupted": 0.8,
-        "corrupted/fog": 0.1,
-        "corrupted_without_noise": 0.9,
-    }
-    rows = [{"set": s, "kind": "shift", "metric": "accuracy", "value": v} for s, v in accuracies.items()]
-    rows += [
-        {"set": "test", "kind": "id", "metric": m, "value": v}
-        for m, v in {"accuracy": 0.95, "ece": 0.02}.items()
-    ]
-    (folder / "evaluation.json").write_text(json.dumps({"rows": rows}))
-    fed = [
-        {"set": s, "space": "feature", "metric": "vendi_score", "value": v}
-        for s, v in {"real": 5.0, "augmented": 6.0, "fed": 7.0}.items()
-    ]
-    (folder / "diversity.json").write_text(json.dumps({"rows": fed}))
-    names = {"embed/kernel": "patch_embedding", "block_0/attention/query/kernel": "attention_query",
-             "block_1/attention/query/kernel": "attention_query", "block_0/mlp/up/kernel": "mlp", "pooler/kernel": "dense", "head/kernel": "head"}  # fmt: skip
-    parts = [
-        pd.DataFrame({"stage": stage, "name": list(names), "kind": list(names.values()), "alpha": alpha + np.arange(6.0), "log_norm": 0.0,
-                      "norm_ratio": 0.1 if stage == "update" else np.nan})
-        for stage in ("before", "after", "update")
-    ]  # fmt: skip
-    pd.concat(parts, ignore_index=True).to_parquet(folder / "spectra.parquet")
-
-
-def test_runs_become_the_table(tmp_path):
-    arms = {"none": Arm("none", 0.0, "none"), "drop": Arm("dropout", 0.3, "none")}
-    for arm, alpha in (("none", 2.0), ("drop", 3.0)):
-        for seed in (0, 1):
-            finished_run(tmp_path / arm / str(seed), alpha, 0.5)
-    finished_run(tmp_path / "drop" / "2", 9.0, 0.5, status="running")
-    table = statistics.collect(tmp_path, arms)
-    assert set(table.loc[table["arm"] == "drop", "seed"]) == {0, 1}
-    value = table[table["seed"] == 0].set_index(["arm", "group", "metric"])["value"]
-    assert value["none", "q", "after/alpha"] == 2.0 + 1.5  # of layers 1 and 2
-    assert value["none", "backbone", "after/alpha"] == 2.0 + 2.0  # of layers 0 to 4
-    assert value["drop", "head", "after/alpha"] == 3.0 + 5.0
-    assert value["drop", "embedding", "update/norm_ratio"] == 0.1
-    assert value["none", "run", "validation_loss"] == 0.5
-    assert value["none", "run", "update_norm"] == pytest.approx(6**0.5)
-    assert value["none", "run", "ood_accuracy"] == pytest.approx(0.7)  # printed and corrupted
-    assert value["none", "run", "printed_digits_accuracy"] == 0.6
-    assert value["none", "run", "vendi_score_feature"] == 7.0  # of what was fed
-    assert ("none", "conv", "after/alpha") not in value
-    found = statistics.effects(table).set_index(["group", "metric"])
-    assert found.loc[("q", "after/alpha"), "effect"] == 1.0
-    with pytest.raises(InputError, match="holds no finished run of none, drop"):
-        statistics.collect(tmp_path / "nowhere", arms)

@@ -81,15 +81,16 @@ def test_data_sets_are_averaged_layer_by_layer():
     [
         (lambda: statistics.paper_aggregation(PRE, BASE, {"div": {}}), "at least one arm"),
         (lambda: statistics.paper_aggregation(PRE, BASE, ARMS), "no column 'entropy'"),
-        (lambda: statistics.paper_aggregation({"baseline": PRE}, BASE, ARMS, ("alpha",)), "no table for 'auto'"),
         (
-            lambda: statistics.paper_aggregation(
-                PRE, pd.concat([BASE, BASE]), ARMS, ("alpha",)
-            ),
+            lambda: statistics.paper_aggregation({"baseline": PRE}, BASE, ARMS, ("alpha",)),
+            "no table for 'auto'",
+        ),
+        (
+            lambda: statistics.paper_aggregation(PRE, pd.concat([BASE, BASE]), ARMS, ("alpha",)),
             "names each layer once",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_tables_are_named(change, words):
     with pytest.raises(InputError, match=words):
         change()

@@ -1,19 +1,26 @@
 """Effects, equivalence and similarity on simulated studies, of which the truth is known."""
 
+import importlib
 import itertools
+import pkgutil
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 import simulated
+from statsmodels.stats.multitest import multipletests
 
-from rmtjax import statistics
+from rmtjax import results, statistics, study
 from rmtjax.errors import InputError
+from rmtjax.statistics.corrections import benjamini_hochberg, holm
 
 
 def test_null_control_is_null():
-    """Two groups of 60 equal runs differ at 5 % in 5 % of 2,000 draws: correlated, discrete, skewed and heavy-tailed numbers."""
+    """Two groups of 60 equal runs differ at 5 % in 5 % of 2,000 draws: correlated, discrete, skewed and
+    heavy-tailed numbers.
+    """
     rng = np.random.default_rng(1)
     normal = rng.standard_normal((60, 4)) @ rng.standard_normal((4, 4))
     others = [rng.standard_t(2, 60), np.exp(1.5 * rng.standard_normal(60)), rng.poisson(20, 60)]
@@ -174,7 +181,9 @@ def test_five_seeds_never_prove_equivalence_and_twenty_can():
 
 
 def test_equivalence_at_the_margin_passes_rarely():
-    """Paired by seed, true difference of exactly one standard deviation: the size, the margin being estimated."""
+    """Paired by seed, true difference of exactly one standard deviation: the size, the margin being
+    estimated.
+    """
     rng = np.random.default_rng(0)
     numbers = [("q", str(i)) for i in range(800)]
     base, other = rng.standard_normal((2, 20, 800))
@@ -266,3 +275,40 @@ def test_bad_tables_are_named():
         statistics.null_similarity(table, size=5)
     with pytest.raises(InputError, match="has 5 seeds: similarity needs at least 6"):
         statistics.similarity(table[table["seed"] < 5])
+
+
+@pytest.mark.parametrize("room", [statistics, results, study], ids=lambda room: room.__name__)
+def test_no_module_has_the_name_of_a_function(room):
+    names = [found.name for found in pkgutil.iter_modules(room.__path__) if found.name != "__main__"]
+    assert names
+    for name in names:
+        module = importlib.import_module(f"{room.__name__}.{name}")
+        assert isinstance(module, types.ModuleType)
+        assert getattr(room, name) is module
+        assert not hasattr(module, name), f"{module.__name__} holds something of its own name"
+
+
+def test_mean_interval_is_students_and_leaves_out_what_is_not_finite():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((7, 3))
+    values[[0, 3], 1] = np.nan, np.inf
+    mean, low, high = statistics.mean_interval(values)
+    for k in range(3):
+        known = values[np.isfinite(values[:, k]), k]
+        ends = scipy.stats.t.interval(0.95, len(known) - 1, known.mean(), scipy.stats.sem(known))
+        np.testing.assert_allclose([mean[k], low[k], high[k]], [known.mean(), *ends])
+        assert statistics.mean_interval(values[:, k])[0] == pytest.approx(known.mean())
+    assert statistics.mean_interval(np.array([2.0, np.nan]))[0] == 2.0
+    assert np.isnan(statistics.mean_interval(np.array([2.0, np.nan]))[1:]).all()
+    assert np.isnan(statistics.mean_interval(np.array([]))).all()
+
+
+@pytest.mark.parametrize(("correct", "theirs"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
+def test_corrections_are_those_of_statsmodels(correct, theirs):
+    p = np.random.default_rng(0).uniform(size=50) ** 3
+    p[7] = p[9]
+    known = np.delete(p, 4)
+    p[4] = np.nan
+    np.testing.assert_array_equal(np.delete(correct(p), 4), multipletests(known, method=theirs)[1])
+    assert np.isnan(correct(p)[4])
+    assert correct(np.array([])).tolist() == []

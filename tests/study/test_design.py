@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rmtjax import config as config_lib
-from rmtjax import report, statistics, study
+from rmtjax import report, results, study
 from rmtjax.errors import InputError
 from rmtjax.study import design
 
@@ -113,13 +113,21 @@ def finished(folder, shift, rng):
         moved = noise + (np.asarray(shift) if stage != "before" else 0)
         parts.append(
             pd.DataFrame(
-                {"stage": stage, "name": ["a/kernel", "b/kernel", "head/kernel"], "kind": ["mlp", "attention_query", "head"],
-                 "alpha": 4 + moved[:, 0], "log_norm": 1 + moved[:, 1] / 5}
+                {
+                    "stage": stage,
+                    "name": ["a/kernel", "b/kernel", "head/kernel"],
+                    "kind": ["mlp", "attention_query", "head"],
+                    "alpha": 4 + moved[:, 0],
+                    "log_norm": 1 + moved[:, 1] / 5,
+                }
             )
-        )  # fmt: skip
+        )
     pd.concat(parts).to_parquet(folder / "spectra.parquet")
-    eigenvalues = {f"{stage}/{name}": np.sort(rng.exponential(size=50)) for stage in ("after", "update")
-                   for name in ("a/kernel", "b/kernel", "head/kernel")}  # fmt: skip
+    eigenvalues = {
+        f"{stage}/{name}": np.sort(rng.exponential(size=50))
+        for stage in ("after", "update")
+        for name in ("a/kernel", "b/kernel", "head/kernel")
+    }
     np.savez(folder / "spectra.npz", **eigenvalues)
 
 
@@ -134,7 +142,7 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
                 np.multiply(shift[name.split("_")[0]], 1 + name.endswith("2")),
                 rng,
             )
-    answers = study.answer(made, tmp_path)
+    answers = study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
     assert answers["question"].tolist() == ["T1", "T2", "T4"]
     assert answers.loc[0, "verdict"] == "yes"
     assert "more like dropout than like weight decay" in answers.loc[0, "sentence"]
@@ -151,38 +159,11 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     assert page.index("Answers") < page.index("Figures") < page.index("Largest effects")
 
 
-def test_spectra_by_arm_are_densities_of_the_update_without_the_head(tmp_path):
-    made = design.of_plain(plain(), "mine")
-    for seed, scale in ((0, 1.0), (1, 9.0)):
-        folder = tmp_path / "none" / str(seed)
-        folder.mkdir(parents=True)
-        (folder / "run.json").write_text(json.dumps({"status": "finished"}))
-        two = scale * np.array([0.2, 1.8])  # over their mean: .2 and 1.8, whatever the scale
-        np.savez(
-            folder / "spectra.npz",
-            **{"update/a": two, "update/head/kernel": np.ones(99), "after/a": np.ones(99)},
-        )
-    found = statistics.spectra_by_arm(tmp_path, made.arms)
-    assert set(found["arm"]) == {"none"}
-    assert set(found["seeds"]) == {2}
-    np.testing.assert_allclose(found["density"].sum() * 0.1, 1)
-    folder = tmp_path / "flip_1" / "0"  # a frozen backbone
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"status": "finished"}))
-    np.savez(folder / "spectra.npz", **{"update/a": np.zeros(9), "update/head/kernel": np.ones(9)})
-    assert statistics.spectra_by_arm(tmp_path, made.arms).equals(found)
-    only = statistics.spectra_by_arm(tmp_path, made.arms, {name: [1] for name in made.arms})
-    assert set(only["seeds"]) == {1}
-    there = found.loc[found["density"] > 0, "log10_eigenvalue"]
-    np.testing.assert_allclose(there, np.log10([0.2, 1.8]), atol=0.051)
-    np.testing.assert_allclose(found["high"], found["low"])
-
-
 def test_what_few_runs_cannot_tell_is_said(tmp_path):
     made = design.of_plain(plain(), "mine")
     rng = np.random.default_rng(0)
     for name in made.arms:
         finished(tmp_path / name / "0", (0, 0), rng)
-    answers = study.answer(made, tmp_path)
+    answers = study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
     assert set(answers["verdict"]) == {"cannot tell"}
     assert report.study_page(tmp_path).exists()

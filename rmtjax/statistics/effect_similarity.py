@@ -1,11 +1,12 @@
-"""Do two families change the weights in the same direction? Cosine and rank correlation of their effects, without the
-correlation that a common baseline makes.
+"""Similarity of families: cosine and rank correlation of their effects on the weights.
 
-The effect of a family is a vector over (layer group, metric), in units of seed noise. Two families that subtract the same
-baseline runs, or share seeds, have correlated errors and look alike where nothing happened. So the seeds are split into two
-halves: one family's effect is computed from the runs (the arms' and the baseline's) of the one half, the other's from those
-of the other, and the similarity is averaged over many splits and both ways round. With no effect at all it is centred at 0. A
-family's similarity with itself over such halves is its reliability: how much of the vector is more than noise.
+The effect of a family is a vector over (layer group, metric), in units of seed noise. Two families that
+subtract the same baseline runs, or share seeds, have correlated errors, and would look alike even if nothing
+happened. So the seeds are split into two halves. The effect of one family is computed from the runs of one
+half (those of its arms and of the baseline), that of the other family from the runs of the other half, and
+the similarity is averaged over many splits and both assignments of the halves. With no effect at all it is
+centred at 0. The similarity of a family with itself over such halves is its reliability: how much of the
+vector is more than noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import LEVEL
-from rmtjax.statistics.samples import RUN, Samples, is_paired, noise, samples
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import RUN, Samples, is_paired, noise, samples
 
 SPLITS = 40
 LEAST_RELIABILITY = 0.1
@@ -37,11 +38,13 @@ class Similarity(NamedTuple):
     """Similarities between families.
 
     Attributes:
-      families: their names; the last is "fake": baseline runs of which half play the arm. Nothing resembles it but by chance.
+      families: their names. The last is "fake": baseline runs, half of which play the arm. Only by chance
+        does anything resemble it.
       cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
-      cosines, spearmans: the same without one seed at a time, of which `stratum` says with which others it was drawn.
+      cosines, spearmans: the same without one seed at a time; `stratum` numbers the sets of seeds that the
+        same arms have.
       numbers: length of the effect vectors.
-      seeds: of the arm with the fewest.
+      seeds: number of seeds of the arm with the fewest.
     """
 
     families: tuple[str, ...]
@@ -54,18 +57,17 @@ class Similarity(NamedTuple):
     seeds: int
 
     def table(self) -> pd.DataFrame:
-        """A row per two families (each with itself: its reliability): family, other, and for cosine, spearman and corrected
-        the value with `_low` and `_high`. `corrected` is the cosine divided by the root of both reliabilities, which estimates that of
-        the effects without noise; NaN where a reliability is below .1."""
+        """A row per pair of families; a family with itself gives its reliability.
+
+        Columns are family, other, and cosine, spearman and corrected, each with `_low` and `_high`.
+        `corrected` is the cosine divided by the root of both reliabilities, which estimates the cosine of the
+        effects without noise; NaN where a reliability is below .1.
+        """
         rows = []
+        measures = self._measures()
         for i, family in enumerate(self.families):
             for j in range(i, len(self.families)):
                 row: dict[str, object] = {"family": family, "other": self.families[j]}
-                measures = {
-                    "cosine": (self.cosine, self.cosines),
-                    "spearman": (self.spearman, self.spearmans),
-                    "corrected": (corrected(self.cosine), corrected(self.cosines)),
-                }
                 for name, (value, without) in measures.items():
                     found = _interval(
                         float(value[i, j]), without[:, i, j], self.stratum, self.seeds, (-1.0, 1.0)
@@ -75,15 +77,21 @@ class Similarity(NamedTuple):
         return pd.DataFrame(rows)
 
     def contrast(self, family: str, one: str, two: str, kind: str = "cosine") -> Estimate:
-        """sim(family, one) - sim(family, two) with its interval; `kind`: "cosine", "spearman" or "corrected"."""
+        """sim(family, one) - sim(family, two) with its interval; `kind`: "cosine", "spearman" or
+        "corrected".
+        """
         f, i, j = (self.families.index(name) for name in (family, one, two))
-        value, without = {
-            "cosine": (self.cosine, self.cosines),
-            "spearman": (self.spearman, self.spearmans),
-            "corrected": (corrected(self.cosine), corrected(self.cosines)),
-        }[kind]
+        value, without = self._measures()[kind]
         difference = without[:, f, i] - without[:, f, j]
         return _interval(float(value[f, i] - value[f, j]), difference, self.stratum, self.seeds, (-2.0, 2.0))
+
+    def _measures(self) -> dict[str, tuple[Float[np.ndarray, "F F"], Float[np.ndarray, "R F F"]]]:
+        """The value of each measure, and the same without one seed at a time."""
+        return {
+            "cosine": (self.cosine, self.cosines),
+            "spearman": (self.spearman, self.spearmans),
+            "corrected": (_disattenuated(self.cosine), _disattenuated(self.cosines)),
+        }
 
 
 def similarity(
@@ -95,31 +103,33 @@ def similarity(
     splits: int = SPLITS,
     seed: int = 0,
 ) -> Similarity:
-    """Similarity of the effects of families, seeds halved.
+    """Similarity of the effects of families, between halves of the seeds.
 
-    Intervals: the jackknife over seeds (each left out in turn, of all arms and the baseline at once where they share it; the
-    splits stay as they are), with Student's t of the smallest arm. Not the bootstrap: the repeated seeds of a resample have more noise
-    and so smaller cosines, and its intervals held the true contrast in .82 to .99 of
-    simulated studies where these do in .89 to .99 (lowest with 5 seeds and no effect at all).
+    Intervals are by the jackknife over seeds with Student's t of the smallest arm: each seed is left out in
+    turn, from all arms and the baseline at once where they share it, and the splits stay as they are. The
+    bootstrap is not used: the repeated seeds of a resample have more noise and so smaller cosines. Its
+    intervals held the true contrast in .82 to .99 of simulated studies, the jackknife's in .89 to .99 (lowest
+    with 5 seeds and no effect at all).
 
     Args:
-      table: as `samples.samples` says.
-      families: arms of each family, whose effects are averaged; None: by the table's column `family`, baselines apart.
-      groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which the others are
-        contained ("backbone" if the table has no other).
-      metrics: in the vectors; None: all.
-      splits: into halves, to be averaged over.
+      table: as `study_table` says.
+      families: arms of each family, whose effects are averaged; None: by the column `family`, without the
+        baselines.
+      groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which
+        the others are contained ("backbone" if the table has no other).
+      metrics: those in the vectors; None: all.
+      splits: number of splits into halves.
+      seed: of the random splits.
 
     Raises:
-      InputError: fewer than three seeds of an arm, or six of the baseline; no number that all have.
+      InputError: an arm has fewer than three seeds, or the baseline fewer than six; no number is known in all
+        runs.
     """
     found, members = _with_fake(samples(table), families)
     keep = _columns(found, members, groups, metrics)
     arms = [
-        _Arm.of(found, name, keep, place)
-        for place, names in enumerate(members.values())
-        for name in names
-    ]  # fmt: skip
+        _Arm.of(found, name, keep, place) for place, names in enumerate(members.values()) for name in names
+    ]
     ids = np.unique(np.concatenate([arm.seeds for arm in arms] + [arm.baseline_seeds for arm in arms]))
     arms = [arm.indexed(ids) for arm in arms]
     for arm in arms:
@@ -142,8 +152,10 @@ def similarity(
     )
 
 
-def corrected(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
-    """Cosines divided by the root of both reliabilities, clipped to ±1; NaN where a reliability is below .1."""
+def _disattenuated(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
+    """Cosines divided by the root of both reliabilities, clipped to ±1; NaN where a reliability is below
+    .1.
+    """
     reliability = np.diagonal(cosines, axis1=-2, axis2=-1)
     known = np.where(reliability >= LEAST_RELIABILITY, reliability, np.nan)
     root = np.sqrt(known)
@@ -158,7 +170,9 @@ def _interval(
     seeds: int,
     bounds: tuple[float, float],
 ) -> Estimate:
-    """value ± t s.e. by the jackknife within strata, kept within bounds; NaN where a seed cannot be spared."""
+    """value ± t s.e. by the jackknife within strata, kept within bounds; NaN where a seed cannot be
+    spared.
+    """
     if not np.isfinite(value) or not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
     variance = 0.0
@@ -190,17 +204,24 @@ class _Arm(NamedTuple):
         if is_paired(found.seeds[name], found.seeds[base]):
             rows = np.isin(found.seeds[base], found.seeds[name])
         return cls(
-            name, family, found.values[name][:, keep] / unit, found.seeds[name],
-            found.values[base][rows][:, keep] / unit, found.seeds[base][rows],
-            found.values[root][:, keep] / unit, found.seeds[root],
-        )  # fmt: skip
+            name,
+            family,
+            values=found.values[name][:, keep] / unit,
+            seeds=found.seeds[name],
+            baseline=found.values[base][rows][:, keep] / unit,
+            baseline_seeds=found.seeds[base][rows],
+            unit=found.values[root][:, keep] / unit,
+            unit_seeds=found.seeds[root],
+        )
 
     def indexed(self, ids: Int[np.ndarray, " n"]) -> "_Arm":
         fields = ("seeds", "baseline_seeds", "unit_seeds")
         return self._replace(**{field: np.searchsorted(ids, getattr(self, field)) for field in fields})
 
     def spread(self, weights: Float[np.ndarray, " ids"]) -> Float[np.ndarray, " K"]:
-        """Standard deviation of the runs that make the unit, over that of a resample, but for a common factor."""
+        """Standard deviation of the runs that make the unit, over that of a resample, but for a common
+        factor.
+        """
         w = weights[self.unit_seeds][:, None] / weights[self.unit_seeds].sum()
         centred = self.unit - (w * self.unit).sum(0)
         out: np.ndarray = self.unit.std(0) / np.sqrt((w * centred**2).sum(0))
@@ -235,7 +256,8 @@ def _with_fake(
     base = str(found.arms.loc[next(names[0] for names in members.values() if names), "baseline"])
     if len(found.seeds[base]) < 6:
         raise InputError(
-            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 6, of which half play an arm"
+            f"the baseline {base!r} has {len(found.seeds[base])} seeds: similarity needs at least 6, of "
+            "which half play an arm"
         )
     parts = {FAKE: slice(0, None, 2), _FAKE_BASELINE: slice(1, None, 2)}
     added = pd.DataFrame(
@@ -264,7 +286,8 @@ def _columns(
         for name in names:
             base = str(found.arms.loc[name, "baseline"])
             keep &= np.isfinite(noise(found, _root(found, name)))
-            # The unit is estimated anew without each seed: a number must vary in the baseline whichever is left out.
+            # The unit is estimated anew without each seed: a number must vary in the baseline whichever is
+            # left out.
             ordered = np.sort(found.values[_root(found, name)], axis=0)
             keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])
             keep &= np.isfinite(found.values[name]).all(0) & np.isfinite(found.values[base]).all(0)

@@ -1,15 +1,15 @@
-"""The one table that all statistics start from, and its seeds as arrays.
+"""The one table that all statistics take, and its seeds as arrays.
 
-Columns of the table, a row per arm, seed, layer group and metric:
-  arm         name of the cell of the design, such as "dropout_0.3"
-  family      what is varied: "none" (the baseline), "dropout", ...; "null" are controls in which nothing was changed
-  dose        its strength; 0 for the baseline
-  baseline    name of the arm that this one is compared with (of itself, for a baseline)
-  seed        of initialisation and data order. The same seed in two arms: the same initialisation and order
-  group       "backbone" (all but the head), "head", "q", "k", "v", "o", "mlp", "conv", "embedding"; "run" for what is one
+Columns of the table, a row per arm, seed, layer group and metric: arm         name of a cell of the design,
+  such as "dropout_0.3" family      what is varied: "none" (the baseline), "dropout", ...; "null" for controls
+  in which nothing is changed dose        its strength; 0 for the baseline baseline    name of the arm that
+  this one is compared with; a baseline has itself seed        of initialisation and data order, which are the
+  same in two arms with the same seed group       "backbone" (all but the head), "head", "q", "k", "v", "o",
+  "mlp", "conv", "embedding"; "run" for what is one
               number of a run
-  metric      "after/<metric>" and "update/<metric>" of the weights after training and of what training changed; of group
-              "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi, weighted_vendi, ...
+  metric      "after/<metric>" and "update/<metric>" of the weights after training and of what training
+              changed; of group "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi,
+              weighted_vendi, ...
   value
 """
 
@@ -24,6 +24,14 @@ from rmtjax.errors import InputError
 COLUMNS = ("arm", "family", "dose", "baseline", "seed", "group", "metric", "value")
 NULL = "null"
 RUN = "run"
+
+
+class Arm(NamedTuple):
+    """What an arm is in the design: three columns of the table."""
+
+    family: str
+    dose: float
+    baseline: str
 
 
 class Samples(NamedTuple):
@@ -55,7 +63,8 @@ def samples(table: pd.DataFrame) -> Samples:
     if repeated.any():
         row = table[repeated].iloc[0]
         raise InputError(
-            f"{row['metric']!r} of {row['group']!r} stands twice in the table for arm {row['arm']!r}, seed {row['seed']}: keep one"
+            f"{row['metric']!r} of {row['group']!r} stands twice in the table for arm {row['arm']!r}, "
+            f"seed {row['seed']}: keep one"
         )
     arms = table.drop_duplicates("arm").set_index("arm")[["family", "dose", "baseline"]]
     for name, baseline in arms["baseline"].items():
@@ -74,7 +83,7 @@ def samples(table: pd.DataFrame) -> Samples:
 
 
 def is_paired(seeds: Int[np.ndarray, " n"], others: Int[np.ndarray, " m"]) -> bool:
-    """Are there two seeds or more, each of which the other side has as well?"""
+    """Whether there are two seeds or more, each of which the other side has as well."""
     return len(seeds) > 1 and bool(np.isin(seeds, others).all())
 
 
@@ -90,13 +99,13 @@ def same_seeds(
 
 
 def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
-    """Standard deviation of each number over seeds, of the baseline.
+    """The noise of each number: its standard deviation over the seeds of the baseline.
 
-    Pooled over the baseline and the controls of family "null" that have seeds of their own: squared deviations from each
-    arm's mean, divided by the degrees of freedom together. With ten of these or more, deviations beyond three robust
-    standard deviations (1.4826 times the median absolute one) count as three, so that one run gone astray does not set
-    the unit of all effects; for normal noise that lowers the result by less than 1 %. NaN where there is one seed, or no
-    spread at all.
+    Pooled over the baseline and the controls of family "null" that have seeds of their own: squared
+    deviations from each arm's mean, divided by all degrees of freedom. With ten degrees of freedom or more,
+    deviations beyond three robust standard deviations (1.4826 times the median absolute deviation) count as
+    three, so that a single outlying run does not set the unit of all effects; for normal noise that lowers
+    the result by less than 1 %. NaN where there is one seed, or no spread at all.
     """
     same = [baseline]
     for name, arm in found.arms[found.arms["baseline"] == baseline].iterrows():
@@ -112,7 +121,7 @@ def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
         limit = np.where(limit > 0, limit, np.inf)
         deviations = np.clip(deviations, -limit, limit)
     deviation = np.sqrt(np.square(deviations).sum(0) / free)
-    # What is the same in every run up to rounding has no noise to be measured by.
+    # A number that is the same in every run up to rounding has no noise.
     size = np.abs(np.concatenate([found.values[name] for name in same])).max(0)
     out: np.ndarray = np.where(deviation > 1e-12 * size, deviation, np.nan)
     return out

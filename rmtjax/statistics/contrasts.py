@@ -1,4 +1,4 @@
-"""What each arm does to each number, against its own baseline's seeds. The seed is the unit of replication."""
+"""Effects: each arm against the seeds of its own baseline. The seed is the unit of replication."""
 
 import functools
 import itertools
@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from jaxtyping import Float
-from statsmodels.stats.multitest import multipletests
 
-from rmtjax.statistics.samples import Samples, is_paired, noise, same_seeds, samples
+from rmtjax.statistics.corrections import benjamini_hochberg, holm
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import Samples, is_paired, noise, same_seeds, samples
 
-# Fewer arrangements of the seeds give no p small enough to survive correction; more cost too much, and t serves there.
+# p comes from all arrangements of the seeds where there are so many. With fewer no p is small enough to
+# survive a correction; more cost too much, and there t serves.
 EXACT = (1_000, 60_000)
-LEVEL = 0.95
 _COLUMNS_AT_ONCE = 32
 
 
@@ -34,35 +35,43 @@ class Difference(NamedTuple):
     p: Float[np.ndarray, " K"]
     test: str
 
+    def interval(self, level: float = LEVEL) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """The ends of the t interval of the difference."""
+        half = self.error * scipy.stats.t.ppf((1 + level) / 2, self.freedom)
+        return self.effect - half, self.effect + half
+
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
     """Each arm against its baseline, in each layer group and metric.
 
     Args:
-      table: as `samples` says.
+      table: as `study_table` says.
 
     Returns a row per arm (baselines apart), group and metric, with columns
       arm, family, dose, baseline, group, metric
-      effect: mean over the arm's seeds minus mean over the baseline's. Paired where each of the arm's seeds is also one of
-        the baseline's (which then counts with those alone): initialisation and data order cancel.
+      effect: mean over the arm's seeds minus mean over the baseline's. Where the baseline has each of the
+        arm's seeds, the runs are paired and its other seeds do not count: initialisation and data order
+        cancel.
       low, high: its 95 % t interval (Welch's where not paired)
-      noise: standard deviation over the baseline's seeds (`samples.noise`)
-      standardised, standardised_low, standardised_high: the same three in units of it
+      noise: standard deviation over the baseline's seeds (`study_table.noise`)
+      standardised, standardised_low, standardised_high: effect, low and high in units of noise
       seeds, baseline_seeds, test
-      p: two-sided. By all arrangements of the seeds where these are 1,000 to 60,000: sign flips of paired differences,
-        permutations of Welch's t (Janssen 1997, which allows unequal spread) for independent groups; else by t.
-      p_holm: Holm's correction over all numbers of the same arm: does this arm do anything at all, and what.
-      q: Benjamini and Hochberg's over the whole table: of the rows with q < .05, 5 % are expected to be false.
+      p: two-sided. By all arrangements of the seeds where these are 1,000 to 60,000: sign flips of paired
+        differences, permutations of Welch's t (Janssen 1997, which allows unequal spread) for independent
+        groups; else by t.
+      p_holm: after Holm's correction over all numbers of the arm, which asks whether it does anything at all.
+      q: Benjamini and Hochberg's over the whole table: of the rows with q < .05, 5 % are expected to be
+        false.
     """
     found = samples(table)
     rows = [
-        _of_arm(found, str(name)) for name, arm in found.arms.iterrows() if arm["baseline"] != name
-    ]  # fmt: skip
+        _effects_of_arm(found, str(name)) for name, arm in found.arms.iterrows() if arm["baseline"] != name
+    ]
     if not rows:
         return pd.DataFrame(columns=_EFFECTS)
     out = pd.concat(rows, ignore_index=True)
-    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: corrected(p.to_numpy(), "holm"))
-    out["q"] = corrected(out["p"].to_numpy(), "fdr_bh")
+    out["p_holm"] = out.groupby("arm")["p"].transform(lambda p: holm(p.to_numpy()))
+    out["q"] = benjamini_hochberg(out["p"].to_numpy())
     return out[list(_EFFECTS)]
 
 
@@ -72,13 +81,13 @@ _EFFECTS = (
 )  # fmt: skip
 
 
-def _of_arm(found: Samples, name: str) -> pd.DataFrame:
+def _effects_of_arm(found: Samples, name: str) -> pd.DataFrame:
     arm = found.arms.loc[name]
     baseline = str(arm["baseline"])
     difference = against(found, name, baseline)
     unit = noise(found, baseline)
-    half = difference.error * scipy.stats.t.ppf((1 + LEVEL) / 2, difference.freedom)
-    ends = {"": difference.effect, "_low": difference.effect - half, "_high": difference.effect + half}
+    low, high = difference.interval()
+    ends = {"": difference.effect, "_low": low, "_high": high}
     n = len(found.seeds[name])
     paired = is_paired(found.seeds[name], found.seeds[baseline])
     columns = {
@@ -92,7 +101,7 @@ def _of_arm(found: Samples, name: str) -> pd.DataFrame:
 
 
 def against(found: Samples, arm: str, other: str) -> Difference:
-    """`arm` minus `other`: paired by seed where each seed of `arm` is one of `other`'s, else as independent groups."""
+    """`arm` minus `other`: paired by seed where `other` has each seed of `arm`, else independent groups."""
     if is_paired(found.seeds[arm], found.seeds[other]):
         both = same_seeds(found, arm, other)
         assert both is not None
@@ -101,7 +110,7 @@ def against(found: Samples, arm: str, other: str) -> Difference:
 
 
 def _without_rounding(x: Float[np.ndarray, "n K"], y: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
-    """x - y, and 0 where that is rounding alone, which a paired test would take for an effect."""
+    """x - y, and 0 where that is mere rounding, which a paired test would take for an effect."""
     difference = x - y
     return np.where(np.abs(difference) <= 1e-12 * np.maximum(np.abs(x), np.abs(y)), 0.0, difference)
 
@@ -131,15 +140,6 @@ def independent(x: Float[np.ndarray, "n K"], y: Float[np.ndarray, "m K"]) -> Dif
     return Difference(effect, error, freedom, _t_p(effect, error, freedom), "Welch")
 
 
-def corrected(p: Float[np.ndarray, " n"], method: str) -> Float[np.ndarray, " n"]:
-    """p-values after `statsmodels`' correction of that name ("holm", "fdr_bh"); NaN are no tests and stay."""
-    out = np.full(len(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        out[known] = multipletests(p[known], method=method)[1]
-    return out
-
-
 def _variance(x: Float[np.ndarray, "n K"]) -> Float[np.ndarray, " K"]:
     if len(x) < 2:
         return np.full(x.shape[1], np.nan)
@@ -154,7 +154,8 @@ def _t_p(effect: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarr
 
 
 def _sign_flips(differences: Float[np.ndarray, "n K"]) -> Float[np.ndarray, " K"]:
-    # The sum of squares is the same under every flip, so that t orders the flips as |sum| does. Half of them mirror the others.
+    # The sum of squares is the same under every flip, so t orders the flips as |sum| does. Half of the flips
+    # mirror the other half and need not be tried.
     n = len(differences)
     signs = 1.0 - 2.0 * (np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1)
     sums = np.abs(signs @ differences)

@@ -1,4 +1,6 @@
-"""The four questions about data diversity, each answered in one sentence by the numbers; "cannot tell" is an answer.
+"""The four questions about data diversity, each answered by the numbers in one sentence.
+
+"cannot tell" is an answer too.
 
 T1 Does diversity change the weights more like dropout than like weight decay?   (the paper's claim)
 T2 Is its effect the same as dropout's, to within one standard deviation of seed noise?
@@ -14,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
+from rmtjax.statistics.contrasts import effects
 from rmtjax.statistics.doses import by_family, matched
-from rmtjax.statistics.effects import effects
-from rmtjax.statistics.equivalence import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
+from rmtjax.statistics.effect_similarity import FAKE, Similarity, similarity
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
-from rmtjax.statistics.samples import NULL, RUN, samples
-from rmtjax.statistics.similarity import FAKE, Similarity, similarity
+from rmtjax.statistics.study_table import NULL, RUN, samples
+from rmtjax.statistics.tost import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
 
 YES, NO, NEITHER = "yes", "no", "neither"
 
@@ -30,9 +32,10 @@ class Roles(NamedTuple):
     Attributes:
       diversity, dropout, decay: families of T1 and T2.
       synthetic: families whose doses are shares of synthetic data, for T3; with a baseline of share 0.
-      same_dose: arms of `diversity` and `dropout` to be tested for equivalence, those with the most seeds; None: of each the arm with the most seeds.
-      measures: metrics of group "run" for T4; None: all of diversity that the table has.
-      outcome: metric of group "run": what diversity is to be good for.
+      same_dose: an arm of `diversity` and one of `dropout`, to be tested for equivalence; None: the arm of
+        each with the most seeds.
+      measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
+      outcome: metric of group "run" that diversity is meant to improve.
     """
 
     diversity: str
@@ -45,10 +48,14 @@ class Roles(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Attributes:
-    question: "T1", ...; verdict: "yes", "no", of T1 "neither", or "cannot tell"; sentence: plain English, with the numbers.
-    value, low, high: what was measured, with its 95 % interval; what it is, the sentence says.
-    control, control_low, control_high: the same where nothing was to be found.
+    """The answer to one question.
+
+    Attributes:
+      question: "T1", "T2", "T3" or "T4".
+      verdict: "yes", "no", "cannot tell", or for T1 "neither".
+      sentence: the answer in plain English, with the numbers.
+      value, low, high: the number that the sentence rests on, with its 95 % interval.
+      control, control_low, control_high: the same where there is nothing to be found.
     """
 
     question: str
@@ -63,10 +70,12 @@ class Answer(NamedTuple):
 
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    """T1 to T4, a row each (T3 one per family of shares); what the table cannot answer is "cannot tell" with the reason.
+    """T1 to T4, a row each, and of T3 a row per family of shares.
+
+    What the table cannot answer gets "cannot tell" with the reason.
 
     Args:
-      table: as `samples.samples` says.
+      table: as `study_table` says.
       roles: which families stand for what.
 
     Returns columns as `Answer`'s.
@@ -92,8 +101,12 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
 
 
 def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T1: by the difference of cosines. "yes" and "no" ask that it also holds corrected for noise, that its control is null, and that the
-    greater cosine is itself above 0: of two effects that are unlike it, one is always the less unlike, and that is "neither"."""
+    """T1, by the difference of the cosines.
+
+    For "yes" and "no" it must also hold after correction for noise, its control must be null, and the greater
+    cosine must itself be above 0: of two effects that are both unlike, one is always the less unlike, and
+    that is "neither".
+    """
     families = by_family(samples(table))
     chosen = {name: families[name] for name in (roles.diversity, roles.dropout, roles.decay)}
     found = similarity(table, chosen)
@@ -129,21 +142,29 @@ def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
             if not np.isfinite(true.low)
             else "it does not hold once the noise of each family's effects is corrected for"
         )
-        sentence = f"It cannot be told whether {roles.diversity} changes the weights more like dropout or like weight decay, since {why}: {numbers}; {beside}."
+        sentence = (
+            f"It cannot be told whether {roles.diversity} changes the weights more like dropout or like "
+            f"weight decay, since {why}: {numbers}; {beside}."
+        )
     elif verdict == NEITHER:
         less, more = ("dropout", "weight decay") if sign > 0 else ("weight decay", "dropout")
         sentence = (
-            f"{_capital(roles.diversity)} changes the weights like neither dropout nor weight decay; {less} is the less unlike of the two, "
-            f"{more} the more: {numbers}; {beside}."
+            f"{_capital(roles.diversity)} changes the weights like neither dropout nor weight decay; "
+            f"{less} is the less unlike of the two, {more} the more: {numbers}; {beside}."
         )
     else:
         like, unlike = ("dropout", "weight decay") if verdict == YES else ("weight decay", "dropout")
-        sentence = f"{_capital(roles.diversity)} changes the weights more like {like} than like {unlike}: {numbers}; {beside}."
+        sentence = (
+            f"{_capital(roles.diversity)} changes the weights more like {like} than like {unlike}: "
+            f"{numbers}; {beside}."
+        )
     return Answer("T1", verdict, sentence, *difference, *control)
 
 
 def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T2: two one-sided tests of every number of the layers. "yes" asks that all are equivalent, "no" that one is different and not within the margin."""
+    """T2: two one-sided tests of every number of the layers. "yes" asks that all are equivalent, "no" that
+    one is different and not within the margin.
+    """
     found = samples(table)
     families = by_family(found)
     pair = roles.same_dose or (
@@ -172,8 +193,8 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
         passed = int(null["verdict"].isin((EQUIVALENT, WITHIN)).sum())
         wrong = int((null["verdict"] == DIFFERENT).sum())
         beside = (
-            f"of the null arm {name} against its baseline {passed} of {len(null)} are equivalent and {wrong} different "
-            f"(power {null['power'].median():.2f})"
+            f"of the null arm {name} against its baseline {passed} of {len(null)} are equivalent and {wrong} "
+            f"different (power {null['power'].median():.2f})"
         )
     lead = {
         YES: f"Arm {pair[0]} has the same effect as {pair[1]}",
@@ -181,10 +202,12 @@ def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
         CANNOT_TELL: f"It cannot be told whether arm {pair[0]} has the same effect as {pair[1]}",
     }[verdict]
     sentence = (
-        f"{lead}, to within one standard deviation of seed noise: of {len(tests)} numbers of the layers {same} are equivalent, {differ} different and "
-        f"{len(tests) - same - differ} undecided, with {int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
-        f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard deviations "
-        f"({widest['metric']} of {widest['group']}, 90 % interval); against the baseline {moved[0]} differ for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
+        f"{lead}, to within one standard deviation of seed noise: of {len(tests)} numbers of the layers "
+        f"{same} are equivalent, {differ} different and {len(tests) - same - differ} undecided, with "
+        f"{int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
+        f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard "
+        f"deviations ({widest['metric']} of {widest['group']}, 90 % interval); against the baseline "
+        f"{moved[0]} differ for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
     )
     value = (float(widest["difference"]), float(widest["low"]), float(widest["high"]))
     return Answer("T2", verdict, sentence, *value, *control)
@@ -195,15 +218,14 @@ def best_share(table: pd.DataFrame, family: str, outcome: str = "ood_accuracy") 
     found = interior_optimum(table, family, outcome)
     smaller = min(found.over_none, found.over_most)
     verdict = found.verdict
-    lead = {
-        YES: f"A share of {family} between none and the most is best for {_words(outcome)}",
-        NO: f"No share of {family} between none and the most is best for {_words(outcome)}",
-        CANNOT_TELL: f"It cannot be told whether a share of {family} between none and the most is best for {_words(outcome)}",
-    }[verdict]
+    lead = {YES: "A share", NO: "No share", CANNOT_TELL: "It cannot be told whether a share"}[verdict]
     sentence = (
-        f"{lead}: the best one between, {found.best:.3g} by the mean of {found.seeds} seeds, is {_with_interval(*found.over_none, digits=4)} better than none and "
-        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; with shares shuffled the smaller of the two lies in "
-        f"[{found.control[0]:.4f}, {found.control[1]:.4f}] (p = {found.p:.3f})."
+        f"{lead} of {family} between none and the most is best for {_words(outcome)}: the best one between, "
+        f"{found.best:.3g} by the mean of {found.seeds} seeds, is "
+        f"{_with_interval(*found.over_none, digits=4)} better than none and "
+        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; with "
+        f"shares shuffled the smaller of the two lies in [{found.control[0]:.4f}, {found.control[1]:.4f}] "
+        f"(p = {found.p:.3f})."
     )
     return Answer("T3", verdict, sentence, *smaller, 0.0, *found.control)
 
@@ -227,29 +249,46 @@ def ranking(table: pd.DataFrame, roles: Roles) -> Answer:
     if "accuracy" not in measures and ((table["group"] == RUN) & (table["metric"] == "accuracy")).any():
         plain = rank_agreement(table, ["accuracy"], roles.outcome)["spearman"].item()
         accuracy = f"; accuracy on the test set itself has {plain:.2f}"
+    measure, outcome = _words(best["measure"]), _words(roles.outcome)
     lead = {
-        YES: f"{_capital(_words(best['measure']))} ranks arms by {_words(roles.outcome)}",
-        NO: f"{_capital(_words(best['measure']))} ranks arms by {_words(roles.outcome)} the wrong way round",
-        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(found)}, ranks arms by {_words(roles.outcome)}",
+        YES: f"{_capital(measure)} ranks arms by {outcome}",
+        NO: f"{_capital(measure)} ranks arms by {outcome} the wrong way round",
+        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(found)}, ranks arms "
+        f"by {outcome}",
     }[verdict]
     sentence = (
-        f"{lead}: Spearman's correlation of {_words(best['measure'])} over {int(best['arms'])} arms is "
-        f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, {best['p_holm']:.3f} after Holm); "
-        f"95 % of shuffled arms lie within ±{best['control']:.2f}{accuracy}."
+        f"{lead}: Spearman's correlation of {measure} over {int(best['arms'])} arms is "
+        f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, "
+        f"{best['p_holm']:.3f} after Holm); 95 % of shuffled arms lie within "
+        f"±{best['control']:.2f}{accuracy}."
     )
     value = (float(best["spearman"]), float(best["low"]), float(best["high"]))
     return Answer("T4", verdict, sentence, *value, 0.0, -float(best["control"]), float(best["control"]))
 
 
-# Beginnings of the names of what `rmtjax.diversity` measures.
+# What the names of measures of `rmtjax.diversity` begin with.
 _DIVERSITY = (
-    "vendi", "weighted_vendi", "truncated_vendi", "gaussian_vendi", "gradient_vendi", "ngram_vendi", "rke", "effective_rank",
-    "coverage", "precision", "recall", "density", "distinct", "fid",
-)  # fmt: skip
+    "vendi",
+    "weighted_vendi",
+    "truncated_vendi",
+    "gaussian_vendi",
+    "gradient_vendi",
+    "ngram_vendi",
+    "rke",
+    "effective_rank",
+    "coverage",
+    "precision",
+    "recall",
+    "density",
+    "distinct",
+    "fid",
+)
 
 
 def _at_equal(table: pd.DataFrame, roles: Roles) -> str:
-    """Of the backbone, how many numbers differ where the two families are matched, for what the table can match by."""
+    """Of the backbone, how many numbers differ where the two families are matched, for what the table can
+    match by.
+    """
     out = []
     run = set(table.loc[table["group"] == RUN, "metric"])
     for by, words in (("validation_loss", "validation loss"), ("update_norm", "norm of the update")):

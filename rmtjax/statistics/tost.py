@@ -1,8 +1,8 @@
-"""Are two arms the same, to within one standard deviation of seed noise? Two one-sided tests, with their power.
+"""Equivalence of two arms to within one standard deviation of seed noise, by two one-sided tests.
 
-"Not significantly different" is no evidence of sameness. Schuirmann's two one-sided tests (TOST, 1987) are: both
-"the difference is at or below -margin" and "at or above +margin" must be rejected, each at 5 %. With few seeds that is out of
-reach whatever the truth is; the power beside each verdict says so.
+"Not significantly different" is no evidence of sameness. Schuirmann's two one-sided tests (TOST, 1987) are:
+both "the difference is at or below -margin" and "at or above +margin" must be rejected, each at 5 %. With few
+seeds that is out of reach whatever the truth is, and the power beside each verdict says so.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.effects import Difference, corrected, independent, paired
-from rmtjax.statistics.samples import Samples, noise, same_seeds, samples
+from rmtjax.statistics.contrasts import Difference, independent, paired
+from rmtjax.statistics.corrections import holm
+from rmtjax.statistics.study_table import Samples, noise, same_seeds, samples
 
 ALPHA = 0.05
 LEAST_POWER = 0.5
@@ -22,7 +23,6 @@ EQUIVALENT = "equivalent"
 DIFFERENT = "different"
 WITHIN = "different, but within the margin"
 CANNOT_TELL = "cannot tell"
-VERDICTS = (EQUIVALENT, WITHIN, DIFFERENT, CANNOT_TELL)
 
 
 def tost_power(
@@ -34,8 +34,9 @@ def tost_power(
 ) -> Float[np.ndarray, " K"]:
     """Exact probability that both one-sided t-tests reject (Phillips 1990; there by Owen's Q).
 
-    Given the estimated error S, both reject if the estimate lies within ±(margin - t S), which is normal; that is averaged
-    over S² ~ error² χ²/freedom, by 4,000 equally likely values of χ² (errs by less than 1e-4).
+    Given the estimated error S, both reject if the estimate lies within ±(margin - t S), which is normal;
+    that is averaged over S² ~ error² χ²/freedom, by 4,000 equally likely values of χ² (errs by less than
+    1e-4).
 
     Args:
       error: true standard error of the estimated difference.
@@ -69,24 +70,28 @@ def equivalence(
     """Two one-sided tests of each pair of arms, in each layer group and metric.
 
     Args:
-      table: as `samples.samples` says.
-      pairs: (arm, other). By the seeds that both have, paired; if these are fewer than two, as independent groups.
+      table: as `study_table` says.
+      pairs: (arm, other). They are paired by the seeds that both have; if these are fewer than two, they are
+        compared as independent groups.
       groups: layer groups; None: all.
 
     Returns a row per pair, group and metric, with columns
       arm, other, group, metric
-      difference, low, high: arm minus other in units of the baseline's noise (of the first arm's baseline), and the 90 % interval, which lies within
-        ±1 exactly if the test passes at 5 %
-      p_tost: of the two one-sided tests, margin 1. The margin is taken as known though the noise is estimated: with 20 baseline
-        seeds a true difference of exactly one standard deviation passes in 5.5 to 6.5 % of cases instead of 5 (simulated).
-      p, p_holm: of a difference at all, and Holm's over the numbers of the pair
+      difference, low, high: arm minus other in units of the baseline's noise (of the first arm's baseline),
+        and the 90 % interval, which lies within ±1 exactly if the test passes at 5 %
+      p_tost: of the two one-sided tests, margin 1. The margin is taken as known though the noise is
+        estimated: with 20 baseline seeds a true difference of exactly one standard deviation passes in 5.5 to
+        6.5 % of cases instead of 5 (simulated).
+      p, p_holm: of any difference, alone and after Holm's correction over the numbers of the pair
       seeds, paired
-      power: of the two one-sided tests if there were no difference at all, with these seeds and the larger of the observed
-        spread and that of independent runs (√2 times the noise): that way a lucky small spread of few seeds earns no trust.
-        With 5 pairs it is at most .09, with 12 .49, with 20 .84.
-      verdict: "equivalent" (the test passes and the power is at least .5), "different" (p_holm < .05), "different, but within the
-        margin" (both), else "cannot tell". That all of several numbers are equivalent needs no correction, since each must
-        pass (intersection-union test); that one among many is, is a claim at level .05 for itself alone.
+      power: of the two one-sided tests if there were no difference at all, with these seeds and the larger of
+        the observed spread and that of independent runs (√2 times the noise), so that a spread
+        of few seeds which is small by luck earns no trust. With 5 pairs it is at most .09, with 12 .49, with
+        20 .84.
+      verdict: "equivalent" (the test passes and the power is at least .5), "different" (p_holm < .05),
+        "different, but within the margin" (both), else "cannot tell". The claim that
+        all of several numbers are equivalent needs no correction, since each must pass (intersection-union
+        test). The claim that a certain one is holds at level .05 for that one alone.
 
     Raises:
       InputError: an arm that the table does not have.
@@ -97,17 +102,17 @@ def equivalence(
         for name in (arm, other):
             if name not in found.values:
                 raise InputError(f"no arm {name!r} to compare: the table has {', '.join(found.values)}")
-        rows.append(_of_pair(found, arm, other, groups))
+        rows.append(_tests_of_pair(found, arm, other, groups))
     return pd.concat(rows, ignore_index=True)[list(_COLUMNS)] if rows else pd.DataFrame(columns=_COLUMNS)
 
 
 _COLUMNS = (
-    "arm", "other", "group", "metric", "difference", "low", "high", "p_tost", "p", "p_holm", "seeds", "paired", "power",
-    "verdict",
+    "arm", "other", "group", "metric", "difference", "low", "high", "p_tost", "p", "p_holm", "seeds",
+    "paired", "power", "verdict",
 )  # fmt: skip
 
 
-def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None) -> pd.DataFrame:
+def _tests_of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None) -> pd.DataFrame:
     unit = noise(found, str(found.arms.loc[arm, "baseline"]))
     both = same_seeds(found, arm, other)
     x, y = both or (found.values[arm], found.values[other])
@@ -120,7 +125,7 @@ def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None)
     power[known] = tost_power(
         np.maximum(difference.error, expected)[known], difference.freedom[known], unit[known]
     )
-    half = difference.error * scipy.stats.t.ppf(1 - ALPHA, difference.freedom)
+    low, high = difference.interval(1 - 2 * ALPHA)
     out = pd.DataFrame(
         {
             "arm": arm,
@@ -128,8 +133,8 @@ def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None)
             "group": found.columns.get_level_values("group"),
             "metric": found.columns.get_level_values("metric"),
             "difference": difference.effect / unit,
-            "low": (difference.effect - half) / unit,
-            "high": (difference.effect + half) / unit,
+            "low": low / unit,
+            "high": high / unit,
             "p_tost": np.where(known, p_tost, np.nan),
             "p": difference.p,
             "seeds": len(x),
@@ -139,7 +144,7 @@ def _of_pair(found: Samples, arm: str, other: str, groups: Sequence[str] | None)
     )
     if groups is not None:
         out = out[out["group"].isin(groups)].reset_index(drop=True)
-    out["p_holm"] = corrected(out["p"].to_numpy(), "holm")
+    out["p_holm"] = holm(out["p"].to_numpy())
     same = (out["p_tost"] < ALPHA) & (out["power"] >= LEAST_POWER)
     differs = out["p_holm"] < ALPHA
     choices = [same & differs, same, differs]

@@ -1,0 +1,37 @@
+"""Means over seeds with t intervals."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean with the ends of its interval: numbers, or arrays of one shape."""
+
+    mean: Float[np.ndarray, "..."] | float
+    low: Float[np.ndarray, "..."] | float
+    high: Float[np.ndarray, "..."] | float
+
+
+def mean_interval(values: Float[np.ndarray, "n ..."], level: float = LEVEL) -> Interval:
+    """Mean over the first axis with its interval by Student's t: mean ± t s / √n.
+
+    Args:
+      values: a row per seed. Values that are not finite are left out.
+      level: of the interval.
+
+    Returns numbers for a vector, else arrays of the shape of a row. The ends are NaN where there are fewer
+    than two finite values, the mean where there is none.
+    """
+    values = np.asarray(values, np.float64)
+    known = np.isfinite(values)
+    n = known.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(known, values, 0.0).sum(0) / n
+        variance = np.square(np.where(known, values - mean, 0.0)).sum(0) / (n - 1)
+        half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * np.sqrt(variance) / np.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
