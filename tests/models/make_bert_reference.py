@@ -2,8 +2,9 @@
 
     python tests/models/make_bert_reference.py
 
-Needs the `peers` extra. The model is tiny, with random weights of a seed. The file holds the weights under the original's
-names (`weight/NAME`), tokens of two lengths with padding (`tokens_T`), and for each length what every stage puts out.
+Needs the `peers` extra. The model is tiny, with random weights of a seed. The file holds the weights under
+the original's names (`weight/NAME`), tokens of two lengths with padding (`tokens_T`), and for each length
+what every stage puts out.
 """
 
 import pathlib
