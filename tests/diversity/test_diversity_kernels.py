@@ -44,7 +44,7 @@ def test_limits_of_the_bandwidth(features):
 
 
 def test_fourier_features_converge(features):
-    """By the dual form (few frequencies) and by the Gram matrix (more than examples): the error falls as r^(-1/2)."""
+    """By the dual form (few frequencies) and the Gram matrix (many): the error falls as r^(-1/2)."""
     exact = diversity.gaussian_vendi(features, 8.0).value
     errors = {}
     for frequencies in (25, 400, 6400):

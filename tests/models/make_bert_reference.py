@@ -33,7 +33,8 @@ def outputs(model, tokens):
 def main():
     generator = torch.Generator().manual_seed(0)
     model = BertForSequenceClassification(
-        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
+        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
+                   intermediate_size=32,
                    max_position_embeddings=16, num_labels=5)
     )  # fmt: skip
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Our models with the original implementations' weights put out what those do, stage by stage, at two input sizes.
+"""With the weights of the original implementations our models give their outputs, stage by stage, at two sizes.
 
 Against stored outputs everywhere; against the originals themselves where the `peers` extra is installed.
 """
