@@ -75,7 +75,7 @@ def test_rke_of_any_kernel(features, monkeypatch):
     assert diversity.rke(features, diversity.gaussian(BANDWIDTH)).value == pytest.approx(expected, rel=1e-9)
 
     def laplace(x, others):
-        return jnp.exp(-jnp.sum(jnp.abs(x - others), axis=1) / 9)
+        return jnp.exp(-jnp.sum(jnp.abs(x[None] - others), axis=1) / 9)
 
     assert diversity.rke(features, laplace).value == pytest.approx(
         1 / np.mean(np.exp(-squareform(pdist(features, "cityblock")) / 9) ** 2), rel=1e-9

@@ -66,7 +66,7 @@ def test_bootstrap_in_blocks_is_seeded_and_whole(monkeypatch):
 
 
 def test_intervals_of_accuracy_cover_the_truth():
-    """For a model that is right in 80 % of cases, about 95 % of 200 samples have an interval that holds .8."""
+    """For a model that is right in 80 % of cases, some 95 % of 200 intervals hold .8."""
     rng = np.random.default_rng(0)
     covered = 0
     for seed in range(200):

@@ -1,4 +1,4 @@
-"""What test_parity.py and make_references.py share: tiny models, and weights that are alike on any machine."""
+"""Shared by test_parity.py and make_references.py: tiny models with the same weights on any machine."""
 
 import zlib
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""With the weights of the original implementations our models give their outputs, stage by stage, at two sizes.
+"""With the original weights our models give the outputs of the originals, stage by stage, at two input sizes.
 
 Against stored outputs everywhere; against the originals themselves where the `peers` extra is installed.
 """
