@@ -1,14 +1,18 @@
 """Eight emulated devices for every test, and quick starts; set before JAX and TensorFlow are imported.
 
-Most of the suite's time was compilation, of small programs that run a few times: LLVM is told not to optimise them, and
-XLA to write fusions by its older emitters, which take half the time. XLA's own passes, and so what is tested, stay.
+Most of the suite's time is the compilation of small programs that run a few times. So LLVM does not
+optimise them, and XLA writes fusions by its older emitters, which take half the time. XLA's own passes, and so
+what is tested, stay.
 XLA_FLAGS=--xla_force_host_platform_device_count=8 tests the programs as users have them.
 """
 
 import importlib.metadata
 import os
 
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 if not importlib.metadata.version("jax").startswith("0.10."):
     QUICK = ""  # an unknown flag ends the process, and other versions may not know these
 

@@ -15,11 +15,6 @@ from rmtjax.diversity.compare import TEXT_METRICS as TEXT_METRICS
 from rmtjax.diversity.compare import at_equal_n as at_equal_n
 from rmtjax.diversity.compare import diversity_rows as diversity_rows
 from rmtjax.diversity.compare import text_rows as text_rows
-from rmtjax.diversity.coverage import Manifolds as Manifolds
-from rmtjax.diversity.coverage import coverage as coverage
-from rmtjax.diversity.coverage import expected_coverage as expected_coverage
-from rmtjax.diversity.coverage import manifold_intervals as manifold_intervals
-from rmtjax.diversity.coverage import manifold_scores as manifold_scores
 from rmtjax.diversity.distances import frechet_distance as frechet_distance
 from rmtjax.diversity.distances import kernel_distance as kernel_distance
 from rmtjax.diversity.gradients import gradient_features as gradient_features
@@ -28,6 +23,11 @@ from rmtjax.diversity.kernels import gaussian as gaussian
 from rmtjax.diversity.kernels import gaussian_vendi as gaussian_vendi
 from rmtjax.diversity.kernels import median_distance as median_distance
 from rmtjax.diversity.kernels import rke as rke
+from rmtjax.diversity.manifolds import Manifolds as Manifolds
+from rmtjax.diversity.manifolds import coverage as coverage
+from rmtjax.diversity.manifolds import expected_coverage as expected_coverage
+from rmtjax.diversity.manifolds import manifold_intervals as manifold_intervals
+from rmtjax.diversity.manifolds import manifold_scores as manifold_scores
 from rmtjax.diversity.neighbours import nearest_distances as nearest_distances
 from rmtjax.diversity.spectrum import Estimate as Estimate
 from rmtjax.diversity.texts import distinct_n as distinct_n

@@ -4,9 +4,10 @@ With K classes of n examples each, H the entropy of all together and H_k that of
 
     pooled = exp(H),   within = exp(mean_k H_k),   between = pooled / within,   share = (H - mean_k H_k) / H.
 
-`between` is the effective number of classes, 1 where classes look alike and K where they have no direction in common (the
-parts into which ecology divides diversity: Jost 2007). H - mean_k H_k is never negative at order 1, since the entropy is
-concave; at orders above 1 it may be. Groups that mean nothing have `between` above 1 too, since fewer examples show less
+`between` is the effective number of classes, 1 where classes look alike and K where they have no direction in
+common (the parts into which ecology divides diversity: Jost 2007). H - mean_k H_k is never negative at order
+1, since the entropy is concave; at orders above 1 it may be. Groups that mean nothing have `between` above 1
+too, since fewer examples show less
 diversity: the null is the same with the labels dealt out at random.
 """
 
@@ -24,23 +25,30 @@ SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
 
 
 def class_rows(
-    features: Num[np.ndarray, "m d"], labels: Int[np.ndarray, " m"], classes: Sequence[str], *,
-    n: int | None = None, q: float | int = 1.0, seed: int = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Rows `{"class", "metric", "value", "low", "high", "null", "n"}`: each class's Vendi score at equal n, and the whole.
+    features: Num[np.ndarray, "m d"],
+    labels: Int[np.ndarray, " m"],
+    classes: Sequence[str],
+    *,
+    n: int | None = None,
+    q: float | int = 1.0,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The Vendi score of each class at equal n, and how much of the whole lies within and between classes.
 
     Args:
       features: of all classes.
       labels: numbers into `classes`.
       classes: names.
-      n: examples of each class; smaller classes are left out. None: as many as the smallest class that is there has.
+      n: examples of each class; smaller classes are left out. None: as many as the smallest class that is
+        there has.
       q: order.
       seed: of the examples drawn, without replacement, and of the labels of the null.
 
     Returns:
-      A row "vendi_score" for each class; then of the class "all": "vendi_score" (n: of all classes together), "within_classes",
-      "between_classes" (effective number of classes) and "between_share". Nulls: isotropic noise of the same n and d;
-      of the last two, labels at random.
+      Rows `{"class", "metric", "value", "low", "high", "null", "n"}`. One row "vendi_score" for each class;
+      then of the class "all": "vendi_score" (n: of all classes together), "within_classes", "between_classes"
+      (effective number of classes) and "between_share". Nulls: isotropic noise of the same n and d; of the
+      last two, labels at random.
 
     Raises:
       ValueError: fewer than two classes are left, or one example of each.
@@ -52,12 +60,13 @@ def class_rows(
         raise ValueError(f"n={n} examples of each class are too few: scores by class need at least 2")
     if size < 2:
         raise ValueError(
-            f"class {classes[int(np.argmin(np.where(counts > 0, counts, len(labels))))]!r} gives {size} example: scores by class "
-            "need at least 2 of each; give n, and smaller classes are left out"
+            f"class {classes[int(np.argmin(np.where(counts > 0, counts, len(labels))))]!r} gives {size} "
+            "example: scores by class need at least 2 of each; give n, and smaller classes are left out"
         )
     if len(chosen) < 2:
         raise ValueError(
-            f"{len(chosen)} of {np.count_nonzero(counts)} classes have {size} examples: give fewer, so that two or more do"
+            f"{len(chosen)} of {np.count_nonzero(counts)} classes have {size} examples: "
+            "give fewer, so that two or more do"
         )
     rng = np.random.default_rng(seed)
     drawn = [np.sort(rng.permutation(np.flatnonzero(labels == c))[:size]) for c in chosen]
@@ -74,9 +83,8 @@ def class_rows(
     ]
     shuffled = everything[rng.permutation(len(everything))]
     chance = np.mean([vendi_entropy(features[shuffled[groups == g]], q).value for g in range(len(chosen))])
-    rows.append(
-        _row("all", "vendi_score", *pooled.effective_number(), vendi_of_isotropic(len(everything), d, q), len(everything))
-    )  # fmt: skip
+    null = vendi_of_isotropic(len(everything), d, q)
+    rows.append(_row("all", "vendi_score", *pooled.effective_number(), null, len(everything)))
     within = float(np.mean([entropy.value for entropy in alone]))
     of_within = np.concatenate([entropy.influence for entropy in alone])
     parts: dict[str, tuple[float, np.ndarray, float]] = {
@@ -116,12 +124,18 @@ def _stratified_error(influence: np.ndarray, groups: np.ndarray) -> float:
 def _row(
     name: str, metric: str, value: float, low: float, high: float, null: float, n: int
 ) -> dict[str, Any]:
-    return {"class": name, "metric": metric, "value": value, "low": low, "high": high, "null": float(null), "n": n}  # fmt: skip
+    interval = {"value": value, "low": low, "high": high}
+    return {"class": name, "metric": metric, **interval, "null": float(null), "n": n}
 
 
 def rarefaction(
-    features: Num[np.ndarray, "m d"], sizes: Sequence[int] = SIZES, *, draws: int = 5, q: float | int = 1.0, seed: int = 0
-) -> list[dict[str, Any]]:  # fmt: skip
+    features: Num[np.ndarray, "m d"],
+    sizes: Sequence[int] = SIZES,
+    *,
+    draws: int = 5,
+    q: float | int = 1.0,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
     """The Vendi score at growing numbers of examples: rows `{"n", "value", "low", "high", "null"}`.
 
     A curve that still climbs at its end has not seen all there is, and scores at different n do not compare.
@@ -134,8 +148,8 @@ def rarefaction(
       seed: of the draws.
 
     Returns:
-      The interval is where the score of one sample of that size lies, by its jackknife (`vendi`): what to hold beside another
-      set's score at the same n. Null: isotropic noise of the same n and d.
+      The interval is where the score of one sample of that size lies, by its jackknife (`vendi`): what to
+      hold beside another set's score at the same n. Null: isotropic noise of the same n and d.
     """
     rows = []
     for n in [size for size in sizes if size < len(features)] + [len(features)]:

@@ -1,28 +1,37 @@
 """Sets compared at equal size, and the rows of diversity.json."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Num
 
 from rmtjax.diversity import kernels, texts
-from rmtjax.diversity.coverage import coverage, expected_coverage, manifold_intervals, manifold_scores
+from rmtjax.diversity.manifolds import coverage, expected_coverage, manifold_intervals, manifold_scores
 from rmtjax.diversity.spectrum import Estimate
 from rmtjax.diversity.vendi import effective_rank, vendi_entropy, vendi_interval, vendi_of_isotropic
-from rmtjax.diversity.weighted import weighted_vendi, weighted_vendi_unpaired
+from rmtjax.diversity.weighted import Weighted, weighted_vendi, weighted_vendi_unpaired
 
 Examples = Num[jax.Array | np.ndarray, "_ ..."]
 DEFAULT = ("vendi_score", "coverage", "weighted_vendi")
-METRICS = (
-    *DEFAULT, "weighted_vendi_unpaired", "rke", "truncated_vendi", "gaussian_vendi", "effective_rank",
-    "precision", "recall", "density",
-)  # fmt: skip
+METRICS = (  # in the order of the rows
+    *DEFAULT,
+    "weighted_vendi_unpaired",
+    "rke",
+    "truncated_vendi",
+    "gaussian_vendi",
+    "effective_rank",
+    "precision",
+    "recall",
+    "density",
+)
 TEXT_METRICS = (*(f"distinct_{n}" for n in texts.SIZES), "ngram_vendi")
-_EXACT = 2000  # examples up to which the Gaussian kernel's matrix is made
+_EXACT = 2000  # the Gaussian kernel's matrix is made for at most so many examples
 
 
 def at_equal_n(sets: Mapping[str, Examples], *, seed: int, n: int | None = None) -> dict[str, np.ndarray]:
@@ -37,6 +46,10 @@ def at_equal_n(sets: Mapping[str, Examples], *, seed: int, n: int | None = None)
 
     Raises:
       ValueError: a set has fewer than n examples.
+
+    >>> equal = at_equal_n({"a": np.zeros((5, 2)), "b": np.zeros((3, 2))}, seed=0)
+    >>> {name: len(x) for name, x in equal.items()}
+    {'a': 3, 'b': 3}
     """
     n = min(len(examples) for examples in sets.values()) if n is None else n
     equal = {}
@@ -48,6 +61,36 @@ def at_equal_n(sets: Mapping[str, Examples], *, seed: int, n: int | None = None)
         rows = np.sort(np.random.default_rng(seed).permutation(len(examples))[:n])
         equal[name] = np.asarray(examples)[rows]
     return equal
+
+
+class _Measured(NamedTuple):
+    estimate: Estimate
+    null: float
+    detail: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """What is the same for all sets of one table."""
+
+    q: float | int
+    k: int
+    seed: int
+    top: int
+    bandwidth: float | int | None
+    bandwidth_source: str
+    reference: Num[np.ndarray, "n d"] | None
+
+    @functools.cached_property
+    def manifold_nulls(self) -> dict[str, float]:
+        """Precision and recall of one half of the reference against the other; a density of 1."""
+        assert self.reference is not None
+        order = np.random.default_rng(self.seed).permutation(len(self.reference))
+        half = len(self.reference) // 2
+        if half <= self.k:
+            return {"precision": math.nan, "recall": math.nan, "density": 1.0}
+        one, other = self.reference[order[:half]], self.reference[order[half : 2 * half]]
+        return {**manifold_scores(one, other, self.k)._asdict(), "density": 1.0}
 
 
 def diversity_rows(
@@ -66,90 +109,101 @@ def diversity_rows(
     bandwidth: float | int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows `{"set", "space", "metric", "value", "low", "high", "null", "n"}`: scores at equal n, each beside its null.
+    """Rows `{"set", "space", "metric", "value", "low", "high", "null", "n"}`: scores at equal n, with nulls.
 
     Args:
-      sets: examples by name, e.g. "real", "augmented", "synthetic", "mixed": images (flattened here; for pixel
-        space) or features (for feature space). Cut to equal n by `at_equal_n`.
-      reference: examples that coverage is measured against, e.g. the test set, whole; None: no coverage rows.
-      space: what the numbers are, "pixel" or "feature"; only noted in the rows.
-      k: neighbour whose distance is the radius of a ball of coverage.
+      sets: examples by name, e.g. "real", "augmented", "synthetic", "mixed": images (flattened here, for
+        pixel space) or features (for feature space). They are cut to equal n by `at_equal_n`.
+      reference: the whole set that coverage is measured against, e.g. the test set; None: no coverage rows.
+      space: what the numbers are, "pixel" or "feature"; it is only noted in the rows.
+      k: the radius of a ball of coverage is the distance to the k-th neighbour.
       q: order of the Vendi scores.
-      seed: of `at_equal_n`, and of all that is drawn.
-      n: examples of each set; None: as many as the smallest has.
-      metrics: of `METRICS`. Those that lack what they need (a reference, a pair, a base) have no rows.
-      paired: the set that each set was made from, row by row, e.g. {"augmented": "real"}: for `weighted_vendi`.
-      base: the set that the others are compared with by `weighted_vendi_unpaired`.
-      top: eigenvalues that `truncated_vendi` keeps.
-      bandwidth: of `gaussian_vendi`; None: the median distance within the reference, or the first set. What it was is in the
-        rows' `detail`.
-      report: gets a sentence before each set's metrics.
+      seed: of `at_equal_n` and of all other random draws.
+      n: examples of each set; None: the size of the smallest set.
+      metrics: names from `METRICS`. A metric that lacks its reference, pair or base gives no row.
+      paired: for `weighted_vendi`, the set that each set was made from row by row, e.g. {"augmented":
+        "real"}.
+      base: the set that `weighted_vendi_unpaired` compares the others with.
+      top: number of eigenvalues that `truncated_vendi` keeps.
+      bandwidth: of `gaussian_vendi`; None: the median distance within the reference, or within the first set
+        if there is no reference. The rows' `detail` states it.
+      report: is called with a sentence before each set is measured.
 
     Returns:
-      Null of Vendi scores, RKE and effective rank: isotropic noise of the same n and d (an upper end, that says how far
-      the score could go); of the Gaussian kernel, noise drawn with the set's total variance. Null of "coverage", "density":
-      samples of the reference's own law, at these sizes; of "precision", "recall": one half of the reference
-      against the other. Null of "weighted_vendi": pairs at random; unpaired: 0.
+      The rows, each set's in the order of `METRICS`. Nulls: for Vendi scores, RKE and effective rank,
+      isotropic noise of the same n and d (an upper end: how far the score could go); for the Gaussian kernel,
+      noise drawn with the set's total variance; for "coverage" and "density", samples of the reference's own
+      law at these sizes; for "precision" and "recall", one half of the reference against the other; for
+      "weighted_vendi", rows paired at random; for "weighted_vendi_unpaired", 0.
 
     Raises:
       ValueError: an unknown metric, sets of different widths, or as the metrics' own functions.
     """
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise ValueError(f"metric {unknown[0]!r} is unknown: it must be one of {', '.join(METRICS)}")
+    _check_names(metrics, METRICS)
     flat = {name: _flat(examples) for name, examples in at_equal_n(sets, seed=seed, n=n).items()}
     against = None if reference is None else _flat(reference)
     _check_widths(flat, against)
+    source = "as given"
     if "gaussian_vendi" in metrics and bandwidth is None:
         bandwidth = kernels.median_distance(next(iter(flat.values())) if against is None else against, seed)
-        chosen = f"the median distance within the {'first set' if against is None else 'reference'}"
-    else:
-        chosen = "as given"
+        source = f"the median distance within the {'first set' if against is None else 'reference'}"
+    settings = _Settings(q, k, seed, top, bandwidth, source, against)
     rows = []
     for name, features in flat.items():
         if report is not None:
             report(f"{name}, {space}: {len(features)} examples of {features.shape[1]} numbers")
-        size, d = features.shape
-        made: list[tuple[str, Estimate, float, dict[str, str]]] = []
-        if {"vendi_score", "weighted_vendi", "weighted_vendi_unpaired"} & set(metrics):
-            entropy = vendi_entropy(features, q)
-        if "vendi_score" in metrics:
-            made.append(("vendi_score", entropy.effective_number(), vendi_of_isotropic(size, d, q), {}))
-        if "coverage" in metrics and against is not None:
-            null = expected_coverage(len(against), size, k)
-            made.append(("coverage", coverage(against, features, k), null, {}))
-        pairs = {
-            "weighted_vendi": (paired or {}).get(name),
-            "weighted_vendi_unpaired": base if base != name else None,
-        }
-        for metric, function in (
-            ("weighted_vendi", weighted_vendi), ("weighted_vendi_unpaired", weighted_vendi_unpaired)
-        ):  # fmt: skip
-            other = pairs[metric]
-            if metric in metrics and other is not None:
-                weighted = function(flat[other], features, q, entropy)
-                made.append((metric, Estimate(*weighted[:3]), weighted.null, {}))
-        if "rke" in metrics:
-            made.append(("rke", kernels.rke(features), vendi_of_isotropic(size, d, 2), {}))
-        if "truncated_vendi" in metrics:
-            detail = {"detail": f"the {top} largest eigenvalues"}
-            null = vendi_of_isotropic(size, d, q, top)
-            made.append(("truncated_vendi", vendi_interval(features, q, top), null, detail))
-        if "gaussian_vendi" in metrics and bandwidth is not None:
-            made.append(("gaussian_vendi", *_gaussian(features, bandwidth, chosen, q, seed)))
-        if "effective_rank" in metrics:
-            made.append(
-                ("effective_rank", effective_rank(features), vendi_of_isotropic(max(1, size - 1), d), {})
-            )
-        if {"precision", "recall", "density"} & set(metrics) and against is not None:
-            nulls = _between_halves(against, k, seed) | {"density": 1.0}
-            for metric, estimate in manifold_intervals(against, features, k).items():
-                if metric in metrics:
-                    made.append((metric, estimate, nulls[metric], {}))
-        for metric, (value, low, high), null, detail in made:
-            row = {"set": name, "space": space, "metric": metric, "value": value, "low": low, "high": high}
-            rows.append({**row, "null": null, "n": size, **detail})
+        pair = (paired or {}).get(name) if "weighted_vendi" in metrics else None
+        other = base if "weighted_vendi_unpaired" in metrics and base != name else None
+        made_from, compared = (None if key is None else flat[key] for key in (pair, other))
+        available = _available(features, made_from, compared, settings)
+        for metric in (m for m in METRICS if m in metrics and m in available):
+            estimate, null, detail = available[metric]()
+            row = {"set": name, "space": space, "metric": metric, **estimate._asdict(), "null": null}
+            rows.append({**row, "n": len(features), **({"detail": detail} if detail else {})})
     return rows
+
+
+def _available(
+    features: Num[np.ndarray, "n d"], pair: np.ndarray | None, base: np.ndarray | None, settings: _Settings
+) -> dict[str, Callable[[], _Measured]]:
+    """For each metric that this set can have, the function that measures it."""
+    n, d = features.shape
+    q, k, top = settings.q, settings.k, settings.top
+    entropy = functools.cache(lambda: vendi_entropy(features, q))
+    measures: dict[str, Callable[[], _Measured]] = {
+        "vendi_score": lambda: _Measured(entropy().effective_number(), vendi_of_isotropic(n, d, q)),
+        "rke": lambda: _Measured(kernels.rke(features), vendi_of_isotropic(n, d, 2)),
+        "truncated_vendi": lambda: _Measured(
+            vendi_interval(features, q, top),
+            vendi_of_isotropic(n, d, q, top),
+            f"the {top} largest eigenvalues",
+        ),
+        "gaussian_vendi": lambda: _gaussian(features, settings),
+        "effective_rank": lambda: _Measured(effective_rank(features), vendi_of_isotropic(max(1, n - 1), d)),
+    }
+    if pair is not None:
+        measures["weighted_vendi"] = lambda: _weighted(weighted_vendi(pair, features, q, entropy()))
+    if base is not None:
+        measures["weighted_vendi_unpaired"] = lambda: _weighted(
+            weighted_vendi_unpaired(base, features, q, entropy())
+        )
+    reference = settings.reference
+    if reference is not None:
+        intervals = functools.cache(lambda: manifold_intervals(reference, features, k))
+        measures["coverage"] = lambda: _Measured(
+            coverage(reference, features, k), expected_coverage(len(reference), n, k)
+        )
+
+        def manifold_metric(metric: str) -> _Measured:
+            return _Measured(intervals()[metric], settings.manifold_nulls[metric])
+
+        for metric in ("precision", "recall", "density"):
+            measures[metric] = functools.partial(manifold_metric, metric)
+    return measures
+
+
+def _weighted(score: Weighted) -> _Measured:
+    return _Measured(Estimate(score.value, score.low, score.high), score.null)
 
 
 def text_rows(
@@ -160,54 +214,49 @@ def text_rows(
     n: int | None = None,
     metrics: Sequence[str] = TEXT_METRICS,
 ) -> list[dict[str, Any]]:
-    """Rows as those of `diversity_rows`, of tokens `[n, T]` (0: padding), at equal n.
+    """Rows like those of `diversity_rows` for sets of tokens `[n, T]` (0: padding), at equal n.
 
-    Null: the same tokens dealt out anew to texts of the same lengths (`texts.dealt_anew`), under which only
-    distinct_1 cannot change.
+    Null: the same tokens dealt out anew to texts of the same lengths (`texts.dealt_anew`). It leaves
+      distinct_1
+    as it is.
 
     Raises:
       ValueError: an unknown metric, or as the metrics' own functions.
     """
-    unknown = [name for name in metrics if name not in TEXT_METRICS]
-    if unknown:
-        raise ValueError(f"metric {unknown[0]!r} is unknown: it must be one of {', '.join(TEXT_METRICS)}")
+    _check_names(metrics, TEXT_METRICS)
     rows = []
     for name, tokens in at_equal_n(sets, seed=seed, n=n).items():
         random = texts.dealt_anew(tokens, seed)
         for metric in metrics:
             kind, _, size = metric.partition("_")
             if kind == "distinct":
-                estimate, null = (
-                    texts.distinct_n(tokens, int(size)),
-                    texts.distinct_n(random, int(size)).value,
-                )
+                estimate, null = (texts.distinct_n(x, int(size)) for x in (tokens, random))
             else:
-                estimate, null = texts.ngram_vendi(tokens, q=q), texts.ngram_vendi(random, q=q).value
+                estimate, null = (texts.ngram_vendi(x, q=q) for x in (tokens, random))
             row = {"set": name, "space": "token", "metric": metric, **estimate._asdict()}
-            rows.append({**row, "null": null, "n": len(tokens)})
+            rows.append({**row, "null": null.value, "n": len(tokens)})
     return rows
 
 
-def _gaussian(
-    features: Float[np.ndarray, "n d"], bandwidth: float | int, chosen: str, q: float | int, seed: int
-) -> tuple[Estimate, float, dict[str, str]]:
-    """Exact for few examples, else by random features; the null by the same way."""
+def _gaussian(features: Num[np.ndarray, "n d"], settings: _Settings) -> _Measured:
+    """Exact for few examples, by random features for more; the null is measured in the same way."""
+    assert settings.bandwidth is not None
+    bandwidth, q, seed = settings.bandwidth, settings.q, settings.seed
     noise = np.random.default_rng(seed).standard_normal(features.shape, np.float32)
     noise *= np.float32(math.sqrt(float(jnp.mean(jnp.var(jnp.asarray(features, jnp.float32), axis=0)))))
-    detail = f"bandwidth {bandwidth:.4g}, {chosen}"
+    detail = f"bandwidth {bandwidth:.4g}, {settings.bandwidth_source}"
     if len(features) <= _EXACT:
         score, null = (kernels.gaussian_vendi(x, bandwidth, q) for x in (features, noise))
-        return score, null.value, {"detail": detail}
-    score, null = (kernels.fkea(x, bandwidth, q, seed=seed) for x in (features, noise))
-    return score, null.value, {"detail": f"{detail}; 1000 random frequencies (FKEA)"}
+    else:
+        score, null = (kernels.fkea(x, bandwidth, q, seed=seed) for x in (features, noise))
+        detail += "; 1000 random frequencies (FKEA)"
+    return _Measured(score, null.value, detail)
 
 
-def _between_halves(reference: Float[np.ndarray, "n d"], k: int, seed: int) -> dict[str, float]:
-    order = np.random.default_rng(seed).permutation(len(reference))
-    half = len(reference) // 2
-    if half <= k:
-        return dict.fromkeys(("precision", "recall"), math.nan)
-    return manifold_scores(reference[order[:half]], reference[order[half : 2 * half]], k)._asdict()
+def _check_names(metrics: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in metrics if name not in known]
+    if unknown:
+        raise ValueError(f"metric {unknown[0]!r} is unknown: it must be one of {', '.join(known)}")
 
 
 def _check_widths(flat: Mapping[str, np.ndarray], reference: np.ndarray | None) -> None:
@@ -218,7 +267,8 @@ def _check_widths(flat: Mapping[str, np.ndarray], reference: np.ndarray | None) 
     for name, width in rest:
         if width != first[1]:
             raise ValueError(
-                f"{first[0]} has {first[1]} numbers an example and {name} {width}: sets that are compared must be alike"
+                f"{first[0]} has {first[1]} numbers an example and {name} {width}: "
+                "sets that are compared must be alike"
             )
 
 

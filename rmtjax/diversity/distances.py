@@ -1,8 +1,9 @@
 """How far one set of features lies from another: Frechet and kernel distance, as FID and KID have them.
 
-Both are named after the features of Inception-v3; in other features the numbers mean something else, so a result
-must name its model. Both fall to 0 as the laws agree. The Frechet distance is biased upwards at finite n (by hundreds where n is near d), the
-kernel distance is not: so the first is shown beside what real images of the same number score.
+Both are named after the features of Inception-v3; in other features the numbers mean something else, so a
+result must name its model. Both fall to 0 as the laws agree. The Frechet distance is biased upwards at finite
+n (by hundreds where n is near d), the kernel distance is not: so the first is shown beside what real images
+of the same number score.
 """
 
 import jax
@@ -15,12 +16,17 @@ from rmtjax.diversity.neighbours import check_finite
 
 
 def frechet_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m d"]) -> float:
-    """|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), covariances over n - 1 (Heusel et al. 2017, 1706.08500).
+    """Frechet distance, |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
 
-    float64; the squared 2-Wasserstein distance of the two normal laws with these moments, 0 where its rounding is below 0.
+    arXiv 1706.08500. The covariances divide by n - 1. It is the squared 2-Wasserstein distance of the two
+    normal laws with these moments, computed in float64; a value that rounding alone puts below 0 is 0.
 
     Raises:
       ValueError: fewer than two examples, or features that are not finite.
+
+    >>> a = np.array([[0.0], [2.0]])
+    >>> round(frechet_distance(a, a + 3), 6)
+    9.0
     """
     _check(a, b)
     with jax.enable_x64(True):
@@ -28,9 +34,10 @@ def frechet_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.nd
 
 
 def kernel_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m d"]) -> float:
-    """Unbiased squared maximum mean discrepancy under k(x, y) = (x . y / d + 1)^3 (Binkowski et al. 2018, 1801.01401).
+    """Kernel distance (Binkowski et al. 2018, 1801.01401).
 
-    float64, over all pairs at once, not over blocks of 1,000; it may be negative.
+    The unbiased squared maximum mean discrepancy under k(x, y) = (x . y / d + 1)^3. It is
+    computed in float64 over all pairs at once, not over blocks of 1,000, and may be negative.
 
     Raises:
       ValueError: fewer than two examples, or features that are not finite.
@@ -44,7 +51,7 @@ def kernel_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.nda
 def _frechet(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]:
     def root(x: Array) -> Array:
         """R with R^T R = C: no eigenvalue's rounding has its root taken, as it would of C where n < d."""
-        made: Array = jnp.linalg.qr((x - x.mean(0)) / jnp.sqrt(len(x) - 1), mode="r")
+        made: Array = jnp.linalg.qr((x - x.mean(0)[None]) / jnp.sqrt(len(x) - 1), mode="r")
         return made
 
     roots = root(a), root(b)

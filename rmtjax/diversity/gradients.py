@@ -1,4 +1,4 @@
-"""Features of examples that say how they would move a model's weights: gradients, projected to fewer dimensions."""
+"""Gradient features: how each example would move a model's weights, projected to fewer dimensions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +17,16 @@ def gradient_features(
 ) -> Float[np.ndarray, "n dims"]:  # fmt: skip
     """Each example's gradient, projected at random to `dims` dimensions; their Vendi score is G-Vendi.
 
-    Jung et al. 2025 (arXiv 2505.20161). Inner products are kept in expectation, to about
-    dims^(-1/2) of the lengths. The projection is a count sketch (Charikar et al. 2002) with buckets of equal size: parameters
+    Jung et al. 2025 (arXiv 2505.20161). Inner products are kept in expectation, to about dims^(-1/2) of the
+    lengths. The projection is a count sketch (Charikar et al. 2002) with buckets of equal size: parameters
     are put in a random order with random signs, and every `dims`-th summed. It has no matrix, and gives the
     same numbers on every call.
 
     Args:
       loss: `(params, example) -> scalar`, differentiable, of a single example (a slice of `examples`).
       params: any pytree of floats.
-      examples: any pytree of arrays with the examples along the first axis, such as `{"inputs": x, "label": y}`.
+      examples: any pytree of arrays with the examples along the first axis, such as `{"inputs": x, "label":
+        y}`.
       dims: of the features.
       seed: of the projection. Sets to be compared take the same.
       block: examples at a time; each needs memory for a gradient.

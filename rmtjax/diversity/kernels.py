@@ -1,8 +1,9 @@
-"""Vendi scores of other kernels than the cosine: the Gaussian, exactly or by random features; of order 2, any kernel.
+"""Vendi scores with other kernels: the Gaussian, exactly or by random features; any kernel at order 2.
 
-The Gaussian kernel is k(x, y) = exp(-|x - y|^2 / (2 s^2)) with bandwidth s. What it calls alike is the bandwidth's
-choice, which decides the score: with s small all examples differ, with s large none do. So one bandwidth, that of the reference
-(`median_distance`), serves all sets that are compared, and is said beside the numbers.
+The Gaussian kernel is k(x, y) = exp(-|x - y|^2 / (2 s^2)) with bandwidth s. What it calls alike is the
+bandwidth's choice, which decides the score: with s small all examples differ, with s large none do. So one
+bandwidth, that of the reference (`median_distance`), serves all sets that are compared, and is said beside
+the numbers.
 """
 
 import math
@@ -24,7 +25,9 @@ _SAMPLE = 1000  # examples whose distances are taken
 
 
 def median_distance(features: Features, seed: int = 0) -> float:
-    """The median distance between two examples, of at most 1,000 drawn by seed: a bandwidth for the Gaussian kernel.
+    """The median distance between two examples, as a bandwidth for the Gaussian kernel.
+
+    At most 1,000 examples, drawn by seed, are used.
 
     Raises:
       ValueError: fewer than two examples, features that are not finite, or half the pairs are copies.
@@ -37,13 +40,14 @@ def median_distance(features: Features, seed: int = 0) -> float:
     copies = np.unique(some, axis=0, return_counts=True)[1]
     with jax.enable_x64(True):
         wide = jnp.asarray(some, jnp.float64)
-        wide = wide - jnp.mean(wide, axis=0)
+        wide = wide - jnp.mean(wide, axis=0)[None]
         distances = np.sqrt(np.asarray(jax.vmap(squared_distances, (0, None))(wide, wide)))
     median = float(np.median(distances[np.triu_indices(len(rows), 1)]))
     # Distances of copies are counted, since rounding need not make them 0.
     if 2 * np.sum(copies * (copies - 1)) > len(rows) * (len(rows) - 1) or not median > 0:
         raise ValueError(
-            "the median distance of the examples is 0, most are copies: give a bandwidth, or leave gaussian_vendi out"
+            "the median distance of the examples is 0, most are copies: "
+            "give a bandwidth, or leave gaussian_vendi out"
         )
     return median
 
@@ -73,7 +77,7 @@ def gaussian_vendi(
     _check(features, bandwidth, q, top)
     with jax.enable_x64(True):
         wide = jnp.asarray(features, jnp.float64)
-        gram = _similarities(wide - jnp.mean(wide, axis=0), gaussian(bandwidth)) / len(wide)
+        gram = _similarities(wide - jnp.mean(wide, axis=0)[None], gaussian(bandwidth)) / len(wide)
         return spectrum.of_gram(gram, q, top).effective_number()
 
 
@@ -83,9 +87,9 @@ def fkea(
 ) -> Estimate:  # fmt: skip
     """Vendi score of order q of the Gaussian kernel by random Fourier features, at a cost linear in n (FKEA).
 
-    Cosines and sines of r random frequencies, drawn from N(0, 1/bandwidth^2), have inner products that are the kernel's up to
-    r^(-1/2) (Rahimi & Recht 2007; Ospanov et al., NeurIPS 2024). The score is at most 2 r, and below the exact one
-    where that nears 2 r. The interval is over examples, with the frequencies held.
+    Cosines and sines of r random frequencies, drawn from N(0, 1/bandwidth^2), have inner products that are
+    the kernel's up to r^(-1/2) (Rahimi & Recht 2007; Ospanov et al., NeurIPS 2024). The score is at most 2 r,
+    and below the exact one where that nears 2 r. The interval is over examples, with the frequencies held.
 
     Args:
       frequencies: r; the second moment is 2 r x 2 r.
@@ -102,12 +106,15 @@ def fkea(
 
 
 def rke(features: Features, kernel: Kernel | None = None) -> Estimate:
-    """Renyi kernel entropy score 1 / ||K / n||_F^2, with a 95 % interval: the Vendi score of order 2 without eigenvalues.
+    """The Vendi score of order 2 without eigenvalues, with a 95 % interval (RKE).
+
+    The Renyi kernel entropy score is 1 / ||K / n||_F^2.
 
     Jalali et al., NeurIPS 2023. In blocks, at a cost of n^2 d, or of n d^2 for the cosine where d < n.
 
     Args:
-      kernel: `(example [d], examples [n, d]) -> similarities [n]`, 1 of an example to itself; None: the cosine.
+      kernel: `(example [d], examples [n, d]) -> similarities [n]`, 1 of an example to itself; None: the
+        cosine.
 
     Raises:
       ValueError: no examples, or features that are not finite.

@@ -51,12 +51,15 @@ def smallest(values: Float[Array, " n"], k: int) -> tuple[Float[Array, " k"], In
 def nearest_distances(
     a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m d"]
 ) -> Float[np.ndarray, " n"]:
-    """Distance of each row of a to the nearest row of b; 0 itself, not a rounding of it, for a row that b holds too.
+    """Distance of each row of a to the nearest row of b: exactly 0 for a row that b holds too.
 
     For the memorisation report: generated against training images, beside held-out against training images.
 
     Raises:
       ValueError: b is empty, or features are not finite.
+
+    >>> nearest_distances(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 0.0]])).tolist()
+    [0.0, 5.0]
     """
     if not len(b):
         raise ValueError("the set to measure distances to is empty: give at least one row")
@@ -78,10 +81,13 @@ def _nearest(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, " n
 
 
 def balls(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
-    """Squared radius of each point's ball: the squared distance to its k-th nearest other point, equal points among them.
+    """Squared radius of each point's ball: the squared distance to its k-th nearest other point.
 
-    Wider by as much as `squared_distances` may be off, which is in proportion to the squared lengths of the points, so that
-    what lies on the border is inside (of copies the radius is 0, and the border all there is). Take points near the origin.
+    Points equal to it count as others.
+
+    Wider by as much as `squared_distances` may be off, which is in proportion to the squared lengths of the
+    points, so that what lies on the border is inside (of copies the radius is 0, and the border all there
+    is). Take points near the origin.
     """
 
     def one(item: tuple[Array, Array]) -> Array:
@@ -90,7 +96,8 @@ def balls(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
         return smallest(others, k)[0][-1]
 
     found: Array = over_points(one, (jnp.arange(len(points)), points), len(points))
-    # A distance r from x is off by (d + 5) eps / 2 (2 |x| + r)^2 at most, and so is the one it is compared with.
+    # A distance r from x is off by (d + 5) eps / 2 (2 |x| + r)^2 at most, and so is the one it is compared
+    # with.
     off = (points.shape[1] + 5) * np.finfo(np.float64).eps
     return found + off * (8 * jnp.sum(points**2, axis=1) + 2 * found)
 
@@ -101,5 +108,6 @@ def check_finite(*sets: Float[Array | np.ndarray, "_ _"]) -> None:
         bad: Bool[np.ndarray, " n"] = ~np.isfinite(np.asarray(features)).all(axis=1)
         if bad.any():
             raise ValueError(
-                f"{bad.sum()} of {len(bad)} examples have features that are not finite, first row {bad.argmax()}"
+                f"{bad.sum()} of {len(bad)} examples have features that are not finite, "
+                f"first row {bad.argmax()}"
             )

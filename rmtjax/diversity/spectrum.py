@@ -1,10 +1,11 @@
-"""Eigenvalues of a set's second moment, their entropy, and what each example has to do with it, in blocks of examples.
+"""Eigenvalues of a set's second moment, their entropy, and each example's influence on it.
 
-A set of n rows r_i of width D (features scaled to unit length, or centred, or mapped to random Fourier features) has the
-second moment C = R^T R / n, whose non-zero eigenvalues are those of the Gram matrix R R^T / n. The smaller of the two is
-made, so the cost is n D min(n, D) + min(n, D)^3, and neither the rows nor an n x n matrix for n > D are ever whole in
-memory. Features stay as they are (float32, bytes); blocks of them are made float64, and all sums are float64: in float32
-the rounding of hundreds of small eigenvalues would add to the entropy.
+A set of n rows r_i of width D (features scaled to unit length, or centred, or mapped to random Fourier
+features) has the second moment C = R^T R / n, whose non-zero eigenvalues are those of the Gram matrix R R^T /
+n. The smaller of the two is made, so the cost is n D min(n, D) + min(n, D)^3, and neither the rows nor an n x
+n matrix for n > D are ever whole in memory. Features stay as they are (float32, bytes); blocks of them are
+made float64, and all sums are float64: in float32 the rounding of hundreds of small eigenvalues would add to
+the entropy.
 """
 
 import functools
@@ -45,7 +46,7 @@ def unit(features: Num[Array, "b d"]) -> Float[Array, "b D"]:
 
 def centred(features: Num[Array, "b d"], mean: Float[Array, " d"]) -> Float[Array, "b d"]:
     """Rows less the mean, in the units of the features."""
-    return features.astype(jnp.float64) - mean
+    return features.astype(jnp.float64) - mean[None]
 
 
 def fourier(features: Num[Array, "b d"], frequencies: Float[Array, "d r"]) -> Float[Array, "b 2*r"]:
@@ -55,7 +56,7 @@ def fourier(features: Num[Array, "b d"], frequencies: Float[Array, "d r"]) -> Fl
 
 
 class Entropy(NamedTuple):
-    """Entropy of a set in nats, and each example's influence on it (up to a constant): an infinitesimal jackknife."""
+    """Entropy of a set in nats, and each example's influence on it up to a constant (a jackknife)."""
 
     value: float
     influence: Float[np.ndarray, " n"]
@@ -88,7 +89,7 @@ def entropy(
         if width < n:
             p, vectors = _eigh(_moment(held, parameters, rows))
             value, slope = renyi(_clean(np.asarray(p), n), q, top)
-            matrix = (vectors * jnp.asarray(slope)) @ vectors.T
+            matrix = (vectors * jnp.asarray(slope)[None]) @ vectors.T
             return Entropy(value, np.asarray(_quadratic(held, parameters, matrix, rows)))
         return of_gram(_gram(held, parameters, rows), q, top)
 
@@ -115,7 +116,7 @@ def of_gram(gram: Float[Array | np.ndarray, "n n"], q: float | int, top: int | N
 def renyi(
     p: Float[np.ndarray, " r"], q: float | int, top: int | None = None
 ) -> tuple[float, Float[np.ndarray, " r"]]:
-    """Renyi entropy of order q, in nats, of eigenvalues scaled to sum 1, and its derivatives by the eigenvalues.
+    """Renyi entropy of order q, in nats, of eigenvalues scaled to sum 1, with its derivatives.
 
     Args:
       p: eigenvalues, not negative, ascending.
@@ -157,7 +158,8 @@ def row_scales(features: Features) -> Float[np.ndarray, " n"]:
 
 @jax.jit
 def _scales(features: Num[Array, "n d"]) -> Float[Array, " n"]:
-    return jnp.max(jnp.abs(features.astype(jnp.promote_types(features.dtype, jnp.float32))), axis=1)
+    dtype = jnp.float64 if features.dtype == jnp.float64 else jnp.float32
+    return jnp.max(jnp.abs(features.astype(dtype)), axis=1)
 
 
 def blocks(
@@ -167,9 +169,12 @@ def blocks(
     start: Any,
     axis: int = 0,
 ) -> Any:
-    """`visit(block, first row, is each row new, carried) -> carried` over all rows (columns: axis 1), inside jit.
+    """Visits all rows (columns: axis 1) block by block, inside jit.
 
-    The last block ends with the last row and begins among rows that were seen before. `width`: numbers made of a row.
+    `visit(block, first row, is each row new, carried) -> carried`.
+
+    The last block ends with the last row and begins among rows that were seen before. `width`: numbers made
+    of a row.
     """
     n = features.shape[axis]
     size = min(n, max(1, _ELEMENTS // max(1, width)))
@@ -208,8 +213,10 @@ def _gram(features: Num[Array, "n d"], parameters: tuple[Array, ...], rows: Rows
 
     def add(block: Array, _: Array, new: Array, total: Array) -> Array:
         wide = block.astype(jnp.float64)
-        part = wide - jnp.mean(wide, axis=0) if rows is centred else wide / jnp.where(zero > 0, 1.0, scale)
-        part = jnp.where(new, part, 0.0)
+        part = (
+            wide - jnp.mean(wide, axis=0)[None] if rows is centred else wide / jnp.where(zero > 0, 1.0, scale)
+        )
+        part = jnp.where(new[None], part, 0.0)
         return total + part @ part.T
 
     gram: Array = blocks(features, n, add, jnp.zeros((n, n), jnp.float64), axis=1)
@@ -217,7 +224,7 @@ def _gram(features: Num[Array, "n d"], parameters: tuple[Array, ...], rows: Rows
         return gram / n
     gram = gram + zero * zero.T
     lengths = jnp.sqrt(jnp.diagonal(gram))
-    return gram / (lengths[:, None] * lengths * n)
+    return gram / (lengths[:, None] * lengths[None] * n)
 
 
 @functools.partial(jax.jit, static_argnames="rows")
@@ -251,7 +258,10 @@ def _eigh(matrix: Float[Array, "m m"]) -> tuple[Float[Array, " m"], Float[Array,
 
 @jax.jit
 def _eigenvalues(matrix: Float[Array, "m m"]) -> Float[Array, " m"]:
-    """By reduction to a tridiagonal matrix and bisection where it is large: `eigvalsh` makes vectors and drops them."""
+    """Eigenvalues alone: of a large matrix by tridiagonal reduction and bisection.
+
+    `eigvalsh` would make the vectors and drop them.
+    """
     if len(matrix) <= _SMALL:
         p: Array = jnp.linalg.eigvalsh(matrix)
         return p

@@ -1,11 +1,11 @@
-"""The weighted Vendi score: how diverse an arm's data are, times how near they stay to the data it was made from.
+"""The weighted Vendi score: how diverse an arm's data are, times how near they stay to their source.
 
     WVS_q = VS_q(arm) * rho,   rho = <X_base, X_arm>_F / (||X_base||_F ||X_arm||_F)
 
-with rows paired: row i of the arm was made from row i of the base, as augmentation makes it (Ba et al., the code released with
-arXiv 2410.14602; there in the features of a model). A set against itself has WVS = VS. Where rows are not paired, as
-in synthetic data, rho is the cosine between the two sets' mean features. Both are near 1 where all features share a
-direction, whatever the sets hold.
+with rows paired: row i of the arm was made from row i of the base, as augmentation makes it (Ba et al., the
+code released with arXiv 2410.14602; there in the features of a model). A set against itself has WVS = VS.
+Where rows are not paired, as in synthetic data, rho is the cosine between the two sets' mean features. Both
+are near 1 where all features share a direction, whatever the sets hold.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ Arm = Num[Array | np.ndarray, "_ _"]
 
 
 class Weighted(NamedTuple):
-    """A weighted score, its 95 % interval, and the same score where arm and base have nothing in common but their means."""
+    """A weighted score, its 95 % interval, and its null: arm and base share nothing but their means."""
 
     value: float
     low: float
@@ -41,16 +41,20 @@ def weighted_vendi(base: Features, arm: Arm, q: float | int = 1.0, of_arm: Entro
       of_arm: `vendi_entropy(arm, q)`, if it is known.
 
     Returns:
-      The interval is over pairs, by each pair's influence (`vendi`). Null: the expectation of the score with rows paired at
-      random.
+      The interval is over pairs, by each pair's influence (`vendi`). Null: the expectation of the score with
+      rows paired at random.
 
     Raises:
       ValueError: shapes differ, all features of a set are 0, or as `vendi_score`.
+
+    >>> base = np.eye(3)
+    >>> round(weighted_vendi(base, base).value, 6), round(weighted_vendi(base, -base).value, 6)
+    (3.0, -3.0)
     """
     if base.shape != arm.shape:
         raise ValueError(
-            f"base and arm have shapes {list(base.shape)} and {list(arm.shape)}: paired rows need equal shapes; "
-            "sets that are not paired have weighted_vendi_unpaired"
+            f"base and arm have shapes {list(base.shape)} and {list(arm.shape)}: "
+            "paired rows need equal shapes; sets that are not paired have weighted_vendi_unpaired"
         )
     for features in (base, arm):
         checked(features)
@@ -71,7 +75,9 @@ def weighted_vendi(base: Features, arm: Arm, q: float | int = 1.0, of_arm: Entro
 def weighted_vendi_unpaired(
     base: Features, arm: Arm, q: float | int = 1.0, of_arm: Entropy | None = None
 ) -> Weighted:
-    """Weighted Vendi score of order q of an arm whose rows are not paired with the base's: by the cosine of mean features.
+    """Weighted Vendi score of order q of an arm whose rows are not paired with the base's.
+
+    The weight is the cosine between the mean features.
 
     Args:
       base: [m, d].
@@ -80,7 +86,8 @@ def weighted_vendi_unpaired(
       of_arm: `vendi_entropy(arm, q)`, if it is known.
 
     Returns:
-      The interval is over the examples of both. Null: 0, as of means in directions that have nothing to do with each other.
+      The interval is over the examples of both. Null: 0, as of means in directions that have nothing to do
+      with each other.
 
     Raises:
       ValueError: as `vendi_score`, or a mean that is 0.
@@ -122,4 +129,4 @@ def _products(
 
 @jax.jit
 def _along(features: Num[Array, "n d"], direction: Float[Array, " d"]) -> Float[Array, " n"]:
-    return jnp.sum(features.astype(jnp.float64) * direction, axis=1)
+    return jnp.sum(features.astype(jnp.float64) * direction[None], axis=1)

@@ -49,6 +49,10 @@ def expected_calibration_error(
       correct: 1.0 where the prediction is right, else 0.0.
       bins: number of bins.
       weights: of the examples; None: all 1.
+
+    >>> confidence, correct = np.array([0.9, 0.9, 0.6, 0.6], np.float32), np.array([1, 1, 1, 0], np.float32)
+    >>> round(float(expected_calibration_error(confidence, correct)), 4)
+    0.1
     """
     confidence, correct = jnp.asarray(confidence, jnp.float32), jnp.asarray(correct, jnp.float32)
     bin_of = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
@@ -118,7 +122,7 @@ def _null_means(
     confidences: Float[Array, "s n"], uniform: Float[Array, "r n"], bins: int
 ) -> tuple[Float[Array, " s"], Float[Array, " s"]]:
     def of_condition(confidence: Array) -> tuple[Array, Array]:
-        outcomes = (uniform < confidence).astype(jnp.float32)
+        outcomes = (uniform < confidence[None]).astype(jnp.float32)
         ece = jax.vmap(lambda correct: expected_calibration_error(confidence, correct, bins))(outcomes)
         adaptive = jax.vmap(lambda correct: adaptive_calibration_error(confidence, correct, bins))(outcomes)
         return jnp.mean(ece), jnp.mean(adaptive)
@@ -134,6 +138,10 @@ def fit_temperature(logits: Float[Array | np.ndarray, "n k"], labels: Int[Array 
     examples, is the minimum; it is found by Brent's method in ln T, in float64 (Guo et al. 2017). T is kept
     within `TEMPERATURES`. Where every label already has the largest logit the NLL falls for ever as T goes
     to 0: such data says nothing of the temperature, and 1.0 is returned.
+
+    >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
+    >>> round(fit_temperature(logits, np.array([0, 0, 0, 1])), 4)  # softmax(2 / T) = 3 / 4
+    1.8205
     """
     z = np.asarray(logits, np.float64)
     of_label = z[np.arange(len(z)), np.asarray(labels)]

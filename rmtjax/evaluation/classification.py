@@ -25,7 +25,11 @@ def accuracy(
     labels: Int[Array | np.ndarray, " n"],
     weights: Float[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
-    """Share of examples whose largest logit is the label's (the first of equal ones counts)."""
+    """Share of examples whose largest logit is the label's (the first of equal ones counts).
+
+    >>> float(accuracy(np.array([[2.0, 1.0], [0.0, 3.0]], np.float32), np.array([0, 0])))
+    0.5
+    """
     correct = jnp.argmax(jnp.asarray(logits), axis=-1) == jnp.asarray(labels)
     return mean(correct.astype(jnp.float32), weights)
 
@@ -62,6 +66,9 @@ def no_merit(labels: Int[Array | np.ndarray, " n"]) -> dict[str, float]:
 
     It gives every example the class frequencies p as probabilities: accuracy is the share of the largest
     class, NLL the entropy of p in nats, and the Brier score 1 - sum p^2. No constant prediction does better.
+
+    >>> {name: round(value, 4) for name, value in no_merit(np.array([0, 0, 0, 1])).items()}
+    {'accuracy': 0.75, 'nll': 0.5623, 'brier': 0.375}
     """
     counts = np.bincount(np.asarray(labels))
     p = counts[counts > 0] / counts.sum()

@@ -15,15 +15,18 @@ from jaxtyping import Float
 
 @jax.jit
 def max_softmax(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
-    """Largest probability (Hendrycks & Gimpel 2017). Rounds to 1 for very confident models: ties are counted."""
+    """Largest probability (Hendrycks & Gimpel 2017).
+
+    It rounds to 1 where a model is very confident; `auroc` counts the ties.
+    """
     return jnp.max(jax.nn.softmax(jnp.asarray(logits)), axis=-1)
 
 
 @jax.jit
 def energy(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
-    """Negative free energy ln sum_k exp(logits_k), at temperature 1 as Liu et al. 2020 advise: higher is more ID.
+    """Negative free energy ln sum_k exp(logits_k); higher is more in-distribution.
 
-    At another temperature T it is T * energy(logits / T).
+    At temperature 1, as Liu et al. 2020 advise. At another temperature T it is T * energy(logits / T).
     """
     return jax.nn.logsumexp(jnp.asarray(logits), axis=-1)
 
@@ -35,9 +38,12 @@ def auroc(
     id_weights: Float[Array, " n"] | None = None,
     ood_weights: Float[Array, " m"] | None = None,
 ) -> Float[Array, ""]:
-    """P(id score > ood score) + P(equal) / 2: the exact Mann-Whitney rank statistic, not a trapezoid on a grid.
+    """P(id score > ood score) + P(equal) / 2, exactly, by ranks (Mann-Whitney).
 
     Chance is .5, perfect separation 1.
+
+    >>> round(float(auroc(np.array([0.9, 0.8, 0.4], np.float32), np.array([0.1, 0.4], np.float32))), 4)
+    0.9167
     """
     id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
     id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
@@ -62,6 +68,9 @@ def fpr_at_tpr(
     """Share of OOD scores at or above the highest threshold that at least `tpr` of the ID scores reach.
 
     Chance is `tpr`. The threshold is one of the ID scores; no interpolation.
+
+    >>> float(fpr_at_tpr(np.array([0.9, 0.8], np.float32), np.array([0.1, 0.85], np.float32)))
+    0.5
     """
     id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
     id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights

@@ -1,15 +1,15 @@
 """How much a shift costs, beside another model and beside what the accuracy lets expect.
 
-- **mCE** (Hendrycks & Dietterich 2019): a model's errors under a corruption, summed over severities, divided by those of
-  a reference model, averaged over corruptions; 1 is the reference's robustness. Their reference is AlexNet on ImageNet-C.
-  For CIFAR-10-C there is none that all agree on: the reference is whatever run is given, and a value means nothing
-  without its name. Without a reference there is the plain mean error (`corruption_error`), which weighs corruptions
-  that are hard for every model more.
-- **Relative mCE**: the same of what each model loses against its own clean error. It rewards a model that is bad
-  to begin with.
-- **Effective robustness** (Taori et al. 2020, 2007.00644; Miller et al. 2021, 2107.04649): accuracy under a shift, less
-  that of the line which baseline models keep to when both accuracies are put on a logit or probit scale. It tells "more
-  robust" from "better in distribution". It is 0 on the line.
+- **mCE** (Hendrycks & Dietterich 2019): a model's errors under a corruption, summed over severities, divided
+  by those of a reference model, averaged over corruptions; 1 is the reference's robustness. Their reference
+  is AlexNet on ImageNet-C. For CIFAR-10-C there is none that all agree on: the reference is whatever run is
+  given, and a value means nothing without its name. Without a reference there is the plain mean error
+  (`corruption_error`), which weighs corruptions that are hard for every model more.
+- **Relative mCE**: the same of what each model loses against its own clean error. It rewards a model that is
+  bad to begin with.
+- **Effective robustness** (Taori et al. 2020, 2007.00644; Miller et al. 2021, 2107.04649): accuracy under a
+  shift, less that of the line which baseline models keep to when both accuracies are put on a logit or probit
+  scale. It tells "more robust" from "better in distribution". It is 0 on the line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,13 +48,14 @@ def check_same_images(reference: Reference, images: Images) -> None:
     """Raises InputError unless the reference's errors are on these images."""
     if reference.images.n != images.n:
         raise InputError(
-            f"the reference {reference.name!r} was evaluated on {reference.images.n} corrupted examples and this one is on "
-            f"{images.n}: give both the same evaluation.corrupted_examples"
+            f"the reference {reference.name!r} was evaluated on {reference.images.n} corrupted examples and "
+            f"this one is on {images.n}: give both the same evaluation.corrupted_examples"
         )
     if reference.images != images:
         raise InputError(
-            f"the reference {reference.name!r} was evaluated on other corrupted images ({reference.images.shape}, labels "
-            f"{reference.images.labels}) than this one ({images.shape}, labels {images.labels}): give both the same data"
+            f"the reference {reference.name!r} was evaluated on other corrupted images "
+            f"({reference.images.shape}, labels {reference.images.labels}) than this one "
+            f"({images.shape}, labels {images.labels}): give both the same data"
         )
 
 
@@ -62,7 +63,11 @@ def mean_corruption_error(
     errors: Float[Array | np.ndarray, "types severities"],
     reference: Float[Array | np.ndarray, "types severities"],
 ) -> Float[Array, ""]:
-    """mCE: mean over types of (sum over severities of the errors / the same of the reference's)."""
+    """mCE: mean over types of (sum over severities of the errors / the same of the reference's).
+
+    >>> round(float(mean_corruption_error(np.array([[0.1, 0.3]]), np.array([[0.2, 0.6]]))), 4)
+    0.5
+    """
     return jnp.mean(jnp.sum(jnp.asarray(errors), -1) / jnp.sum(jnp.asarray(reference), -1))
 
 
@@ -80,7 +85,8 @@ def reference_of(content: Mapping[str, Any], name: str) -> Reference:
     """A reference from its evaluation.json.
 
     Args:
-      content: `rows` with the sets "corrupted/<type>/<severity>" and "corrupted/clean", and `corrupted`, the `Images`.
+      content: `rows` with the sets "corrupted/<type>/<severity>" and "corrupted/clean", and `corrupted`, the
+        `Images`.
       name: of the run, for messages.
 
     Raises:
@@ -97,7 +103,8 @@ def reference_of(content: Mapping[str, Any], name: str) -> Reference:
                 clean = 1 - row["value"]
     if not errors or clean is None or "corrupted" not in content:
         raise InputError(
-            f"{name!r} has no accuracies on corrupted examples: evaluate it with evaluation.shifts=corrupted, or anew"
+            f"{name!r} has no accuracies on corrupted examples: "
+            "evaluate it with evaluation.shifts=corrupted, or anew"
         )
     return Reference(errors, clean, name, Images(**content["corrupted"]))
 
@@ -114,8 +121,9 @@ def effective_robustness(
 ) -> Interval:
     """Accuracy under a shift, less what the baselines' line gives for the accuracy in distribution.
 
-    The line is fitted by least squares on the scale, and the difference is one of accuracies. The interval is the
-    bootstrap's over the baseline runs: it says how well they fix the line, and holds this model's accuracies fixed.
+    The line is fitted by least squares on the scale, and the difference is one of accuracies. The interval is
+    the bootstrap's over the baseline runs: it says how well they fix the line, and holds this model's
+    accuracies fixed.
 
     Args:
       accuracy, shifted: of the model, in distribution and under the shift; in (0, 1).
@@ -132,11 +140,13 @@ def effective_robustness(
     values = np.asarray([[accuracy, *baselines], [shifted, *baselines_shifted]], np.float64)
     if not ((values > 0) & (values < 1)).all():
         raise InputError(
-            f"effective robustness needs accuracies between 0 and 1, and one is {values.min():g} or {values.max():g}"
+            "effective robustness needs accuracies between 0 and 1, "
+            f"and one is {values.min():g} or {values.max():g}"
         )
     if len(baselines) < 3 or np.ptp(baselines) == 0:
         raise InputError(
-            f"effective robustness needs a line: give at least three baselines whose accuracies differ, not {len(baselines)}"
+            "effective robustness needs a line: "
+            f"give at least three baselines whose accuracies differ, not {len(baselines)}"
         )
     x, y = to(values[:, 1:])
 
@@ -153,7 +163,7 @@ def effective_robustness(
 def effective_robustness_rows(
     rows: Sequence[Mapping[str, Any]], baselines: Sequence[Sequence[Mapping[str, Any]]], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows "effective_robustness" on the logit scale, for each shifted set that all baselines were evaluated on.
+    """Rows "effective_robustness" on the logit scale, one for each shifted set that all baselines have.
 
     Args:
       rows: of the model's evaluation.json.

@@ -1,8 +1,8 @@
 """From logits and labels to the rows of evaluation.json.
 
-A row is `{"set", "kind", "metric", "value", "low", "high", "null", "n"}`: value with its 95 % bootstrap interval
-over the examples (the model is held fixed: the spread between training seeds is not in it), and what a model
-of no merit shows. Kinds are "id" (in-distribution), "shift" (same classes, other inputs) and "ood".
+A row is `{"set", "kind", "metric", "value", "low", "high", "null", "n"}`: value with its 95 % bootstrap
+interval over the examples (the model is held fixed: the spread between training seeds is not in it), and what
+a model of no merit shows. Kinds are "id" (in-distribution), "shift" (same classes, other inputs) and "ood".
 """
 
 import functools
@@ -132,10 +132,10 @@ def corrupted_rows(
     """Rows for the set "corrupted" and, accuracy only, "corrupted/<type>" and "corrupted/<type>/<severity>".
 
     "corrupted" is the mean over types and severities, "corrupted/<type>" the mean over severities. The set
-    "corrupted_without_noise", accuracy only, leaves out the types of noise, which arms that augment by noise have been
-    trained on; "corrupted/clean" are the same examples as they were. "corrupted" also has the plain mean error as
-    `corruption_error` and, with a reference, `mce` and `relative_mce` (see `robustness`). Args as
-    `classification_rows`, but for:
+    "corrupted_without_noise", accuracy only, leaves out the types of noise, which arms that augment by noise
+    have been trained on; "corrupted/clean" are the same examples as they were. "corrupted" also has the plain
+    mean error as `corruption_error` and, with a reference, `mce` and `relative_mce` (see `robustness`). Args
+    as `classification_rows`, but for:
 
     Args:
       logits: by corruption type; severity 1 first. The same examples throughout.
@@ -237,7 +237,8 @@ def _robustness_statistic(noiseless: tuple[int, ...]) -> Statistic:
 
 
 def _accuracies(logits: Array, labels: Array, weights: Array) -> Array:
-    correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    predicted = jnp.argmax(logits, axis=-1)
+    correct = (predicted == jnp.broadcast_to(labels, predicted.shape)).astype(jnp.float32)
     return jnp.dot(correct, weights, precision=jax.lax.Precision.HIGHEST) / jnp.sum(weights)
 
 
@@ -316,8 +317,8 @@ def _checked(
         )
     if np.min(labels) < 0 or np.max(labels) >= classes:
         raise InputError(
-            f"set {name!r} has labels from {np.min(labels)} to {np.max(labels)} and logits of {classes} classes: "
-            f"labels must lie in [0, {classes})"
+            f"set {name!r} has labels from {np.min(labels)} to {np.max(labels)} and logits of {classes} "
+            f"classes: labels must lie in [0, {classes})"
         )
     return array
 

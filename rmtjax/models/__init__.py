@@ -31,10 +31,12 @@ Model = nn.Module | Lora
 
 
 def build(config: ConfigDict, num_classes: int, vocabulary: int = 0) -> Model:
-    """The module a config describes, with low-rank factors if it says so. Its dropout rate may be a traced number.
+    """The module that a config describes, with low-rank factors if it asks for them.
 
-    `init` and `apply` take `train` and inputs `[B, H, W, C]` in [0, 1] or, of a text model, tokens `[B, T] int32` below
-    `vocabulary`.
+    Its dropout rate may be a traced number.
+
+    `init` and `apply` take `train` and inputs `[B, H, W, C]` in [0, 1] or, of a text model, tokens `[B, T]
+    int32` below `vocabulary`.
 
     Raises:
       InputError: there is no ResNet of that kind and depth.

@@ -1,4 +1,4 @@
-"""Text encoder (BERT; Devlin et al. 2019, 1810.04805), post-norm, of any size: BERT, MiniLM and their kind."""
+"""Post-norm text encoder (BERT; Devlin et al. 2019, 1810.04805) of any size: BERT, MiniLM and the like."""
 
 from typing import Any
 
@@ -70,11 +70,12 @@ class TextEncoder(nn.Module):
 
 
 class BERT(nn.Module):
-    """Tokens `[B, T] int32`, 0 where a text has ended, to logits `[B, num_classes]` and features `[B, width]`, float32.
+    """Tokens `[B, T] int32` (0: padding) to logits `[B, num_classes]` and features `[B, width]`, float32.
 
-    Features are the mean over the tokens that are not 0 ("mean", as sentence encoders are trained) or a dense layer and
-    tanh of the first token ("cls", as BERT was pre-trained). Dropout: on the sum of embeddings and at the end of both
-    residual branches (`residual`, BERT's own places), on attention weights, within the MLP, before the head.
+    Features are the mean over the tokens that are not 0 ("mean", as sentence encoders are trained) or a dense
+    layer and tanh of the first token ("cls", as BERT was pre-trained). Dropout: on the sum of embeddings and
+    at the end of both residual branches (`residual`, BERT's own places), on attention weights, within the
+    MLP, before the head.
     """
 
     num_classes: int

@@ -46,7 +46,8 @@ class Attention(nn.Module):
       out: width of what is put out; None: that of the input.
       queries: only so many tokens, the first, ask and are put out; None: all.
 
-    `mask [B, T]`, if given, is False for tokens that none attends to; `mask [B, Q, T]` says it for each that asks.
+    `mask [B, T]`, if given, is False for tokens that none attends to; `mask [B, Q, T]` says it for each that
+    asks.
     """
 
     heads: int
@@ -59,7 +60,10 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         head_width = width // self.heads
-        project = lambda name, x: nn.DenseGeneral((self.heads, head_width), dtype=self.dtype, name=name)(x)  # noqa: E731
+
+        def project(name: str, x: jax.Array) -> jax.Array:
+            return nn.DenseGeneral((self.heads, head_width), dtype=self.dtype, name=name)(x)
+
         query, key, value = project("query", x[:, : self.queries]), project("key", x), project("value", x)
         logits = jnp.einsum("bqhd,bkhd->bhqk", query / jnp.sqrt(head_width).astype(self.dtype), key)
         # The softmax in float32: bfloat16 has too few digits for a sum over many tokens.
@@ -80,9 +84,9 @@ class BatchNorm(nn.Module):
 
     Attributes:
       frozen: the moving means are used in training too, and stay as they are.
-      separate: real and synthetic examples are normalised apart, each by the moments of its own kind, and their moving
-        means are kept apart (the synthetic ones as `mean_synthetic`, `var_synthetic`). Without training, all are
-        taken for real. (As adversarial examples in Xie et al. 2020, 1911.09665.)
+      separate: real and synthetic examples are normalised apart, each by the moments of its own kind, and
+        their moving means are kept apart (the synthetic ones as `mean_synthetic`, `var_synthetic`). Without
+        training, all are taken for real. (As adversarial examples in Xie et al. 2020, 1911.09665.)
     """
 
     frozen: bool
@@ -93,7 +97,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, origin: jax.Array | None = None) -> jax.Array:
-        """`x [B, ..., C]`; `origin [B]`, 0 for a real example and 1 for a synthetic one, None: all are real."""
+        """`x [B, ..., C]`; `origin [B]`: 0 for a real example, 1 for a synthetic one; None: all are real."""
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (width,))
         bias = self.param("bias", nn.initializers.zeros, (width,))
@@ -119,7 +123,7 @@ class BatchNorm(nn.Module):
 
 
 def _moments(x: jax.Array, share: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance [C] of the examples of `x [B, ..., C]` whose share [B] is 1; 0 and 0 if there are none."""
+    """Mean and variance [C] of the examples of `x [B, ..., C]` whose share [B] is 1; zeros if none."""
     weight = share.reshape(-1, *[1] * (x.ndim - 1)) / jnp.maximum(share.sum(), 1) / (x[0, ..., 0].size or 1)
     axes = tuple(range(x.ndim - 1))
     mean = (x * weight).sum(axes)

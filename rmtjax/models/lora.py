@@ -1,11 +1,11 @@
 """Low-rank adaptation (LoRA; Hu et al. 2021, 2106.09685) of any model, in the space of its parameters.
 
-Beside a kernel W stand two leaves of the same module, `kernel_lora_a` A and `kernel_lora_b` B, and the model runs
-with W + (alpha / rank) A B. So no model knows of LoRA, and a spectrum of the tree has W and, under `kernel_lora_BA`,
-the product A B (times `lora_scale=alpha / rank`).
+Beside a kernel W stand two leaves of the same module, `kernel_lora_a` A and `kernel_lora_b` B, and the model
+runs with W + (alpha / rank) A B. So no model knows of LoRA, and a spectrum of the tree has W and, under
+`kernel_lora_BA`, the product A B (times `lora_scale=alpha / rank`).
 
-What is trained is the optimiser's to say: all that matches `FREEZE` is frozen, which leaves the factors and the head, and what
-matches `optim.freeze` as well.
+What is trained is the optimiser's to say: all that matches `FREEZE` is frozen, which leaves the factors and
+the head, and what matches `optim.freeze` as well.
 """
 
 import dataclasses
@@ -51,8 +51,8 @@ class Lora:
     def init(self, key: jax.Array, inputs: Any, **kwargs: Any) -> dict[str, Any]:
         """The model's own variables from the same key, and the factors: A normal / sqrt(rows), B zero.
 
-        B = 0 makes the first step that of the model itself, exactly. Each A has a key of its own, made of `key` and
-        its name: other targets leave it as it is.
+        B = 0 makes the first step that of the model itself, exactly. Each A has a key of its own, made of
+        `key` and its name: other targets leave it as it is.
 
         Raises:
           InputError: rank below 1, or `targets` matches no parameter or one that is no kernel.
@@ -61,14 +61,15 @@ class Lora:
         return variables | {"params": self.adapted(variables["params"], key)}
 
     def adapted(self, params: Any, key: jax.Array) -> Any:
-        """The model's parameters, pre-trained ones for instance, with fresh factors beside them; errors as in `init`."""
+        """The model's parameters, e.g. pre-trained, with fresh factors beside them; errors as in `init`."""
         if self.rank < 1:
             raise InputError(f"LoRA's rank={self.rank} is out of range: it must be 1 or more")
         named = traverse_util.flatten_dict(params, sep="/")
         chosen = [name for name in named if re.fullmatch(self.targets, name)]
         if not chosen:
             raise InputError(
-                f"LoRA's targets={self.targets!r} matches no parameter: names are such as {next(iter(named))!r}"
+                f"LoRA's targets={self.targets!r} matches no parameter: "
+                f"names are such as {next(iter(named))!r}"
             )
         factors = {}
         for name in chosen:
@@ -84,7 +85,7 @@ class Lora:
         return self.model.apply({**variables, "params": self.merged(variables["params"])}, inputs, **kwargs)
 
     def merged(self, params: Any) -> Any:
-        """Parameters of the model itself, W + (alpha / rank) A B for each W that has factors; differentiable."""
+        """The model's own parameters, W + (alpha / rank) A B for each W that has factors; differentiable."""
         named = traverse_util.flatten_dict(params, sep="/")
         merged = {name: leaf for name, leaf in named.items() if not name.endswith((_A, _B))}
         for name, kernel in merged.items():
@@ -97,8 +98,8 @@ class Lora:
 def _matrix_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int]:
     """Inputs and outputs of a kernel as one matrix.
 
-    Query, key and value projections are `(D, H, Dh)`: one axis of inputs. Every other kernel has one of outputs: dense
-    `(in, out)`, attention's out `(H, Dh, D)`, a convolution `(*window, in, out)`.
+    Query, key and value projections are `(D, H, Dh)`: one axis of inputs. Every other kernel has one of
+    outputs: dense `(in, out)`, attention's out `(H, Dh, D)`, a convolution `(*window, in, out)`.
     """
     if len(shape) < 2:
         raise InputError(

@@ -1,8 +1,8 @@
 """Names of weights: one table a program and model, read in both directions (see `pretrained`).
 
-A row pairs a name there with a name here, in a small language: `{i}` is a number, `{i+1}` the same number as it is counted
-there, `{name*}` any text, `[...]` may be absent there. A name here begins with its collection, `params` or `batch_stats`.
-The layout says how the array turns from one into the other (`pretrained.LAYOUTS`).
+A row pairs a name there with a name here, in a small language: `{i}` is a number, `{i+1}` the same number as
+it is counted there, `{name*}` any text, `[...]` may be absent there. A name here begins with its collection,
+`params` or `batch_stats`. The layout says how the array turns from one into the other (`pretrained.LAYOUTS`).
 """
 
 from collections.abc import Sequence
@@ -91,7 +91,10 @@ def _flax_vit(root: str, norms: Sequence[int], attention: int, mlp: int) -> tupl
     """vit_jax and big_vision number the same modules apart; arrays lie as ours."""
     pairs = [
         (f"LayerNorm_{norms[0]}", "norm_attention"), (f"LayerNorm_{norms[1]}", "norm_mlp"),
-        *((f"MultiHeadDotProductAttention_{attention}/{kind}", f"attention/{kind}") for kind in ("query", "key", "value", "out")),
+        *(
+            (f"MultiHeadDotProductAttention_{attention}/{kind}", f"attention/{kind}")
+            for kind in ("query", "key", "value", "out")
+        ),
         (f"MlpBlock_{mlp}/Dense_0", "mlp/up"), (f"MlpBlock_{mlp}/Dense_1", "mlp/down"),
     ]  # fmt: skip
     leaves = ("scale", "bias", "kernel")
@@ -118,7 +121,9 @@ def _bert_norm(theirs: str, ours: str) -> list[Row]:
 
 TABLES = {
     # This project's own: parameters by their names alone, other collections with theirs before.
-    "rmtjax": Table((Row("{name*}", "params/{name*}"), Row("{name*}", "{name*}")), unused=r"batch_stats/.*_synthetic"),
+    "rmtjax": Table(
+        (Row("{name*}", "params/{name*}"), Row("{name*}", "{name*}")), unused=r"batch_stats/.*_synthetic"
+    ),
     # akamaster/pytorch_resnet_cifar10
     "resnet_cifar": Table(_resnet("", _STEM, _dense("linear", "head")), unused=_COUNTERS),
     "torchvision": Table(_resnet("", _STEM, _dense("fc", "head")), unused=_COUNTERS),
@@ -129,7 +134,8 @@ TABLES = {
             (*_conv("visual.conv{c}", "stem_{c}"), *_batch_norm("visual.bn{c}", "norm_stem_{c}")),
             (
                 Row("visual.attnpool.positional_embedding", "params/pool/position", "position_rows"),
-                *_attention([f"visual.attnpool.{k}_proj." for k in "qkv"], "visual.attnpool.c_proj", "pool/attention"),
+                *_attention([f"visual.attnpool.{k}_proj." for k in "qkv"],
+                            "visual.attnpool.c_proj", "pool/attention"),
                 *_dense("head", "head"),
             ),
         ),
@@ -156,7 +162,8 @@ TABLES = {
     "clip_transformers": Table(
         (
             Row("vision_model.embeddings.class_embedding", "params/embed/class_token", "vector"),
-            Row("vision_model.embeddings.position_embedding.weight", "params/embed/position", "position_rows"),
+            Row("vision_model.embeddings.position_embedding.weight",
+                "params/embed/position", "position_rows"),
             *_conv("vision_model.embeddings.patch_embedding", "embed/patch"),
             *_norm("vision_model.pre_layrnorm", "encoder/norm_pre"),
             *_norm("vision_model.encoder.layers.{i}.layer_norm1", f"{_BLOCK}/norm_attention"),
@@ -194,7 +201,8 @@ TABLES = {
             *_conv("[vit.]embeddings.patch_embeddings.projection", "embed/patch"),
             Row("[vit.]embeddings.patch_embeddings.projection.bias", "params/embed/patch/bias"),
             *_norm("[vit.]encoder.layer.{i}.layernorm_before", f"{_BLOCK}/norm_attention"),
-            *_attention([f"[vit.]encoder.layer.{{i}}.attention.attention.{k}." for k in ("query", "key", "value")],
+            *_attention([f"[vit.]encoder.layer.{{i}}.attention.attention.{kind}."
+                         for kind in ("query", "key", "value")],
                         "[vit.]encoder.layer.{i}.attention.output.dense", f"{_BLOCK}/attention"),
             *_norm("[vit.]encoder.layer.{i}.layernorm_after", f"{_BLOCK}/norm_mlp"),
             *_dense("[vit.]encoder.layer.{i}.intermediate.dense", f"{_BLOCK}/mlp/up"),

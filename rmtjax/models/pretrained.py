@@ -1,7 +1,7 @@
 """Weights of other programs as variables of our models, and back, by the tables of `name_tables`.
 
-One table both loads and exports, and all that it does not name is said, never passed over in silence. Arrays come as a
-mapping of names (`checkpoints.open`); nothing here reads a file.
+One table both loads and exports, and all that it does not name is said, never passed over in silence. Arrays
+come as a mapping of names (`checkpoints.open`); nothing here reads a file.
 """
 
 import contextlib
@@ -68,10 +68,12 @@ def recognise(names: Sequence[str], variables: Any) -> str:
 def convert(
     weights: Mapping[str, np.ndarray], variables: Any, table: str
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A file's arrays as parameters and model state under our names, `encoder/norm/scale` and `batch_stats/norm/mean`.
+    """A file's arrays as parameters and model state under our names.
 
-    Nothing is judged here: a variable that the file lacks is absent, an array that no row names is among the parameters
-    under its own name, a shape that differs stays. `checkpoints.merge` lists all three.
+    Such as `encoder/norm/scale` and `batch_stats/norm/mean`.
+
+    Nothing is judged here: a variable that the file lacks is absent, an array that no row names is among the
+    parameters under its own name, a shape that differs stays. `checkpoints.merge` lists all three.
 
     Args:
       weights: arrays by their names in the file.
@@ -102,10 +104,10 @@ def convert(
 
 
 def export(params: Any, model_state: Any, table: str) -> dict[str, np.ndarray]:
-    """Parameters and model state under the names and in the layouts of another program: the inverse of `convert`.
+    """Parameters and model state under another program's names and in its layouts: the inverse of `convert`.
 
-    Statistics of synthetic examples stay behind where only ours have any. Of torch's batch norms the counters are there as 0, so that
-    `load_state_dict` finds all it asks for.
+    Statistics of synthetic examples stay behind where only ours have any. Of torch's batch norms the counters
+    are there as 0, so that `load_state_dict` finds all it asks for.
 
     Raises:
       InputError: no such table, or it has no name for a variable.
@@ -129,10 +131,11 @@ def export(params: Any, model_state: Any, table: str) -> dict[str, np.ndarray]:
 
 
 def resized_positions(x: np.ndarray, tokens: int) -> np.ndarray:
-    """Position embeddings `(1, T, D)` of a square grid, and of a class token if T is no square, for another grid.
+    """Position embeddings `(1, T, D)` of a square grid, for another grid.
 
-    Bicubic with a = -0.75, edges repeated, no smoothing where the grid shrinks: torch's `interpolate`, as Hugging Face's
-    ViT and CLIP use it. What is not of this kind stays as it is.
+    If T is no square, the first is that of a class token. Bicubic with a = -0.75, edges repeated, no
+    smoothing where the grid shrinks: torch's `interpolate`, as Hugging Face's ViT and CLIP use it. What is
+    not of this kind stays as it is.
     """
     given = x.shape[1]
     if given == tokens:

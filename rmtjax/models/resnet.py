@@ -8,8 +8,9 @@ They share stages and blocks and differ in what is before and after:
 | imagenet | 7x7 of stride 2, 3x3 maximum of stride 2 | 4 | 1x1 | mean |
 | clip (Radford et al. 2021) | three 3x3, 2x2 mean | 4 | 2x2 mean, 1x1 | attention |
 
-Strides are on the 3x3 convolution (torchvision's choice); in CLIP a mean over the stride's window after it takes
-their place. Padding is that of torch: half a window on each side, where XLA's "SAME" would put it all at the end.
+Strides are on the 3x3 convolution (torchvision's choice); in CLIP a mean over the stride's window after it
+takes their place. Padding is that of torch: half a window on each side, where XLA's "SAME" would put it all
+at the end.
 """
 
 import functools
@@ -47,8 +48,9 @@ class Block(nn.Module):
 
     Attributes:
       width: of the 3x3 convolutions; a bottleneck puts out four times as many channels.
-      shortcut: "projection" (1x1 convolution and norm where shapes differ), "mean" (a mean over the stride's window
-        before it) or "pad" (every so many pixels, new channels zero: option A of He et al., no parameters).
+      shortcut: "projection" (1x1 convolution and norm where shapes differ), "mean" (a mean over the stride's
+        window before it) or "pad" (every so many pixels, new channels zero: option A of He et al., no
+        parameters).
       conv, norm: makers of layers.
     """
 
@@ -89,7 +91,7 @@ class Block(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """`[B, H, W, D] -> [B, out]`: the mean of all places, with positions, asks all of them (Radford et al. 2021)."""
+    """`[B, H, W, D] -> [B, out]`: the mean over all places attends to all of them (Radford et al. 2021)."""
 
     heads: int
     out: int
@@ -110,8 +112,8 @@ class ResNet(nn.Module):
     """`[B, H, W, C]` in [0, 1] to logits `[B, num_classes]` and pooled features, float32.
 
     Features are `[B, 4 width]` (cifar), `[B, 8 width]` or, of bottlenecks, `[B, 32 width]` (imagenet), or
-    `[B, projection]` (clip). Dropout: `mlp` before a block's last convolution, `residual` at the end of its branch,
-    `attention` in the attention pooling, `head`.
+    `[B, projection]` (clip). Dropout: `mlp` before a block's last convolution, `residual` at the end of its
+    branch, `attention` in the attention pooling, `head`.
 
     Attributes:
       shortcut: of cifar and imagenet, see `Block`.

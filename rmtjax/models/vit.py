@@ -1,8 +1,8 @@
 """Vision transformers (Dosovitskiy et al. 2020) with the norm inside the residual branches, of any size.
 
-The same modules make the ViTs of timm, Hugging Face, vit_jax and big_vision and the image tower of CLIP (Radford et al.
-2021), which differ in a class token, a norm before the blocks, the activation, the norms' epsilon, where features are
-taken from, and a projection of them.
+The same modules make the ViTs of timm, Hugging Face, vit_jax and big_vision and the image tower of CLIP
+(Radford et al. 2021), which differ in a class token, a norm before the blocks, the activation, the norms'
+epsilon, where features are taken from, and a projection of them.
 """
 
 import functools
@@ -136,8 +136,8 @@ class ViT(nn.Module):
         x = standardise(x, self.mean, self.std, self.dtype)
         x = Embed(self.patch, self.width, self.patch_bias, self.class_token, self.dtype, name="embed")(x)
         x = Encoder(
-            self.depth, self.heads, self.mlp_width, self.activation, self.epsilon, self.pre_norm, self.rates, self.dtype,
-            name="encoder",
+            self.depth, self.heads, self.mlp_width, self.activation, self.epsilon, self.pre_norm, self.rates,
+            self.dtype, name="encoder",
         )(x, train)  # fmt: skip
         features = x[:, 0] if self.pool == "class_token" else x[:, int(self.class_token) :].mean(1)
         if self.projection is not None:

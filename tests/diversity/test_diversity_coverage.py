@@ -90,7 +90,7 @@ def test_equal_points_are_neighbours():
 
 @pytest.mark.parametrize("offset", [0, 100])
 def test_borders_are_inside_whatever_the_rounding(offset):
-    """Balls of copies have radius 0, and squared distances of copies are not exactly 0 where squares cancel."""
+    """Balls of copies have radius 0, and rounding keeps squared distances of copies from being exactly 0."""
     points = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32) + np.float32(offset)
     copies = np.repeat(points, 5, axis=0)
     assert diversity.manifold_scores(copies, points, 3) == pytest.approx((1, 1, 5 / 3, 1), rel=1e-12)

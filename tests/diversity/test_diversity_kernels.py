@@ -44,7 +44,7 @@ def test_limits_of_the_bandwidth(features):
 
 
 def test_fourier_features_converge(features):
-    """By the dual form (few frequencies) and by the Gram matrix (more than examples): the error falls as r^(-1/2)."""
+    """By the dual form (few frequencies) and the Gram matrix (many): the error falls as r^(-1/2)."""
     exact = diversity.gaussian_vendi(features, 8.0).value
     errors = {}
     for frequencies in (25, 400, 6400):
@@ -75,7 +75,7 @@ def test_rke_of_any_kernel(features, monkeypatch):
     assert diversity.rke(features, diversity.gaussian(BANDWIDTH)).value == pytest.approx(expected, rel=1e-9)
 
     def laplace(x, others):
-        return jnp.exp(-jnp.sum(jnp.abs(x - others), axis=1) / 9)
+        return jnp.exp(-jnp.sum(jnp.abs(x[None] - others), axis=1) / 9)
 
     assert diversity.rke(features, laplace).value == pytest.approx(
         1 / np.mean(np.exp(-squareform(pdist(features, "cityblock")) / 9) ** 2), rel=1e-9

@@ -101,7 +101,7 @@ def test_isotropic_noise_at_other_orders(q, tolerance):
     ("n", "d", "tolerance"), [(60, 40, 0.02), (30, 300, 0.02), (1000, 20, 0.02), (20, 5, 0.15), (3, 3, 1.0)]
 )
 def test_largest_eigenvalue_of_noise(n, d, tolerance):
-    """The null of order infinity is the mean score of noise, and where there are few dimensions an upper end."""
+    """The null of order infinity is the mean score of noise, and with few dimensions an upper end."""
     rng = np.random.default_rng(0)
     scores = [diversity.vendi_score(rng.normal(size=(n, d)), math.inf) for _ in range(100)]
     error = np.std(scores) / 10
@@ -256,7 +256,7 @@ def test_effective_rank_of_noise():
 @pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")  # of the package
 @pytest.mark.parametrize(("shape", "offset"), [((700, 64), 0), ((300, 512), 0), ((700, 64), 2)])
 def test_equals_vendi_score(shape, offset):
-    """The authors' package, by both of its ways. Its score_X ignores q, so that orders other than 1 go by score_dual."""
+    """The authors' package, by both of its ways; score_X ignores q, so other orders than 1 use score_dual."""
     peer = pytest.importorskip("vendi_score.vendi")
     features = np.random.default_rng(0).normal(size=shape) + offset
     assert diversity.vendi_score(features) == pytest.approx(peer.score_X(features), rel=1e-5)

@@ -20,7 +20,8 @@ SHAPE = (8, 32, 24, 3)  # one for all tests: each new shape is compiled
 # The distance from the image does not grow with every step of these, by their constants.
 UNEVEN = {"glass_blur", "elastic_transform", "frost", "saturate", "spatter"}
 DETERMINISTIC = {
-    "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate",
+    "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression",
+    "gaussian_blur", "saturate",
 }  # fmt: skip
 
 
@@ -156,7 +157,8 @@ def test_brightness_and_saturation_are_those_of_hsv(severity):
 
 
 def test_constant_images_survive_what_only_moves_pixels():
-    for name in ("gaussian_blur", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "elastic_transform",
+    for name in ("gaussian_blur", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
+                 "elastic_transform",
                  "pixelate", "contrast"):  # fmt: skip
         np.testing.assert_allclose(corrupt(flat(0.3), name, 5, KEY), 0.3, atol=1e-5, err_msg=name)
 

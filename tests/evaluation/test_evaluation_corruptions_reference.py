@@ -1,4 +1,4 @@
-"""Corruptions of space against NumPy, SciPy, Pillow and (stored) OpenCV, as CIFAR-10-C's generator is published.
+"""Spatial corruptions against NumPy, SciPy, Pillow and (stored) OpenCV, as CIFAR-10-C's generator uses them.
 
 Random ones are functions of what was drawn: the same draws are given to both.
 """
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(7)
 
 
 def run(function, severity, x, *draws):
-    """A random corruption's deterministic part on pictures and their draws, compiled once for all severities."""
+    """A random corruption's deterministic part on pictures and draws, compiled once for all severities."""
     programs = run.__dict__.setdefault("programs", {})
     program = programs.setdefault(function, jax.jit(jax.vmap(function, in_axes=(0, None, *[0] * len(draws)))))
     draws = [jnp.asarray(d, jnp.int32 if d.dtype.kind == "i" else jnp.float32) for d in draws]
@@ -159,7 +159,9 @@ def test_frost_mixes_a_texture_of_the_measured_statistics():
     n = len(rows)
     texture = np.asarray(
         jax.vmap(lambda *a: weather._texture(*a, 3))(
-            jnp.asarray(rows), jnp.asarray(RNG.normal(size=(n, 32, 32)), jnp.float32), jnp.asarray(RNG.normal(size=n), jnp.float32)
+            jnp.asarray(rows),
+            jnp.asarray(RNG.normal(size=(n, 32, 32)), jnp.float32),
+            jnp.asarray(RNG.normal(size=n), jnp.float32),
         )
     )  # fmt: skip
     for which, row in enumerate(weather._FROST):
@@ -203,10 +205,8 @@ def test_spatter_lays_on_opencvs_mask(severity):
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_elastic_transform_equals_scipys_maps(severity):
     side = min(H, W)
-    alpha, sigma, jitter = (
-        side * share
-        for share in ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03))[severity - 1]
-    )  # fmt: skip
+    shares = ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03))
+    alpha, sigma, jitter = (side * share for share in shares[severity - 1])
     corners, fields = RNG.uniform(-1, 1, (N, 3, 2)), RNG.uniform(-1, 1, (N, 2, H, W))
     got = run(digital._elastic, severity, pictures(), corners, fields)
     centre, arm = np.asarray([W // 2, H // 2], float), side // 3

@@ -1,4 +1,4 @@
-"""Accuracy, NLL, Brier, calibration errors and temperature against scikit-learn, closed forms and plain loops."""
+"""Accuracy, NLL, Brier, calibration and temperature against scikit-learn, closed forms and plain loops."""
 
 import jax.numpy as jnp
 import numpy as np

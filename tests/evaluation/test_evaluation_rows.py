@@ -66,7 +66,7 @@ def test_bootstrap_in_blocks_is_seeded_and_whole(monkeypatch):
 
 
 def test_intervals_of_accuracy_cover_the_truth():
-    """Of 200 samples from a model that is right in 80 % of cases, about 95 % have an interval with .8 in it."""
+    """For a model that is right in 80 % of cases, some 95 % of 200 intervals hold .8."""
     rng = np.random.default_rng(0)
     covered = 0
     for seed in range(200):
@@ -189,6 +189,9 @@ def test_bad_input_is_one_sentence():
 
 
 def test_import_is_light():
-    code = "import sys, rmtjax.evaluation; print([m for m in ('tensorflow', 'flax', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import sys, rmtjax.evaluation\n"
+        "print([m for m in ('tensorflow', 'flax', 'matplotlib') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

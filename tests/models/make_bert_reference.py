@@ -2,8 +2,9 @@
 
     python tests/models/make_bert_reference.py
 
-Needs the `peers` extra. The model is tiny, with random weights of a seed. The file holds the weights under the original's
-names (`weight/NAME`), tokens of two lengths with padding (`tokens_T`), and for each length what every stage puts out.
+Needs the `peers` extra. The model is tiny, with random weights of a seed. The file holds the weights under
+the original's names (`weight/NAME`), tokens of two lengths with padding (`tokens_T`), and for each length
+what every stage puts out.
 """
 
 import pathlib
@@ -32,7 +33,8 @@ def outputs(model, tokens):
 def main():
     generator = torch.Generator().manual_seed(0)
     model = BertForSequenceClassification(
-        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
+        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=4,
+                   intermediate_size=32,
                    max_position_embeddings=16, num_labels=5)
     )  # fmt: skip
     with torch.no_grad():

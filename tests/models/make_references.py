@@ -2,9 +2,9 @@
 
     RMTJAX_DATA=DIR python tests/models/make_references.py [NAME ...]
 
-Needs the `peers` extra. Models are tiny; their weights and inputs are made by reference_cases.py, so that a file holds
-only the names and shapes of the weights, the logits, and some of what stages put out. `resnet20.npz` holds
-logits of the trained ResNet-20 of RMTJAX_DATA on the first CIFAR-10 test images.
+Needs the `peers` extra. Models are tiny; their weights and inputs are made by reference_cases.py, so that a
+file holds only the names and shapes of the weights, the logits, and some of what stages put out.
+`resnet20.npz` holds logits of the trained ResNet-20 of RMTJAX_DATA on the first CIFAR-10 test images.
 """
 
 import json

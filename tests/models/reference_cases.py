@@ -1,4 +1,4 @@
-"""What test_parity.py and make_references.py agree on: tiny models, and weights that any machine makes alike."""
+"""Shared by test_parity.py and make_references.py: tiny models with the same weights on any machine."""
 
 import zlib
 from typing import Any, NamedTuple
@@ -72,10 +72,13 @@ CASES = {
         _blocks("vision_model.encoder.layers.{}", norm_pre="vision_model.pre_layrnorm"), head=False,
     ),
     "vit_transformers": Case(
-        "transformers", "vit", VIT | {"activation": "gelu", "epsilon": 1e-12}, _blocks("vit.layers.{}", norm="vit.layernorm")
+        "transformers", "vit", VIT | {"activation": "gelu", "epsilon": 1e-12},
+        _blocks("vit.layers.{}", norm="vit.layernorm"),
     ),
     "vit_timm": Case("timm", "vit", VIT | {"activation": "gelu"}, _blocks("blocks.{}", norm="norm")),
-    "vit_jax": Case("vit_jax", "vit", VIT, _blocks("Transformer/encoderblock_{}", norm="Transformer/encoder_norm")),
+    "vit_jax": Case(
+        "vit_jax", "vit", VIT, _blocks("Transformer/encoderblock_{}", norm="Transformer/encoder_norm")
+    ),
     "big_vision": Case(
         "big_vision", "vit", VIT | {"class_token": False, "pool": "mean"},
         _blocks("Transformer/encoderblock_{}", norm="Transformer/encoder_norm"),
@@ -84,7 +87,7 @@ CASES = {
 
 
 def random_weights(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights by name and seed, with norms and batch statistics far from 0 and 1, so that each of them matters."""
+    """Weights by name and seed; norms and batch statistics are far from 0 and 1, so that each matters."""
     out = {}
     for name, shape in shapes.items():
         noise = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32).standard_normal(shape)

@@ -1,4 +1,4 @@
-"""The ViTs of vit_jax and big_vision, with flax's own attention and their modules' names, to compare with ours."""
+"""The ViTs of vit_jax and big_vision, with flax's attention and their modules' names, for comparison."""
 
 import jax
 import jax.numpy as jnp

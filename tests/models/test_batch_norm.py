@@ -1,4 +1,4 @@
-"""Batch normalisation: flax's where nothing is asked for, frozen, and with statistics of synthetic examples apart."""
+"""Batch normalisation: as flax's by default, frozen, and with separate statistics of synthetic examples."""
 
 import jax
 import jax.numpy as jnp

@@ -127,9 +127,13 @@ def test_residual_dropout_reaches_the_embeddings(reference):
     arrays, weights = reference
     model = tiny(dropout=0.5, sites=("residual",))
     _, seen = model.apply(
-        {"params": filled(tiny(), weights)}, arrays["tokens_7"], train=True, rngs={"dropout": jax.random.key(0)},
-        mutable=["intermediates"], capture_intermediates=lambda module, _: type(module).__name__ == "TokenEmbed",
-    )  # fmt: skip
+        {"params": filled(tiny(), weights)},
+        arrays["tokens_7"],
+        train=True,
+        rngs={"dropout": jax.random.key(0)},
+        mutable=["intermediates"],
+        capture_intermediates=lambda module, _: type(module).__name__ == "TokenEmbed",
+    )
     dropped = np.mean(seen["intermediates"]["embed"]["__call__"][0] == 0)
     assert 0.4 < dropped < 0.6
 

@@ -46,7 +46,7 @@ def made(name):
 
 @functools.cache
 def dropping(name):
-    """`rates -> {path of a dropout layer: zeros in what it puts out beyond those in what it gets}`, one program a model."""
+    """`rates -> {path of a dropout layer: zeros that it adds}`, one program for each model."""
     model, variables, x = made(name)
     mutable = [collection for collection in variables if collection != "params"]
 

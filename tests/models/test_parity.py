@@ -1,4 +1,4 @@
-"""Our models with the original implementations' weights put out what those do, stage by stage, at two input sizes.
+"""With the original weights our models give the outputs of the originals, stage by stage, at two input sizes.
 
 Against stored outputs everywhere; against the originals themselves where the `peers` extra is installed.
 """

@@ -1,26 +1,29 @@
-"""Common corruptions of images at severities 1 to 5, after CIFAR-10-C (Hendrycks & Dietterich 2019, 1903.12261).
+"""Common corruptions of images at severities 1 to 5, after CIFAR-10-C.
 
-The 15 types of its benchmark and its 4 extra ones, with the constants and the semantics of the published generator
-(make_cifar_c.py in github.com/hendrycks/robustness), where OpenCV, scikit-image, SciPy, Pillow and ImageMagick do the
-work. What differs from it:
+Source: Hendrycks & Dietterich 2019, arXiv 1903.12261.
 
-- Constants in pixels (widths of blurs, shifts) are kept in pixels, so on 16x16 images they are twice as wide, in parts
-  of the image, as on the 32x32 they were made for. Elastic's and pixelate's are shares of the side there too.
-- Images stay float32 in [0, 1]: there is no rounding to 256 levels, neither on the way in nor out nor between two
-  steps, but inside JPEG and in the mask of water, which are defined on bytes.
-- **Frost** is laid on from photographs that cannot be shipped. In their place stands a random texture with the colour,
-  brightness, contrast and spectrum measured on them; it has no crystals (see `weather.frost`).
-- Motion blur, in snow as well, is ImageMagick's kernel written out; interpolation in elastic's affine part is exact,
-  where OpenCV rounds coordinates to 1/32 of a pixel. JPEG is computed in floats, and differs from Pillow's file by a
-  few levels of 256 in a few pixels.
-- Glass blur *takes* pixels from their neighbours where its authors meant to swap the two: in the published loop numpy
-  assigns through views, and what it did is what CIFAR-10-C holds.
-- Grey images, [h, w, 1]: brightness adds to the grey level, saturate leaves them as they are, water and mud have their
-  grey levels, JPEG has no chroma.
+The 15 types of its benchmark and its 4 extra ones, with the constants and the semantics of the published
+generator (make_cifar_c.py in github.com/hendrycks/robustness), where OpenCV, scikit-image, SciPy, Pillow and
+ImageMagick do the work. What differs from it:
+
+- Constants in pixels (widths of blurs, shifts) are kept in pixels, so on 16x16 images they are twice as wide,
+  in parts of the image, as on the 32x32 they were made for. Elastic's and pixelate's are shares of the side
+  there too.
+- Images stay float32 in [0, 1]: there is no rounding to 256 levels, neither on the way in nor out nor between
+  two steps, but inside JPEG and in the mask of water, which are defined on bytes.
+- **Frost** is laid on from photographs that cannot be shipped. In their place stands a random texture with
+  the colour, brightness, contrast and spectrum measured on them; it has no crystals (see `weather.frost`).
+- Motion blur, in snow as well, is ImageMagick's kernel written out; interpolation in elastic's affine part is
+  exact, where OpenCV rounds coordinates to 1/32 of a pixel. JPEG is computed in floats, and differs from
+  Pillow's file by a few levels of 256 in a few pixels.
+- Glass blur *takes* pixels from their neighbours where its authors meant to swap the two: in the published
+  loop numpy assigns through views, and what it did is what CIFAR-10-C holds.
+- Grey images, [h, w, 1]: brightness adds to the grey level, saturate leaves them as they are, water and mud
+  have their grey levels, JPEG has no chroma.
 - Randomness is JAX's, from a key and the example's number alone: not from its place in a batch.
 
-Every function is `(image [h, w, c] float32 in [0, 1], severity, key) -> image` of the same shape in [0, 1], c = 1 or 3;
-severity may be traced, so that one compiled program serves all five.
+Every function is `(image [h, w, c] float32 in [0, 1], severity, key) -> image` of the same shape in [0, 1], c
+= 1 or 3; severity may be traced, so that one compiled program serves all five.
 """
 
 import functools
@@ -48,8 +51,8 @@ CORRUPTIONS: MappingProxyType[str, Callable[[Image, Severity, Array], Image]] = 
     {
         function.__name__: function
         for function in (
-            gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost,
-            fog, brightness, contrast, elastic_transform, pixelate, jpeg_compression,
+            gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow,
+            frost, fog, brightness, contrast, elastic_transform, pixelate, jpeg_compression,
             speckle_noise, gaussian_blur, spatter, saturate,
         )
     }
@@ -71,11 +74,17 @@ def corrupt(
       images: float in [0, 1], grey or colour.
       name: one of `CORRUPTIONS`.
       severity: 1 (mild) to 5.
-      key: a `jax.random.key`; the same key gives an example the same corruption, those of no randomness ignore it.
+      key: a `jax.random.key`; the same key gives an example the same corruption, those of no randomness
+        ignore it.
       index: numbers of the examples, from which their randomness comes; default: 0 to n - 1.
 
     Raises:
-      InputError: unknown name, severity out of range, images outside [0, 1] or with channels other than 1 or 3.
+      InputError: unknown name, severity out of range, images outside [0, 1] or with channels other than 1 or
+        3.
+
+    >>> images = np.full((1, 4, 4, 1), 0.5, np.float32)
+    >>> round(float(corrupt(images, "brightness", 3, jax.random.key(0))[0, 0, 0, 0]), 4)
+    0.65
     """
     if name not in CORRUPTIONS:
         raise InputError(f"unknown corruption {name!r}: choose one of {', '.join(CORRUPTIONS)}")

@@ -33,7 +33,7 @@ def _gaussian(image: Image, severity: Severity, sigmas: tuple[float, ...]) -> Im
 
 
 def defocus_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """Correlation with a disk, itself blurred a little against aliasing; the image is mirrored at its border."""
+    """Correlation with a slightly blurred disk (against aliasing); the image is mirrored at its border."""
     del key
     kernels = np.stack([_disk(radius, sigma) for radius, sigma in _DISKS])
     return jnp.clip(correlate(image, jnp.asarray(kernels, jnp.float32)[severity - 1]), 0, 1)
@@ -51,15 +51,15 @@ def _disk(radius: float, sigma: float) -> Float[np.ndarray, "5 5"]:
 
 
 def glass_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """Pixels are taken from a neighbour, above or to the left or both, at random; blurred before and after."""
+    """Each pixel is taken from a random neighbour above or to the left; blurred before and after."""
     return _glass(image, severity, jax.random.randint(key, (2, 2, *image.shape[:2]), -1, 1))
 
 
 def _glass(image: Image, severity: Severity, offsets: Int[Array, "2 2 h w"]) -> Image:
     """`offsets` [round, (y, x), h, w] are -1 or 0; the second round is of severities 4 and 5 alone.
 
-    The published loop runs from the last pixel to the first and stops before the first two rows and columns, so that
-    what a pixel takes has not been changed yet in that round: all pixels can take at once.
+    The published loop runs from the last pixel to the first and stops before the first two rows and columns,
+    so that what a pixel takes has not been changed yet in that round: all pixels can take at once.
     """
     sigmas = (0.05, 0.25, 0.4, 0.25, 0.4)
     y, x = jnp.mgrid[: image.shape[0], : image.shape[1]]
@@ -82,7 +82,7 @@ def _motion(image: Image, severity: Severity, angle: Float[Array, ""]) -> Image:
 
 
 def zoom_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """The mean of the image and of it zoomed by 1, 1.01, 1.02 and so on (the camera moves towards its object)."""
+    """The mean of the image zoomed by 1, 1.01, 1.02 and so on (the camera moves towards its object)."""
     del key
     height, width, _ = image.shape
     factors = np.arange(1, _ZOOMED_TO[-1], 0.01)
@@ -92,7 +92,7 @@ def zoom_blur(image: Image, severity: Severity, key: Array) -> Image:
 
     def add(total: Image, one: tuple[Array, Array, Array]) -> tuple[Image, None]:
         number, row, column = one
-        return total + jnp.where(number < count, between(row, image, column), 0), None
+        return total + jnp.where(number.astype(jnp.float32) < count, between(row, image, column), 0), None
 
     each = (jnp.arange(len(factors)), jnp.asarray(rows, jnp.float32), jnp.asarray(columns, jnp.float32))
     total: Image = jax.lax.scan(add, image, each)[0]

@@ -30,7 +30,7 @@ _CHROMA_STEPS = (
 
 
 def elastic_transform(image: Image, severity: Severity, key: Array) -> Image:
-    """A random affine map, then smooth random displacements of every pixel; both are shares of the image's side."""
+    """A random affine map, then smooth random displacements of every pixel, in shares of the image's side."""
     height, width, _ = image.shape
     uniform = jax.random.uniform(key, (6 + 2 * height * width,), minval=-1, maxval=1)
     return _elastic(image, severity, uniform[:6].reshape(3, 2), uniform[6:].reshape(2, height, width))
@@ -39,15 +39,15 @@ def elastic_transform(image: Image, severity: Severity, key: Array) -> Image:
 def _elastic(
     image: Image, severity: Severity, corners: Float[Array, "3 2"], field: Float[Array, "2 h w"]
 ) -> Image:
-    """`corners` move three points (x, y) of the image, `field` is the noise that becomes displacements (x, y)."""
+    """`corners` move three points (x, y); `field` is the noise that becomes displacements (x, y)."""
     height, width, _ = image.shape
     side = min(height, width)
     widths = [share * side for share in (0.0, 0.2, 0.06, 0.04, 0.03)]
     centre, arm = jnp.asarray([width // 2, height // 2], jnp.float32), side // 3
-    points = centre + arm * jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+    points = centre[None] + arm * jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
     moved = points + at(severity, 0.08, 0.07, 0.06, 0.05, 0.03) * side * corners
     # Pixels are looked up where they come from: the map takes the moved points back.
-    back = (points[:2] - points[2]).T @ _inverse((moved[:2] - moved[2]).T)
+    back = (points[:2] - points[2:]).T @ _inverse((moved[:2] - moved[2:]).T)
     x, y = jnp.meshgrid(jnp.arange(width, dtype=jnp.float32), jnp.arange(height, dtype=jnp.float32))
     offset = jnp.stack([x - moved[2, 0], y - moved[2, 1]])
     from_x, from_y = (points[2, i] + back[i, 0] * offset[0] + back[i, 1] * offset[1] for i in (0, 1))
@@ -90,9 +90,10 @@ def _pixelate_matrix(side: int, share: float) -> Float[np.ndarray, "s s"]:
 
 
 def jpeg_compression(image: Image, severity: Severity, key: Array) -> Image:
-    """JPEG as libjpeg writes and reads it at qualities 80 to 40: 4:2:0, standard tables, smooth upsampling of chroma.
+    """JPEG as libjpeg writes and reads it at qualities 80 to 40.
 
-    The entropy coding loses nothing and is left out.
+    Subsampling 4:2:0, standard tables, smooth upsampling of chroma.     The entropy coding loses nothing and
+    is left out.
     """
     del key
     levels = jnp.round(image * 255)
@@ -137,7 +138,8 @@ def _coded(plane: Plane, steps: Float[Array, "8 8"]) -> Plane:
     dct = jnp.asarray(_dct_matrix(), jnp.float32)
     exact = jax.lax.Precision.HIGHEST
     coefficients = jnp.einsum("uy,vx,aybx->aubv", dct, dct, blocks, precision=exact)
-    # libjpeg's DCT ends in whole eighths; halves, common then, go away from zero, whatever rounding errors say.
+    # libjpeg's DCT ends in whole eighths; halves, common then, go away from zero, whatever rounding errors
+    # say.
     multiples = jnp.floor(8 * coefficients + 0.5) / 8 / steps[None, :, None, :]
     quantised = jnp.sign(multiples) * jnp.floor(jnp.abs(multiples) + 0.5001) * steps[None, :, None, :]
     back = jnp.einsum("uy,vx,aubv->aybx", dct, dct, quantised, precision=exact).reshape(padded.shape) + 128
@@ -152,12 +154,12 @@ def _halved(plane: Plane) -> Float[Array, "half_h half_w"]:
     height, width = plane.shape
     padded = jnp.pad(plane, ((0, height % 2), (0, -width % 16)), mode="edge")
     total = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).sum((1, 3))
-    bias = 1 + jnp.arange(total.shape[1]) % 2
-    return jnp.floor((total + bias) / 4)
+    bias = (1 + jnp.arange(total.shape[1]) % 2).astype(jnp.float32)
+    return jnp.floor((total + bias[None]) / 4)
 
 
 def _upsampled(plane: Plane, height: int, width: int) -> Float[Array, "{height} {width}"]:
-    """Twice as many pixels by libjpeg's triangle filter: 3/4 of the nearer and 1/4 of the farther, in both directions."""
+    """Twice as many pixels a side by libjpeg's triangle filter: 3/4 of the nearer and 1/4 of the farther."""
     plane = plane[:, : -(-width // 2)]
     padded = jnp.pad(plane, ((1, 1), (0, 0)), mode="edge")
     before, after = padded[:-2], padded[2:]

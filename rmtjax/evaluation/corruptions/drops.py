@@ -29,7 +29,8 @@ _SMOOTH = 0.6  # of the mud's rim, pixels
 _FARTHEST = 20  # distances beyond are cut off, pixels
 _PIXEL = 10_000  # distances are whole numbers of so small a part: no sum of them is rounded
 _RELIEF = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
-# Chamfer distances of a 5 x 5 mask (Borgefors 1986, the constants of OpenCV's DIST_L2): straight, diagonal, knight.
+# Chamfer distances of a 5 x 5 mask (Borgefors 1986, the constants of OpenCV's DIST_L2): straight, diagonal,
+# knight.
 _CHAMFER = {(0, 1): _PIXEL, (1, 1): 14_000, (1, 2): 21_969}
 
 
@@ -58,13 +59,13 @@ def _mud(liquid: Plane, threshold: Float[Array, ""]) -> Plane:
 
 
 def _water(liquid: Plane) -> Plane:
-    """How much of the water's colour is added: the liquid, lit by the relief of the distance to the drops' edges."""
+    """How much of the water's colour is added: the liquid, lit along the drops' edges."""
     # The liquid is noise round .65 of small spread; beyond a byte it wraps, as numpy's conversion does.
     liquid = jnp.mod(jnp.floor(liquid * 255), 256)
     distance = _sum_of_9(chamfer_distance(canny(liquid, 50, 150))) // (9 * _PIXEL)
     relief = correlate(equalized(distance)[..., None], jnp.asarray(_RELIEF, jnp.float32))[..., 0]
     relief = _sum_of_9(jnp.clip(relief, 0, 255).astype(jnp.int32))
-    lit = liquid * ((relief + 4) // 9)  # the mean, rounded
+    lit = liquid * ((relief + 4) // 9).astype(jnp.float32)  # the mean, rounded
     most = jnp.max(lit)
     return 0.5 * lit / jnp.where(most > 0, most, 1)
 
@@ -135,7 +136,7 @@ def _around(plane: Array) -> Callable[[int, int], Array]:
 
 
 def chamfer_distance(edges: Bool[Array, "h w"]) -> Int[Array, "h w"]:
-    """Distance to the nearest edge pixel along steps of a 5 x 5 chamfer mask, at most 20 pixels, in pixels / 10,000."""
+    """Distance to the nearest edge by steps of a 5 x 5 chamfer mask, at most 20, in pixels / 10,000."""
     steps = {(sy * a, sx * b): length for (one, other), length in _CHAMFER.items()
              for a, b in ((one, other), (other, one)) for sy in (-1, 1) for sx in (-1, 1)}  # fmt: skip
     farthest = _FARTHEST * _PIXEL
@@ -156,10 +157,11 @@ def chamfer_distance(edges: Bool[Array, "h w"]) -> Int[Array, "h w"]:
 def equalized(plane: Int[Array, "h w"]) -> Plane:
     """Histogram equalisation of whole numbers in 0 .. 20 to 0 .. 255, as OpenCV has it."""
     values = jnp.arange(_FARTHEST + 1)
-    member = plane[..., None] == values
+    member = plane[..., None] == values[None, None]
     counts = jnp.sum(member, axis=(0, 1))
     lowest = counts[jnp.argmax(counts > 0)]
     rest = plane.size - lowest
-    lut = jnp.round((jnp.cumsum(counts) - lowest) * (255 / jnp.where(rest > 0, rest, 1)))
-    looked_up = jnp.sum(member * jnp.maximum(lut, 0), axis=-1)
+    above = (jnp.cumsum(counts) - lowest).astype(jnp.float32)
+    lut = jnp.round(above * (255 / jnp.where(rest > 0, rest, 1)))
+    looked_up = jnp.sum(member.astype(jnp.float32) * jnp.maximum(lut, 0)[None, None], axis=-1)
     return jnp.where(rest > 0, looked_up, plane.astype(jnp.float32))

@@ -25,9 +25,10 @@ def grey(image: Image) -> Plane:
     return image[..., 0] if image.shape[-1] == 1 else image @ jnp.asarray(LUMA)
 
 
-def in_colour(colour: tuple[float, float, float], channels: int) -> Float[Array, " c"]:
+def in_colour(colour: tuple[float, float, float], channels: int) -> Float[Array, "1 1 c"]:
     """A colour for images of that many channels: its luma if they are grey."""
-    return jnp.asarray(colour if channels == 3 else [np.dot(colour, LUMA)], jnp.float32)
+    levels = colour if channels == 3 else [np.dot(colour, LUMA)]
+    return jnp.asarray(levels, jnp.float32)[None, None]
 
 
 def separable(
@@ -72,7 +73,7 @@ def gaussian_matrix(
 
 
 def correlate(image: Image, kernel: Float[Array, "k k"]) -> Image:
-    """Correlation with a small kernel of odd side, OpenCV's filter2D: the border pixel is the mirror (reflect 101)."""
+    """OpenCV's filter2D with a small kernel of odd side: the border pixel is the mirror (reflect 101)."""
     radius, (height, width, _) = kernel.shape[0] // 2, image.shape
     padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
     total = jnp.zeros_like(image)
@@ -89,7 +90,9 @@ def motion(
     angle: Float[Array, ""],
     longest: int,
 ) -> Image:
-    """ImageMagick's MotionBlurImage: half a Gaussian along a line of whole pixels; the border's values go on outside.
+    """ImageMagick's MotionBlurImage: half a Gaussian along a line of whole pixels.
+
+    Outside the image the border's values are repeated.
 
     Args:
       radius: 2 * radius + 1 pixels are averaged.
@@ -100,7 +103,7 @@ def motion(
     height, width, channels = image.shape
     reach = 2 * longest
     step = jnp.arange(reach + 1, dtype=jnp.float32)
-    weights = jnp.exp(-0.5 * (step / sigma) ** 2) * (step <= 2 * radius)
+    weights = jnp.exp(-0.5 * (step / sigma) ** 2) * (step <= 2 * radius).astype(jnp.float32)
     weights /= jnp.sum(weights)
     radians = jnp.deg2rad(angle)
     down = jnp.ceil(step * jnp.sin(radians) - 0.5).astype(jnp.int32)
@@ -119,8 +122,8 @@ def motion(
 def zoom_matrix(side: int, factor: float) -> Float[np.ndarray, "s s"]:
     """The middle of a side, zoomed by `factor` at least 1 to the whole side: the published clipped_zoom.
 
-    ceil(side / factor) pixels are interpolated linearly to round(that * factor), end to end as scipy.ndimage.zoom
-    does, of which the middle is kept.
+    ceil(side / factor) pixels are interpolated linearly to round(that * factor), end to end as
+    scipy.ndimage.zoom does, of which the middle is kept.
     """
     kept = int(np.ceil(side / factor))
     top, zoomed = (side - kept) // 2, round(kept * factor)
@@ -137,7 +140,8 @@ def bilinear(image: Image, y: Plane, x: Plane, border: str) -> Image:
     """The image at places (y, x), interpolated between pixels.
 
     Args:
-      border: how the image goes on outside, "reflect" (the border pixel is the mirror) or "symmetric" (the border is).
+      border: how the image goes on outside, "reflect" (the border pixel is the mirror) or "symmetric" (the
+        border is).
     """
     height, width, channels = image.shape
     flat = image.reshape(-1, channels)
@@ -158,4 +162,4 @@ def _folded(index: Int[Array, "h w"], side: int, border: str) -> Int[Array, "h w
     """Whole numbers folded into 0 .. side - 1."""
     period = max(2 * side - 2, 1) if border == "reflect" else 2 * side
     index = jnp.mod(index, period)
-    return jnp.where(index < side, index, period - index - (border == "symmetric"))
+    return jnp.where(index < side, index, period - index - int(border == "symmetric"))

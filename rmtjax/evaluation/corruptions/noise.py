@@ -21,17 +21,18 @@ def shot_noise(image: Image, severity: Severity, key: Array) -> Image:
 
 
 def poisson(uniform: Float[Array, "*shape"], mean: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Poisson counts as quantiles of uniform numbers in [0, 1): one draw each, where rejection takes some thirty.
+    """Poisson counts as quantiles of uniform numbers in [0, 1): one draw each; rejection takes some thirty.
 
-    Below a mean of 10 the distribution function is summed up. From there on it is the Cornish-Fisher expansion to 1 / mean
-    (as in Giles 2016, ACM TOMS algorithm 955), the total variation of which from Poisson is below 2e-4.
+    Below a mean of 10 the distribution function is summed up. From there on it is the Cornish-Fisher
+    expansion to 1 / mean (as in Giles 2016, ACM TOMS algorithm 955), the total variation of which from
+    Poisson is below 2e-4.
     """
     uniform = uniform * (1 - 2.0**-22)  # sums of float32 do not reach 1
 
     def count(k: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         counts, probability, total = state
-        counts += uniform > total
-        probability *= small / (k + 1)
+        counts += (uniform > total).astype(jnp.float32)
+        probability *= small / (k + 1).astype(jnp.float32)
         return counts, probability, total + probability
 
     small = jnp.minimum(mean, 10)

@@ -36,8 +36,9 @@ def _plasma(noise: Float[Array, " m"], decay: Float[Array, ""]) -> Plane:
     """A height map on a torus by diamond-square, in [0, 1].
 
     Args:
-      noise: 4^levels - 1 numbers in [-1, 1] for a side of 2^levels: for each doubling of the side those of the centres,
-        of the middles of horizontal and of vertical edges. Its amplitude is (100 / decay^level)^2, as published.
+      noise: 4^levels - 1 numbers in [-1, 1] for a side of 2^levels: for each doubling of the side those of
+        the centres, of the middles of horizontal and of vertical edges. Its amplitude is (100 /
+        decay^level)^2, as published.
       decay: of the roughness.
     """
     heights = jnp.zeros((1, 1))
@@ -56,8 +57,9 @@ def _plasma(noise: Float[Array, " m"], decay: Float[Array, ""]) -> Plane:
     return heights / jnp.max(heights)
 
 
-# Means of red, green and blue; deviation of a crop's mean; deviation within a crop; decay of the amplitude with the
-# frequency: of 400 crops of 32 x 32 pixels from each of the five photographs, scaled to a fifth as the generator does.
+# Means of red, green and blue; deviation of a crop's mean; deviation within a crop; decay of the amplitude
+# with the frequency: of 400 crops of 32 x 32 pixels from each of the five photographs, scaled to a fifth as
+# the generator does.
 _FROST = (
     (0.305, 0.582, 0.647, 0.042, 0.056, 1.04),
     (0.777, 0.795, 0.831, 0.034, 0.071, 0.77),
@@ -70,8 +72,9 @@ _FROST = (
 def frost(image: Image, severity: Severity, key: Array) -> Image:
     """Mixes in a texture of frost: a random field in place of a crop of one of five photographs.
 
-    The field is normal, of one hue, with a power law for its spectrum. What photographs have beyond that (crystals,
-    veins, hues that vary) it has not, so that the errors it causes need not be those of CIFAR-10-C's frost.
+    The field is normal, of one hue, with a power law for its spectrum. What photographs have beyond that
+    (crystals, veins, hues that vary) it has not, so that the errors it causes need not be those of
+    CIFAR-10-C's frost.
     """
     which, field, level = jax.random.split(key, 3)
     colour_and_spread = jnp.asarray(_FROST)[jax.random.randint(which, (), 0, len(_FROST))]
@@ -93,16 +96,15 @@ def _texture(row: Float[Array, " 6"], white: Plane, level: Float[Array, ""], cha
     height, width = white.shape
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = np.inf
-    field = jnp.fft.irfft2(
-        jnp.fft.rfft2(white) * jnp.asarray(frequency, jnp.float32) ** -decay, s=white.shape
-    )
+    amplitude = jnp.asarray(frequency, jnp.float32) ** -decay
+    field = jnp.fft.irfft2(jnp.fft.rfft2(white) * amplitude.astype(jnp.complex64), s=white.shape)
     field *= within / jnp.std(field)
     base = colour if channels == 3 else grey(colour[None, None])[0]
-    return jnp.clip(base + (field + between * level)[..., None], 0, 1)
+    return jnp.clip(base[None, None] + (field + between * level)[..., None], 0, 1)
 
 
 def snow(image: Image, severity: Severity, key: Array) -> Image:
-    """Flakes driven by the wind, over an image that has whitened (flakes: thresholded noise, zoomed and moved)."""
+    """Flakes (thresholded noise, zoomed and motion-blurred) over an image that has whitened."""
     layer, wind = jax.random.split(key)
     angle = jax.random.uniform(wind, (), minval=-135, maxval=-45)
     return _snow(image, severity, jax.random.normal(layer, image.shape[:2]), angle)

@@ -1,16 +1,16 @@
 """How much of a reference set a set of candidates reaches, and how much of it lies within: k-NN balls.
 
-The ball of a point reaches to its k-th nearest neighbour in its own set, border included (points that float64 cannot
-tell apart, some sqrt(d) 1e-8 of the features' spread, count as one). With n reference points
-and m candidates (Kynkaanniemi et al. 2019, arXiv 1904.06991; Naeem et al. 2020, arXiv 2002.09797):
+The ball of a point reaches to its k-th nearest neighbour in its own set, border included (points that float64
+cannot tell apart, some sqrt(d) 1e-8 of the features' spread, count as one). With n reference points and m
+candidates (Kynkaanniemi et al. 2019, arXiv 1904.06991; Naeem et al. 2020, arXiv 2002.09797):
 
     precision  share of candidates inside some reference ball
     recall     share of reference points inside some candidate's ball
     density    mean over candidates of the number of reference balls they are in, divided by k
     coverage   share of reference balls with a candidate inside
 
-Precision and recall are led by outliers, whose balls are large; density and coverage are not. For two samples of
-one continuous law the expectation of density is 1, and that of coverage `expected_coverage`.
+Precision and recall are led by outliers, whose balls are large; density and coverage are not. For two samples
+of one continuous law the expectation of density is 1, and that of coverage `expected_coverage`.
 """
 
 import functools
@@ -42,6 +42,9 @@ def expected_coverage(n: int, m: int, k: int) -> float:
 
     A ball holds no candidate just if its centre's k nearest among all n - 1 + m others are reference points:
     1 - prod_{j<k} (n - 1 - j) / (n - 1 + m - j), exact at any n, m and dimension; 1 - 2^-k for n = m large.
+
+    >>> round(expected_coverage(1000, 1000, k=3), 3)
+    0.875
     """
     return 1 - math.prod((n - 1 - j) / (n - 1 + m - j) for j in range(k))
 
@@ -65,7 +68,8 @@ def manifold_intervals(
 ) -> dict[str, Estimate]:
     """Precision, recall and density by name, each with a 95 % interval over the examples of both sets.
 
-    By the jackknife of 20 groups: a twentieth of both sets is left out at a time. Costs 21 times `manifold_scores`.
+    By the jackknife of 20 groups: a twentieth of both sets is left out at a time. Costs 21 times
+    `manifold_scores`.
 
     Raises:
       ValueError: as `manifold_scores`, at 19 twentieths of each set.
@@ -82,7 +86,8 @@ def manifold_intervals(
         if name == "density":
             made[name] = Estimate(value, max(0.0, value - NORMAL_975 * error), value + NORMAL_975 * error)
         elif name != "coverage":
-            # At 0 and 1 the jackknife sees no spread: as many examples as there are then say how near the end may be.
+            # At 0 and 1 the jackknife sees no spread: as many examples as there are then say how near the end
+            # may be.
             n = len(candidates) if name == "precision" else len(reference)
             made[name] = _wilson(value, float(n) if error == 0 else value * (1 - value) / error**2)
     return made
@@ -95,16 +100,20 @@ def coverage(
 
     Coverage grows with m: compare sets at equal m against the same reference.
 
-    The variance is the sum of that over reference points with the candidates held, c (1 - c) / n, and that over
-    candidates with the reference held, by the jackknife: leaving candidate j out uncovers the balls that only j is
-    in. The interval is Wilson's at the n that has this variance, so that it stays in [0, 1] and has a width at 0
-    and 1. A bootstrap over reference points alone (the first part) is too narrow: over six pairs of laws, digits
-    among them, its 95 % intervals held the expectation in .66 to .99 of cases; the jackknife errs
-    on the wide side, the whole being 1.0 to 1.6 times the true spread. A bootstrap of the candidates would double
-    some, which covers nothing new.
+    The variance is the sum of that over reference points with the candidates held, c (1 - c) / n, and that
+    over candidates with the reference held, by the jackknife: leaving candidate j out uncovers the balls that
+    only j is in. The interval is Wilson's at the n that has this variance, so that it stays in [0, 1] and has
+    a width at 0 and 1. A bootstrap over reference points alone (the first part) is too narrow: over six pairs
+    of laws, digits among them, its 95 % intervals held the expectation in .66 to .99 of cases; the jackknife
+    errs on the wide side, the whole being 1.0 to 1.6 times the true spread. A bootstrap of the candidates
+    would double some, which covers nothing new.
 
     Raises:
       ValueError: k not below the size of the reference, no candidates, or features that are not finite.
+
+    >>> points = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+    >>> coverage(points, points[:3], k=1).value
+    0.5
     """
     _check(reference, candidates, k, ("reference",))
     with jax.enable_x64(True):
@@ -118,10 +127,13 @@ def coverage(
 
 
 def _near_the_origin(*sets: Array | np.ndarray) -> list[Float[Array, "_ d"]]:
-    """float64, moved by the median of some of the first set's rows (no outlier moves that): what is small has small squares."""
+    """The sets in float64, less the median of some of the first set's rows, so that squares stay small.
+
+    No outlier moves the median.
+    """
     first, *_ = wide = [jnp.asarray(features, jnp.float64) for features in sets]
     middle = jnp.median(first[:: -(-len(first) // _MIDDLE)], axis=0)
-    return [features - middle for features in wide]
+    return [features - middle[None] for features in wide]
 
 
 def _wilson(share: float, n: float) -> Estimate:
@@ -178,7 +190,8 @@ def _check(
     for name in with_balls:
         if not 1 <= k < sizes[name]:
             raise ValueError(
-                f"k={k} neighbours in a {name} set of {sizes[name]}: k must be at least 1 and below the set's size"
+                f"k={k} neighbours in a {name} set of {sizes[name]}: "
+                "k must be at least 1 and below the set's size"
             )
     if not len(candidates):
         raise ValueError("the candidate set is empty: give at least one row")
