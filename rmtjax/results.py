@@ -25,6 +25,7 @@ RECORD = "run.json"  # status, step, command, commit, versions, devices, time
 METRICS = "metrics.jsonl"  # a line a training step
 CHECKPOINTS = "checkpoints"  # Orbax: <step>/, of which 0 is before training
 DAMAGED = "damaged"  # checkpoints that could not be read
+PROFILE = "profile"  # traces by jax.profiler
 SAMPLES = "samples.npz"  # what the model saw
 SPECTRA = "spectra.parquet"  # a row a matrix and stage
 EIGENVALUES = "spectra.npz"  # <stage>/<name> -> eigenvalues
