@@ -219,6 +219,8 @@ def base() -> ConfigDict:
     config.train.dtype = "float32"  # of the computation: float32 | bfloat16; parameters stay float32
     config.train.checkpoint_steps = 100
     config.train.evaluation_steps = 50  # validation every so many steps
+    # Steps traced by jax.profiler: (first, last), or how many, from the second step of a start on. None: none.
+    config.train.profile_steps = placeholder(object)
     config.train.mesh = ConfigDict({"data": -1, "fsdp": 1})  # -1: all devices that are left
     config.train.sharding = ((r".*", "fsdp"),)  # (regex, fsdp | replicate), first match wins
 
@@ -375,7 +377,7 @@ _IN = {
 # Fields in which None means something; everywhere else it is a slip.
 _OPTIONAL = (
     "data.train_examples", "data.test_examples", "data.vocabulary", "synthetic.examples", "synthetic.images", "synthetic.distinct", "model.init_from", "model.init_names", "model.vit.projection", "optim.head_learning_rate",
-    "optim.clip_norm", "optim.freeze", "spectra.every_steps", "evaluation.corrupted_examples",
+    "optim.clip_norm", "optim.freeze", "spectra.every_steps", "evaluation.corrupted_examples", "train.profile_steps",
     *(f"{name}_{unit}" for name in ("train.total", "optim.warmup") for unit in _UNITS),
 )  # fmt: skip
 _UNIT = (  # closed or half-open parts of [0, 1]
@@ -410,6 +412,12 @@ def _are_rules(rules: Any) -> bool:
         return all(bool(re.compile(regex)) and value in ("fsdp", "replicate") for regex, value in rules)
     except (ValueError, TypeError, re.error):
         return False
+
+
+def _are_steps(value: Any) -> bool:
+    steps = value if isinstance(value, tuple) else (1, value)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    return whole and len(steps) == 2 and 1 <= steps[0] <= steps[1]
 
 
 def _are_numbers(value: Any) -> bool:
@@ -461,6 +469,7 @@ def validate(config: ConfigDict) -> None:
         lambda v: v == -1 or v >= 1,
         "1 or more, or -1 for all that are left",
     )
+    check(("train.profile_steps",), _are_steps, "a number of steps, or (first, last)")
     check(("train.sharding",), _are_rules, "pairs of a regular expression and 'fsdp' or 'replicate'")
     for name, choices in _IN.items():
         check((name,), lambda v, c=choices: v in c, f"one of {', '.join(choices)}")

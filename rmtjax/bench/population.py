@@ -36,36 +36,36 @@ def compare(config: ConfigDict, count: int = 16, steps: int = 20, repeats: int =
     numbers = members.numbers_of([config] * count)
     numbers["seed"] = np.arange(count, dtype=np.int32)
     numbers["optim.learning_rate"] *= np.linspace(0.5, 1, count, dtype=np.float32)
+    batch["numbers"] = numbers
     begin, step = members.make_steps(
         config, jax.eval_shape(init, jax.random.key(0))[0], (classes, 0), steps * (repeats + 1), 0
     )
 
     def together(vectorised: bool) -> Callable[[], None]:
-        each = (True, True, True)
         along = NamedSharding(mesh, sharding_lib.BATCH)
-        started = jax.jit(members.over_members(begin, mesh, each, vectorised))
-        run = jax.jit(members.over_members(step, mesh, each, vectorised), donate_argnums=0)
-        placed = jax.device_put((batch, numbers), along)
-        state = started(*jax.device_put(first, along), placed[1])
+        started = jax.jit(sharding_lib.over_members(begin, mesh, (True, True, True), vectorised))
+        run = jax.jit(sharding_lib.over_members(step, mesh, (True, True), vectorised), donate_argnums=0)
+        placed = jax.device_put(batch, along)
+        state = started(*jax.device_put(first, along), placed["numbers"])
 
         def once() -> None:
             nonlocal state
-            state, _ = run(state, *placed)
+            state, _ = run(state, placed)
             jax.block_until_ready(state)
 
         return once
 
     def alone() -> Callable[[], None]:
         run = jax.jit(step, donate_argnums=0)
-        own = [jax.device_put(jax.tree.map(lambda x, i=i: x[i], (batch, numbers))) for i in range(count)]
+        own = [jax.device_put(jax.tree.map(lambda x, i=i: x[i], batch)) for i in range(count)]
         states = [
-            jax.jit(begin)(*jax.device_put(jax.tree.map(lambda x, i=i: x[i], first)), own[i][1])
+            jax.jit(begin)(*jax.device_put(jax.tree.map(lambda x, i=i: x[i], first)), own[i]["numbers"])
             for i in range(count)
         ]
 
         def once() -> None:
             for i in range(count):
-                states[i], _ = run(states[i], *own[i])
+                states[i], _ = run(states[i], own[i])
             jax.block_until_ready(states)
 
         return once

@@ -50,22 +50,22 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
     params = jax.eval_shape(init, jax.random.key(0))[0]
     optimizer, schedule = optim.make_optimizer(config, params, steps + skip, 0)
     loss_fn = classification.make_loss(model, config.regularization.label_smoothing)
-    rules, size = config.train.sharding, config.train.batch_size
-    plain = {"seed": config.seed, "accumulate": config.train.accumulate, "schedule": schedule}
+    size = config.train.batch_size
+    step = make_step(
+        loss_fn, optimizer, seed=config.seed, accumulate=config.train.accumulate, schedule=schedule
+    )
+    fresh = loop.fresh_start(init, optimizer, config.seed, mesh, config.train.sharding)
 
     def ready() -> tuple[float, float]:
-        abstract = loop.abstract_state(init, optimizer, rules, mesh)
-        placement = jax.tree.map(lambda x: x.sharding, abstract)
-        state = loop.init_state(init, optimizer, abstract, config.seed)
-        out = (placement, sharding_lib.replicated(mesh))
-        step_fn = jax.jit(make_step(loss_fn, optimizer, **plain), out_shardings=out, donate_argnums=0)
+        state = fresh.make()
+        step_fn = loop.compiled_when_called(step, fresh)
         batches = [sharding_lib.put_batch(next(stream), mesh) for _ in range(4)]
         start, before = 0.0, None
-        for step in range(skip + steps):
-            if step == skip:
+        for i in range(skip + steps):
+            if i == skip:
                 jax.block_until_ready(state)
                 start = time.perf_counter()
-            state, scalars = step_fn(state, batches[step % len(batches)])
+            state, scalars = step_fn(state, batches[i % len(batches)])
             jax.block_until_ready(before)  # one step in flight, as in the loop
             before = scalars
         jax.block_until_ready(state)
@@ -81,11 +81,14 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
 
                 manager = checkpoints.open_run(folder)
             loop.fit(
-                init=init, loss_fn=loss_fn, optimizer=optimizer, schedule=schedule, batches=lambda start: waiting,
-                total_steps=skip + steps, seed=config.seed, mesh=mesh, rules=rules, accumulate=config.train.accumulate,
-                checkpoints=manager, checkpoint_steps=config.train.checkpoint_steps,
-                write=lambda step, scalars: times.append(time.perf_counter()), description="bench",
-            )  # fmt: skip
+                step_fn=step,
+                start=fresh,
+                batches=lambda start: waiting,
+                total_steps=skip + steps,
+                checkpoints=manager and loop.Saving(manager, config.train.checkpoint_steps),
+                write=lambda step, scalars: times.append(time.perf_counter()),
+                description="bench",
+            )
             if manager:
                 manager.close()
         # The metrics of step s are written once it is done, so these are the times at which steps ended.

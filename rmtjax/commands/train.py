@@ -3,12 +3,18 @@
 python -m rmtjax.train --config=configs/synthetic.py [--workdir=DIR] [--config.field=value ...]
 """
 
+import functools
+import json
 import os
 import pathlib
+import shutil
 import signal
 from typing import Any
 
-from rmtjax import results
+from ml_collections import ConfigDict
+
+from rmtjax import config as config_lib
+from rmtjax import files, results
 from rmtjax.commands import flags
 
 
@@ -19,42 +25,99 @@ def main() -> int:
 
     import jax
 
-    from rmtjax import generate, measure, report, train
+    from rmtjax import report
     from rmtjax.train import workdir as workdir_lib
 
-    workdir = arguments.workdir
+    workdir = pathlib.Path(arguments.workdir)
     earlier = workdir_lib.prepare(config, workdir)
     if earlier.get("status") == "finished":
         print(f"{workdir} is finished: nothing to train. For another run choose another --workdir.")
-        if not (pathlib.Path(workdir) / results.PAGE).exists():  # killed while it was drawn
+        if not (workdir / results.PAGE).exists():  # killed while it was drawn
             report.run_page(workdir)
         print(report.final_table(workdir))
         return 0
-    made: list[generate.SyntheticSet] = []
-
-    def synthetic() -> Any:
-        made.append(generate.ensure(config))
-        return generate.source(made[0])
-
     print(f"results go to {workdir}")
+    status = train_and_measure([config], [workdir])
+    if status == 0 and jax.process_index() == 0:
+        report.run_page(workdir)
+        print(report.final_table(workdir))
+    return status
+
+
+def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> int:
+    """Trains one config, or several together as a population, and measures what came out.
+
+    Leaves in each folder what a run leaves there, but for the page. A member of a population that diverges is marked so
+    in its run.json; the others go on.
+
+    Returns:
+      The exit status: 0, or that of a stop by SIGTERM.
+
+    Raises:
+      InputError: a config is bad, or several do not make one population (`train.members.key`).
+      train.Diverged: the one run diverged.
+    """
+    from rmtjax import generate, train
+    from rmtjax.train import population
+
+    made: dict[str, generate.SyntheticSet] = {}
+
+    def synthetic(config: ConfigDict) -> Any:
+        found = generate.ensure(config)
+        made[config_lib.to_json(config)] = found
+        return generate.source(found)
+
     try:
-        result = train.run(config, workdir, synthetic=synthetic)
+        if len(configs) == 1:
+            trained = train.run(configs[0], workdirs[0], synthetic=functools.partial(synthetic, configs[0]))
+        else:
+            trained = population.run(configs, workdirs, synthetic=synthetic)
     except train.Stopped as stopped:
         _say_stopped(f"after step {stopped.step}; the state is saved")
         return 128 + signal.SIGTERM
-    if config.evaluation.enabled:
-        measure.evaluation_of_run(config, workdir, result)
-    if jax.process_index() == 0:
-        if config.spectra.enabled:
-            measure.spectra_of_run(config, workdir)
-        if config.diversity.enabled:
-            measure.diversity_of_run(config, workdir, result)
-        if made:
-            generate.write_run_files(made[0], workdir)
-        result.record.update(status="finished")
-        report.run_page(workdir)
-        print(report.final_table(workdir))
+    _measure(configs, workdirs, trained, made)
     return 0
+
+
+def _measure(
+    configs: list[ConfigDict], workdirs: list[pathlib.Path], trained: Any, made: dict[str, Any]
+) -> None:
+    import jax
+
+    from rmtjax import generate, measure
+    from rmtjax.train.population import Population
+
+    many = isinstance(trained, Population)
+    for i, reason in (trained.failures if many else {}).items():
+        print(f"{workdirs[i]}: {reason}")
+    left, config = trained.unmeasured if many else [0], configs[0]
+    if config.evaluation.enabled and left:
+        measure.evaluation_of_runs(configs, workdirs, trained)
+    if jax.process_index() != 0:
+        return
+    if config.spectra.enabled and left:
+        measure.spectra_of_runs(config, [workdirs[i] for i in left])
+    fed: dict[str, pathlib.Path] = {}
+    for i in left:
+        folder, result = workdirs[i], trained.member(i) if many else trained
+        if config.diversity.enabled:
+            same = fed.setdefault(_what_was_fed(configs[i]), folder)
+            if same is folder:
+                measure.diversity_of_run(configs[i], folder, result)
+            else:
+                with files.atomic(folder / results.DIVERSITY) as temporary:
+                    shutil.copyfile(same / results.DIVERSITY, temporary)
+        if (found := made.get(config_lib.to_json(configs[i]))) is not None:
+            generate.write_run_files(found, folder)
+        result.record.update(status="finished")
+
+
+def _what_was_fed(config: ConfigDict) -> str:
+    """Runs for which this is the same have the same diversity."""
+    plain = json.loads(config_lib.to_json(config))
+    # Features of texts are the model's own.
+    sections = ("seed", "data", "augment", "synthetic", "diversity", "model")
+    return json.dumps({name: plain[name] for name in sections}, sort_keys=True)
 
 
 def _say_stopped(where: str) -> None:

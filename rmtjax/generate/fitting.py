@@ -16,6 +16,7 @@ from rmtjax.generate import flow, store
 from rmtjax.generate.kinds import kind_of
 from rmtjax.train import loop
 from rmtjax.train import sharding as sharding_lib
+from rmtjax.train.step import make_step
 
 # raised when the same config comes to mean another generator, or is stored otherwise, so that no older one
 # is opened
@@ -111,14 +112,15 @@ def _fit(
     try:
         with checkpoints.open_run(folder) as manager:
             fitted = loop.fit(
-                init=init, loss_fn=loss_fn,
-                optimizer=optimizer, schedule=schedule, total_steps=synthetic.total_steps, seed=config.seed,
+                step_fn=make_step(loss_fn, optimizer, seed=config.seed, schedule=schedule),
+                start=loop.fresh_start(init, optimizer, config.seed, mesh),
+                total_steps=synthetic.total_steps,
                 batches=lambda start: data.train_batches(
                     train, batch_size=synthetic.batch_size, seed=config.seed, start_step=start,
                     process_index=jax.process_index(), process_count=jax.process_count(),
                 ),
-                mesh=mesh, checkpoints=manager, checkpoint_steps=-(-synthetic.total_steps // CHECKPOINTS),
-                config=made, description="generator",
+                checkpoints=loop.Saving(manager, -(-synthetic.total_steps // CHECKPOINTS), made),
+                description="generator",
             )  # fmt: skip
     except loop.Diverged as error:
         raise InputError(

@@ -13,6 +13,7 @@ from rmtjax import config as config_lib
 from rmtjax import data, models
 from rmtjax.train import classification, loop
 from rmtjax.train import sharding as sharding_lib
+from rmtjax.train.step import make_step
 
 DEPTH, WIDTH = 8, 16  # of the network: 76,000 parameters
 EPOCHS, MOST_STEPS, BATCH = 30, 2000, 64
@@ -36,16 +37,17 @@ def fit(source: data.Source, seed: int, mesh: jax.sharding.Mesh) -> Judge:
     batch = max(mesh.size, min(BATCH, source.num_examples) // mesh.size * mesh.size)
     steps = min(MOST_STEPS, -(-EPOCHS * source.num_examples // batch))
     rate = optax.cosine_onecycle_schedule(steps, 3e-3, pct_start=0.1)
+    optimizer = optax.adamw(rate, weight_decay=1e-4)
+    init = classification.make_init(model, source.shape)
     fitted = loop.fit(
-        init=classification.make_init(model, source.shape),
-        loss_fn=classification.make_loss(model),
-        optimizer=optax.adamw(rate, weight_decay=1e-4),
+        step_fn=make_step(classification.make_loss(model), optimizer, seed=seed),
+        start=loop.fresh_start(init, optimizer, seed, mesh),
         batches=lambda start: data.train_batches(
             source, batch_size=batch, seed=seed, start_step=start,
             augment=data.augmentation(config.augment, source),
             process_index=jax.process_index(), process_count=jax.process_count(),
         ),
-        total_steps=steps, seed=seed, mesh=mesh, description="judge",
+        total_steps=steps, description="judge",
     )  # fmt: skip
     params, model_state = jax.device_get((fitted.state.params, fitted.state.model_state))
     predict = classification.make_predict(model, sharding_lib.local_mesh())

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,17 +14,29 @@ from ml_collections import ConfigDict
 from rmtjax import data, files, results, train
 from rmtjax import evaluation as evaluation_lib
 from rmtjax.train import classification
-from rmtjax.train.population import Population, make_predict
+from rmtjax.train.population import Population, together
 
 LOG = logging.getLogger(__name__)
 
 
-def evaluation_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
-    """evaluation.json: the test set, shifted tests and out-of-distribution sets, with intervals and nulls."""
+def evaluation_of_runs(
+    configs: Sequence[ConfigDict],
+    workdirs: Sequence[str | os.PathLike[str]],
+    trained: train.Result | Population,
+) -> None:
+    """evaluation.json of runs: the test set, shifted tests and out-of-distribution sets, with intervals and nulls.
+
+    Args:
+      configs, workdirs: of the one run, or of all members of a population. Those that have diverged or are finished
+        already are left as they are.
+    """
+    config = configs[0]
     LOG.info("evaluation: test, %s", ", ".join((*config.evaluation.shifts, *config.evaluation.ood)))
-    content = evaluate(config, result)
+    wanted = trained.unmeasured if isinstance(trained, Population) else [0]
+    contents = _contents(configs, trained, wanted)
     if jax.process_index() == 0:
-        files.write_json(pathlib.Path(workdir) / results.EVALUATION, content)
+        for i, content in contents.items():
+            files.write_json(pathlib.Path(workdirs[i]) / results.EVALUATION, content)
 
 
 def evaluate(
@@ -35,36 +47,53 @@ def evaluate(
     Args:
       reference: another model's errors under corruptions, for mCE.
     """
-    predict = classification.make_predict(result.model, result.mesh)
-
-    def logits(batches: Any) -> tuple[np.ndarray, np.ndarray]:
-        out, _, label = predict(result.state.params, result.state.model_state, batches)
-        return out, label
-
-    validation = logits(_batches(config, result.splits.validation))
-    sets = _predictions(config, result.splits, logits, reference)
-    return _content(config, validation, sets, reference)
+    return _contents([config], result, [0], reference)[0]
 
 
-def evaluation_of_population(population: Population, workdirs: Mapping[int, str | os.PathLike[str]]) -> None:
-    """evaluation.json of members, by their numbers; every set goes through all members at once."""
-    LOG.info("evaluation of %d runs", len(workdirs))
-    tasks = population.tasks
-    config, splits = tasks[0].config, tasks[0].splits  # the test set and all others are the same for all
-    predict = make_predict(tasks[0].model, population.mesh)
-    weights = population.params, population.model_state
-    sets = _predictions(config, splits, lambda batches: predict(*weights, batches))
-    lanes = jax.tree.leaves(population.params)[0].shape[0]
-    validation = [_batches(task.config, task.splits.validation) for task in tasks]
-    fillers = [_batches(config, splits.validation) for _ in range(lanes - len(tasks))]
-    of_validation = predict(*weights, validation + fillers, each=True)
-    for i, folder in workdirs.items():
-        content = _content(tasks[i].config, (of_validation[0][i], of_validation[1][i]), sets.of_member(i))
-        files.write_json(pathlib.Path(folder) / results.EVALUATION, content)
+def _contents(
+    configs: Sequence[ConfigDict],
+    trained: train.Result | Population,
+    wanted: Sequence[int],
+    reference: evaluation_lib.Reference | None = None,
+) -> dict[int, dict[str, Any]]:
+    """evaluation.json of one or of many, by number; every set goes through all of them at once."""
+    config = configs[0]  # the test set and all others but validation are the same for all
+    logits = _logits(trained)
+    if isinstance(trained, Population):
+        splits, each = trained.tasks[0].splits, [task.splits.validation for task in trained.tasks]
+        lanes = jax.tree.leaves(trained.params)[0].shape[0]
+        each += [each[0]] * (lanes - len(each))
+        streams = [_batches(config, source) for source in each]
+        validation, labels = logits(together(streams), each=True)
+    else:
+        splits = trained.splits
+        validation, label = logits(_batches(config, splits.validation))
+        labels = label[None]
+    sets = _predictions(config, splits, logits, reference)
+    return {i: _content(configs[i], (validation[i], labels[i]), sets.of_member(i), reference) for i in wanted}
+
+
+def _logits(trained: train.Result | Population) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """`logits(batches) -> logits [members, n, k], label`; a run alone is one member."""
+    if isinstance(trained, Population):
+        predict = classification.make_predict(trained.tasks[0].model, trained.mesh, members=True)
+
+        def of_members(batches: Any, each: bool = False) -> tuple[np.ndarray, np.ndarray]:
+            out, _, label = predict(trained.params, trained.model_state, batches, each)
+            return out, label
+
+        return of_members
+    predict = classification.make_predict(trained.model, trained.mesh)
+
+    def of_one(batches: Any) -> tuple[np.ndarray, np.ndarray]:
+        out, _, label = predict(trained.state.params, trained.state.model_state, batches)
+        return out[None], label
+
+    return of_one
 
 
 class _Predictions(NamedTuple):
-    """Logits `[n, k]` (of a population `[members, n, k]`) and labels of all sets but validation."""
+    """Logits `[members, n, k]`, of one member `[n, k]`, and labels of all sets but validation."""
 
     test: tuple[np.ndarray, np.ndarray]
     shifts: dict[str, Any]  # logits and labels; of "corrupted" logits [severities, n, k] by type
@@ -87,7 +116,7 @@ def _predictions(
     logits: Callable[[Any], tuple[np.ndarray, np.ndarray]],
     reference: evaluation_lib.Reference | None = None,
 ) -> _Predictions:
-    """What a model, or a population, says of all sets. `logits(batches)` gives logits and labels."""
+    """The logits of all members for all sets but validation."""
     test = logits(_batches(config, splits.test))
     shifts: dict[str, Any] = {}
     chosen, images = np.zeros(0, int), None

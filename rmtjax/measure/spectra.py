@@ -1,36 +1,32 @@
-"""What the weights of a run look like: spectra.parquet and spectra.npz."""
+"""What the weights of runs look like: spectra.parquet and spectra.npz."""
 
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, models, results, spectra
-from rmtjax.train.population import Population
 
 LOG = logging.getLogger(__name__)
 
 
-def spectra_of_population(population: Population, workdirs: Mapping[int, str | os.PathLike[str]]) -> None:
-    """`spectra_of_run` of members, by their numbers, in one pass."""
+def spectra_of_runs(config: ConfigDict, workdirs: Sequence[str | os.PathLike[str]]) -> None:
+    """spectra.parquet and spectra.npz of runs: every layer before and after training, and of the update.
+
+    Args:
+      config: of any of them; several runs are a population's members.
+    """
     LOG.info("spectra of %d runs: before, after and update", len(workdirs))
-    config = population.tasks[0].config
+    folders = [pathlib.Path(workdir) for workdir in workdirs]
     pairs = {
-        str(i): (checkpoints.load_params(pathlib.Path(folder) / results.CHECKPOINTS / "0"), checkpoints.load_params(folder))
-        for i, folder in workdirs.items()
-    }  # fmt: skip
-    found = spectra.compare_many(pairs, conv=config.spectra.conv, lora_scale=models.lora_scale(config))
-    for i, folder in workdirs.items():
-        found[str(i)].save(folder)
-
-
-def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
-    """spectra.parquet and spectra.npz: every layer before and after training, and of the update."""
-    folder = pathlib.Path(workdir)
-    LOG.info("spectra: before, after and update")
-    before = checkpoints.load_params(folder / results.CHECKPOINTS / "0")
-    after = checkpoints.load_params(folder)
-    scale = models.lora_scale(config)
-    spectra.compare(before, after, conv=config.spectra.conv, lora_scale=scale).save(folder)
+        str(i): (
+            checkpoints.load_params(folder / results.CHECKPOINTS / "0"),
+            checkpoints.load_params(folder),
+        )
+        for i, folder in enumerate(folders)
+    }
+    options = {"conv": config.spectra.conv, "lora_scale": models.lora_scale(config)}
+    for i, comparison in spectra.compare_many(pairs, **options).items():
+        comparison.save(folders[int(i)])

@@ -26,6 +26,7 @@ RECORD = "run.json"  # status, step, command, commit, versions, devices, time
 METRICS = "metrics.jsonl"  # one line per training step
 CHECKPOINTS = "checkpoints"  # Orbax: <step>/, of which 0 is before training
 DAMAGED = "damaged"  # checkpoints that could not be read
+PROFILE = "profile"  # traces by jax.profiler
 SAMPLES = "samples.npz"  # what the model was fed
 SPECTRA = "spectra.parquet"  # one row per stage and matrix
 EIGENVALUES = "spectra.npz"  # <stage>/<name> -> eigenvalues

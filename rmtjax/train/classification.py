@@ -1,18 +1,19 @@
 """The classification task: its loss, and what a model says about a whole data set."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float, Int
 
 from rmtjax.models import Model
 from rmtjax.train import sharding as sharding_lib
-from rmtjax.train.loop import Observer
-from rmtjax.train.step import LossFn, State
+from rmtjax.train.step import LossFn
 
 
 def make_init(
@@ -58,45 +59,51 @@ def make_loss(model: Model, label_smoothing: Any = 0.0) -> LossFn:
 
 
 def make_predict(
-    model: Model, mesh: jax.sharding.Mesh
+    model: Model, mesh: jax.sharding.Mesh, members: bool = False
 ) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """`predict(params, model_state, batches) -> logits [n, K], features [n, D], label [n]`, numpy, in order.
 
     `batches` are evaluation batches with a mask; compiled once for all sets of one batch shape.
+
+    Args:
+      members: weights are stacked, and logits and features are [members, n, ...]. All members see the same batches;
+        with `predict(..., each=True)` batches are stacked as well, and label is [members, n].
     """
 
-    @functools.partial(jax.jit, out_shardings=sharding_lib.replicated(mesh))
-    def forward(params: Any, model_state: Any, batch: Any) -> Any:
-        logits, features = model.apply({"params": params} | model_state, batch["inputs"], train=False)
+    def apply(params: Any, model_state: Any, inputs: Any) -> Any:
+        return model.apply({"params": params} | model_state, inputs, train=False)
+
+    @functools.partial(jax.jit, static_argnums=3, out_shardings=sharding_lib.replicated(mesh))
+    def forward(params: Any, model_state: Any, batch: Any, each: bool) -> Any:
+        function = sharding_lib.over_members(apply, mesh, (True, True, each)) if members else apply
+        logits, features = function(params, model_state, batch["inputs"])
         return logits, features, batch["label"], batch["mask"], batch["index"]
 
-    def predict(params: Any, model_state: Any, batches: Iterator[dict[str, np.ndarray]]) -> Any:
+    def predict(params: Any, model_state: Any, batches: Any, each: bool = False) -> Any:
+        spec = sharding_lib.BATCH if each or not members else P()
         parts = []
         for batch in batches:
             # Fetched at once: on CPU one program is in flight at most.
-            parts.append(jax.device_get(forward(params, model_state, sharding_lib.put_batch(batch, mesh))))
-        logits, features, label, mask, index = (np.concatenate(part) for part in zip(*parts, strict=True))
+            placed = sharding_lib.put_batch(batch, mesh, spec)
+            parts.append(jax.device_get(forward(params, model_state, placed, each)))
+        logits, features, label, mask, index = zip(*parts, strict=True)
+        label, mask, index = (np.concatenate(part, -1) for part in (label, mask, index))
+        if each:  # sets of one length, in one order
+            mask, index = mask[0], index[0]
         # Processes hold strided or contiguous parts of the set: the index puts them back in order.
-        order = np.argsort(index[mask], kind="stable")
-        return logits[mask][order], features[mask][order], label[mask][order]
+        kept = np.flatnonzero(mask)
+        kept = kept[np.argsort(index[kept], kind="stable")]
+        logits, features = (np.concatenate(part, -2)[..., kept, :] for part in (logits, features))
+        return logits, features, label[..., kept]
 
     return predict
 
 
-def validate_every(
-    steps: int, total_steps: int, predict: Callable[..., Any], batches: Callable[[], Iterator[dict[str, np.ndarray]]],
-    also_every: int,
-) -> Observer:  # fmt: skip
-    """Validation loss and accuracy every `steps` steps, at every checkpoint (`also_every`) and at the end."""
-
-    def observe(step: int, state: State) -> dict[str, float] | None:
-        if step % steps and step % also_every and step != total_steps:
-            return None
-        logits, _, label = predict(state.params, state.model_state, batches())
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
-        return {
-            "validation/loss": float(loss),
-            "validation/accuracy": float((logits.argmax(-1) == label).mean()),
-        }
-
-    return observe
+def validation_scalars(
+    logits: Float[np.ndarray, "*members n k"], label: Int[np.ndarray, "*members n"]
+) -> dict[str, Any]:
+    """Mean cross-entropy and accuracy; of a population, arrays over its members."""
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(-1)
+    accuracy = (logits.argmax(-1) == label).mean(-1)
+    scalars = {"validation/loss": np.asarray(loss), "validation/accuracy": np.asarray(accuracy)}
+    return {name: value if value.ndim else float(value) for name, value in scalars.items()}

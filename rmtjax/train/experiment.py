@@ -18,7 +18,7 @@ from rmtjax.errors import InputError
 from rmtjax.train import classification, loop, optim, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
-from rmtjax.train.step import State
+from rmtjax.train.step import State, make_step
 
 LOG = logging.getLogger(__name__)
 
@@ -106,6 +106,136 @@ def prepare(
     return Task(config, splits, train, augment, model, init, load, shapes, total_steps, warmup_steps)
 
 
+class Member(NamedTuple):
+    """A run on its way: one alone, or one of a population."""
+
+    task: Task
+    folder: pathlib.Path
+    record: workdir_lib.RunFile
+
+
+def open_member(
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    make_task: Callable[[], Task],
+    together: int = 1,
+) -> Member:
+    """Checks the folder and the config, before anything is written but the folder itself."""
+    folder = pathlib.Path(workdir)
+    earlier = workdir_lib.prepare(config, folder)
+    record = workdir_lib.RunFile(folder, earlier, workdir_lib.describe(config), together)
+    return Member(make_task(), folder, record)
+
+
+class Recorder:
+    """Keeps what runs that train together leave in their folders: config, samples, status and metrics.
+
+    A context: claims the folders, and on an exception says in run.json how the runs ended.
+
+    Args:
+      members: by their numbers in the population; a run alone is number 0.
+      facts: what run.json says of the training besides `Task.facts`.
+    """
+
+    def __init__(self, members: dict[int, Member], facts: dict[str, Any]):
+        self.members, self.facts = members, facts
+        self.failures: dict[int, str] = {}
+        self._metrics: dict[int, workdir_lib.Metrics] = {}
+        self._main = jax.process_index() == 0
+
+    def __enter__(self) -> "Recorder":
+        for member in self.members.values():
+            workdir_lib.claim(member.task.config, member.folder)
+            if self._main and not (member.folder / results.SAMPLES).exists():
+                write_samples(member.folder, member.task.train, member.task.batches(0))
+        return self
+
+    def start(self, step: int, state: State) -> None:
+        for i, member in self.members.items():
+            record = member.record
+            if step and record.content.get("status") == "diverged":
+                self.failures[i] = record.content["reason"]
+                continue
+            record.update(status="running", step=step, **self.facts, **member.task.facts())
+            if self._main:
+                self._metrics[i] = workdir_lib.Metrics(member.folder, step)
+
+    def write(self, step: int, scalars: dict[str, Any]) -> None:
+        for i, metrics in self._metrics.items():
+            metrics.write(step, {name: float(x[i] if np.ndim(x) else x) for name, x in scalars.items()})
+
+    def diverged(self, i: int, reason: str) -> None:
+        """Marks a member of a population; nothing more is written of it."""
+        if i in self.members and i not in self.failures:
+            self.failures[i] = reason
+            self.members[i].record.update(status="diverged", reason=reason)
+            self._metrics.pop(i).close()
+
+    def update(self, **facts: Any) -> None:
+        """run.json of all members that have not diverged."""
+        for i, member in self.members.items():
+            if i not in self.failures:
+                member.record.update(**facts)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        for metrics in self._metrics.values():
+            metrics.close()
+        if isinstance(error, loop.Stopped):
+            self.update(status="stopped", step=error.step)
+        elif error is not None:
+            for member in self.members.values():
+                if member.record.content.get("status") == "running":
+                    member.record.update(status="failed")
+
+
+def fit_and_record(
+    recorder: Recorder,
+    task: Task,
+    step_fn: loop.StepFn,
+    start: loop.Start,
+    batches: Callable[[int], Any],
+    measure: Callable[[State], dict[str, Any]],
+    *,
+    root: pathlib.Path,
+    stored: dict[str, Any],
+    observers: Sequence[loop.Observer] = (),
+    on_start: Callable[[int, State], None] | None = None,
+    description: str,
+) -> loop.Fitted:
+    """The loop as a config wants it, with the recorder's files: of a run alone as of a population.
+
+    Args:
+      task: of any member.
+      root: the folder of the checkpoints.
+      stored: plain data saved with every checkpoint.
+    """
+    settings = task.config.train
+
+    def started(step: int, state: State) -> None:
+        if on_start:
+            on_start(step, state)
+        recorder.start(step, state)
+
+    profile = settings.profile_steps and loop.Profile(
+        next(iter(recorder.members.values())).folder / results.PROFILE, settings.profile_steps
+    )
+    with checkpoints.open_run(root, say=LOG.warning) as manager:
+        return loop.fit(
+            step_fn=step_fn,
+            start=start,
+            batches=batches,
+            total_steps=task.total_steps,
+            checkpoints=loop.Saving(manager, settings.checkpoint_steps, stored),
+            validation=loop.Validation(settings.evaluation_steps, measure),
+            observers=observers,
+            profile=profile,
+            on_start=started,
+            on_diverged=recorder.diverged,
+            write=recorder.write,
+            description=description,
+        )
+
+
 def run(
     config: ConfigDict,
     workdir: str | os.PathLike[str],
@@ -128,58 +258,48 @@ def run(
       loop.Diverged, loop.Stopped: see there.
     """
     _check_batch(config)
-    workdir = pathlib.Path(workdir)
-    record = workdir_lib.RunFile(workdir, workdir_lib.prepare(config, workdir), workdir_lib.describe(config))
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
-    task = prepare(config, synthetic, model, augment)
+    member = open_member(config, workdir, lambda: prepare(config, synthetic, model, augment))
+    task = member.task
     optimizer, schedule = optim.make_optimizer(config, task.shapes[0], task.total_steps, task.warmup_steps)
+    step_fn = make_step(
+        classification.make_loss(task.model, config.regularization.label_smoothing),
+        optimizer,
+        seed=config.seed,
+        accumulate=config.train.accumulate,
+        schedule=schedule,
+    )
+    start = loop.fresh_start(task.init, optimizer, config.seed, mesh, config.train.sharding, task.load)
     predict = classification.make_predict(task.model, mesh)
-    validate = classification.validate_every(
-        config.train.evaluation_steps, task.total_steps, predict, task.validation, also_every=config.train.checkpoint_steps
-    )  # fmt: skip
+
+    def measure(state: State) -> dict[str, Any]:
+        logits, _, label = predict(state.params, state.model_state, task.validation())
+        return classification.validation_scalars(logits, label)
 
     if config.spectra.every_steps is not None:
         watch = spectra.observe.every(
             config.spectra.every_steps,
-            workdir,
+            member.folder,
             conv=config.spectra.conv,
             lora_scale=models.lora_scale(config),
         )
         observers = (watch, *observers)
-
-    metrics: list[workdir_lib.Metrics] = []
-    main_process = jax.process_index() == 0
-
-    def on_start(step: int, state: State) -> None:
-        loop.log_start(step, state, mesh, config.train.batch_size)
-        record.update(status="running", step=step, mesh=dict(mesh.shape), **task.facts())
-        if main_process:
-            metrics.append(workdir_lib.Metrics(workdir, step))
-
-    workdir_lib.claim(config, workdir)
-    if main_process and not (workdir / results.SAMPLES).exists():
-        write_samples(workdir, task.train, task.batches(0))
-    try:
-        with checkpoints.open_run(workdir, say=LOG.warning) as manager:
-            fitted = loop.fit(
-                init=task.init, loss_fn=classification.make_loss(task.model, config.regularization.label_smoothing),
-                optimizer=optimizer, schedule=schedule, batches=task.batches, total_steps=task.total_steps, seed=config.seed,
-                mesh=mesh, rules=config.train.sharding, accumulate=config.train.accumulate, load=task.load,
-                checkpoints=manager, config=json.loads(config_lib.to_json(config)), checkpoint_steps=config.train.checkpoint_steps, observers=(validate, *observers),
-                on_start=on_start, write=metrics_writer(metrics), description=workdir.name,
-            )  # fmt: skip
-    except loop.Stopped as stopped:
-        record.update(status="stopped", step=stopped.step)
-        raise
-    except BaseException:
-        if record.content.get("status") == "running":
-            record.update(status="failed")
-        raise
-    finally:
-        for writer in metrics:
-            writer.close()
-    record.update(status="trained", step=task.total_steps)
-    return Result(fitted.state, task.model, task.splits, task.train, mesh, record)
+    with Recorder({0: member}, {"mesh": dict(mesh.shape)}) as recorder:
+        fitted = fit_and_record(
+            recorder,
+            task,
+            step_fn,
+            start,
+            task.batches,
+            measure,
+            root=member.folder,
+            stored=json.loads(config_lib.to_json(config)),
+            observers=observers,
+            on_start=lambda step, state: loop.log_start(step, state, mesh, config.train.batch_size),
+            description=member.folder.name,
+        )
+    recorder.update(status="trained", step=task.total_steps)
+    return Result(fitted.state, task.model, task.splits, task.train, mesh, member.record)
 
 
 def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Model | None = None) -> Result:
@@ -204,16 +324,6 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Mode
     )
     state = State(np.int32(0), params, model_state, ())
     return Result(state, model, splits, splits.train, mesh, None)
-
-
-def metrics_writer(metrics: list[workdir_lib.Metrics]) -> Callable[[int, dict[str, float]], None]:
-    """Writes to whatever `on_start` opened: nothing on processes other than 0."""
-
-    def write(step: int, scalars: dict[str, float]) -> None:
-        for writer in metrics:
-            writer.write(step, scalars)
-
-    return write
 
 
 def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | None:

@@ -1,9 +1,10 @@
-"""The training loop. It knows no task: functions and iterators come in, a state comes out."""
+"""The training loop. It knows no task: a step, a start and batches come in, a state comes out."""
 
 import contextlib
+import functools
 import logging
-import math
 import os
+import pathlib
 import signal
 import sys
 import time
@@ -20,13 +21,17 @@ from tqdm import tqdm
 from rmtjax.checkpoints import Run
 from rmtjax.errors import InputError
 from rmtjax.train import sharding as sharding_lib
-from rmtjax.train.step import LossFn, State, make_step, named_key
+from rmtjax.train.step import State, named_key
 
 LOG = logging.getLogger(__name__)
 
 Observer = Callable[[int, State], dict[str, float] | None]
 """`(finished steps, state) -> scalars or None`, called after every step. It must not keep the state, whose
 buffers the next step reuses."""
+
+StepFn = Callable[[State, Any], tuple[State, dict[str, Any]]]
+"""`(state, batch) -> state, scalars`, traceable. Scalars have no axes, or one over the members of a population; `loss`
+and `grad_norm` are among them."""
 
 
 class Diverged(InputError):
@@ -41,165 +46,311 @@ class Stopped(Exception):
         self.step = step
 
 
+class Start(NamedTuple):
+    """The state that training starts from.
+
+    Attributes:
+      abstract: its `ShapeDtypeStruct`s with their shardings; the steps keep these.
+      make: makes it on its devices; not called where a checkpoint is found.
+      mesh: the devices of the shardings.
+    """
+
+    abstract: State
+    make: Callable[[], State]
+    mesh: jax.sharding.Mesh
+
+
+class Saving(NamedTuple):
+    """Where and when the state is saved.
+
+    Attributes:
+      run: the checkpoints.
+      every: a checkpoint every so many steps, besides step 0 and the last; None: these two alone.
+      config: plain data stored with every checkpoint.
+    """
+
+    run: Run
+    every: int | None = None
+    config: dict[str, Any] = {}  # noqa: RUF012
+
+
+class Validation(NamedTuple):
+    """Measures the state every so many steps, at every regular checkpoint and at the end.
+
+    Attributes:
+      every: how many steps apart.
+      measure: `state -> scalars`, named `validation/...`.
+    """
+
+    every: int
+    measure: Callable[[State], dict[str, Any]]
+
+
+class Profile(NamedTuple):
+    """Which steps are traced by `jax.profiler`.
+
+    Attributes:
+      folder: where the trace is written.
+      steps: the first and the last step, or how many steps, from the second of this start on (the first compiles).
+    """
+
+    folder: pathlib.Path
+    steps: tuple[int, int] | int
+
+
 class Fitted(NamedTuple):
+    """What `fit` returns."""
+
     state: State
     start_step: int  # 0, or the step it went on from
+    validation: dict[str, Any] | None = None  # of the last state; None where no step was left to do
 
 
-def abstract_state(
+def fresh_start(
     init: Callable[[jax.Array], tuple[Any, Any]],
     optimizer: optax.GradientTransformation,
-    rules: Any,
-    mesh: Any,
-) -> State:
-    """The state as `ShapeDtypeStruct`s with their shardings: no array is made."""
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    rules: Sequence[tuple[str, str]] = ((r".*", "fsdp"),),
+    load: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+) -> Start:
+    """The start of a single model, born on its devices.
 
-    def make(key: jax.Array) -> State:
+    Args:
+      init: `key -> params, model_state`, traceable.
+      rules: how the state lies on the mesh; see `sharding.shardings`.
+      load: `params, model_state -> params, model_state`, on the host: where pre-trained weights come in.
+    """
+
+    def of_key(key: jax.Array) -> State:
         params, model_state = init(key)
         return State(jnp.int32(0), params, model_state, optimizer.init(params))
 
-    shapes = jax.eval_shape(make, jax.random.key(0))
+    shapes = jax.eval_shape(of_key, jax.random.key(0))
     placement = sharding_lib.shardings(shapes, rules, mesh)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placement)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placement
+    )
+
+    def make() -> State:
+        at_birth = (placement.params, placement.model_state)
+        params, model_state = jax.jit(init, out_shardings=at_birth)(named_key(seed, "init"))
+        if load is not None:
+            params, model_state = sharding_lib.put(load(params, model_state), at_birth)
+        opt_state = jax.jit(optimizer.init, out_shardings=placement.opt_state)(params)
+        return State(sharding_lib.put(np.int32(0), placement.step), params, model_state, opt_state)
+
+    return Start(abstract, make, mesh)
 
 
-def init_state(
-    init: Callable[[jax.Array], tuple[Any, Any]],
-    optimizer: optax.GradientTransformation,
-    abstract: State,
-    seed: int,
-    load: Callable[[Any, Any], tuple[Any, Any]] | None = None,
-) -> State:
-    """A fresh state, born on its devices.
-
-    Args:
-      load: `params, model_state -> params, model_state`, on the host: where pre-trained weights come in.
-    """
-    placement = jax.tree.map(lambda x: x.sharding, abstract)
-    at_birth = (placement.params, placement.model_state)
-    params, model_state = jax.jit(init, out_shardings=at_birth)(named_key(seed, "init"))
-    if load is not None:
-        params, model_state = sharding_lib.put(load(params, model_state), at_birth)
-    opt_state = jax.jit(optimizer.init, out_shardings=placement.opt_state)(params)
-    return State(sharding_lib.put(np.int32(0), placement.step), params, model_state, opt_state)
+def compiled_when_called(step_fn: StepFn, start: Start) -> StepFn:
+    """The step under `jax.jit`: the new state lies as the old one and takes over its memory."""
+    placement = jax.tree.map(lambda x: x.sharding, start.abstract)
+    return jax.jit(step_fn, out_shardings=(placement, sharding_lib.replicated(start.mesh)), donate_argnums=0)
 
 
 def fit(
     *,
-    init: Callable[[jax.Array], tuple[Any, Any]],
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
-    batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    step_fn: StepFn,
+    start: Start,
+    batches: Callable[[int], Iterator[dict[str, Any]]],
     total_steps: int,
-    seed: int,
-    mesh: jax.sharding.Mesh,
-    rules: Sequence[tuple[str, str]] = ((r".*", "fsdp"),),
-    accumulate: int = 1,
-    schedule: optax.Schedule | None = None,
-    load: Callable[[Any, Any], tuple[Any, Any]] | None = None,
-    checkpoints: Run | None = None,
-    checkpoint_steps: int | None = None,
-    config: dict[str, Any] | None = None,
+    checkpoints: Saving | None = None,
+    validation: Validation | None = None,
     observers: Sequence[Observer] = (),
+    profile: Profile | None = None,
     on_start: Callable[[int, State], None] | None = None,
-    write: Callable[[int, dict[str, float]], None] | None = None,
+    on_diverged: Callable[[int, str], None] | None = None,
+    write: Callable[[int, dict[str, Any]], None] | None = None,
     description: str = "train",
 ) -> Fitted:
     """Trains from the newest good checkpoint, or from fresh, to `total_steps`.
 
+    A population is trained by a step over members (`members.over_members`) on stacked states and batches. Then all
+    scalars have an axis over members, and a member that diverges is reported while the others go on.
+
+    No step may move data between host and device by itself (`jax.transfer_guard`): batches are put on the devices before
+    it, and scalars are fetched after it.
+
     Args:
-      init: `key -> params, model_state`, traceable.
       batches: `start_step -> iterator` of this process's part of each batch.
-      checkpoint_steps: a checkpoint every so many steps, besides step 0 and the last.
-      config: plain data stored with every checkpoint.
-      on_start: called once with the step and state that training starts from.
+      on_start: called once with the step and the state that training starts from.
+      on_diverged: `(member, reason)`, for every member of a population that diverges, before the line of that step.
       write: `(step, scalars)`, once a step, in order, one step late so that the device never waits for it.
+        `examples_per_second` counts neither validation nor saving; of a population, each member's own examples.
 
     Raises:
-      Diverged: the loss or the gradient's norm is not finite.
+      Diverged: the loss or the gradient's norm of a single model is not finite.
       Stopped: SIGTERM. The state is saved first.
     """
-    abstract = abstract_state(init, optimizer, rules, mesh)
-    restored = checkpoints.restore(abstract) if checkpoints else None
-    start = 0
-    if restored is not None:
-        state, start = restored
-    else:
-        state = init_state(init, optimizer, abstract, seed, load)
-        if checkpoints:
-            checkpoints.save(0, state, config or {})
+    first, state = _restored_or_made(start, checkpoints)
     if on_start:
-        on_start(start, state)
-    if start >= total_steps:
-        return Fitted(state, start)
-
-    placement = jax.tree.map(lambda x: x.sharding, abstract)
-    step_fn = jax.jit(
-        make_step(loss_fn, optimizer, seed=seed, accumulate=accumulate, schedule=schedule),
-        out_shardings=(placement, sharding_lib.replicated(mesh)),
-        donate_argnums=0,
-    )
-    last_saved = start if checkpoints else None
-    pending: tuple[int, Any, dict[str, float]] | None = None
-    clock = time.perf_counter()
-    main_process = jax.process_index() == 0
+        on_start(first, state)
+    if first >= total_steps:
+        return Fitted(state, first)
+    run_step = compiled_when_called(step_fn, start)
     bar = tqdm(
-        total=total_steps, initial=start, desc=description, unit="step", disable=not main_process,
-        mininterval=0.2 if sys.stderr.isatty() else 10.0, dynamic_ncols=True,
-    )  # fmt: skip
-
-    def flush(size: int) -> None:
-        """Writes the scalars of the step before; waits for it, which also keeps one step in flight at most."""
-        nonlocal pending, clock
-        if pending is None:
-            return
-        step, on_device, extra = pending
-        scalars = {key: float(value) for key, value in jax.device_get(on_device).items()}
-        bad = [key for key in ("loss", "grad_norm") if not math.isfinite(scalars[key])]
-        if bad:
-            raise Diverged(_diverged(bad[0], scalars[bad[0]], step, checkpoints, last_saved))
-        now = time.perf_counter()
-        scalars["examples_per_second"] = size / (now - clock)
-        clock, pending = now, None
-        bar.set_postfix_str(
-            f"loss {scalars['loss']:.4f}, {scalars['examples_per_second']:.0f} examples/s", refresh=False
-        )
-        bar.update()
-        if write:
-            write(step, scalars | extra)
-
-    with contextlib.closing(bar), _sigterm() as terminated:
-        data = batches(start)
-        for step in range(start + 1, total_steps + 1):
-            batch = next(data)
-            size = next(iter(batch.values())).shape[0] * jax.process_count()
-            state, scalars = step_fn(state, sharding_lib.put_batch(batch, mesh))
-            flush(size)
-            pending = (step, scalars, {})
+        total=total_steps,
+        initial=first,
+        desc=description,
+        unit="step",
+        disable=jax.process_index() != 0,
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+        dynamic_ncols=True,
+    )
+    last_saved = first if checkpoints else None
+    lines = _Lines(bar, write, functools.partial(_report_divergence, checkpoints, on_diverged))
+    measured = None
+    with contextlib.closing(bar), _sigterm() as terminated, _Trace(profile, first) as trace:
+        data = batches(first)
+        for step in range(first + 1, total_steps + 1):
+            batch = sharding_lib.put_batch(next(data), start.mesh)
+            trace.before(step)
+            with jax.transfer_guard("disallow"):
+                state, scalars = run_step(state, batch)
+            lines.finish(last_saved)
+            lines.begin(step, scalars, batch)
+            regular = step == total_steps or bool(
+                checkpoints and checkpoints.every and step % checkpoints.every == 0
+            )
+            if validation and (regular or step % validation.every == 0):
+                lines.fetch(last_saved)
+                with lines.clock_stopped():
+                    measured = validation.measure(state)
+                lines.add(measured)
             for observer in observers:
-                pending[2].update(observer(step, state) or {})
+                lines.add(observer(step, state) or {})
+            if trace.ends(step):
+                lines.fetch(last_saved)
+                trace.stop()
             stop = terminated(step)
-            if stop or step == total_steps or (checkpoint_steps and step % checkpoint_steps == 0):
-                validation = {
-                    key: value for key, value in pending[2].items() if key.startswith("validation/")
-                }
-                flush(size)  # a state whose loss was not finite is never saved
+            if stop or regular:
+                metrics = lines.validation()
+                lines.finish(last_saved)  # a state whose loss was not finite is never saved
                 if checkpoints:
-                    checkpoints.save(step, state, config or {}, validation or None)
+                    with lines.clock_stopped():
+                        checkpoints.run.save(step, state, checkpoints.config, metrics)
                     last_saved = step
             if stop and step < total_steps:
                 if checkpoints:
-                    checkpoints.wait()
+                    checkpoints.run.wait()
                 raise Stopped(step)
-    return Fitted(state, start)
+    return Fitted(state, first, measured)
 
 
-def _diverged(name: str, value: float, step: int, checkpoints: Run | None, last_saved: int | None) -> str:
-    where = f"; the last good checkpoint is {checkpoints.directory / str(last_saved)}" if checkpoints else ""
-    return (
-        f"the {name.replace('_', ' ')} is {value} at step {step}{where}: "
-        "lower optim.learning_rate or set optim.clip_norm, and start in a new --workdir"
-    )
+def _restored_or_made(start: Start, checkpoints: Saving | None) -> tuple[int, State]:
+    restored = checkpoints.run.restore(start.abstract) if checkpoints else None
+    if restored is not None:
+        return restored.step, restored.state
+    state = start.make()
+    if checkpoints:
+        checkpoints.run.save(0, state, checkpoints.config)
+    return 0, state
+
+
+class _Lines:
+    """The scalars of every step: fetched one step late, checked, timed and written."""
+
+    def __init__(self, bar: Any, write: Any, report: Callable[..., None]) -> None:
+        self._bar, self._write, self._report = bar, write, report
+        self._step, self._examples = 0, 0
+        self._on_device: Any = None  # scalars that are not fetched yet
+        self._line: dict[str, Any] | None = None  # fetched and not written yet
+        self._extra: dict[str, Any] = {}
+        self._clock = time.perf_counter()
+
+    def begin(self, step: int, on_device: dict[str, jax.Array], batch: dict[str, Any]) -> None:
+        self._step, self._on_device, self._line, self._extra = step, on_device, None, {}
+        members = on_device["loss"].ndim  # a population's batches have an axis over members first
+        self._examples = next(iter(batch.values())).shape[members]
+
+    def add(self, scalars: dict[str, Any]) -> None:
+        self._extra.update(scalars)
+
+    def validation(self) -> dict[str, Any] | None:
+        """Of the newest step, what a checkpoint's metrics are; None for a population, where they are arrays."""
+        found = {name: value for name, value in self._extra.items() if name.startswith("validation/")}
+        return found if found and not any(map(np.ndim, found.values())) else None
+
+    def fetch(self, last_saved: int | None) -> None:
+        """Waits for the newest step, which keeps one step in flight at most, and takes its time."""
+        if self._on_device is None:
+            return
+        fetched, self._on_device = jax.device_get(self._on_device), None
+        line = {name: value if value.ndim else float(value) for name, value in fetched.items()}
+        self._report(self._step, line, last_saved)
+        now = time.perf_counter()
+        line["examples_per_second"] = self._examples / (now - self._clock)
+        self._clock, self._line = now, line
+
+    def finish(self, last_saved: int | None) -> None:
+        """Writes the newest step's line, once."""
+        self.fetch(last_saved)
+        if self._line is None:
+            return
+        line, self._line = self._line, None
+        loss = f"loss {line['loss']:.4f}, " if not np.ndim(line["loss"]) else ""
+        self._bar.set_postfix_str(f"{loss}{line['examples_per_second']:.0f} examples/s", refresh=False)
+        self._bar.update()
+        if self._write:
+            self._write(self._step, line | self._extra)
+
+    @contextlib.contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - before
+
+
+class _Trace:
+    """Writes a profiler's trace of some steps; of none where there is no profile."""
+
+    def __init__(self, profile: Profile | None, start: int) -> None:
+        self._folder = profile and profile.folder
+        steps = profile.steps if profile else (0, 0)
+        self._first, self._last = (start + 2, start + 1 + steps) if isinstance(steps, int) else steps
+        self._running = False
+
+    def before(self, step: int) -> None:
+        if self._folder and not self._running and self._first <= step <= self._last:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def ends(self, step: int) -> bool:
+        return self._running and step >= self._last
+
+    def stop(self) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
+
+    def __enter__(self) -> "_Trace":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stop()
+
+
+def _report_divergence(
+    checkpoints: Saving | None,
+    on_diverged: Callable[[int, str], None] | None,
+    step: int,
+    scalars: dict[str, Any],
+    last_saved: int | None,
+) -> None:
+    """Raises Diverged for a single model; tells of every member of a population."""
+    for name in ("loss", "grad_norm"):
+        values = np.atleast_1d(scalars[name])
+        for member in np.flatnonzero(~np.isfinite(values)):
+            why = f"the {name.replace('_', ' ')} is {float(values[member])} at step {step}"
+            remedy = "lower optim.learning_rate or set optim.clip_norm"
+            if np.ndim(scalars[name]):
+                if on_diverged:
+                    on_diverged(int(member), f"{why}: {remedy}")
+                continue
+            if checkpoints:
+                why += f"; the last good checkpoint is {checkpoints.run.directory / str(last_saved)}"
+            raise Diverged(f"{why}: {remedy}, and start in a new --workdir")
 
 
 @contextlib.contextmanager

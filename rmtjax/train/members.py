@@ -1,20 +1,17 @@
-"""Runs that can be trained together by one compiled step: which they are, and the step."""
+"""Runs that can be trained together by one compiled step: which they are, and the step of one of them."""
 
 import copy
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax import models
 from rmtjax.train import classification, optim
-from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import State, make_step
 from rmtjax.train.workdir import FREE
 
@@ -57,10 +54,12 @@ def numbers_of(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
 def make_steps(
     config: ConfigDict, params: Any, sizes: tuple[int, int], total_steps: int, warmup_steps: int
 ) -> tuple[Callable[..., State], Callable[..., tuple[State, dict[str, Any]]]]:
-    """`begin(params, model_state, numbers) -> state` and `step(state, batch, numbers) -> state, scalars` of one member.
+    """`begin(params, model_state, numbers) -> state` and `step(state, batch) -> state, scalars` of one member.
+
+    A member's batch holds its numbers as `batch["numbers"]`.
 
     Args:
-      config: of any member; `numbers` take the place of its own (see `numbers_of`).
+      config: of any member; the numbers take the place of its own (see `numbers_of`).
       params: a tree with the parameters' names; leaves are not read.
       sizes: numbers of classes and of tokens, for `models.build`.
     """
@@ -72,7 +71,9 @@ def make_steps(
     def begin(params: Any, model_state: Any, numbers: Any) -> State:
         return State(jnp.int32(0), params, model_state, optimizer_of(numbers)[1].init(params))
 
-    def step(state: State, batch: Any, numbers: Any) -> Any:
+    def step(state: State, batch: Any) -> Any:
+        numbers = batch["numbers"]
+        batch = {name: value for name, value in batch.items() if name != "numbers"}
         own, optimizer, schedule = optimizer_of(numbers)
         loss_fn = classification.make_loss(models.build(own, *sizes), own.regularization.label_smoothing)
         one = make_step(
@@ -81,36 +82,6 @@ def make_steps(
         return one(state, batch)
 
     return begin, step
-
-
-def over_members(
-    function: Callable[..., Any],
-    mesh: jax.sharding.Mesh,
-    each: Sequence[bool],
-    vectorised: bool | None = None,
-) -> Callable[..., Any]:
-    """A function of one member as a function of stacked ones, of which every device does its own.
-
-    Args:
-      each: of the function's arguments, which are stacked; the others are the same for all members.
-      vectorised: by vmap; else one member after the other, in the same program. None: vmap but on CPUs, where small members
-        are up to twice as fast one by one, since what each works on stays in the cache.
-    """
-    if vectorised is None:
-        vectorised = mesh.devices.flat[0].platform != "cpu"
-
-    def of_device(*arguments: Any) -> Any:
-        def one(stacked: Any) -> Any:
-            rest = iter(stacked)
-            return function(
-                *(next(rest) if own else argument for own, argument in zip(each, arguments, strict=True))
-            )
-
-        stacked = tuple(argument for own, argument in zip(each, arguments, strict=True) if own)
-        return jax.vmap(one)(stacked) if vectorised else jax.lax.map(one, stacked)
-
-    specs = tuple(sharding_lib.BATCH if own else P() for own in each)
-    return jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=sharding_lib.BATCH)
 
 
 def _with_numbers(config: ConfigDict, numbers: dict[str, Any]) -> ConfigDict:

@@ -1,38 +1,40 @@
-"""Runs that differ only in numbers and in what they are fed, trained together by one compiled step, vmapped over them.
+"""Runs that differ only in numbers and in what they are fed, trained together by one compiled step over all of them.
 
 The members of a population are split over the devices. Each has its own seed, data, augmentation, dropout rate, decay,
 smoothing and learning rate, and comes out as it does alone, up to the order of additions.
+
+While it trains, a population has checkpoints of its own, of all members stacked, in `population-<digest of the members>`
+below the folder of its first member. They are deleted once every member has its own.
 """
 
 import functools
+import hashlib
 import json
 import logging
 import os
 import pathlib
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from rmtjax import checkpoints, data, models, results
+from rmtjax import checkpoints, data, results
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.train import experiment, weights
+from rmtjax.train import classification, experiment, loop, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
-from rmtjax.train.members import key, make_steps, numbers_of, over_members
+from rmtjax.train.members import key, make_steps, numbers_of
 from rmtjax.train.step import State, named_key
 
 LOG = logging.getLogger(__name__)
 
 _DONE = ("trained", "finished")
+_OWN_CHECKPOINTS = "population-"  # the folder's name, before the digest
 
 
 class Population(NamedTuple):
@@ -53,6 +55,15 @@ class Population(NamedTuple):
     records: list[workdir_lib.RunFile]
     failures: dict[int, str]
 
+    @property
+    def unmeasured(self) -> list[int]:
+        """Numbers of the members that were trained and are not finished."""
+        return [
+            i
+            for i, record in enumerate(self.records)
+            if i not in self.failures and record.content["status"] != "finished"
+        ]
+
     def member(self, i: int) -> experiment.Result:
         """One of them by itself, its weights in host memory."""
         params, model_state = jax.tree.map(lambda x: np.asarray(x[i]), (self.params, self.model_state))
@@ -66,10 +77,10 @@ def run(
     *,
     synthetic: Callable[[ConfigDict], data.Source] | None = None,
 ) -> Population:
-    """Trains the members, each with the files that `experiment.run` leaves; `checkpoints` has the first and the last step.
+    """Trains the members, or goes on from the population's last checkpoint.
 
-    A population is not saved on the way: one that was stopped starts over, with the same result. Members that are finished
-    are trained along, so that the others come out the same, and left as they are.
+    Each member gets the files that `experiment.run` leaves; its `checkpoints` are the first and the last step. Members
+    that are finished are trained along, so that the others come out the same, and left as they are.
 
     Args:
       configs: of one `key`.
@@ -77,149 +88,111 @@ def run(
 
     Raises:
       InputError: configs of several keys, several processes, or anything a config or folder has wrong.
+      loop.Stopped: SIGTERM; the state is saved.
     """
     keys = {key(config) for config in configs}
     if len(keys) != 1 or None in keys:
         raise InputError(f"{len(configs)} configs do not make one population: train them alone")
     if jax.process_count() > 1:
         raise InputError(f"a population is trained by one process, and there are {jax.process_count()}")
-    folders = [pathlib.Path(folder) for folder in workdirs]
-    records = [
-        workdir_lib.RunFile(folder, workdir_lib.prepare(config, folder), workdir_lib.describe(config), len(configs))
-        for config, folder in zip(configs, folders, strict=True)
-    ]  # fmt: skip
-    tasks = [
-        experiment.prepare(config, functools.partial(synthetic, config) if synthetic else None)
-        for config in configs
-    ]
-    lanes = [*range(len(tasks)), *[0] * (-len(tasks) % jax.device_count())]
     mesh = sharding_lib.make_mesh()
+    members = [
+        experiment.open_member(
+            config,
+            folder,
+            functools.partial(
+                experiment.prepare, config, functools.partial(synthetic, config) if synthetic else None
+            ),
+            together=len(configs),
+        )
+        for config, folder in zip(configs, workdirs, strict=True)
+    ]
+    tasks, records = [member.task for member in members], [member.record for member in members]
+    lanes = [*range(len(members)), *[0] * (-len(members) % jax.device_count())]
     if all(record.content.get("status") in _DONE for record in records):
-        stored = [_stored(task, folder) for task, folder in zip(tasks, folders, strict=True)]
-        params, model_state = _stacked([stored[i] for i in lanes], mesh)
+        stored = [_stored(member) for member in members]
+        params, model_state = _on_devices(_stacked(stored[i] for i in lanes), mesh)
+        _remove_own_checkpoints(members)
         return Population(tasks, params, model_state, mesh, records, {})
 
-    to_write = [i for i, record in enumerate(records) if record.content.get("status") != "finished"]
+    to_write = {
+        i: member for i, member in enumerate(members) if member.record.content.get("status") != "finished"
+    }
     first = [_initial(tasks[0].init, task) for task in tasks]
-    for i in to_write:
-        workdir_lib.claim(configs[i], folders[i])
-        shutil.rmtree(folders[i] / results.CHECKPOINTS, ignore_errors=True)
-        if not (folders[i] / results.SAMPLES).exists():
-            experiment.write_samples(folders[i], tasks[i].train, tasks[i].batches(0))
-        facts = {"members": len(tasks), "mesh": dict(mesh.shape), **tasks[i].facts()}
-        records[i].update(status="running", step=0, **facts)
-    writers = {i: workdir_lib.Metrics(folders[i], 0) for i in to_write}
-    try:
-        start = _stacked([first[i] for i in lanes], mesh)
-        state, validation, failures = _fit([tasks[i] for i in lanes], start, mesh, writers)
-    except BaseException:
-        for i in to_write:
-            records[i].update(status="failed")
-        raise
-    finally:
-        for writer in writers.values():
-            writer.close()
-    last = jax.device_get(state)
-    for i in to_write:
-        if i in failures:
-            records[i].update(status="diverged", reason=failures[i])
-            continue
-        _save(
-            folders[i], configs[i], tasks[i], first[i], jax.tree.map(lambda x, i=i: x[i], last), validation[i]
+    facts = {"members": len(members), "mesh": dict(mesh.shape)}
+    for member in to_write.values():
+        shutil.rmtree(member.folder / results.CHECKPOINTS, ignore_errors=True)
+    with experiment.Recorder(to_write, facts) as recorder:
+        state, measured = _fit(
+            recorder, [tasks[i] for i in lanes], [first[i] for i in lanes], mesh, _root(members, lanes)
         )
-        records[i].update(status="trained", step=tasks[i].total_steps)
-    return Population(tasks, state.params, state.model_state, mesh, records, failures)
-
-
-def make_predict(
-    model: models.Model, mesh: jax.sharding.Mesh
-) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """`predict(params, model_state, batches) -> logits [members, n, K], label [n]`, numpy, of stacked weights.
-
-    `batches` are evaluation batches that all members see or, with `each=True`, one iterator for each member, and then label is
-    [members, n] as well.
-    """
-
-    def one(params: Any, model_state: Any, inputs: Any) -> Any:
-        return model.apply({"params": params} | model_state, inputs, train=False)[0]
-
-    forward = {
-        each: jax.jit(over_members(one, mesh, (True, True, each)), out_shardings=sharding_lib.replicated(mesh))
-        for each in (False, True)
-    }  # fmt: skip
-
-    def predict(params: Any, model_state: Any, batches: Any, each: bool = False) -> Any:
-        logits, labels = [], []
-        placement = NamedSharding(mesh, sharding_lib.BATCH) if each else sharding_lib.replicated(mesh)
-        for batch in map(_together, zip(*batches, strict=True)) if each else batches:
-            out = forward[each](params, model_state, jax.device_put(batch["inputs"], placement))
-            here = batch["mask"][0] if each else batch["mask"]
-            logits.append(jax.device_get(out)[:, here])
-            labels.append(batch["label"][..., here])
-        return np.concatenate(logits, 1), np.concatenate(labels, -1)
-
-    return predict
+        last = jax.device_get(state)
+        for i, member in to_write.items():
+            if i not in recorder.failures:
+                own = {name: float(values[i]) for name, values in measured.items()}
+                _save(member, first[i], jax.tree.map(lambda x, i=i: x[i], last), own)
+                member.record.update(status="trained", step=member.task.total_steps)
+    _remove_own_checkpoints(members)
+    return Population(tasks, state.params, state.model_state, mesh, records, recorder.failures)
 
 
 def _fit(
-    members: list[experiment.Task], start: tuple[Any, Any], mesh: jax.sharding.Mesh, writers: dict[int, Any]
-) -> tuple[State, list[dict[str, float]], dict[int, str]]:
-    """The last state, stacked; the last validation of each member; why some failed."""
-    task, along = members[0], NamedSharding(mesh, sharding_lib.BATCH)
-    config, total = task.config, task.total_steps
+    recorder: experiment.Recorder,
+    lanes: list[experiment.Task],
+    first: list[tuple[Any, Any]],
+    mesh: jax.sharding.Mesh,
+    root: pathlib.Path,
+) -> tuple[State, dict[str, np.ndarray]]:
+    """The last state, stacked over the lanes, and its validation."""
+    task, each = lanes[0], (True, True, True)
     sizes = len(task.train.classes), task.train.vocabulary_size
-    begin, step = make_steps(config, task.shapes[0], sizes, total, task.warmup_steps)
-    numbers = jax.device_put(numbers_of([member.config for member in members]), along)
-    state = jax.jit(over_members(begin, mesh, (True, True, True)))(*start, numbers)
-    step_fn = jax.jit(over_members(step, mesh, (True, True, True)), donate_argnums=0)
-    predict = make_predict(task.model, mesh)
-    validation: list[dict[str, float]] = [{} for _ in members]
-    failures: dict[int, str] = {}
-    pending: tuple[int, Any, list[dict[str, float]]] | None = None
-    bar = tqdm(
-        total=total, desc=f"{len(writers)} runs", unit="step", dynamic_ncols=True,
-        mininterval=0.2 if sys.stderr.isatty() else 10.0,
-    )  # fmt: skip
+    begin, step = make_steps(task.config, task.shapes[0], sizes, task.total_steps, task.warmup_steps)
+    numbers = numbers_of([lane.config for lane in lanes])
+    placement = NamedSharding(mesh, sharding_lib.BATCH)
+    begin_all = jax.jit(sharding_lib.over_members(begin, mesh, each))
+    stacked = _stacked(first)
+    shapes = jax.eval_shape(begin_all, *stacked, numbers)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), shapes)
+    start = loop.Start(abstract, lambda: begin_all(*_on_devices((*stacked, numbers), mesh)), mesh)
+    predict = classification.make_predict(task.model, mesh, members=True)
 
-    def flush() -> None:
-        """Writes the scalars of the step before, which also keeps one step in flight at most."""
-        if pending is None:
-            return
-        number, on_device, extra = pending
-        scalars = {name: values.tolist() for name, values in jax.device_get(on_device).items()}
-        for i, writer in writers.items():
-            own = {name: values[i] for name, values in scalars.items()}
-            bad = next((name for name in ("loss", "grad_norm") if not np.isfinite(own[name])), None)
-            if bad and i not in failures:
-                failures[i] = (
-                    f"the {bad.replace('_', ' ')} is {own[bad]} at step {number}: lower optim.learning_rate or set optim.clip_norm"
-                )
-            if i not in failures:
-                writer.write(number, own | extra[i])
-        bar.update()
+    def batches(start_step: int) -> Iterator[dict[str, Any]]:
+        for batch in together(lane.batches(start_step) for lane in lanes):
+            yield batch | {"numbers": numbers}
 
-    iterators = [iter(member.batches(0)) for member in members]
-    with bar:
-        for number in range(1, total + 1):
-            batch = jax.device_put(_together(map(next, iterators)), along)
-            state, scalars = step_fn(state, batch, numbers)
-            flush()
-            extra: list[dict[str, float]] = [{} for _ in members]
-            every = (config.train.evaluation_steps, config.train.checkpoint_steps)
-            if number == total or not all(number % steps for steps in every):
-                logits, label = predict(
-                    state.params, state.model_state, [m.validation() for m in members], each=True
-                )
-                loss = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(-1)
-                right = (logits.argmax(-1) == label).mean(-1)
-                extra = [
-                    {"validation/loss": float(a), "validation/accuracy": float(b)}
-                    for a, b in zip(loss, right, strict=True)
-                ]
-                validation = extra
-            pending = (number, scalars, extra)
-        flush()
-    return state, validation, failures
+    def measure(state: State) -> dict[str, np.ndarray]:
+        validation = together(lane.validation() for lane in lanes)
+        logits, _, label = predict(state.params, state.model_state, validation, each=True)
+        return classification.validation_scalars(logits, label)
+
+    fitted = experiment.fit_and_record(
+        recorder,
+        task,
+        sharding_lib.over_members(step, mesh, each[:2]),
+        start,
+        batches,
+        measure,
+        root=root,
+        stored={"members": [json.loads(config_lib.to_json(lane.config)) for lane in lanes]},
+        description=f"{len(recorder.members)} runs",
+    )
+    return fitted.state, fitted.validation or measure(fitted.state)
+
+
+def _root(members: list[experiment.Member], lanes: list[int]) -> pathlib.Path:
+    """The folder of the population's own checkpoints: another one for other members, or on other devices."""
+    what = [
+        [str(len(lanes))],
+        *([member.folder.name, config_lib.to_json(member.task.config)] for member in members),
+    ]
+    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    return members[0].folder / f"{_OWN_CHECKPOINTS}{digest}"
+
+
+def _remove_own_checkpoints(members: list[experiment.Member]) -> None:
+    for member in members:
+        for folder in member.folder.glob(f"{_OWN_CHECKPOINTS}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _initial(init: Callable[[jax.Array], Any], task: experiment.Task) -> tuple[Any, Any]:
@@ -233,28 +206,32 @@ def _jitted(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
     return jax.jit(init)
 
 
-def _stored(task: experiment.Task, folder: pathlib.Path) -> tuple[Any, Any]:
+def _stored(member: experiment.Member) -> tuple[Any, Any]:
     """Parameters and model state of a member that was trained."""
-    return jax.device_get(weights.load(str(folder), *task.shapes, alpha=task.config.model.lora.alpha))
+    alpha = member.task.config.model.lora.alpha
+    return jax.device_get(weights.load(str(member.folder), *member.task.shapes, alpha=alpha))
 
 
-def _stacked(trees: Sequence[Any], mesh: jax.sharding.Mesh) -> Any:
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+def _stacked(trees: Iterable[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def together(streams: Iterable[Any]) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of one stream a member as stacked batches."""
+    return map(_stacked, zip(*map(iter, streams), strict=True))
+
+
+def _on_devices(stacked: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.device_put(stacked, NamedSharding(mesh, sharding_lib.BATCH))
 
 
-def _together(batches: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)
-
-
 def _save(
-    folder: pathlib.Path, config: ConfigDict, task: experiment.Task, first: tuple[Any, Any], last: State,
-    validation: dict[str, float],
-) -> None:  # fmt: skip
+    member: experiment.Member, first: tuple[Any, Any], last: State, validation: dict[str, float]
+) -> None:
     """Checkpoints of the first and the last step, as a run alone leaves them, but for the optimiser's state of the first."""
     placement = sharding_lib.replicated(sharding_lib.local_mesh())
-    plain = json.loads(config_lib.to_json(config))
-    with checkpoints.open_run(folder, say=LOG.warning) as manager:
+    plain = json.loads(config_lib.to_json(member.task.config))
+    with checkpoints.open_run(member.folder, say=LOG.warning) as manager:
         fresh = State(np.int32(0), *first, jax.tree.map(np.zeros_like, last.opt_state))
         manager.save(0, jax.device_put(fresh, placement), plain)
-        manager.save(task.total_steps, jax.device_put(last, placement), plain, validation)
+        manager.save(member.task.total_steps, jax.device_put(last, placement), plain, validation)

@@ -1,6 +1,6 @@
 """The mesh, and which array lies how on it. "pjit" is `jax.jit` with `NamedSharding` in and out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -70,10 +70,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's part of a batch as global arrays, split over all devices."""
-    sharding = NamedSharding(mesh, BATCH)
-    return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+def put_batch(batch: dict[str, Any], mesh: Mesh, spec: P = BATCH) -> dict[str, Any]:
+    """This process's part of a batch as global arrays, split over all devices unless `spec` says otherwise."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(lambda value: jax.make_array_from_process_local_data(sharding, value), batch)
 
 
 def put(tree: Any, placement: Any) -> Any:
@@ -95,3 +95,33 @@ def bytes_per_device(tree: Any) -> int:
         for shard in leaf.addressable_shards:
             held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
     return max(held.values())
+
+
+def over_members(
+    function: Callable[..., Any],
+    mesh: Mesh,
+    each: Sequence[bool],
+    vectorised: bool | None = None,
+) -> Callable[..., Any]:
+    """A function of one member as a function of stacked ones, of which every device does its own.
+
+    Args:
+      each: of the function's arguments, which are stacked; the others are the same for all members.
+      vectorised: by vmap; else one member after the other, in the same program. None: vmap but on CPUs, where small members
+        are up to twice as fast one by one, since what each works on stays in the cache.
+    """
+    if vectorised is None:
+        vectorised = mesh.devices.flat[0].platform != "cpu"
+
+    def of_device(*arguments: Any) -> Any:
+        def one(stacked: Any) -> Any:
+            rest = iter(stacked)
+            return function(
+                *(next(rest) if own else argument for own, argument in zip(each, arguments, strict=True))
+            )
+
+        stacked = tuple(argument for own, argument in zip(each, arguments, strict=True) if own)
+        return jax.vmap(one)(stacked) if vectorised else jax.lax.map(one, stacked)
+
+    specs = tuple(BATCH if own else P() for own in each)
+    return jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=BATCH)

@@ -18,7 +18,7 @@ from rmtjax import files, results
 from rmtjax.errors import InputError
 
 # Where a run happens and what is drawn of it, not what it computes: these may change between two starts.
-FREE = ("train.mesh", "train.sharding", "synthetic.cache")
+FREE = ("train.mesh", "train.sharding", "train.profile_steps", "synthetic.cache")
 VERSIONS = (
     "rmtjax",
     "jax",

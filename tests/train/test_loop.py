@@ -1,6 +1,7 @@
 import itertools
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -32,16 +33,20 @@ def batches(start):
         yield {"inputs": x, "target": np.tanh(x[:, :8])}
 
 
-def fit(folder=None, total=12, **changes):
+def fit(folder=None, total=12, batches=batches, **options):
     lines = []
-    options = {
-        "init": init, "loss_fn": loss_fn, "optimizer": optax.adam(0.05), "batches": batches, "total_steps": total, "seed": 3,
-        "mesh": sharding.make_mesh(), "write": lambda step, scalars: lines.append((step, scalars)), "checkpoint_steps": 4,
-    } | changes  # fmt: skip
+    optimizer = optax.adam(0.05)
+    arguments = {
+        "step_fn": make_step(loss_fn, optimizer, seed=3),
+        "start": loop.fresh_start(init, optimizer, 3, sharding.make_mesh()),
+        "batches": batches,
+        "total_steps": total,
+        "write": lambda step, scalars: lines.append((step, scalars)),
+    } | options
     if folder is None:
-        return loop.fit(**options), lines
+        return loop.fit(**arguments), lines
     with checkpoints.open_run(folder) as manager:
-        return loop.fit(checkpoints=manager, **options), lines
+        return loop.fit(checkpoints=loop.Saving(manager, every=4), **arguments), lines
 
 
 def assert_same(a, b):
@@ -135,3 +140,55 @@ def test_observers_see_every_step_and_their_scalars_join_the_line():
     _, lines = fit(observers=[observer])
     assert seen == [(step, step) for step in range(1, 13)]
     assert [step for step, scalars in lines if "validation/accuracy" in scalars] == [5, 10]
+
+
+def test_validation_and_saving_are_not_counted_as_time_of_steps(tmp_path, monkeypatch):
+    def slow(step, *rest):
+        time.sleep(0.5)
+
+    def measure(state):
+        slow(0)
+        return {"validation/accuracy": 0.5}
+
+    monkeypatch.setattr(checkpoints.Run, "save", lambda self, step, *rest: slow(step))
+    _, lines = fit(tmp_path, validation=loop.Validation(2, measure))
+    assert [step for step, scalars in lines if "validation/accuracy" in scalars] == [2, 4, 6, 8, 10, 12]
+    assert min(scalars["examples_per_second"] for step, scalars in lines[1:]) > 2 * 8 / 0.5
+
+
+@pytest.mark.parametrize("steps", [(3, 5), 3])
+def test_the_steps_asked_for_are_traced(tmp_path, steps, monkeypatch):
+    events = []
+    real_start, real_stop = jax.profiler.start_trace, jax.profiler.stop_trace
+
+    def start(folder):
+        events.append("start")
+        real_start(folder)
+
+    def stop():
+        events.append("stop")
+        real_stop()
+
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+    monkeypatch.setattr(jax.profiler, "stop_trace", stop)
+    fit(
+        profile=loop.Profile(tmp_path / "profile", steps),
+        observers=[lambda step, state: events.append(step)],
+        total=7,
+    )
+    first, last = events.index("start"), events.index("stop")
+    assert events[first + 1 : last] == ([3, 4, 5] if steps == (3, 5) else [2, 3, 4])
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_step_that_moves_data_by_itself_is_an_error():
+    def host_batches(start):
+        return batches(start)
+
+    def eager(state, batch):
+        return state, {"loss": jnp.asarray(np.ones(3))[0]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "compiled_when_called", lambda step_fn, start: eager)
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            fit(batches=host_batches)

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import json
+import os
+import signal
 from unittest import mock
 
 import jax
@@ -12,7 +14,7 @@ import pytest
 from rmtjax import checkpoints, data, measure, train
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.train import members, population
+from rmtjax.train import experiment, loop, members, population, sharding
 
 
 def small(**changes):
@@ -100,13 +102,13 @@ def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path
     if name == "adapted":
         for config in configs:
             config.model.init_from = str(alone("plain", 0)[0])
-    over = functools.partial(members.over_members, vectorised=vectorised)
-    monkeypatch.setattr(population, "over_members", over)
+    over = functools.partial(sharding.over_members, vectorised=vectorised)
+    monkeypatch.setattr(sharding, "over_members", over)
     together = [tmp_path / f"together{i}" for i in range(len(configs))]
     with on_one_device(one_device):
         trained = population.run(configs, together, synthetic=made)
-        measure.evaluation_of_population(trained, dict(enumerate(together)))
-        measure.spectra_of_population(trained, dict(enumerate(together)))
+        measure.evaluation_of_runs(configs, together, trained)
+        measure.spectra_of_runs(configs[0], together)
     for i, config in enumerate(configs):
         folder, result, rows = alone(name, i)
         lines = [
@@ -115,7 +117,7 @@ def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path
         ]
         assert [line["step"] for line in lines[0]] == list(range(1, 21))
         for ours, theirs in zip(*lines, strict=True):
-            del theirs["examples_per_second"]
+            assert min(line.pop("examples_per_second") for line in (ours, theirs)) > 0
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
         here = json.loads((together[i] / "evaluation.json").read_text())["rows"]
         assert [row["metric"] for row in here] == [row["metric"] for row in rows]
@@ -152,6 +154,74 @@ def test_a_stopped_population_comes_out_the_same_and_what_is_finished_stays(tmp_
     for i, of in enumerate(weights):
         for found in (checkpoints.load_params(folders[i]), second.member(i).state.params, third.member(i).state.params):  # fmt: skip
             jax.tree.map(np.testing.assert_array_equal, of, found)
+
+
+class Interrupted(Exception):
+    """In place of a kill."""
+
+
+def test_a_population_killed_on_the_way_goes_on_from_its_last_checkpoint_bit_for_bit(tmp_path, monkeypatch):
+    configs = [small(train__total_steps=6, train__checkpoint_steps=2, seed=seed) for seed in (0, 1)]
+    unbroken, broken = ([tmp_path / name / str(i) for i in (0, 1)] for name in ("unbroken", "broken"))
+    whole = population.run(configs, unbroken)
+    real, starts = population.together, []
+
+    def killed(streams):
+        for step, batch in enumerate(real(streams), 1):
+            if step == 6:
+                raise Interrupted
+            yield batch
+
+    monkeypatch.setattr(population, "together", killed)
+    with pytest.raises(Interrupted):
+        population.run(configs, broken)
+    assert [json.loads((f / "run.json").read_text())["status"] for f in broken] == ["failed", "failed"]
+    (own,) = broken[0].glob("population-*")
+    assert {path.name for path in (own / "checkpoints").iterdir()} == {"0", "2", "4"}
+    monkeypatch.setattr(population, "together", real)
+    start = experiment.Recorder.start
+    monkeypatch.setattr(
+        experiment.Recorder,
+        "start",
+        lambda self, step, state: starts.append(step) or start(self, step, state),
+    )
+    resumed = population.run(configs, broken)
+    assert starts == [4]
+    assert not list(tmp_path.rglob("population-*"))
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+    for ours, theirs in zip(broken, unbroken, strict=True):
+        for step in ("0", "6"):
+            trees = [checkpoints.load_params(f / "checkpoints" / step) for f in (ours, theirs)]
+            jax.tree.map(np.testing.assert_array_equal, *trees)
+        lines = [
+            [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]
+            for f in (ours, theirs)
+        ]
+        for line in (*lines[0], *lines[1]):
+            del line["examples_per_second"]
+        assert lines[0] == lines[1]
+        assert [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_population_that_is_told_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
+    configs = [small(train__total_steps=4, seed=seed) for seed in (0, 1)]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    real = population.together
+
+    def stopping(streams):
+        for step, batch in enumerate(real(streams), 1):
+            if step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(population, "together", stopping)
+    with pytest.raises(loop.Stopped):
+        population.run(configs, folders)
+    for folder in folders:
+        record = json.loads((folder / "run.json").read_text())
+        assert (record["status"], record["step"]) == ("stopped", 2)
+    monkeypatch.setattr(population, "together", real)
+    assert not population.run(configs, folders).failures
 
 
 def test_one_that_diverges_fails_and_the_others_go_on(tmp_path):

@@ -9,6 +9,7 @@ from rmtjax import checkpoints, data, models
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
 from rmtjax.train import classification, loop, sharding
+from rmtjax.train.step import make_step
 
 
 def test_the_largest_dimension_that_divides_is_split():
@@ -59,14 +60,19 @@ def task():
         "loss_fn": classification.make_loss(model),
         "optimizer": optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3)),
         "batches": lambda start: data.train_batches(splits.train, batch_size=32, seed=0, start_step=start),
-        "seed": 0,
     }
 
 
-def curve(task, mesh, steps=100, **changes):
+def curve(task, mesh, steps=100, manager=None):
     losses = []
-    write = lambda step, scalars: losses.append(scalars["loss"])  # noqa: E731
-    fitted = loop.fit(**task, mesh=mesh, total_steps=steps, write=write, **changes)
+    fitted = loop.fit(
+        step_fn=make_step(task["loss_fn"], task["optimizer"], seed=0),
+        start=loop.fresh_start(task["init"], task["optimizer"], 0, mesh),
+        batches=task["batches"],
+        total_steps=steps,
+        write=lambda step, scalars: losses.append(scalars["loss"]),
+        checkpoints=manager and loop.Saving(manager),
+    )
     return np.array(losses), fitted.state
 
 
@@ -77,7 +83,7 @@ def test_eight_devices_train_as_one_does(task, tmp_path, capsys):
     for sizes in ((8, 1), (1, 8), (2, 4)):
         mesh = sharding.make_mesh(*sizes)
         with checkpoints.open_run(tmp_path / "x".join(map(str, sizes))) as manager:
-            losses, state = curve(task, mesh, checkpoints=manager)
+            losses, state = curve(task, mesh, manager=manager)
         held = sharding.bytes_per_device(state.params)
         with capsys.disabled():
             print(
@@ -90,6 +96,6 @@ def test_eight_devices_train_as_one_does(task, tmp_path, capsys):
 
     # What eight devices saved goes on on one.
     with checkpoints.open_run(tmp_path / "1x8") as manager:
-        losses, restored = curve(task, sharding.local_mesh(), steps=102, checkpoints=manager)
+        losses, restored = curve(task, sharding.local_mesh(), steps=102, manager=manager)
     assert len(losses) == 2
     assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(restored.params)} == {1}

@@ -38,7 +38,7 @@ def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights
             np.testing.assert_array_equal(x, letters[name], err_msg=name)
     config.spectra.enabled = True
     monkeypatch.setattr(spectra, "compare", functools.partial(spectra.compare, metrics=("scale",)))
-    measure.spectra_of_run(config, tmp_path)
+    measure.spectra_of_runs(config, [tmp_path])
     table = pd.read_parquet(tmp_path / "spectra.parquet")
     name = "encoder/block_0/attention/query/kernel_lora_BA"
     row = table[(table["name"] == name) & (table["stage"] == "after")].iloc[0]
