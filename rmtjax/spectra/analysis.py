@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import (
-    alignment,
-    eigen,
+    eigensolver,
     farms,
     groups,
     nulls,
-    onepass,
+    programs,
     shuffles,
-    solve,
+    singular_vectors,
+    streaming,
     table,
+    update_geometry,
     updates,
-    vectors,
 )
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
@@ -133,7 +133,7 @@ def compare(
 
     Rows come stage by stage ("before", "after", "update"); eigenvalues are under `<stage>/<name>`. The
     update's rows also have `norm_ratio`, `spectral_ratio` and `cosine` (`updates.sizes`), and with the group
-    "alignment" where the update lies in the weights it changed (`alignment.alignment`). A matrix that only
+    "alignment" where the update lies in the weights it changed (`update_geometry.alignment`). A matrix that only
     one side has, or that changed its shape, has no update: `left_out` says so.
 
     Args and errors: as `analyze`; also ValueError if the two have no matrix in common. In addition:
@@ -191,7 +191,7 @@ class _Pair(NamedTuple):
 
 def _pair(before: Any, after: Any, layers: str, layout: dict[str, Any]) -> _Pair:
     (old, left_out), (new, left_out_after) = (_chosen(tree, layers, layout) for tree in (before, after))
-    changes, without = updates.updates(old, new)
+    changes, without = updates.differences(old, new)
     if not changes:
         raise ValueError(
             f"before and after have no weight matrix in common: {_names(old)} before, {_names(new)} after"
@@ -214,13 +214,13 @@ def _compared(
     if "alignment" in options.groups:
         earlier, later = ({matrix.name: matrix for matrix in side} for side in (old, new))
         names = [matrix.name for matrix in changes]
-        geometry = alignment.alignment(
+        geometry = update_geometry.alignment(
             [earlier[name] for name in names], [later[name] for name in names], options.dtype
         )
         added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :]).reindex(rows.index))
     if other is not None:
         second = {matrix.name: matrix for matrix in other}
-        cosines = alignment.cosines_between_updates(old, new, second)
+        cosines = update_geometry.cosines_between_updates(old, new, second)
         in_updates = rows["name"].map(cosines).where(rows["stage"] == "update")
         entries = (rows["slices"] * rows["N"] * rows["M"]).astype(float)
         added.append(
@@ -248,7 +248,7 @@ def eigenvalues(
     found, left_out = _chosen(params, layers, layout)
     if not found:
         raise ValueError(_nothing(left_out))
-    spectra = solve.spectra(found, dtype)
+    spectra = streaming.spectra(found, dtype)
     return dict(zip((matrix.name for matrix in found), map(_scaled, spectra), strict=True))
 
 
@@ -260,8 +260,8 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     if "farms" in options.groups:
         wanted += [farms.windowed(matrix) for matrix in found]
     shapes = [matrix.shape for matrix in found]
-    compiling = onepass.prepare(shapes, options.groups, options.dtype)
-    solved = solve.spectra(
+    compiling = programs.prepare(shapes, options.groups, options.dtype)
+    solved = streaming.spectra(
         wanted, options.dtype, devices=options.devices, partial=options.partial, made=_made(options),
         progress=options.progress,
     )  # fmt: skip
@@ -270,14 +270,14 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     spectra, rest = solved[: len(found)], solved[len(found) :]
     shuffled = rest[: len(found)] if "shuffles" in options.groups else []
     seeds = [zlib.crc32(f"{options.seed}/{matrix.name}".encode()) >> 1 for matrix in found]
-    raw = onepass.measure(spectra, shapes, options.groups, options.dtype, shuffled, seeds)
+    raw = programs.measure(spectra, shapes, options.groups, options.dtype, shuffled, seeds)
     further: dict[str, np.ndarray] = {}
     if "farms" in options.groups:
         windows = [matrix.shape for matrix in wanted[-len(found) :]]
         pooled = zip(rest[-len(found) :], windows, strict=True)
         further["alpha_farms"] = np.array(
             [
-                farms.median_hill(one.eigenvalues, eigen.resolution(M, options.dtype))
+                farms.median_hill(one.eigenvalues, eigensolver.resolution(M, options.dtype))
                 for one, (_, _, M) in pooled
             ]
         )
@@ -286,7 +286,9 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
         further |= _simulated(shapes, options)
     if "vectors" in options.groups:
         tail = raw["num_pl_spikes"] if "tail" in options.groups else np.full(len(found), np.nan)
-        further |= vectors.vectors(found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype)
+        further |= singular_vectors.vector_metrics(
+            found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype
+        )
     return table.make(found, raw, further), [_scaled(one) for one in spectra]
 
 
@@ -326,14 +328,14 @@ def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict
 @functools.cache
 def _metrics_of_noise(shape: tuple[int, int, int], of: frozenset[str], dtype: Any) -> dict[str, np.ndarray]:
     rows = nulls.simulated_spectra(*shape, REPLICATES).astype(dtype)
-    noise = [solve.Spectrum(row, 0, 0) for row in rows]
-    return onepass.measure(noise, [shape] * len(noise), of - {"shuffles"}, dtype)
+    noise = [streaming.Spectrum(row, 0, 0) for row in rows]
+    return programs.measure(noise, [shape] * len(noise), of - {"shuffles"}, dtype)
 
 
 REPLICATES = 100  # matrices of noise of each shape, for the group "nulls"
 
 
-def _scaled(one: solve.Spectrum) -> np.ndarray:
+def _scaled(one: streaming.Spectrum) -> np.ndarray:
     if one.bad:
         return np.full(len(one.eigenvalues), np.nan)
     with np.errstate(over="ignore"):  # beyond 1e308: infinite

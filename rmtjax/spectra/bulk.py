@@ -50,7 +50,7 @@ def shape_constants(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in constants.items()}
 
 
-def bulk(
+def noise_and_spikes(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     nonzero: Int[Array, " layers"],

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rmtjax.spectra import eigen
+from rmtjax.spectra import eigensolver
 
 
-def measures(
+def norms_and_ranks(
     eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], rank_cut: Float[Array, " layers"]
 ) -> dict[str, Float[Array, " layers"]]:
     """Norms, ranks and entropies.
@@ -70,4 +70,4 @@ def nonzero_eigenvalues(
 ) -> Int[Array, " layers"]:
     """How many eigenvalues exceed `rank_cut` times the largest: the numerical rank."""
     above = eigenvalues > rank_cut[:, None] * eigenvalues[:, -1:]
-    return (above & eigen.used(count, eigenvalues.shape[1])).sum(-1).astype(jnp.int32)
+    return (above & eigensolver.used(count, eigenvalues.shape[1])).sum(-1).astype(jnp.int32)

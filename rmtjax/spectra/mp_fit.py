@@ -17,7 +17,7 @@ _POINTS, _WIDTH, _LEAST = 1000, 0.1, 0.01
 _GRID = np.arange(0.05, 2.0, 0.01)
 
 
-def mp_fit(
+def fit_density(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     N: Float[Array, " layers"],

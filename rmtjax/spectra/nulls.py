@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rmtjax.spectra import eigen, laws, tails
+from rmtjax.spectra import eigensolver, laws, tails
 
 ALPHA_LEVELS = np.r_[0.005, 0.01, np.arange(0.025, 0.98, 0.025), 0.99, 0.995]
 _FEWEST = 3  # eigenvalues
@@ -120,7 +120,7 @@ def simulated_alpha(slices: int, N: int, M: int, replicates: int, seed: int = 0)
     size = _rung(slices * M, 512)
     rows = -(-len(spectra) // _FITS) * _FITS
     aligned = np.pad(spectra, ((0, rows - len(spectra)), (size - slices * M, 0)))
-    count = (aligned > eigen.resolution(M, np.float32) * aligned[:, -1:]).sum(-1).astype(np.int32)
+    count = (aligned > eigensolver.resolution(M, np.float32) * aligned[:, -1:]).sum(-1).astype(np.int32)
     fits = [np.asarray(_fit(aligned[i : i + _FITS], count[i : i + _FITS])) for i in range(0, rows, _FITS)]
     return np.sort(np.concatenate(fits)[: len(spectra)])
 
@@ -172,7 +172,7 @@ def _solve(diagonal: np.ndarray, off_diagonal: np.ndarray, rung: int) -> np.ndar
     return np.asarray(_roots(*padded))
 
 
-_roots = jax.jit(eigen.tridiagonal_eigenvalues)
+_roots = jax.jit(eigensolver.tridiagonal_eigenvalues)
 
 
 @jax.jit

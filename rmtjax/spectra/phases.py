@@ -11,7 +11,7 @@ _COMMON = 0.05
 _FEWEST = 8
 
 
-def phases(table: pd.DataFrame) -> np.ndarray:
+def labels(table: pd.DataFrame) -> np.ndarray:
     """A label for each row; "" for fewer than 8 eigenvalues, and where a column that is needed is not defined. The
     first rule that holds decides:
 

@@ -27,7 +27,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _FARTHEST = 30.0  # integrands below e^-30 of the largest are left out
 
 
-def rivals(
+def against_rivals(
     eigenvalues: Float[Array, "layers size"],
     tail: Float[Array, " layers"],
     alpha: Float[Array, " layers"],

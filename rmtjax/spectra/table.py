@@ -15,7 +15,7 @@ scale
   effective_rank        exp(-Σ p ln p); effective_rank_sv the same with p = √λ / Σ√λ (Roy and Vetterli 2007)
   participation_ratio   (Σλ)² / Σλ²
   entropy               -Σ p ln p / ln(matrix_rank); renyi_entropy_2, renyi_entropy_inf: of orders 2 and ∞
-  matrix_rank           eigenvalues that are not zero to rounding (onepass._constants says which)
+  matrix_rank           eigenvalues that are not zero to rounding (programs._constants says which)
   rank_loss             num_evals - matrix_rank
   condition_number      sv_max / sv_min
   num_unresolved        eigenvalues below the resolution of the computation's precision
@@ -54,15 +54,15 @@ shuffles (on request): the same entries in random order (shuffles.against_shuffl
 bootstrap (on request)  gof_p, gof_p_se: could the tail be a power law at all (goodness.goodness_of_fit)
 fingers (on request)    alpha_clipped, num_fingers (fingers.clip_fingers)
 farms (on request)      alpha_farms: alpha_hill of square windows of one size
-local (on request)      spacing_ratio, spacing_ratio_se, brody, number_variance_1, _2, _5, _10 (local.local)
-vectors (on request)    of singular vectors (vectors.vectors)
+local (on request)      spacing_ratio, spacing_ratio_se, brody, number_variance_1, _2, _5, _10 (neighbours.spacing_statistics)
+vectors (on request)    of singular vectors (singular_vectors.vector_metrics)
 of the update (of two sides)  norm_ratio, spectral_ratio, cosine (updates.sizes); with a third side cosine_other (analysis.compare)
-alignment (on request, of two sides)    where the update lies in the weights it changed (alignment.alignment)
+alignment (on request, of two sides)    where the update lies in the weights it changed (update_geometry.alignment)
 nulls (on request)      <metric>_null, <metric>_null_low, <metric>_null_high of every metric without scale: median, 5 %
                         and 95 % quantile of 100 matrices of noise of that shape
 
   <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
-  phase                 of Martin and Mahoney's 5+1, by the rules of phases.phases
+  phase                 of Martin and Mahoney's 5+1, by the rules of phases.labels
   warning               what to mind about this row, in words; empty if nothing
 """
 
@@ -72,7 +72,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import laws, local, nulls, phases
+from rmtjax.spectra import laws, neighbours, nulls, phases
 from rmtjax.spectra.matrices import Matrix
 
 FEW_EIGENVALUES = 20
@@ -124,7 +124,7 @@ def make(
 
     Args:
       found: the matrices.
-      raw: of `onepass.measure`.
+      raw: of `programs.measure`.
       further: columns that are done: metrics without scale, and simulated nulls, which replace closed forms.
     """
     slices, N, M = np.array([matrix.shape for matrix in found]).T
@@ -149,7 +149,7 @@ def make(
     }
     table = pd.DataFrame(layout | {name: columns[name] for name in names})
     if {"ks_mp", "alpha"} <= columns.keys():
-        table["phase"] = phases.phases(table)
+        table["phase"] = phases.labels(table)
     table["warning"] = [
         _warning(row, int(count), bool(empty))
         for row, count, empty in zip(table.to_dict("records"), raw["bad"], zero, strict=True)
@@ -201,8 +201,8 @@ def _nulls(
         out["log_spectral_norm_null"] = columns["log_norm"] - np.log10(noise["stable_rank"])
     if "spacing_ratio" in columns:
         one = slices == 1
-        known = {"spacing_ratio": local.SPACING_RATIO_GOE, "brody": 1.0}
-        known |= {f"number_variance_{n}": local.number_variance_goe(n) for n in local.LENGTHS}
+        known = {"spacing_ratio": neighbours.SPACING_RATIO_GOE, "brody": 1.0}
+        known |= {f"number_variance_{n}": neighbours.number_variance_goe(n) for n in neighbours.LENGTHS}
         out |= {f"{name}_null": np.where(one, value, np.nan) for name, value in known.items()}
     if "alpha" in columns:
         quantiles = nulls.alpha_quantiles(*shapes.T)[which]

@@ -13,7 +13,7 @@ import pandas as pd
 from rmtjax.spectra.matrices import Matrix
 
 
-def updates(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list[Matrix], dict[str, str]]:
+def differences(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list[Matrix], dict[str, str]]:
     """Differences of the matrices that both sides have with the same shape, in the order of `after`.
 
     Returns:

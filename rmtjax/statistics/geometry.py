@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from rmtjax import spectra
 from rmtjax.errors import InputError
-from rmtjax.spectra import alignment
+from rmtjax.spectra import update_geometry
 
 
 def between_updates(before: Any, after: Mapping[str, Any], k: int = 10, **layout: Any) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def between_updates(before: Any, after: Mapping[str, Any], k: int = 10, **layout
     }
     rows = []
     for one, other in itertools.combinations(after, 2):
-        cosines = alignment.cosines_between_updates(start, list(ends[one].values()), ends[other])
+        cosines = update_geometry.cosines_between_updates(start, list(ends[one].values()), ends[other])
         for matrix in start:
             slices, N, M = matrix.shape
             size = min(k, M)

@@ -105,9 +105,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 _SMALL_STACKS = """
 import sys
 from rmtjax.checkpoints import Weights
-from rmtjax.spectra import solve
+from rmtjax.spectra import streaming
 from rmtjax.commands import spectra as command
-solve.STACK_BYTES = 1
+streaming.STACK_BYTES = 1
 keep = "--keep" in sys.argv
 sys.argv = [word for word in sys.argv if word != "--keep"]
 if keep:

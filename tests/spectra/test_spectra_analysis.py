@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rmtjax import checkpoints, spectra
-from rmtjax.spectra import onepass, solve, updates
+from rmtjax.spectra import programs, streaming, updates
 
 RNG = np.random.default_rng(7)
 FLOAT = np.float32
@@ -131,12 +131,15 @@ def test_comparison(comparison):
 def test_another_model_of_like_shapes_compiles_nothing(comparison):
     before, after, _ = comparison
     like = [{name: tree[name] for name in ("a", "b")} | {"other": normal(39, 23)} for tree in (before, after)]
-    compiled = onepass._tail._cache_size(), solve._solve._cache_size()
+    compiled = programs._tail._cache_size(), streaming._solve._cache_size()
     spectra.compare(*like)  # nine matrices instead of eight, padded to as many rows and to the same shape
-    assert (onepass._tail._cache_size(), solve._solve._cache_size()) <= (compiled[0] + 1, compiled[1] + 1)
-    compiled = onepass._tail._cache_size(), solve._solve._cache_size()
+    assert (programs._tail._cache_size(), streaming._solve._cache_size()) <= (
+        compiled[0] + 1,
+        compiled[1] + 1,
+    )
+    compiled = programs._tail._cache_size(), streaming._solve._cache_size()
     spectra.compare(*like)
-    assert (onepass._tail._cache_size(), solve._solve._cache_size()) == compiled
+    assert (programs._tail._cache_size(), streaming._solve._cache_size()) == compiled
 
 
 def test_groups_and_layers_are_chosen_by_name():
@@ -154,7 +157,7 @@ def test_groups_and_layers_are_chosen_by_name():
 
 def test_a_matrix_that_changed_its_shape_has_no_update():
     before, after = {"a": normal(9, 5), "head": normal(9, 4)}, {"a": normal(9, 5), "head": normal(9, 3)}
-    found, without = updates.updates(*(spectra.weight_matrices(tree)[0] for tree in (before, after)))
+    found, without = updates.differences(*(spectra.weight_matrices(tree)[0] for tree in (before, after)))
     assert [matrix.name for matrix in found] == ["a"]
     assert without == {"head": "no update: (1, 9, 4) before, (1, 9, 3) after"}
     with pytest.raises(ValueError, match="no weight matrix in common: a, head before, x after"):

@@ -19,7 +19,9 @@ def constants(rows: int, slices: int, N: int, M: int, dtype=np.float32) -> dict[
 def of(values: np.ndarray, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
     count = jnp.full(len(values), values.shape[1], jnp.int32)
     return jax.device_get(
-        jax.jit(bulk.bulk)(values.astype(np.float32), count, count, constants(len(values), slices, N, M))
+        jax.jit(bulk.noise_and_spikes)(
+            values.astype(np.float32), count, count, constants(len(values), slices, N, M)
+        )
     )
 
 
@@ -95,7 +97,7 @@ def test_padding_and_pooling_change_nothing():
     together = np.concatenate([np.zeros((3, 38)), values], 1).astype(np.float32)
     alone = of(values, 3, 60, 30)
     padded = jax.device_get(
-        jax.jit(bulk.bulk)(together, *[jnp.full(3, 90, jnp.int32)] * 2, constants(3, 3, 60, 30))
+        jax.jit(bulk.noise_and_spikes)(together, *[jnp.full(3, 90, jnp.int32)] * 2, constants(3, 3, 60, 30))
     )
     for name, value in alone.items():
         np.testing.assert_allclose(padded[name], value, rtol=2e-5, err_msg=name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from rmtjax.spectra import eigen, laws, nulls
+from rmtjax.spectra import eigensolver, laws, nulls
 
 RATIOS = (1.0, 0.5, 0.25, 0.01)
 
@@ -78,7 +78,7 @@ def test_marchenko_pastur_scales_with_the_variance_and_runs_on_jax_arrays():
 @functools.cache
 def noise_spectra(replicates: int, N: int, M: int, seed: int = 0) -> np.ndarray:
     diagonal, off_diagonal = nulls.bidiagonal_wishart(np.random.default_rng(seed), replicates, N, M)
-    return np.array(jax.jit(eigen.tridiagonal_eigenvalues)(diagonal, off_diagonal))
+    return np.array(jax.jit(eigensolver.tridiagonal_eigenvalues)(diagonal, off_diagonal))
 
 
 def test_largest_eigenvalue_follows_tracy_widom():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmtjax.spectra import bulk, correlation, eigen, measures, nulls
+from rmtjax.spectra import bulk, correlation, eigensolver, measures, nulls
 
 
 def noise_metrics(replicates: int, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
@@ -22,10 +22,10 @@ def bulk_constants(rows: int, slices: int, N: int, M: int) -> dict[str, np.ndarr
 @jax.jit
 def measured(values, constants):
     count = jnp.full(len(values), values.shape[1], jnp.int32)
-    found = measures.measures(values, count, jnp.full(len(values), 1e-6))
+    found = measures.norms_and_ranks(values, count, jnp.full(len(values), 1e-6))
     return (
         found
-        | bulk.bulk(values, count, count, constants)
+        | bulk.noise_and_spikes(values, count, count, constants)
         | correlation.erg(values, count, jnp.zeros(len(values)))
     )
 
@@ -67,7 +67,7 @@ def test_tridiagonal_model_has_the_law_of_gaussian_matrices():
         [np.linalg.svd(rng.standard_normal((30, 12)), compute_uv=False) ** 2 for _ in range(600)]
     )
     pair = nulls.bidiagonal_wishart(rng, 600, 30, 12)
-    model = np.asarray(jax.jit(eigen.tridiagonal_eigenvalues)(*pair))
+    model = np.asarray(jax.jit(eigensolver.tridiagonal_eigenvalues)(*pair))
     np.testing.assert_allclose(model.mean(0), direct.mean(0)[::-1], rtol=0.03)
     np.testing.assert_allclose(model.std(0), direct.std(0)[::-1], rtol=0.15)
 
@@ -112,7 +112,7 @@ def test_measures_of_a_known_spectrum():
     values = jnp.asarray(
         [[0.0, 0.0, 1.0, 2.0, 3.0, 10.0], [0, 0, 0, 0, 0, 0], [0, 4, 4, 4, 4, 4]], jnp.float32
     )
-    got = measures.measures(values, jnp.array([5, 6, 5], jnp.int32), jnp.full(3, 1e-6))
+    got = measures.norms_and_ranks(values, jnp.array([5, 6, 5], jnp.int32), jnp.full(3, 1e-6))
     p = np.array([1, 2, 3, 10]) / 16
     entropy = -(p * np.log(p)).sum()
     expected = {

@@ -8,7 +8,7 @@ import pytest
 from test_spectra_analysis import weightwatcher
 
 from rmtjax import checkpoints, spectra
-from rmtjax.spectra import farms, fingers, local, nulls, shuffles, tails
+from rmtjax.spectra import farms, fingers, neighbours, nulls, shuffles, tails
 
 RNG = np.random.default_rng(8)
 
@@ -17,7 +17,7 @@ def measured(values: np.ndarray, N: int, M: int) -> dict[str, np.ndarray]:
     rows = len(values)
     full = [jnp.full(rows, x, jnp.float32) for x in (0.0, 1.0, N, M / N)]
     return jax.device_get(
-        jax.jit(local.local)(values.astype(np.float32), jnp.full(rows, M, jnp.int32), *full)
+        jax.jit(neighbours.spacing_statistics)(values.astype(np.float32), jnp.full(rows, M, jnp.int32), *full)
     )
 
 
@@ -25,11 +25,11 @@ def measured(values: np.ndarray, N: int, M: int) -> dict[str, np.ndarray]:
 def test_noise_repels_like_random_matrices(N, M):
     """FIELD.md 7, row 10: ratio .5307; measured for singular values .526 ± .005; and the number variance of GOE."""
     got = measured(nulls.simulated_spectra(1, N, M, 200), N, M)
-    assert got["spacing_ratio"].mean() == pytest.approx(local.SPACING_RATIO_GOE, abs=0.006)
+    assert got["spacing_ratio"].mean() == pytest.approx(neighbours.SPACING_RATIO_GOE, abs=0.006)
     assert got["spacing_ratio"].std() == pytest.approx(got["spacing_ratio_se"].mean(), rel=0.3)
     assert got["brody"].mean() == pytest.approx(0.95, abs=0.1)
     for length, value in ((1, 0.442), (2, 0.583), (5, 0.768), (10, 0.909)):
-        assert local.number_variance_goe(length) == pytest.approx(value, abs=1e-3)
+        assert neighbours.number_variance_goe(length) == pytest.approx(value, abs=1e-3)
         assert got[f"number_variance_{length}"].mean() == pytest.approx(value, abs=0.05)
 
 
@@ -39,7 +39,7 @@ def test_independent_points_do_not():
 
     points = np.sort(512 * laws.marchenko_pastur_quantile(RNG.uniform(size=(200, 256)), 0.5), -1)
     got = measured(points, 512, 256)
-    assert got["spacing_ratio"].mean() == pytest.approx(local.SPACING_RATIO_POISSON, abs=0.006)
+    assert got["spacing_ratio"].mean() == pytest.approx(neighbours.SPACING_RATIO_POISSON, abs=0.006)
     assert got["brody"].mean() < 0.1
     assert got["number_variance_2"].mean() == pytest.approx(2, rel=0.15)
 

@@ -60,7 +60,7 @@ def fitted(sets: list[np.ndarray], dtype) -> dict[str, np.ndarray]:
     rows = np.stack([np.r_[np.zeros(size - len(x)), np.sort(x)] for x in sets]).astype(dtype)
     alpha = np.array([1 + len(x) / np.log(x / x.min()).sum() for x in sets], dtype)
     with jax.enable_x64(dtype == np.float64):
-        got = jax.jit(rivals.rivals)(
+        got = jax.jit(rivals.against_rivals)(
             rows, np.array([len(x) for x in sets], dtype), alpha, np.array([x.min() for x in sets], dtype)
         )
         return jax.device_get(got)
@@ -100,7 +100,7 @@ def test_p_against_the_truncated_law_is_calibrated_on_power_laws():
 
 def test_no_fit_no_test():
     got = jax.device_get(
-        jax.jit(rivals.rivals)(
+        jax.jit(rivals.against_rivals)(
             np.ones((1, 5), np.float32),
             np.zeros(1, np.float32),
             np.full(1, np.nan, np.float32),

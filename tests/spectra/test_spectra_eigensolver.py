@@ -10,7 +10,7 @@ import scipy.linalg
 from hypothesis import strategies as st
 
 from rmtjax import spectra
-from rmtjax.spectra import eigen, solve
+from rmtjax.spectra import eigensolver, streaming
 
 RNG = np.random.default_rng(1)
 SHAPES = {
@@ -38,7 +38,7 @@ def reference(weights: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-14), (np.float32, 1e-6)])
 def test_parity_with_scipy(dtype, tolerance):
     found = stacked(**SHAPES)
-    for matrix, (got, exponent, bad) in zip(found, solve.spectra(found, dtype), strict=True):
+    for matrix, (got, exponent, bad) in zip(found, streaming.spectra(found, dtype), strict=True):
         expected = reference(matrix.load())
         assert bad == 0
         assert got.dtype == dtype
@@ -57,7 +57,7 @@ def test_prescribed_spectrum_down_to_the_resolution():
     np.testing.assert_allclose(double, prescribed, rtol=1e-3)
     single = spectra.analyze(weights, precision="single")
     unresolved = int(single.table["num_unresolved"][0])
-    assert unresolved == (prescribed < eigen.resolution(64, np.float32)).sum()
+    assert unresolved == (prescribed < eigensolver.resolution(64, np.float32)).sum()
     np.testing.assert_allclose(single.eigenvalues["w"][unresolved:], prescribed[unresolved:], rtol=0.1)
     assert "below the resolution" in single.table["warning"][0]
 
@@ -76,10 +76,10 @@ SPECIAL = {
 def test_bisection_on_special_tridiagonals_padded_to_one_size():
     with jax.enable_x64(True):
         padded = [
-            eigen.pad_tridiagonal(jnp.asarray(diagonal)[None], jnp.asarray(off_diagonal)[None], 50)
+            eigensolver.pad_tridiagonal(jnp.asarray(diagonal)[None], jnp.asarray(off_diagonal)[None], 50)
             for diagonal, off_diagonal in SPECIAL.values()
         ]
-        roots = jax.jit(eigen.tridiagonal_eigenvalues)(
+        roots = jax.jit(eigensolver.tridiagonal_eigenvalues)(
             jnp.concatenate([d for d, _ in padded]), jnp.concatenate([e for _, e in padded])
         )
     for (diagonal, off_diagonal), got in zip(SPECIAL.values(), np.asarray(roots), strict=True):
@@ -93,14 +93,14 @@ def test_bisection_on_special_tridiagonals_padded_to_one_size():
     st.dictionaries(st.integers(1, 4000), st.integers(1, 40), min_size=1, max_size=30), st.floats(1.0, 1e9)
 )
 def test_ladder_covers_every_size_with_few_rungs(rows, padding):
-    ladder = eigen.padded_sizes(rows, padding)
+    ladder = eigensolver.padded_sizes(rows, padding)
     assert set(ladder) == set(rows)
     assert all(top >= size and top in rows for size, top in ladder.items())
     assert len(set(ladder.values())) <= 8
 
 
 def test_ladder_keeps_sizes_apart_when_padding_is_dear():
-    assert eigen.padded_sizes({64: 1, 768: 24, 3072: 24}) == {64: 768, 768: 768, 3072: 3072}
+    assert eigensolver.padded_sizes({64: 1, 768: 24, 3072: 24}) == {64: 768, 768: 768, 3072: 3072}
 
 
 def test_clusters_and_close_pairs_in_double_precision():
@@ -113,21 +113,21 @@ def test_clusters_and_close_pairs_in_double_precision():
         "graded": np.geomspace(1e-14, 1.0, 96),
     }
     found = [given(name, ((u * np.sqrt(roots)) @ v.T)[None]) for name, roots in prescribed.items()]
-    for roots, got in zip(prescribed.values(), solve.spectra(found, np.float64), strict=True):
+    for roots, got in zip(prescribed.values(), streaming.spectra(found, np.float64), strict=True):
         values = np.ldexp(got.eigenvalues, 2 * got.exponent)
         np.testing.assert_allclose(values, roots, atol=50 * np.finfo(float).eps * roots.max())
 
 
 def test_matrices_without_numbers_end_the_search(monkeypatch):
     """All zeros, and NaN, which becomes zeros: with columns of padding and without. The cap must not be what ends it."""
-    monkeypatch.setattr(eigen, "_MOST_TURNS", 10**6)
+    monkeypatch.setattr(eigensolver, "_MOST_TURNS", 10**6)
     jax.clear_caches()
     spoiled = RNG.standard_normal((1, 64, 40))
     spoiled[0, 3, 4] = np.nan
     low_rank = RNG.standard_normal((64, 2)) @ RNG.standard_normal((2, 64))
     found = [given("zero", np.zeros((1, 64, 40))), given("spoiled", spoiled), given("wide", np.zeros((1, 64, 64))),
              given("low rank", low_rank[None]), given("noise", RNG.standard_normal((1, 64, 64)))]  # fmt: skip
-    got = solve.spectra(found, np.float64)
+    got = streaming.spectra(found, np.float64)
     assert [one.bad for one in got] == [0, 1, 0, 0, 0]
     for one in got[:3]:
         assert (one.eigenvalues == 0).all()
@@ -146,36 +146,36 @@ def test_matrices_without_numbers_end_the_search(monkeypatch):
     st.floats(1.0, 1e10),
 )  # fmt: skip
 def test_common_shapes_hold_their_members_and_waste_little(rows, padding):
-    shapes = solve.padded_shapes(rows, padding)
+    shapes = streaming.padded_shapes(rows, padding)
     assert set(shapes) == set(rows)
     waste: dict[tuple[int, int], float] = {}
     for shape, common in shapes.items():
         assert common[0] >= shape[0]
         assert common[1] >= shape[1]
-        extra = rows[shape] * (solve._cost(1, *common) - solve._cost(1, *shape))
+        extra = rows[shape] * (streaming._cost(1, *common) - streaming._cost(1, *shape))
         waste[common] = waste.get(common, 0) + extra
     assert max(waste.values()) <= padding
 
 
 def test_numbers_of_rows_are_few():
-    assert [solve.round_rows(n) for n in range(1, 14)] == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16]
-    assert [solve.round_rows(n, 8) for n in (1, 8, 9, 17)] == [8, 8, 16, 24]
+    assert [streaming.round_rows(n) for n in range(1, 14)] == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16]
+    assert [streaming.round_rows(n, 8) for n in (1, 8, 9, 17)] == [8, 8, 16, 24]
 
 
 def test_stacks_above_the_budget_give_the_same_numbers(monkeypatch):
     found = stacked(a=(1, 96, 64), b=(4, 96, 64), c=(1, 96, 64), d=(1, 40, 3))
-    whole = solve.spectra(found, np.float64)
-    monkeypatch.setattr(solve, "STACK_BYTES", 2 * (96 * 64 + 3 * 64 * 64) * 8)
-    stacks = [members for _, members in solve._stacks(found, range(4), 8)]
+    whole = streaming.spectra(found, np.float64)
+    monkeypatch.setattr(streaming, "STACK_BYTES", 2 * (96 * 64 + 3 * 64 * 64) * 8)
+    stacks = [members for _, members in streaming._stacks(found, range(4), 8)]
     assert stacks == [[0], [1], [2, 3]]
-    for one, other in zip(whole, solve.spectra(found, np.float64), strict=True):
+    for one, other in zip(whole, streaming.spectra(found, np.float64), strict=True):
         np.testing.assert_allclose(one.eigenvalues, other.eigenvalues, rtol=1e-13)
 
 
 def test_a_stopped_call_goes_on_where_it_was(tmp_path, monkeypatch):
     found = stacked(a=(1, 96, 64), b=(1, 96, 64), c=(2, 40, 24))
-    monkeypatch.setattr(solve, "STACK_BYTES", 1)
-    whole = solve.spectra(found, np.float32)
+    monkeypatch.setattr(streaming, "STACK_BYTES", 1)
+    whole = streaming.spectra(found, np.float32)
     loaded = []
 
     def counted(matrix: spectra.Matrix, stop: bool) -> spectra.Matrix:
@@ -188,14 +188,14 @@ def test_a_stopped_call_goes_on_where_it_was(tmp_path, monkeypatch):
         return matrix._replace(load=load)
 
     with pytest.raises(KeyboardInterrupt):
-        solve.spectra([counted(m, m.name == "c") for m in found], np.float32, partial=tmp_path)
-    resumed = solve.spectra([counted(m, False) for m in found], np.float32, partial=tmp_path)
+        streaming.spectra([counted(m, m.name == "c") for m in found], np.float32, partial=tmp_path)
+    resumed = streaming.spectra([counted(m, False) for m in found], np.float32, partial=tmp_path)
     assert sorted(loaded) == ["a", "b", "b", "c"]  # b was on its way when c could not be read
     for one, other in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(one.eigenvalues, other.eigenvalues)
     assert not list(tmp_path.glob(".*"))
     others = stacked(a=(1, 40, 24))
-    assert solve.spectra(others, np.float32, partial=tmp_path)[0].eigenvalues.shape == (24,)
+    assert streaming.spectra(others, np.float32, partial=tmp_path)[0].eigenvalues.shape == (24,)
 
 
 def test_a_stopped_call_goes_on_only_with_the_same_options(tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rmtjax.spectra.matrices import Matrix
-from rmtjax.spectra.solve import STACK_BYTES
+from rmtjax.spectra.streaming import STACK_BYTES
 
 LEADING = 10
 _INTRUDER = 0.5

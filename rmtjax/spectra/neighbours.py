@@ -24,7 +24,7 @@ def number_variance_goe(length: float | int) -> float:
     return float(2 / np.pi**2 * (np.log(2 * np.pi * length) + np.euler_gamma + 1 - np.pi**2 / 8))
 
 
-def local(
+def spacing_statistics(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     spikes: Float[Array, " layers"],

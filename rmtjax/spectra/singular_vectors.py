@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from rmtjax.spectra import eigen
+from rmtjax.spectra import eigensolver
 from rmtjax.spectra.matrices import Matrix
-from rmtjax.spectra.solve import STACK_BYTES
+from rmtjax.spectra.streaming import STACK_BYTES
 
 LEADING = 10
 FALSE_DISCOVERIES = 0.05
@@ -25,11 +25,11 @@ _SHORTEST = 16  # the calibration below was measured for 16 to 1024 entries
 _BINS, _EPSILON = 100, 1e-10  # WeightWatcher's
 
 
-def vectors(found: Sequence[Matrix], tail: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
+def vector_metrics(found: Sequence[Matrix], tail: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
     """Metrics of the singular vectors of each matrix, pooled over its slices; none has a unit or depends on scale.
 
     A vector counts only where it is determined: its eigenvalue of W^T W, and the distance to the next one of its
-    slice, must exceed `eigen.resolution` times the largest (in single precision singular values above about
+    slice, must exceed `eigensolver.resolution` times the largest (in single precision singular values above about
     2e-3 of the largest). NaN where no vector counts, and for a matrix that is not finite.
 
     Args:
@@ -116,7 +116,7 @@ def _statistics(
 
 def _determined(ascending: Float[Array, " M"]) -> Bool[Array, " M"]:
     """Which eigenvalues stand out from zero and from their neighbours, so that rounding does not choose the vector."""
-    least = eigen.resolution(ascending.shape[0], ascending.dtype) * ascending[-1]
+    least = eigensolver.resolution(ascending.shape[0], ascending.dtype) * ascending[-1]
     gaps = jnp.diff(ascending, prepend=-jnp.inf, append=jnp.inf)
     found: Array = (ascending > least) & (jnp.minimum(gaps[:-1], gaps[1:]) > least)
     return found

@@ -14,17 +14,17 @@ from jaxtyping import Array, Float, Int
 from rmtjax.spectra import (
     bulk,
     correlation,
-    eigen,
+    eigensolver,
     fingers,
     goodness,
-    local,
     measures,
     mp_fit,
+    neighbours,
     rivals,
     shuffles,
     tails,
 )
-from rmtjax.spectra.solve import Spectrum, round_rows
+from rmtjax.spectra.streaming import Spectrum, round_rows
 
 _ROWS = 64  # spectra in a call, at most
 _MULTIPLE = 16  # lengths are multiples of it: few are compiled, and the scan over tails goes in blocks of it
@@ -144,7 +144,7 @@ def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     rows: dict[int, int] = {}
     for size in sizes:
         rows[size] = rows.get(size, 0) + 1
-    ladder = eigen.padded_sizes(rows, _PADDING)
+    ladder = eigensolver.padded_sizes(rows, _PADDING)
     for rung in sorted(set(ladder.values())):
         members = [i for i, size in enumerate(sizes) if ladder[size] == rung]
         for start in range(0, len(members), _ROWS):
@@ -168,7 +168,7 @@ def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
     may be coarser.
     """
     slices, N, M = shapes.T
-    resolution = eigen.resolution(M, dtype)
+    resolution = eigensolver.resolution(M, dtype)
     of_shape = bulk.shape_constants(slices, N, M) | {
         "rank_cut": np.maximum(N * _WEIGHT_EPS**2, resolution),
         "resolution": resolution,
@@ -191,7 +191,7 @@ def _tail(
     groups: frozenset[str],
 ) -> dict[str, Array]:
     """Scale, tail and correlation."""
-    metrics = measures.measures(eigenvalues, count, constants["rank_cut"])
+    metrics = measures.norms_and_ranks(eigenvalues, count, constants["rank_cut"])
     nonzero = metrics["matrix_rank"].astype(jnp.int32)
     resolved = measures.nonzero_eigenvalues(eigenvalues, count, constants["resolution"])
     metrics["num_unresolved"] = (count - resolved).astype(eigenvalues.dtype)
@@ -199,7 +199,9 @@ def _tail(
         return metrics
     tail = tails.power_law(eigenvalues, nonzero)
     if "tail" in groups:
-        metrics |= tail | rivals.rivals(eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"])
+        metrics |= tail | rivals.against_rivals(
+            eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"]
+        )
         metrics["log_alpha_norm"] = tails.log_power_sum(eigenvalues, tail["alpha"])
         metrics["alpha_hill"] = tails.hill(eigenvalues, nonzero // 2)
         metrics["alpha_hill_10"] = tails.hill(eigenvalues, nonzero // 10)
@@ -215,12 +217,12 @@ def _noise(
 ) -> dict[str, Array]:
     """Bulk, by quantiles and by WeightWatcher's fit."""
     N = constants["N"]
-    fit = mp_fit.mp_fit(eigenvalues, count, N, jnp.round(N * constants["c"]))
+    fit = mp_fit.fit_density(eigenvalues, count, N, jnp.round(N * constants["c"]))
     nonzero = measures.nonzero_eigenvalues(eigenvalues, count, constants["rank_cut"])
-    return bulk.bulk(eigenvalues, count, nonzero, constants) | fit
+    return bulk.noise_and_spikes(eigenvalues, count, nonzero, constants) | fit
 
 
 _against = _jit(shuffles.against_shuffled)
 _goodness = _jit(goodness.goodness_of_fit)
 _fingers = _jit(fingers.clip_fingers)
-_local = _jit(local.local)
+_local = _jit(neighbours.spacing_statistics)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from rmtjax.spectra import eigen
+from rmtjax.spectra import eigensolver
 from rmtjax.spectra.matrices import Matrix
 
 # A stack, its Gram matrices and their tridiagonal reduction together; two stacks are in memory at a time.
@@ -225,8 +225,8 @@ def _programs(mesh: Mesh, dtype: np.dtype) -> tuple[Any, Any]:
 
     # The platform's own blocking is better where there is one.
     block = {"block": 1 << 30} if mesh.devices.flat[0].platform != "cpu" else {}
-    return split(lambda stack, widths: eigen.gram_stack(stack, widths, dtype, **block)), split(
-        eigen.tridiagonal
+    return split(lambda stack, widths: eigensolver.gram_stack(stack, widths, dtype, **block)), split(
+        eigensolver.tridiagonal
     )
 
 
@@ -279,14 +279,14 @@ class _Store:
         os.replace(temporary, target)
 
 
-_solve = jax.jit(eigen.tridiagonal_eigenvalues)
+_solve = jax.jit(eigensolver.tridiagonal_eigenvalues)
 
 
 def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype) -> list[Spectrum]:
     rows: dict[int, int] = {}
     for one in reduced:
         rows[one.diagonal.shape[1]] = rows.get(one.diagonal.shape[1], 0) + len(one.diagonal)
-    ladder = eigen.padded_sizes(rows)
+    ladder = eigensolver.padded_sizes(rows)
     out: dict[int, Spectrum] = {}
     for rung in sorted(set(ladder.values())):
         members = [i for i, one in enumerate(reduced) if ladder[one.diagonal.shape[1]] == rung]

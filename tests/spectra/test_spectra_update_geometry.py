@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from rmtjax import spectra
-from rmtjax.spectra.alignment import alignment, cosines_between_updates
+from rmtjax.spectra.update_geometry import alignment, cosines_between_updates
 
 RNG = np.random.default_rng(12)
 N, M, K = 60, 40, 10

@@ -10,7 +10,7 @@ import scipy.stats
 from test_spectra_analysis import weightwatcher
 
 from rmtjax import checkpoints, spectra
-from rmtjax.spectra import vectors
+from rmtjax.spectra import singular_vectors
 
 RNG = np.random.default_rng(31)
 N, M = 96, 64
@@ -23,7 +23,9 @@ def given(weights: np.ndarray) -> spectra.Matrix:
 
 
 def of(*weights: np.ndarray, tail: float = 8, dtype=np.float64) -> dict[str, np.ndarray]:
-    return vectors.vectors([given(w) for w in weights], np.full(len(weights), float(tail)), dtype)
+    return singular_vectors.vector_metrics(
+        [given(w) for w in weights], np.full(len(weights), float(tail)), dtype
+    )
 
 
 def test_the_columns_of_weightwatcher():
@@ -41,7 +43,8 @@ def test_the_columns_of_weightwatcher():
     theirs = theirs.loc[names]
     tail = theirs["num_pl_spikes"].to_numpy(float)
     with_it, without = (
-        vectors.vectors([by_name[name] for name in names], tail - less, np.float64) for less in (0, 1)
+        singular_vectors.vector_metrics([by_name[name] for name in names], tail - less, np.float64)
+        for less in (0, 1)
     )
     columns = [c for c in theirs if c.startswith(("bulk_", "tail_"))]
     assert len(columns) == 12
@@ -84,7 +87,7 @@ def test_noise_is_rejected_as_rarely_as_promised():
 def test_p_values_of_vectors_on_the_sphere_are_uniform(n):
     u = RNG.standard_normal((8000, n))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
-    p = np.asarray(jax.jit(vectors._of_vectors, static_argnums=1)(u.astype(np.float32), "M")["p_M"])
+    p = np.asarray(jax.jit(singular_vectors._of_vectors, static_argnums=1)(u.astype(np.float32), "M")["p_M"])
     for level in (0.01, 0.05, 0.1, 0.25, 0.5):
         spread = (level * (1 - level) / len(p)) ** 0.5
         assert (p <= level).mean() == pytest.approx(level, abs=3 * spread + 0.02 * level)
@@ -145,5 +148,5 @@ def test_vectors_that_rounding_chooses_do_not_count():
 
 def test_rejections_are_those_of_scipy():
     p = np.concatenate([RNG.uniform(size=300), RNG.uniform(size=40) * 1e-3])
-    assert vectors.num_rejected(p) == (scipy.stats.false_discovery_control(p) <= 0.05).sum()
-    assert vectors.num_rejected(np.array([0.2, 0.9])) == 0
+    assert singular_vectors.num_rejected(p) == (scipy.stats.false_discovery_control(p) <= 0.05).sum()
+    assert singular_vectors.num_rejected(np.array([0.2, 0.9])) == 0
