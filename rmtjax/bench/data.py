@@ -155,7 +155,7 @@ def _albumentations(name: str, size: int) -> Any:
     return made[name]() if name in made else None
 
 
-def main(arguments: Any) -> None:
+def main(arguments: Any, overrides: list[str]) -> None:
     from rmtjax.data import augmentations
     from rmtjax.errors import InputError
     from rmtjax.evaluation import CORRUPTIONS
