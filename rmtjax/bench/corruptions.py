@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from rmtjax import evaluation
-from rmtjax.bench import data
+from rmtjax.bench.timing import images as bench_images
+from rmtjax.bench.timing import rate
 
 SEVERITY = 3
 PEER = "imagecorruptions"
@@ -40,7 +41,7 @@ def compare(names: tuple[str, ...], seconds: float, repeats: int) -> pd.DataFram
         rows = []
         for name in names:
             # In turns, so that both meet the same load of the machine.
-            rates = [{way: rate(name) for way, rate in ways.items()} for _ in range(repeats)]
+            rates = [{way: measured(name) for way, measured in ways.items()} for _ in range(repeats)]
             row = {way: float(np.median([of[way] for of in rates])) for way in ways}
             rows.append(
                 {"corruption": name} | row | ({"ratio": row["rmtjax"] / row[PEER]} if PEER in row else {})
@@ -49,19 +50,19 @@ def compare(names: tuple[str, ...], seconds: float, repeats: int) -> pd.DataFram
 
 
 def _ours(name: str, seconds: float) -> float:
-    images = data.images(32).astype(np.float32) / 255
+    images = bench_images(32).astype(np.float32) / 255
     key = jax.random.key(0)
 
     def work() -> None:
         np.asarray(evaluation.corrupt(images, name, SEVERITY, key))
 
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    return data.rate(work, len(images), seconds, clock)
+    return rate(work, len(images), seconds, clock)
 
 
 def _peer(name: str, seconds: float) -> float:
-    corrupt, images = _peers_function(), itertools.cycle(data.images(32))
-    return data.rate(lambda: corrupt(next(images), SEVERITY, name), 1, seconds)
+    corrupt, images = _peers_function(), itertools.cycle(bench_images(32))
+    return rate(lambda: corrupt(next(images), SEVERITY, name), 1, seconds)
 
 
 @functools.cache

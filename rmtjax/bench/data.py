@@ -12,24 +12,18 @@ import importlib.util
 import itertools
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-IMAGES = {32: 1024, 224: 96}  # side: how many different ones
+from rmtjax.bench import corruptions
+from rmtjax.bench.timing import IMAGES, images, rate
+
 BATCH = {32: 128, 224: 32}
 STRENGTH = {"horizontal_flip": 0.5, "vertical_flip": 0.5}  # of all others 1
 PEERS = ("torchvision", "torchvision_pil", "albumentations")
-
-
-def images(size: int) -> np.ndarray:
-    """Bytes [n, size, size, 3]: smooth patterns with noise."""
-    generator = np.random.default_rng(0)
-    coarse = generator.random((IMAGES[size], size // 8, size // 8, 3)).repeat(8, 1).repeat(8, 2)
-    return np.rint(255 * np.clip(coarse + generator.normal(0, 0.05, coarse.shape), 0, 1)).astype(np.uint8)
 
 
 def compare(sizes: tuple[int, ...], names: tuple[str, ...], seconds: float, repeats: int) -> pd.DataFrame:
@@ -79,18 +73,6 @@ def _peer(peer: str, name: str, size: int, seconds: float) -> float:
     """Images a second of one process; NaN where the peer has no such augmentation."""
     work, number = _work(peer, name, size)
     return float("nan") if work is None else rate(work, number, seconds)
-
-
-def rate(
-    work: Callable[[], Any], number: int, seconds: float, clock: Callable[[], float] = time.process_time
-) -> float:
-    """Images a second of processor time, or another clock's, of a function that does `number` of them."""
-    work()
-    count, start = 0, clock()
-    while (spent := clock() - start) < seconds:
-        work()
-        count += number
-    return count / spent
 
 
 @functools.lru_cache(maxsize=len(PEERS))
@@ -173,8 +155,7 @@ def _albumentations(name: str, size: int) -> Any:
     return made[name]() if name in made else None
 
 
-def main(arguments: Any) -> None:
-    from rmtjax.bench import corruptions
+def main(arguments: Any, overrides: list[str]) -> None:
     from rmtjax.data import augmentations
     from rmtjax.errors import InputError
     from rmtjax.evaluation import CORRUPTIONS

@@ -9,6 +9,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def bench_features(n: int, seed: int = 0) -> np.ndarray:
     return features.astype(np.float64)
 
 
-def main(repeats: int, peer: bool) -> None:
+def main(arguments: Any, overrides: list[str]) -> None:
+    repeats, peer = arguments.repeats, arguments.peer
     features = bench_features(BOTH)
     theirs = _peers(features) if peer else {}
     print(f"Vendi score of {BOTH:,} x {WIDTH}; seconds, median of {repeats}")

@@ -43,7 +43,8 @@ def bench_weights(seed: int = 0) -> dict[str, np.ndarray]:
     return weights
 
 
-def main(repeats: int, cold: bool, peer: bool) -> None:
+def main(arguments: Any, overrides: list[str]) -> None:
+    repeats, peer = arguments.repeats, arguments.peer
     weights = bench_weights()
     tree = {name: {"kernel": array} for name, array in weights.items()}
     if jax.default_backend() != "cpu":
@@ -80,7 +81,7 @@ def main(repeats: int, cold: bool, peer: bool) -> None:
                 if case in theirs:
                     print(f"    WeightWatcher's {case} takes {theirs[case] / ours:.1f} times as long", end="")
             print()
-    if cold:
+    if arguments.cold:
         cold_commands(weights, peer)
 
 

@@ -1,11 +1,14 @@
-"""Diversity of a set of images, texts or features, or of two compared at equal n: scores with intervals and nulls.
+"""Measures the diversity of a set of images, texts or features, or of two compared at equal n.
 
-python -m rmtjax.diversity SET [--against=SET] [--space=pixel|feature|unigram] [--model=letters|RUN] [--metrics=default] [--out=DIR]
+python -m rmtjax.diversity SET [--against=SET] [--space=pixel|feature|unigram] [--model=letters|RUN] [--out=DIR]
+python -m rmtjax.diversity digits@train --against=digits@test
 
-SET: digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or another source of data/, with @train or @test for one part of
-it; the folder of a set that python -m rmtjax.generate made; an npy or npz file of `features` [n, d] (and `labels`).
-Features come from the shipped letters model (16 x 16 grey images) or from the model of a run; texts are words, or the tokens
-of that run. Scores of whole sets come first, then by class. With --out: diversity.csv, rarefaction.csv and rarefaction.png.
+SET is one of: digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or another source of data/, with @train
+or @test for one part of it; the folder of a set that python -m rmtjax.generate made; an npy or npz file of
+`features` [n, d] (and `labels`).
+Features come from the shipped letters model (16 x 16 grey images) or from the model of a run. Texts are words, or
+the tokens of that run. Scores come with intervals and nulls, for whole sets first and then by class. With --out:
+diversity.csv, rarefaction.csv and rarefaction.png.
 """
 
 import argparse
@@ -13,121 +16,57 @@ import math
 import os
 import pathlib
 import sys
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from rmtjax.commands import flags
 from rmtjax.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 NEED_REFERENCE = ("coverage", "precision", "recall", "density")
 NEED_TWO = (*NEED_REFERENCE, "weighted_vendi_unpaired")
 MOST = 2000  # examples of each set where --n does not say
 LEAST = {"n": 2, "class_n": 2, "seed": 0, "neighbours": 1, "top": 1, "image_size": 1}
+COLUMNS = ["set", "space", "class", "metric", "value", "low", "high", "null", "n", "detail"]
 
 
-def main() -> int:
-    arguments = _parse()
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parse(argv)
     flags.initialise(arguments)
-    from rmtjax import diversity, files, report
-    from rmtjax.commands import named_sets as sets_lib
+    from rmtjax import report
+    from rmtjax.commands import named_sets
 
-    wanted, asked = _metrics(arguments.metrics, diversity)
+    wanted, asked = _metrics(arguments.metrics)
     _check_asked(asked, arguments)
-    model = sets_lib.model(arguments.model)
-    sets = sets_lib.read_together(
+    model = named_sets.model(arguments.model)
+    sets = named_sets.read_together(
         list(filter(None, (arguments.set, arguments.against))),
         model,
         image_size=arguments.image_size,
         most=max(arguments.n or 0, MOST),
     )
-    if len(sets) == 2 and sets[0].name == sets[1].name:
-        raise InputError(
-            f"SET and --against are both {sets[0].name!r}: name two sets, or leave --against out"
-        )
-    if len({(s.kind, s.values.shape[1:] if s.kind != "tokens" else ()) for s in sets}) > 1:
-        facts = " and ".join(f"{s.name} has {s.kind} of shape {list(s.values.shape[1:])}" for s in sets)
-        raise InputError(
-            f"{facts}: sets that are compared must be alike (--image_size sets the side of images)"
-        )
-    of_texts = [m for m in asked if m in diversity.TEXT_METRICS]
-    if of_texts and sets[0].kind != "tokens":
-        raise InputError(
-            f"--metrics asks for {of_texts[0]}, which is of texts, and {sets[0].name} has {sets[0].kind}: leave it out"
-        )
-    most = arguments.n or min(MOST, *(len(s.values) for s in sets))
-    short = [s for s in sets if len(s.values) < most]
-    if short:
-        raise InputError(
-            f"{short[0].name} has {len(short[0].values)} examples, fewer than --n={most}: choose a smaller --n"
-        )
-    if arguments.paired and (len(sets) < 2 or len(sets[0].values) != len(sets[1].values)):
-        raise InputError(
-            f"--paired needs --against with a row for each row of SET: they have {' and '.join(str(len(s.values)) for s in sets)}"
-        )
-    counts = [np.unique(s.labels, return_counts=True)[1] for s in sets if s.labels is not None]
-    of_class = arguments.class_n or min((min(int(c.min()), most // len(c)) for c in counts), default=0)
+    _check_alike(sets, asked)
+    n = _examples_of_each(sets, arguments)
     out = _folder(arguments.out) if arguments.out else None
-    rows, curves = [], []
-    options = {"seed": arguments.seed, "q": arguments.order, "n": most}
     try:
-        if sets[0].kind == "tokens" and (text_metrics := [m for m in wanted if m in diversity.TEXT_METRICS]):
-            _say(f"n-grams of {most} texts of each set")
-            rows += diversity.text_rows({s.name: s.values for s in sets}, metrics=text_metrics, **options)
-        for space, values in sets_lib.spaces(sets, arguments.space, model).items():
-            of_features = [m for m in wanted if m in diversity.METRICS]
-            whole = dict(zip((s.name for s in sets), values, strict=True))
-            both = diversity.at_equal_n(whole, seed=arguments.seed, n=most)
-            reference = both[sets[1].name] if len(sets) == 2 else None
-            shared: dict[str, Any] = {
-                "space": space,
-                "k": arguments.neighbours,
-                "top": arguments.top,
-                **options,
-            }
-            rows += diversity.diversity_rows(
-                both, reference, metrics=[m for m in of_features if m not in NEED_REFERENCE], report=_say,
-                paired={sets[0].name: sets[1].name} if arguments.paired else None,
-                base=sets[1].name if len(sets) == 2 else None, bandwidth=arguments.bandwidth, **shared,
-            )  # fmt: skip
-            against = [m for m in of_features if m in NEED_REFERENCE]
-            if reference is not None and against:
-                _say(f"{', '.join(against)} of {sets[0].name} in {space}s")
-                rows += diversity.diversity_rows(
-                    {sets[0].name: both[sets[0].name]}, reference, metrics=against, **shared
-                )
-            for one in sets:
-                flat, cut = (v[one.name].reshape(len(v[one.name]), -1) for v in (whole, both))
-                rows += _by_class(one, flat, space, of_class, arguments, diversity)
-                if out:
-                    _say(f"{one.name}: how the score grows with n, in {space}s")
-                    curve = diversity.rarefaction(cut, q=arguments.order, seed=arguments.seed)
-                    curves += [{"set": one.name, "space": space, **row} for row in curve]
+        rows, curves = _measure(sets, model, wanted, n, arguments, with_curves=out is not None)
     except ValueError as error:
         raise InputError(f"{' and '.join(s.name for s in sets)}: {error}") from error
-    import pandas as pd
-
-    columns = ["set", "space", "class", "metric", "value", "low", "high", "null", "n", "detail"]
-    rows.sort(key=lambda row: ("class" in row) + (row.get("class", "all") != "all"))  # the pooled first
-    table = pd.DataFrame(rows).reindex(columns=columns)
-    if out:
-        files.write_text(out / "diversity.csv", table.to_csv(index=False))
-        files.write_text(out / "rarefaction.csv", pd.DataFrame(curves).to_csv(index=False))
-        report.rarefaction_figure(out / "rarefaction.csv", out / "rarefaction.png")
+    table = _table(rows)
+    written = _write(out, table, curves) if out else []
     print(report.diversity_table(table))
     if "feature" in set(table["space"]):
         print(f"features: {'as they were given' if sets[0].kind == 'features' else model.name}")
-    if out:
-        print(f"results: {out / 'diversity.csv'}, {out / 'rarefaction.csv'}, {out / 'rarefaction.png'}")
+    if written:
+        print(f"results: {', '.join(map(str, written))}")
     return 0
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmtjax.diversity", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("set", metavar="SET")
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = flags.parser("diversity", __doc__)
+    parser.add_argument("set", metavar="SET", help="what is measured: see above")
     parser.add_argument(
         "--against", metavar="SET", help="compared at equal n; the reference of coverage, cut to n as well"
     )
@@ -147,7 +86,7 @@ def _parse() -> argparse.Namespace:
         help="examples of each class, classes with fewer being left out; default: as many as the smallest has, and no more than "
         "n in all",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of subsets and intervals; default: 0")
     parser.add_argument("--order", type=float, default=1.0, help="q of the Vendi scores")
     parser.add_argument("--neighbours", type=int, default=3, help="k of coverage and density")
     parser.add_argument("--top", type=int, default=20, help="eigenvalues of the truncated score")
@@ -162,7 +101,7 @@ def _parse() -> argparse.Namespace:
         help="side that images get; default: the run's, 16 for digits and letters, else 32",
     )
     flags.add_process_flags(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     for name, least in LEAST.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
@@ -178,8 +117,8 @@ def _check_asked(asked: list[str], arguments: argparse.Namespace) -> None:
             raise InputError(f"--metrics asks for {metric}, which needs a second set: give --against=SET")
         if metric == "weighted_vendi" and not arguments.paired:
             raise InputError(
-                "--metrics asks for weighted_vendi, which needs rows that are paired: give --against=SET --paired, or take "
-                "weighted_vendi_unpaired"
+                "--metrics asks for weighted_vendi, which needs rows that are paired: give "
+                "--against=SET --paired, or take weighted_vendi_unpaired"
             )
 
 
@@ -196,8 +135,10 @@ def _folder(name: str) -> pathlib.Path:
     return folder
 
 
-def _metrics(words: str, diversity: Any) -> tuple[list[str], list[str]]:
+def _metrics(words: str) -> tuple[list[str], list[str]]:
     """The metrics wanted, and those of them that were asked for by name."""
+    from rmtjax import diversity
+
     known = [*diversity.METRICS, *diversity.TEXT_METRICS]
     named = {
         "default": ["vendi_score", "coverage", "weighted_vendi", "distinct_2", "ngram_vendi"],
@@ -210,27 +151,170 @@ def _metrics(words: str, diversity: Any) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(wanted)), [m for m in words.split(",") if m in known]
 
 
-def _by_class(
-    one: Any, features: np.ndarray, space: str, n: int, arguments: argparse.Namespace, diversity: Any
+def _check_alike(sets: list[Any], asked: list[str]) -> None:
+    """Refuses two sets of one name or of different shapes, and metrics of texts for other sets."""
+    from rmtjax import diversity
+
+    if len(sets) == 2 and sets[0].name == sets[1].name:
+        raise InputError(
+            f"SET and --against are both {sets[0].name!r}: name two sets, or leave --against out"
+        )
+    if len({(s.kind, s.values.shape[1:] if s.kind != "tokens" else ()) for s in sets}) > 1:
+        facts = " and ".join(f"{s.name} has {s.kind} of shape {list(s.values.shape[1:])}" for s in sets)
+        raise InputError(
+            f"{facts}: sets that are compared must be alike (--image_size sets the side of images)"
+        )
+    of_texts = [m for m in asked if m in diversity.TEXT_METRICS]
+    if of_texts and sets[0].kind != "tokens":
+        raise InputError(
+            f"--metrics asks for {of_texts[0]}, which is of texts, and {sets[0].name} has {sets[0].kind}: "
+            "leave it out"
+        )
+
+
+def _examples_of_each(sets: list[Any], arguments: argparse.Namespace) -> int:
+    """How many examples of each set are compared. Raises InputError where a set has fewer than --n."""
+    n = arguments.n or min(MOST, *(len(s.values) for s in sets))
+    short = [s for s in sets if len(s.values) < n]
+    if short:
+        raise InputError(
+            f"{short[0].name} has {len(short[0].values)} examples, fewer than --n={n}: choose a smaller --n"
+        )
+    if arguments.paired and (len(sets) < 2 or len(sets[0].values) != len(sets[1].values)):
+        numbers = " and ".join(str(len(s.values)) for s in sets)
+        raise InputError(f"--paired needs --against with a row for each row of SET: they have {numbers}")
+    return int(n)
+
+
+def _examples_of_a_class(sets: list[Any], n: int, arguments: argparse.Namespace) -> int:
+    """How many examples of each class are scored: what the smallest class of all sets allows, within n of a set."""
+    import numpy as np
+
+    counts = [np.unique(s.labels, return_counts=True)[1] for s in sets if s.labels is not None]
+    return arguments.class_n or min((min(int(c.min()), n // len(c)) for c in counts), default=0)
+
+
+def _measure(
+    sets: list[Any],
+    model: Any,
+    wanted: list[str],
+    n: int,
+    arguments: argparse.Namespace,
+    *,
+    with_curves: bool,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of scores, and rows of how the score grows with n."""
+    from rmtjax import diversity
+    from rmtjax.commands import named_sets
+
+    rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    of_texts = [m for m in wanted if m in diversity.TEXT_METRICS]
+    if sets[0].kind == "tokens" and of_texts:
+        _report(f"n-grams of {n} texts of each set")
+        values = {s.name: s.values for s in sets}
+        rows += diversity.text_rows(values, metrics=of_texts, seed=arguments.seed, q=arguments.order, n=n)
+    of_class = _examples_of_a_class(sets, n, arguments)
+    for space, values_of_sets in named_sets.spaces(sets, arguments.space, model).items():
+        whole = dict(zip((s.name for s in sets), values_of_sets, strict=True))
+        cut = diversity.at_equal_n(whole, seed=arguments.seed, n=n)
+        rows += _rows_of_whole_sets(list(cut), cut, space, wanted, n, arguments)
+        for one in sets:
+            flat = whole[one.name].reshape(len(whole[one.name]), -1)
+            rows += _rows_by_class(one, flat, space, of_class, arguments)
+            if with_curves:
+                _report(f"{one.name}: how the score grows with n, in {space}s")
+                features = cut[one.name].reshape(len(cut[one.name]), -1)
+                curve = diversity.rarefaction(features, q=arguments.order, seed=arguments.seed)
+                curves += [{"set": one.name, "space": space, **row} for row in curve]
+    return rows, curves
+
+
+def _rows_of_whole_sets(
+    names: list[str],
+    cut: "dict[str, np.ndarray]",
+    space: str,
+    wanted: list[str],
+    n: int,
+    arguments: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    if one.labels is None or len(np.unique(one.labels)) < 2:
+    """Scores of each set, then those of the first against the second; `cut` has n examples of each."""
+    from rmtjax import diversity
+
+    first, second = names[0], names[1] if len(names) == 2 else None
+    reference = cut[second] if second else None
+    of_features = [m for m in wanted if m in diversity.METRICS]
+    options: dict[str, Any] = {
+        "space": space,
+        "k": arguments.neighbours,
+        "top": arguments.top,
+        "seed": arguments.seed,
+        "q": arguments.order,
+        "n": n,
+    }
+    rows = diversity.diversity_rows(
+        cut,
+        reference,
+        metrics=[m for m in of_features if m not in NEED_REFERENCE],
+        report=_report,
+        paired={first: second} if arguments.paired and second else None,
+        base=second,
+        bandwidth=arguments.bandwidth,
+        **options,
+    )
+    against = [m for m in of_features if m in NEED_REFERENCE]
+    if reference is not None and against:
+        _report(f"{', '.join(against)} of {first} in {space}s")
+        rows += diversity.diversity_rows({first: cut[first]}, reference, metrics=against, **options)
+    return rows
+
+
+def _rows_by_class(
+    one: Any, features: "np.ndarray", space: str, n: int, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Scores of a set's classes, n examples of each; none where there are no two classes or n is below 2."""
+    from rmtjax import diversity
+
+    if one.labels is None or len(set(one.labels.tolist())) < 2:
         return []
     if n < 2:
-        _say(
-            f"{one.name}: nothing by class, since --n or the smallest class leaves {n} of each: scores need 2 or more, as "
-            "--class_n=2 has it (classes with fewer are left out)"
+        _report(
+            f"{one.name}: nothing by class, since --n or the smallest class leaves {n} of each: "
+            "scores need 2 or more, as --class_n=2 has it (classes with fewer are left out)"
         )
         return []
-    _say(f"{one.name}: by class, in {space}s")
+    _report(f"{one.name}: by class, in {space}s")
     try:
         rows = diversity.class_rows(
             features, one.labels, one.classes, n=n, q=arguments.order, seed=arguments.seed
         )
     except ValueError as error:
-        _say(f"{one.name}: nothing by class at --class_n={n}, since {error}")
+        _report(f"{one.name}: nothing by class at --class_n={n}, since {error}")
         return []
     return [{"set": one.name, "space": space, **row} for row in rows]
 
 
-def _say(sentence: str) -> None:
+def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+    """The rows of whole sets, then those pooled over classes, then those of single classes."""
+    import pandas as pd
+
+    rows = sorted(rows, key=lambda row: ("class" in row) + (row.get("class", "all") != "all"))
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _write(out: pathlib.Path, table: "pd.DataFrame", curves: list[dict[str, Any]]) -> list[pathlib.Path]:
+    """The files of a folder of results."""
+    import pandas as pd
+
+    from rmtjax import files, report
+
+    names = ("diversity.csv", "rarefaction.csv", "rarefaction.png")
+    scores, growth, figure = (out / name for name in names)
+    files.write_text(scores, table.to_csv(index=False))
+    files.write_text(growth, pd.DataFrame(curves).to_csv(index=False))
+    report.rarefaction_figure(growth, figure)
+    return [scores, growth, figure]
+
+
+def _report(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)

@@ -11,16 +11,35 @@ import json
 import pathlib
 from typing import Any
 
-from rmtjax import config as config_lib
-from rmtjax import files, results
 from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: list[str] | None = None) -> int:
+    arguments, rest = _parser().parse_known_args(argv)
+    overrides = flags.overrides(rest)
+    folder, workdir = _weights_and_run(arguments.path)
+    config = _config(arguments, overrides, folder, workdir)
+    of_reference = _evaluated(arguments.reference) if arguments.reference else None
+    baselines = [_evaluated(path)["rows"] for path in arguments.baselines]
+    flags.initialise(arguments)
+
+    from rmtjax import evaluation, measure, train
+
+    reference = evaluation.reference_of(of_reference, arguments.reference) if of_reference else None
+    result = train.restore(config, folder)
+    content = measure.evaluate(config, result, reference)
+    if baselines:
+        content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines, config.seed)
+    compared = {"reference": arguments.reference, "baselines": arguments.baselines}
+    content |= {name: given for name, given in compared.items() if given}
+    own_folder = folder if folder == workdir else None
+    _show(content, pathlib.Path(arguments.out) if arguments.out else own_folder, workdir)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = flags.parser("evaluate", __doc__)
     parser.add_argument(
         "path", help="a run's folder, one of its checkpoints/STEP, or anything that model.init_from may be"
     )
@@ -28,59 +47,64 @@ def main() -> int:
     parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
     parser.add_argument("--reference", help="folder of an evaluated run whose errors mCE is a multiple of")
     parser.add_argument(
-        "--baselines", nargs="+", default=[],
+        "--baselines",
+        nargs="+",
+        default=[],
         help="folders of at least three evaluated runs: the line that effective robustness is measured from",
-    )  # fmt: skip
-    flags.add_process_flags(parser)
-    arguments, overrides = parser.parse_known_args()
-    folder = files.located(arguments.path)
-    if not folder.exists() and not _is_shipped(arguments.path):
-        raise InputError(f"there is nothing at {str(folder)!r}: give a run's folder or a checkpoint")
-    runs = [parent for parent in (folder, folder.parent.parent) if (parent / results.CONFIG).is_file()]
-    if not arguments.config and not runs:
-        raise InputError(f"{str(folder)!r} belongs to no run: say by --config which model and data it is for")
-    config = (
-        config_lib.load(arguments.config, flags.overrides(overrides))
-        if arguments.config
-        else config_lib.from_stored(json.loads((runs[0] / results.CONFIG).read_text(encoding="utf-8")))
     )
-    if flags.overrides(overrides) and not arguments.config:
-        raise InputError(f"{overrides[0]!r} needs --config: a run is evaluated as it was configured")
-    of_reference = _evaluated(arguments.reference) if arguments.reference else None
-    baselines = [_evaluated(path)["rows"] for path in arguments.baselines]
-    flags.initialise(arguments)
-
-    import jax
-
-    from rmtjax import evaluation, measure, report, train
-
-    reference = evaluation.reference_of(of_reference, arguments.reference) if of_reference else None
-    out = pathlib.Path(arguments.out) if arguments.out else (folder if runs and folder == runs[0] else None)
-    result = train.restore(config, folder)
-    content = measure.evaluate(config, result, reference)
-    if baselines:
-        content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines, config.seed)
-    compared = {"reference": arguments.reference, "baselines": arguments.baselines}
-    content |= {name: given for name, given in compared.items() if given}
-    if jax.process_index() == 0:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            files.write_json(out / results.EVALUATION, content)
-            print(f"results: {out / results.EVALUATION}")
-            if runs and out == runs[0]:
-                report.run_page(out)
-        print(report.evaluation_table(content))
-    return 0
+    flags.add_process_flags(parser)
+    return parser
 
 
-def _is_shipped(name: str) -> bool:
+def _weights_and_run(name: str) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """Where the weights are, and the folder of the run that they belong to."""
+    from rmtjax import files, results
     from rmtjax.models import SHIPPED
 
-    return name in SHIPPED
+    folder = files.located(name)
+    if not folder.exists() and name not in SHIPPED:
+        raise InputError(f"there is nothing at {str(folder)!r}: give a run's folder or a checkpoint")
+    runs = [parent for parent in (folder, folder.parent.parent) if (parent / results.CONFIG).is_file()]
+    return folder, runs[0] if runs else None
+
+
+def _config(
+    arguments: argparse.Namespace, overrides: list[str], folder: pathlib.Path, workdir: pathlib.Path | None
+) -> Any:
+    """The config of --config, or that of the run."""
+    from rmtjax import config as config_lib
+    from rmtjax import results
+
+    if arguments.config:
+        return config_lib.load(arguments.config, overrides)
+    if workdir is None:
+        raise InputError(f"{str(folder)!r} belongs to no run: say by --config which model and data it is for")
+    if overrides:
+        raise InputError(f"'--config.{overrides[0]}' needs --config: a run is evaluated as it was configured")
+    return config_lib.from_stored(json.loads((workdir / results.CONFIG).read_text(encoding="utf-8")))
 
 
 def _evaluated(run: str) -> dict[str, Any]:
+    from rmtjax import results
+
     path = pathlib.Path(run) / results.EVALUATION
     if not path.is_file():
         raise InputError(f"{run!r} has no evaluation.json: give the folder of a run that was evaluated")
     return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _show(content: dict[str, Any], out: pathlib.Path | None, workdir: pathlib.Path | None) -> None:
+    """Writes evaluation.json where there is a folder for it, draws a run's page anew, and prints the table."""
+    import jax
+
+    from rmtjax import files, report, results
+
+    if jax.process_index() != 0:
+        return
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        files.write_json(out / results.EVALUATION, content)
+        print(f"results: {out / results.EVALUATION}")
+        if out == workdir:
+            report.run_page(out)
+    print(report.evaluation_table(content))

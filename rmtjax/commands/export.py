@@ -9,27 +9,29 @@ For another program, under its names and in its layouts (a table of rmtjax/model
 Low-rank factors are then multiplied out into their kernels.
 """
 
-import argparse
 import hashlib
 import json
 import pathlib
 
-from rmtjax import checkpoints, results
-from rmtjax import config as config_lib
+from rmtjax.commands import flags
 from rmtjax.errors import InputError
-from rmtjax.models import pretrained
-from rmtjax.models.lora import Lora
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: list[str] | None = None) -> int:
+    parser = flags.parser("export", __doc__, "checkpoints")
     parser.add_argument("run", help="a run's folder")
     parser.add_argument("file", help="the .safetensors file to write")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="default: float32"
+    )
     parser.add_argument("--names", default="rmtjax", help="whose names and layouts; default: this project's")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+
+    from rmtjax import checkpoints, results
+    from rmtjax import config as config_lib
+    from rmtjax.models import pretrained
+    from rmtjax.models.lora import Lora
+
     config = pathlib.Path(arguments.run) / results.CONFIG
     if not config.is_file():
         raise InputError(f"{arguments.run!r} is not a run's folder: it has no config.json")

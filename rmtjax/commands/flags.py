@@ -1,49 +1,84 @@
-"""Command lines: a config file with overrides, a workdir, and how processes find each other."""
+"""Command lines: one style of help, a config file with overrides, and how processes find each other.
+
+Light: what a command needs is imported when it begins its work, so that `--help` is quick.
+"""
 
 import argparse
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import absl.logging
-from ml_collections import ConfigDict
-
-from rmtjax import config as config_lib
 from rmtjax.errors import InputError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def program(name: str) -> str:
+    """How the user called a command: `python -m rmtjax.NAME`, `python -m rmtjax NAME` or `rmtjax NAME`."""
+    module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "").removesuffix(
+        ".__main__"
+    )
+    if module.startswith("rmtjax."):
+        return f"python -m {module}"
+    return f"python -m rmtjax {name}" if module == "rmtjax" else f"rmtjax {name}"
+
+
+def parser(name: str, description: str | None, module: str = "") -> argparse.ArgumentParser:
+    """A parser whose help begins with a command's docstring, written for the way in which it was called.
+
+    Args:
+      name: of the subcommand, such as "spectra".
+      description: the docstring, with examples that say `python -m rmtjax.NAME`.
+      module: what stands for NAME in these where it is not the name.
+    """
+    made = program(name)
+    text = (description or "").replace(f"python -m rmtjax.{module or name}", made)
+    return argparse.ArgumentParser(
+        prog=made,
+        description=text,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def parse(
-    description: str,
+    name: str,
+    description: str | None,
     argv: list[str] | None = None,
     *,
     workdir: bool = True,
     more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
-) -> tuple[ConfigDict, argparse.Namespace]:
+) -> "tuple[ConfigDict, argparse.Namespace]":
     """A config and the other flags; `--config.field.name=value` overrides a field.
 
     Args:
+      name, description: as `parser` takes them.
       more: adds flags of a command's own.
 
     Returns:
       The checked, locked config, and a namespace with `config` (the file), `workdir` (default
       `runs/<config name>`) and the multi-process flags.
     """
-    parser = argparse.ArgumentParser(
-        description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, help="a file such as configs/synthetic.py")
+    made = parser(name, description)
+    made.add_argument("--config", required=True, help="a file such as configs/synthetic.py")
     if workdir:
-        parser.add_argument(
+        made.add_argument(
             "--workdir", help="where results go and a stopped run goes on; default runs/<config name>"
         )
-    parser.add_argument(
+    made.add_argument(
         "--cache", help="where synthetic sets are stored and looked for; default runs/synthetic"
     )
-    more(parser)
-    add_process_flags(parser)
-    parser.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
-    arguments, rest = parser.parse_known_args(argv)
+    more(made)
+    add_process_flags(made)
+    made.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
+    arguments, rest = made.parse_known_args(argv)
+
+    from rmtjax import config as config_lib
+
     config = config_lib.load(arguments.config, overrides(rest))
     if arguments.cache:
         config.synthetic.cache = arguments.cache
@@ -69,16 +104,16 @@ def overrides(words: list[str]) -> list[str]:
     return found
 
 
-def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("several processes")
+def add_process_flags(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("several processes")
     group.add_argument(
         "--multihost",
         action="store_true",
         help="join the processes that SLURM, Open MPI or Kubernetes started",
     )
     group.add_argument("--coordinator", help="host:port of process 0, where nothing tells it")
-    group.add_argument("--num_processes", type=int)
-    group.add_argument("--process_id", type=int)
+    group.add_argument("--num_processes", type=int, help="how many there are, with --coordinator")
+    group.add_argument("--process_id", type=int, help="which of them this is, from 0 on")
 
 
 def initialise(arguments: argparse.Namespace) -> None:
@@ -92,20 +127,29 @@ def initialise(arguments: argparse.Namespace) -> None:
     log.propagate = False
     if not log.handlers:
         log.addHandler(logging.StreamHandler())
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax tells every rename, and warns of what is meant so
+    import absl.logging
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = (
-            pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "rmtjax" / "jax"
-        )
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs every rename, and warns of what is intended
+    set_compilation_cache()
     given = [arguments.coordinator, arguments.num_processes, arguments.process_id]
     if any(value is not None for value in given):
         if any(value is None for value in given):
             raise InputError(
-                f"--coordinator={given[0]} --num_processes={given[1]} --process_id={given[2]}: give all three, or --multihost alone"
+                f"--coordinator={given[0]} --num_processes={given[1]} --process_id={given[2]}: "
+                "give all three, or --multihost alone"
             )
         jax.distributed.initialize(arguments.coordinator, arguments.num_processes, arguments.process_id)
     elif arguments.multihost:
         jax.distributed.initialize()
+
+
+def set_compilation_cache(**options: Any) -> None:
+    """Programs that were compiled once serve every later process; `options` are further settings of JAX."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "rmtjax" / "jax"))
+    for option, value in options.items():
+        jax.config.update(option, value)

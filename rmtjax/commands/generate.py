@@ -1,9 +1,9 @@
 """Fits a generator to a config's training split and stores a synthetic set, with a manifest and a picture.
 
 python -m rmtjax.generate --config=configs/synthetic.py [--cache=DIR] [--config.synthetic.guidance=1.5 ...]
-python -m rmtjax.generate --config=configs/synthetic.py --curve=guidance:0,1,2,4 --curve=temperature:0.6,1,1.2 --seeds=0-4 --out=DIR
+python -m rmtjax.generate --config=configs/synthetic.py --curve=guidance:0,1,2,4 --seeds=0-4 --out=DIR
 
-The second makes a set at each setting and seed, knobs.csv of what they are like, and knobs.png.
+The second makes a set at each setting and seed, and knobs.csv and knobs.png of their quality and diversity.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 
-def _more(parser: argparse.ArgumentParser) -> None:
+def _add_flags_of_curves(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curve", action="append", default=[], help="a knob and its settings: guidance:0,1,2"
     )
@@ -24,8 +24,8 @@ def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="", help="folder of the curves' table and picture")
 
 
-def main() -> int:
-    config, arguments = flags.parse(__doc__, workdir=False, more=_more)
+def main(argv: list[str] | None = None) -> int:
+    config, arguments = flags.parse("generate", __doc__, argv, workdir=False, more=_add_flags_of_curves)
     if bool(arguments.curve) != bool(arguments.out):
         raise InputError("--curve and --out go together: a table and a picture need a folder")
     flags.initialise(arguments)
@@ -48,7 +48,8 @@ def main() -> int:
         made = generate.ensure(config)
     except train.Stopped as stopped:
         print(
-            f"stopped by SIGTERM after step {stopped.step} of the generator; the same command goes on from there",
+            f"stopped by SIGTERM after step {stopped.step} of the generator; "
+            "the same command goes on from there",
             file=sys.stderr,
         )
         return 128 + signal.SIGTERM

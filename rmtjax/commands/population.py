@@ -3,7 +3,6 @@
 python -m rmtjax.commands.population <out>/.work/<unit>.json
 """
 
-import argparse
 import json
 import pathlib
 
@@ -13,13 +12,11 @@ from rmtjax.commands.train import train_and_measure
 from rmtjax.errors import run_command
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: list[str] | None = None) -> int:
+    parser = flags.parser("population", __doc__, "commands.population")
     parser.add_argument("unit", help="JSON: a config's path, and overrides and workdir of each run")
     flags.add_process_flags(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     content = json.loads(pathlib.Path(arguments.unit).read_text(encoding="utf-8"))
     configs = [config_lib.load(content["config"], run["overrides"]) for run in content["runs"]]
     flags.initialise(arguments)

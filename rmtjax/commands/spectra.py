@@ -1,9 +1,9 @@
 """Spectra of a checkpoint, or of two and of the update between them.
 
-python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=default] [--layers=REGEX] [--precision=single]
+python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=default] [--layers=REGEX]
 
-PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, safetensors, torch, npz, msgpack, ONNX or Keras
-weights, or a folder of safetensors or torch shards. With --baseline, PATH is what training made of it.
+PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, safetensors, torch, npz, msgpack, ONNX
+or Keras weights, or a folder of safetensors or torch shards. With --baseline, PATH is what training made of it.
 """
 
 import argparse
@@ -14,25 +14,31 @@ import shutil
 import sys
 import time
 
-from rmtjax import checkpoints
+from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
+# Flags that `spectra.analyze` takes under the same names.
+OPTIONS = (
+    "metrics", "layers", "precision", "seed", "conv", "conv_norm", "num_heads", "num_kv_heads", "lora_scale",
+)  # fmt: skip
+# The library's groups of metrics, which are not imported to print --help; a test keeps them the same.
+GROUPS = (
+    "scale", "tail", "bulk", "correlation", "local", "vectors", "bootstrap", "farms", "fingers", "shuffles",
+    "nulls", "alignment",
+)  # fmt: skip
 
-def main() -> int:
-    arguments = _parse()
-    _compilation_cache()
-    from rmtjax import spectra
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parse(argv)
+    flags.set_compilation_cache(jax_persistent_cache_min_compile_time_secs=0.05)
+    from rmtjax import checkpoints, spectra
     from rmtjax.spectra import text
 
     start = time.monotonic()
     names = [name for name in (arguments.baseline, arguments.path, arguments.other) if name]
     weights = [checkpoints.open(name, step=arguments.step) for name in names]
-    options = {
-        "metrics": arguments.metrics, "layers": arguments.layers, "precision": arguments.precision,
-        "seed": arguments.seed, "conv": arguments.conv, "conv_norm": arguments.conv_norm,
-        "num_heads": arguments.num_heads, "num_kv_heads": arguments.num_kv_heads, "lora_scale": arguments.lora_scale,
-        "progress": sys.stderr.isatty() or arguments.out is not None,
-    }  # fmt: skip
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    options["progress"] = sys.stderr.isatty() or arguments.out is not None
     out = pathlib.Path(arguments.out) if arguments.out else None
     if out is not None:
         print(f"results go to {out}", flush=True)
@@ -58,15 +64,9 @@ def main() -> int:
     return 0
 
 
-def _parse() -> argparse.Namespace:
-    from rmtjax.spectra.groups import GROUPS
-
-    parser = argparse.ArgumentParser(
-        prog="python -m rmtjax.spectra",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("path")
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = flags.parser("spectra", __doc__)
+    parser.add_argument("path", metavar="PATH", help="the weights: see above")
     parser.add_argument("--baseline", help="the weights before training, to compare with")
     parser.add_argument(
         "--other", help="what another run made of the baseline: the cosine between the two updates"
@@ -78,15 +78,20 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--layers", default="", metavar="REGEX", help="only matrices in whose name this is found"
     )
-    parser.add_argument("--precision", default="double", choices=["single", "double"])
+    parser.add_argument("--precision", default="double", choices=["single", "double"], help="default: double")
     parser.add_argument("--step", type=int, help="of a folder with several checkpoints; default: the newest")
-    parser.add_argument("--conv", default="slices", choices=["slices", "unfold"])
+    parser.add_argument(
+        "--conv",
+        default="slices",
+        choices=["slices", "unfold"],
+        help="matrices of a convolution: one a tap (default), or one",
+    )
     parser.add_argument("--conv_norm", action="store_true", help="WeightWatcher's factor on 2-D convolutions")
     parser.add_argument("--num_heads", type=int, default=0, help="split attention into that many heads")
     parser.add_argument("--num_kv_heads", type=int, default=0, help="of keys and values, if fewer")
     parser.add_argument("--lora_scale", type=float, default=1.0, help="alpha / r of LoRA products")
     parser.add_argument("--seed", type=int, default=0, help="of shuffles and bootstrap")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.other and not arguments.baseline:
         parser.error("--other needs --baseline: the weights that both runs began with")
     return arguments
@@ -106,13 +111,3 @@ def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.P
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-def _compilation_cache() -> None:
-    """Programs compiled once serve every later call; like `rmtjax.flags`, without its imports."""
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "rmtjax" / "jax"))  # type: ignore[no-untyped-call]
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # type: ignore[no-untyped-call]

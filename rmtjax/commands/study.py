@@ -4,19 +4,17 @@ python -m rmtjax.study --config=configs/study_digits.py --out=runs/study --worke
 python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --out=runs/table
 """
 
-import argparse
 import pathlib
 import re
 
 from rmtjax import config as config_lib
 from rmtjax import report, results, study
+from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: list[str] | None = None) -> int:
+    parser = flags.parser("study", __doc__)
     parser.add_argument("--config", required=True, help="the config that every arm starts from")
     parser.add_argument(
         "--arms",
@@ -45,7 +43,7 @@ def main() -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs, with the time to expect, and stop"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     base = config_lib.load(arguments.config)
     design = None if arguments.arms else study.load_design(arguments.config, base)
     arms = design.overrides if design else study.load_arms(arguments.arms, base)

@@ -18,8 +18,8 @@ from rmtjax import files, results
 from rmtjax.commands import flags
 
 
-def main() -> int:
-    config, arguments = flags.parse(__doc__)
+def main(argv: list[str] | None = None) -> int:
+    config, arguments = flags.parse("train", __doc__, argv)
     signal.signal(signal.SIGTERM, _stopped_between_steps)
     flags.initialise(arguments)
 

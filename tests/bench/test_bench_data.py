@@ -18,4 +18,4 @@ def test_an_unknown_augmentation_is_named():
     with pytest.raises(
         InputError, match="--names has 'flip', which is no augmentation: they are none, auto_augment"
     ):
-        bench_data.main(argparse.Namespace(names="rotation,flip", seconds=1.0, repeats=1))
+        bench_data.main(argparse.Namespace(names="rotation,flip", seconds=1.0, repeats=1), [])

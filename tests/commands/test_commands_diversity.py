@@ -28,8 +28,7 @@ def main(monkeypatch):
     monkeypatch.setattr(command.flags, "initialise", lambda arguments: None)
 
     def call(*words):
-        monkeypatch.setattr(sys, "argv", ["diversity", *map(str, words)])
-        return command.main()
+        return command.main(list(map(str, words)))
 
     return call
 

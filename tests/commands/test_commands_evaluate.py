@@ -1,7 +1,6 @@
 """`python -m rmtjax.evaluate` beside other runs: mCE against a reference, robustness against a line of baselines."""
 
 import json
-import sys
 
 import pytest
 
@@ -49,13 +48,12 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
-def evaluated(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, words)])
-    return evaluate.main()
+def evaluated(*words):
+    return evaluate.main(list(map(str, words)))
 
 
-def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, capsys):
-    assert evaluated(monkeypatch, run, f"--out={tmp_path / 'plain'}") == 0
+def test_a_run_beside_a_reference_and_baselines(run, tmp_path, capsys):
+    assert evaluated(run, f"--out={tmp_path / 'plain'}") == 0
     plain = json.loads((tmp_path / "plain" / "evaluation.json").read_text())
     rows = {(row["set"], row["metric"]): row for row in plain["rows"]}
     assert rows["corrupted/contrast/3", "accuracy"]["n"] == 30
@@ -75,7 +73,7 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, caps
         "--baselines",
         *(tmp_path / f"baseline{k}" for k in range(3)),
     ]
-    assert evaluated(monkeypatch, run, f"--out={tmp_path / 'beside'}", *again) == 0
+    assert evaluated(run, f"--out={tmp_path / 'beside'}", *again) == 0
     content = json.loads((tmp_path / "beside" / "evaluation.json").read_text())
     beside = {(row["set"], row["metric"]): row for row in content["rows"]}
     assert beside["corrupted", "mce"]["value"] == pytest.approx(1, abs=1e-5)  # it is its own reference
@@ -89,10 +87,10 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, monkeypatch, caps
     assert "above the line of 3 baseline runs" in text
 
 
-def test_batches_that_the_devices_cannot_share_are_made_larger(run, tmp_path, monkeypatch):
+def test_batches_that_the_devices_cannot_share_are_made_larger(run, tmp_path):
     smaller = f"--config={run.parent / 'tiny.py'}", "--config.train.evaluation_batch_size=7"
     for name, words in (("own", ()), ("smaller", smaller)):
-        assert evaluated(monkeypatch, run, f"--out={tmp_path / name}", *words) == 0
+        assert evaluated(run, f"--out={tmp_path / name}", *words) == 0
     own, other = (
         json.loads((tmp_path / name / "evaluation.json").read_text())["rows"] for name in ("own", "smaller")
     )
@@ -100,26 +98,26 @@ def test_batches_that_the_devices_cannot_share_are_made_larger(run, tmp_path, mo
     assert values[1] == pytest.approx(values[0], abs=1e-5)
 
 
-def test_a_reference_on_other_images_is_refused(run, tmp_path, monkeypatch):
+def test_a_reference_on_other_images_is_refused(run, tmp_path):
     rows = [
         {"set": s, "metric": "accuracy", "value": 0.5} for s in ("corrupted/contrast/1", "corrupted/clean")
     ]
     content = {"rows": rows, "corrupted": {"n": 40, "shape": [16, 16, 1], "labels": ""}}
     (tmp_path / "evaluation.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="on 40 corrupted examples and this one is on 30"):
-        evaluated(monkeypatch, run, f"--out={tmp_path / 'out'}", f"--reference={tmp_path}")
+        evaluated(run, f"--out={tmp_path / 'out'}", f"--reference={tmp_path}")
 
 
-def test_shipped_weights_are_evaluated_by_their_name(tmp_path, monkeypatch):
+def test_shipped_weights_are_evaluated_by_their_name(tmp_path):
     (tmp_path / "letters.py").write_text(LETTERS)
-    assert evaluated(monkeypatch, "letters", f"--config={tmp_path / 'letters.py'}", f"--out={tmp_path}") == 0
+    assert evaluated("letters", f"--config={tmp_path / 'letters.py'}", f"--out={tmp_path}") == 0
     rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
     assert next(row["value"] for row in rows if row["metric"] == "accuracy") > 0.5
     with pytest.raises(InputError, match="there is nothing at 'lettres'"):
-        evaluated(monkeypatch, "lettres")
+        evaluated("lettres")
 
 
-def test_a_reference_that_is_no_run_is_one_sentence(run, tmp_path, monkeypatch):
+def test_a_reference_that_is_no_run_is_one_sentence(run, tmp_path):
     for words in (f"--reference={tmp_path}",), ("--baselines", tmp_path):
         with pytest.raises(InputError, match=r"has no evaluation\.json: give the folder of a run"):
-            evaluated(monkeypatch, run, *words)
+            evaluated(run, *words)

@@ -239,7 +239,7 @@ def test_processes_of_a_run_on_kubernetes_find_each_other_by_flags(jobsets, monk
     (workers,) = pods(documents["train"]).values()
     words = workers["template"]["spec"]["containers"][0]["args"]
     words = [word.replace("$(JOB_COMPLETION_INDEX)", "3") for word in words]
-    _, arguments = flags.parse("", words)
+    _, arguments = flags.parse("train", "", words)
     # JobSet's name of the first pod, in the network that has the JobSet's name.
     assert arguments.coordinator == f"{values['NAME']}-workers-0-0.{values['NAME']}:55527"
     assert (arguments.process_id, arguments.num_processes) == (3, int(values["PODS"]))

@@ -1,0 +1,45 @@
+"""The command `rmtjax`: a map of the subcommands, each of which is a module beside this one."""
+
+import difflib
+import importlib
+import sys
+
+from rmtjax.errors import InputError, run_command
+
+# Subcommand -> what it does, and an example of its arguments.
+COMMANDS = {
+    "train": ("trains one config and measures the result", "--config=configs/synthetic.py"),
+    "evaluate": ("evaluates a run or a checkpoint again", "runs/synthetic"),
+    "generate": ("fits a generator and stores a synthetic set", "--config=configs/synthetic.py"),
+    "spectra": ("analyses the weights of a checkpoint, or of two", "runs/synthetic"),
+    "diversity": ("measures the diversity of a set, or of two", "digits@train --against=digits@test"),
+    "study": ("runs arms x seeds and makes one table", "--config=configs/study_digits.py --out=runs/study"),
+    "bench": ("times this program beside others", "spectra"),
+    "export": ("writes a run's weights as one file", "runs/synthetic synthetic.safetensors"),
+}
+
+
+def overview() -> str:
+    """The text of `rmtjax --help`."""
+    lines = ["usage: rmtjax COMMAND [arguments]", ""]
+    for name, (about, example) in COMMANDS.items():
+        lines += [f"  {name:10s} {about}", f"             rmtjax {name} {example}"]
+    return "\n".join([*lines, "", "rmtjax COMMAND --help lists the arguments of a command."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        raise InputError(f"unknown command {name!r}: {hint}")
+    return int(importlib.import_module(f"rmtjax.commands.{name}").main(rest) or 0)
+
+
+def run() -> None:
+    """What the console script starts."""
+    run_command(main)

@@ -1,0 +1,75 @@
+"""What a field of the config may hold. A check takes a value and says what is wrong with it, or None."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any], str | None]
+
+
+def in_range(holds: Callable[[Any], bool], wanted: str) -> Check:
+    """A check that passes values for which `holds` is true; `wanted` ends the sentence "it must be ..."."""
+    return lambda value: None if holds(value) else f"is out of range: it must be {wanted}"
+
+
+def one_of(*choices: str) -> Check:
+    return in_range(lambda value: value in choices, f"one of {', '.join(choices)}")
+
+
+def some_of(choices: tuple[str, ...]) -> Check:
+    return in_range(lambda values: set(values) <= set(choices), f"among {', '.join(choices)}")
+
+
+SHARE = in_range(lambda value: 0 <= value <= 1, "between 0 and 1")
+BELOW_ONE = in_range(lambda value: 0 <= value < 1, "at least 0 and below 1")
+AT_LEAST_ZERO = in_range(lambda value: value >= 0, "0 or more")
+AT_LEAST_ONE = in_range(lambda value: value >= 1, "1 or more")
+ABOVE_ZERO = in_range(lambda value: value > 0, "above 0")
+ABOVE_ZERO_TO_ONE = in_range(lambda value: 0 < value <= 1, "above 0 and at most 1")
+TOKENS = in_range(lambda value: value >= 3, "3 or more: one stands before a text and one after it")
+MESH_AXIS = in_range(lambda value: value == -1 or value >= 1, "1 or more, or -1 for all that are left")
+
+
+def regex(value: str) -> str | None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        return f"is not a regular expression: {error}"
+    return None
+
+
+def sharding_rules(value: Any) -> str | None:
+    try:
+        good = all(re.compile(pattern) and rule in ("fsdp", "replicate") for pattern, rule in value)
+    except (ValueError, TypeError, re.error):
+        good = False
+    return (
+        None
+        if good
+        else "is out of range: it must be pairs of a regular expression and 'fsdp' or 'replicate'"
+    )
+
+
+def steps_to_profile(value: Any) -> str | None:
+    steps = value if isinstance(value, tuple) else (1, value)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    good = whole and len(steps) == 2 and 1 <= steps[0] <= steps[1]
+    return None if good else "is out of range: it must be a number of steps, or (first, last)"
+
+
+def channels(value: Any) -> tuple[Any, ...]:
+    """The numbers of a field that has one number, or one number a channel."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def per_channel(value: Any) -> str | None:
+    numbers = channels(value)
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        return "is out of range: it must be a number, or a list of one number a channel"
+    if len(numbers) not in (1, 3):
+        return "is out of range: it must be one number, or three, one a channel"
+    return None
+
+
+def positive_per_channel(value: Any) -> str | None:
+    return per_channel(value) or (None if min(channels(value)) > 0 else "is out of range: it must be above 0")
