@@ -17,7 +17,6 @@ import pandas as pd
 from rmtjax.spectra import (
     eigensolver,
     farms,
-    groups,
     nulls,
     programs,
     shuffles,
@@ -27,6 +26,7 @@ from rmtjax.spectra import (
     update_geometry,
     updates,
 )
+from rmtjax.spectra import metrics as metrics_lib
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 
 
@@ -105,7 +105,9 @@ def analyze(
     Raises:
       ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group or precision.
     """
-    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
+    options = Options(
+        metrics_lib.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout
+    )
     options = options._replace(groups=options.groups - {"alignment"})  # it needs a second side
     found, left_out = _chosen(params, layers, layout)
     if not found:
@@ -141,7 +143,9 @@ def compare(
         cosine of the angle between the two runs' updates, and `cosine_other_null`, 1.96 / √(slices N M): 95 % of
         independent random updates are nearer to orthogonal than that.
     """
-    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
+    options = Options(
+        metrics_lib.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout
+    )
     pair = _pair(before, after, layers, layout)
     rows, values = _analyze(pair.matrices, options)
     return _compared(
@@ -164,7 +168,7 @@ def compare_many(
 
     Args and errors: as `compare`.
     """
-    options = Options(groups.chosen(metrics), _dtype(precision), seed, devices, None, progress, layout)
+    options = Options(metrics_lib.chosen(metrics), _dtype(precision), seed, devices, None, progress, layout)
     found = {name: _pair(before, after, layers, layout) for name, (before, after) in pairs.items()}
     rows, values = _analyze([matrix for pair in found.values() for matrix in pair.matrices], options)
     out, start = {}, 0

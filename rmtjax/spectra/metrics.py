@@ -1,327 +1,902 @@
-"""Every metric of a spectrum, in one dict: adding one is adding one entry.
+"""The one dict of spectral metrics: what each is, how it is computed, what noise shows, and where it is shown.
 
-The table, the printed text, the observer of training, the pages and the study read `METRICS`. An entry's `compute`
-takes a `batch.Rows`: many spectra at once, inside a compiled program, with everything that metrics share
-(counts, the power law of the tail, the fit of the noise) found when it is first asked for. In the formulas λ are the
-eigenvalues of W^T W, not divided by N, pooled over the slices of a convolution; p = λ / Σλ; logarithms named log_ are
-to base 10. The order of the dict is the order in which metrics are shown, and in which the study adds numbers up; the
-columns of spectra.parquet have an order of their own, by groups (`table.column_order`).
+Everything else reads it: the compiled programs, the table, the printed text, the observer, `--metrics`, the pages
+and the study. Its order is the order of the table's columns and of every list. To add a metric, add one entry:
+
+    "peak": Metric(
+        "scale",
+        "peak",
+        "The largest eigenvalue over the mean one.",
+        lambda s: s.eigenvalues[:, -1] * s.count / s.norms["norm"],
+        shown=("text", "page", "study", "results"),
+    ),
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-# Where a metric is shown.
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from rmtjax.spectra import bulk, correlation, measures, mp_fit, neighbours, rivals, tails
+
+# Groups that `metrics=` and `--metrics` name. The default ones need the eigenvalues alone; the others come on
+# request, and "alignment" needs two sides to compare. Metrics of scale are always computed.
+DEFAULT = ("scale", "tail", "bulk", "correlation")
+GROUPS = (*DEFAULT, "local", "vectors", "bootstrap", "farms", "fingers", "shuffles", "nulls", "alignment")
+
+# Where a metric may be shown.
 PLACES = {
-    "text": "the table that a command prints",
-    "observe": "the scalars that the observer of training gives",
-    "page": "the table of matrices on the page of one model",
-    "compared": "the table of matrices on the page of two models and the update between them",
-    "medians": "the medians by kind of layer on a page",
-    "depth": "the charts over depth that are open on a page",
-    "caption": "the sentence above a matrix's spectrum on a page",
-    "summary": "the medians in the words about a run",
-    "cards": "the cards at the head of a run's page",
-    "results": "results.csv and summary.csv of a study",
-    "overview": "the update's columns in the overview of a study",
+    "text": "the table that the command prints",
+    "observe": "scalars of a training run",
+    "page": "the page's table of matrices",
+    "compared": "the same table where two models are compared",
+    "medians": "the page's medians by kind of layer",
+    "depth": "charts over depth that are open from the start",
+    "cards": "medians over all matrices, on top of a run's page and in its final table",
     "study": "study.csv, of the weights after training and of the update",
     "update": "study.csv, of the update alone",
+    "results": "results.csv",
+    "overview": "the table that a study prints, of the update",
 }
 
 
-class Metric(NamedTuple):
-    """One column of the table.
+class Spectra:
+    """Spectra inside a compiled program, and what several metrics are made of, each made when it is first needed.
 
     Attributes:
-      group: the name under which `metrics=` and `--metrics` ask for it. "update" is not asked for: it comes with every
-        comparison of two models.
-      title: the head of a column, as the field writes it.
-      about: one sentence.
-      scale: the power of the weights' scale that the metric has. 0: it has none, and is compared with noise of any
-        scale. None: it has one that is not a power (a logarithm).
-      null: how its value for noise of the same shape is had. "closed form" (`nulls.closed_forms`), "limit" (a constant
-        of large matrices), "simulated" (a stored table of simulations), "uniform vectors" and "random update" (what
-        vectors or updates without direction show); None: only by the group "nulls", if at all.
-      compute: from the rows of a call to one value a row; None where the code of its group makes it.
-      shown: of PLACES.
+      eigenvalues: of W^T W, of scaled weights, not divided by N; ascending, right-aligned, `[layers, size]`.
+      count: how many there are in each row.
+      constants: by row, of its shape: `bulk.shape_constants`, `rank_cut` and `resolution`.
+    """
+
+    def __init__(
+        self,
+        eigenvalues: Float[Array, "layers size"],
+        count: Int[Array, " layers"],
+        constants: Mapping[str, Array],
+    ) -> None:
+        self.eigenvalues, self.count, self.constants = eigenvalues, count, constants
+
+    @functools.cached_property
+    def norms(self) -> dict[str, Array]:
+        return measures.norms_and_ranks(self.eigenvalues, self.count, self.constants["rank_cut"])
+
+    @functools.cached_property
+    def nonzero(self) -> Int[Array, " layers"]:
+        return self.norms["matrix_rank"].astype(jnp.int32)
+
+    @functools.cached_property
+    def num_unresolved(self) -> Float[Array, " layers"]:
+        resolved = measures.nonzero_eigenvalues(self.eigenvalues, self.count, self.constants["resolution"])
+        return (self.count - resolved).astype(self.eigenvalues.dtype)
+
+    @functools.cached_property
+    def tail(self) -> dict[str, Array]:
+        return tails.power_law(self.eigenvalues, self.nonzero)
+
+    @functools.cached_property
+    def rivals(self) -> dict[str, Array]:
+        tail = self.tail
+        return rivals.against_rivals(self.eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"])
+
+    @functools.cached_property
+    def erg(self) -> dict[str, Array]:
+        return correlation.erg(self.eigenvalues, self.count, self.tail["num_pl_spikes"])
+
+    def hill(self, tail: Int[Array, " layers"]) -> Float[Array, " layers"]:
+        return tails.hill(self.eigenvalues, tail)
+
+    @functools.cached_property
+    def noise(self) -> dict[str, Array]:
+        nonzero = measures.nonzero_eigenvalues(self.eigenvalues, self.count, self.constants["rank_cut"])
+        return bulk.noise_and_spikes(self.eigenvalues, self.count, nonzero, self.constants)
+
+    @functools.cached_property
+    def mp_fit(self) -> dict[str, Array]:
+        N, c = self.constants["N"], self.constants["c"]
+        return mp_fit.fit_density(self.eigenvalues, self.count, N, jnp.round(N * c))
+
+
+class Noise(NamedTuple):
+    """Shapes of matrices, `[rows]` each, and what noise of these shapes shows in closed form (`nulls.closed_forms`)."""
+
+    slices: np.ndarray
+    N: np.ndarray
+    M: np.ndarray
+    closed: dict[str, np.ndarray]
+
+
+Compute = Callable[[Spectra], Array]
+Null = Callable[[Noise, Mapping[str, np.ndarray]], np.ndarray]
+
+
+class Metric(NamedTuple):
+    """One metric.
+
+    Attributes:
+      group: of `--metrics`.
+      title: as the head of a column.
+      about: one sentence; λ are the eigenvalues of W^T W, not divided by N, pooled over the slices of a convolution;
+        p = λ / Σλ; logarithms are to base 10.
+      compute: spectra of scaled weights -> `[layers]`, inside a compiled program. None: made by the group's own code, or
+        in `table.make` from others.
+      scale: the power of the weights' scale that it grows with; None: it depends on it through a logarithm.
+      null: `(noise, columns) -> [rows]`, its value for noise of the same shapes and, where it has a scale, of the
+        same norms. None: not known in closed form (`--metrics=nulls` simulates it; that of alpha is tabulated).
+      shown: places, of `PLACES`.
     """
 
     group: str
     title: str
     about: str
+    compute: Compute | None = None
     scale: int | None = 0
-    null: str | None = None
-    compute: Callable[[Any], Any] | None = None
+    null: Null | None = None
     shown: tuple[str, ...] = ()
 
 
 def shown(place: str) -> list[str]:
-    """The metrics of one of PLACES, in the order of METRICS.
-
-    Raises:
-      KeyError: no such place.
-    """
-    if place not in PLACES:
-        raise KeyError(f"{place!r} is no place where metrics are shown: they are {', '.join(PLACES)}")
+    """The metrics that are shown at a place, in their order."""
     return [name for name, metric in METRICS.items() if place in metric.shown]
 
 
-# fmt: off
+def title(name: str) -> str:
+    """A metric's title; of a column that is no metric its name, with spaces."""
+    return METRICS[name].title if name in METRICS else name.replace("_", " ")
+
+
+def chosen(metrics: str | Iterable[str]) -> frozenset[str]:
+    """The groups that "default", "all" or names mean.
+
+    Raises:
+      ValueError: a name that is no group.
+    """
+    names = [part.strip() for part in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
+    groups: set[str] = set()
+    for name in names:
+        if name not in ("default", "all", *GROUPS):
+            raise ValueError(
+                f"metrics has {name!r}: it must be default, all, or of {', '.join(GROUPS)}, "
+                "with commas between"
+            )
+        groups |= set(DEFAULT) if name == "default" else set(GROUPS) if name == "all" else {name}
+    return frozenset(groups)
+
+
+def _closed(name: str) -> Null:
+    return lambda noise, columns: noise.closed[name]
+
+
+def _one_slice(value: float) -> Null:
+    """Of spacings, whose laws hold for the eigenvalues of one matrix alone."""
+    return lambda noise, columns: np.where(noise.slices == 1, value, np.nan)
+
+
+def _nuclear_norm_of_noise(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    return noise.closed["nuclear_share"] * np.sqrt(noise.slices * noise.M) * np.sqrt(columns["norm"])
+
+
+def _log_spectral_norm_of_noise(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    return columns["log_norm"] - np.log10(noise.closed["stable_rank"])
+
+
 METRICS: dict[str, Metric] = {
-    # The tail.
-    "alpha": Metric("tail", "α", "Exponent of the power law λ^-α that is fitted to the tail by maximum likelihood.",
-        0, "simulated", lambda rows: rows.tail["alpha"],
-        ("text", "observe", "page", "compared", "medians", "depth", "summary", "cards", "results", "overview", "study")),
-    "alpha_se": Metric("tail", "standard error of α", "(α - 1) / √n, with n eigenvalues in the tail.",
-        compute=lambda rows: rows.tail["alpha_se"]),
-    "alpha_null_p": Metric("tail", "p in noise",
-        "How often noise of that shape has so small an α; 0.0025 stands for less than 0.005.",
-        shown=("text", "page", "compared", "medians", "caption")),
-    "gof_p": Metric("bootstrap", "p of fit",
-        "How often a true power law is as far from its fit as the tail is, by bootstrap.",
-        compute=lambda rows: rows.goodness["gof_p"], shown=("page", "compared", "medians", "caption")),
-    "gof_p_se": Metric("bootstrap", "error of p of fit", "Standard error of gof_p, from the number of replicates.",
-        compute=lambda rows: rows.goodness["gof_p_se"]),
-    "D": Metric("tail", "D", "Kolmogorov-Smirnov distance of the tail from its power law.",
-        compute=lambda rows: rows.tail["D"], shown=("text", "page", "caption")),
-    "sigma": Metric("tail", "σ of α", "The standard error of α under WeightWatcher's name."),
-    "xmin": Metric("tail", "xmin", "The eigenvalue at which the tail starts.", 2,
-        compute=lambda rows: rows.tail["xmin"]),
-    "num_pl_spikes": Metric("tail", "tail size", "Number of eigenvalues in the tail.",
-        compute=lambda rows: rows.tail["num_pl_spikes"], shown=("page", "caption")),
-    "alpha_weighted": Metric("tail", "α log λ max", "α times the logarithm of the largest eigenvalue.", None),
-    "log_alpha_norm": Metric("tail", "log Σ λ^α", "Logarithm of the sum of λ^α.", None,
-        compute=lambda rows: rows.log_alpha_norm),
-    "alpha_hill": Metric("tail", "Hill α", "Hill's exponent of the upper half of the spectrum.",
-        0, "closed form", lambda rows: rows.hill(rows.nonzero // 2), ("study",)),
-    "alpha_hill_10": Metric("tail", "Hill α, upper tenth", "Hill's exponent of the upper tenth of the spectrum.",
-        compute=lambda rows: rows.hill(rows.nonzero // 10)),
-    "alpha_hill_sqrt": Metric("tail", "Hill α, √n largest", "Hill's exponent of the √n largest eigenvalues.",
-        compute=lambda rows: rows.hill(rows.root_of_nonzero)),
-    "R_exponential": Metric("tail", "R, exponential",
-        "Likelihood ratio of the power law against an exponential law: above 0 it speaks for the power law.",
-        compute=lambda rows: rows.rivals["R_exponential"]),
-    "p_exponential": Metric("tail", "p, exponential", "How often rivals equally far from the truth differ as much.",
-        compute=lambda rows: rows.rivals["p_exponential"]),
-    "R_lognormal": Metric("tail", "R, lognormal",
-        "Likelihood ratio of the power law against a lognormal law, of which it is a limit: never above 0.",
-        compute=lambda rows: rows.rivals["R_lognormal"]),
-    "p_lognormal": Metric("tail", "p, lognormal", "How often rivals equally far from the truth differ as much.",
-        compute=lambda rows: rows.rivals["p_lognormal"]),
-    "R_tpl": Metric("tail", "R, truncated power law",
-        "Logarithm of the likelihood ratio of the power law against a truncated one, which contains it.",
-        compute=lambda rows: rows.rivals["R_tpl"]),
-    "p_tpl": Metric("tail", "p, truncated power law", "How often a true power law gains as much by truncation.",
-        compute=lambda rows: rows.rivals["p_tpl"]),
-    "alpha_tpl": Metric("tail", "α, truncated", "Exponent of the truncated power law λ^-α exp(-Λ λ).",
-        compute=lambda rows: rows.rivals["alpha_tpl"]),
-    "Lambda": Metric("tail", "Λ", "Rate of the cut-off of the truncated power law λ^-α exp(-Λ λ).", -2,
-        compute=lambda rows: rows.rivals["Lambda"]),
-    "alpha_clipped": Metric("fingers", "α, clipped",
-        "α without the few largest eigenvalues, where leaving them out lowers it by more than 1.",
-        compute=lambda rows: rows.fingers["alpha_clipped"]),
-    "num_fingers": Metric("fingers", "fingers", "How many eigenvalues were left out for the clipped α.",
-        compute=lambda rows: rows.fingers["num_fingers"]),
-    "alpha_farms": Metric("farms", "FARMS α",
-        "Hill's exponent of the upper half of the spectrum of square windows of one size.", 0, "closed form"),
-
-    # Scale: ranks and entropies, then norms.
-    "stable_rank": Metric("scale", "stable rank", "Σλ / λ_max.",
-        0, "closed form", lambda rows: rows.measures["stable_rank"],
-        ("text", "observe", "page", "compared", "medians", "depth", "summary", "results", "overview", "study")),
-    "effective_rank": Metric("scale", "effective rank", "exp(-Σ p ln p).",
-        0, "closed form", lambda rows: rows.measures["effective_rank"], ("study",)),
-    "effective_rank_sv": Metric("scale", "effective rank of singular values",
-        "exp(-Σ p ln p) with p = √λ / Σ√λ (Roy and Vetterli 2007).",
-        0, "closed form", lambda rows: rows.measures["effective_rank_sv"]),
-    "participation_ratio": Metric("scale", "participation ratio", "(Σλ)² / Σλ².",
-        0, "closed form", lambda rows: rows.measures["participation_ratio"]),
-    "entropy": Metric("scale", "entropy", "-Σ p ln p / ln(rank), between 0 and 1.",
-        0, "closed form", lambda rows: rows.measures["entropy"],
-        ("text", "page", "compared", "medians", "depth", "summary", "results", "study")),
-    "renyi_entropy_2": Metric("scale", "Rényi entropy of order 2", "-ln Σ p² / ln(rank).",
-        0, "closed form", lambda rows: rows.measures["renyi_entropy_2"]),
-    "renyi_entropy_inf": Metric("scale", "Rényi entropy of order ∞", "-ln max p / ln(rank).",
-        0, "closed form", lambda rows: rows.measures["renyi_entropy_inf"]),
-    "matrix_rank": Metric("scale", "rank", "Number of eigenvalues that are not zero to rounding.",
-        compute=lambda rows: rows.measures["matrix_rank"], shown=("page",)),
-    "rank_loss": Metric("scale", "rank loss", "Number of eigenvalues that are zero to rounding.",
-        compute=lambda rows: rows.measures["rank_loss"]),
-    "condition_number": Metric("scale", "condition number", "Largest over smallest singular value.",
-        0, "closed form", lambda rows: rows.measures["condition_number"]),
-    "num_unresolved": Metric("scale", "unresolved", "Eigenvalues below the resolution of the computation's precision.",
-        compute=lambda rows: rows.num_unresolved),
-    "norm": Metric("scale", "‖W‖²", "Σλ, the squared Frobenius norm.", 2,
-        compute=lambda rows: rows.measures["norm"]),
-    "log_norm": Metric("scale", "log norm", "Logarithm of the squared Frobenius norm.", None,
-        shown=("text", "observe", "page", "depth", "results", "study")),
-    "spectral_norm": Metric("scale", "λ max", "Largest eigenvalue, the square of the largest singular value.", 2,
-        compute=lambda rows: rows.measures["spectral_norm"]),
-    "log_spectral_norm": Metric("scale", "log λ max", "Logarithm of the largest eigenvalue.", None, "closed form",
-        shown=("page", "depth", "results", "study")),
-    "nuclear_norm": Metric("scale", "nuclear norm", "Σ √λ.", 1, "closed form",
-        lambda rows: rows.measures["nuclear_norm"]),
-    "sv_max": Metric("scale", "largest singular value", "√λ_max.", 1,
-        compute=lambda rows: rows.measures["sv_max"]),
-    "sv_min": Metric("scale", "smallest singular value", "√λ_min.", 1,
-        compute=lambda rows: rows.measures["sv_min"]),
-
-    # The bulk.
-    "noise_std": Metric("bulk", "noise σ", "Standard deviation of the entries' noise, by the quantiles of the bulk.", 1,
-        shown=("caption",)),
-    "noise_std_median": Metric("bulk", "noise σ by median",
-        "Standard deviation of the entries' noise, by the median eigenvalue.", 1),
-    "noise_std_frobenius": Metric("bulk", "noise σ by norm",
-        "Standard deviation of the entries, as if all of them were noise.", 1),
-    "bulk_min": Metric("bulk", "lower edge", "Lower edge of the Marchenko-Pastur bulk of that noise.", 2,
-        compute=lambda rows: rows.noise["bulk_min"]),
-    "bulk_max": Metric("bulk", "upper edge", "Upper edge of the Marchenko-Pastur bulk of that noise.", 2,
-        compute=lambda rows: rows.noise["bulk_max"]),
-    "mp_softrank": Metric("bulk", "MP soft rank", "Upper edge of the bulk over the largest eigenvalue.",
-        0, "closed form", lambda rows: rows.noise["mp_softrank"],
-        ("text", "page", "medians", "depth", "summary", "results", "study")),
-    "num_spikes": Metric("bulk", "spikes",
-        "Number of eigenvalues beyond the 99 % quantile of the largest eigenvalue of that noise.",
-        compute=lambda rows: rows.noise["num_spikes"],
-        shown=("text", "observe", "page", "compared", "medians", "depth", "caption", "study")),
-    "tw_statistic": Metric("bulk", "Tracy-Widom statistic", "The largest eigenvalue on the scale of Tracy and Widom.",
-        compute=lambda rows: rows.noise["tw_statistic"]),
-    "tw_p": Metric("bulk", "Tracy-Widom p", "How often noise has as large a largest eigenvalue.",
-        shown=("page", "caption")),
-    "ks_mp": Metric("bulk", "KS to MP",
-        "Kolmogorov-Smirnov distance of the spectrum without its spikes from the Marchenko-Pastur law.",
-        0, "closed form", lambda rows: rows.noise["ks_mp"],
-        ("page", "compared", "medians", "depth", "caption", "study")),
-    "bbp_theta": Metric("bulk", "strength of the largest spike",
-        "Strength of the largest spike before noise was added, in units of σ √N.",
-        compute=lambda rows: rows.noise["bbp_theta"]),
-    "bbp_overlap_N": Metric("bulk", "overlap of the largest spike, N",
-        "Predicted squared cosine of its singular vector of length N with the true one.",
-        compute=lambda rows: rows.noise["bbp_overlap_N"]),
-    "bbp_overlap_M": Metric("bulk", "overlap of the largest spike, M",
-        "Predicted squared cosine of its singular vector of length M with the true one.",
-        compute=lambda rows: rows.noise["bbp_overlap_M"]),
-    "gavish_donoho_rank": Metric("bulk", "Gavish-Donoho rank",
-        "Number of eigenvalues above the optimal threshold of Gavish and Donoho for unknown noise.",
-        compute=lambda rows: rows.noise["gavish_donoho_rank"]),
-    "W_scale": Metric("bulk", "W scale", "The factor that brings the mean eigenvalue to 1, of the singular values.", -1),
-    "sigma_mp": Metric("bulk", "σ MP", "WeightWatcher's σ, in units of the scaled spectrum.",
-        compute=lambda rows: rows.density_fit["sigma_mp"]),
-    "num_spikes_mp_fit": Metric("bulk", "spikes, density fit", "Spikes above the bulk of WeightWatcher's fit.",
-        compute=lambda rows: rows.density_fit["num_spikes_mp_fit"]),
-    "mp_softrank_mp_fit": Metric("bulk", "MP soft rank, density fit", "Soft rank of WeightWatcher's fit.",
-        compute=lambda rows: rows.density_fit["mp_softrank_mp_fit"]),
-    "bulk_min_mp_fit": Metric("bulk", "lower edge, density fit", "Lower edge of WeightWatcher's fit.", 2,
-        compute=lambda rows: rows.density_fit["bulk_min_mp_fit"]),
-    "bulk_max_mp_fit": Metric("bulk", "upper edge, density fit", "Upper edge of WeightWatcher's fit.", 2,
-        compute=lambda rows: rows.density_fit["bulk_max_mp_fit"]),
-
-    # Correlation.
-    "num_ERG_spikes": Metric("correlation", "ERG tail size",
-        "Number of eigenvalues in the tail whose rescaled eigenvalues multiply to one.",
-        0, "closed form", lambda rows: rows.erg["num_ERG_spikes"]),
-    "ERG_gap": Metric("correlation", "ERG gap", "Size of the ERG tail less the size of the power-law tail.",
-        compute=lambda rows: rows.erg["ERG_gap"]),
-    "detX_val": Metric("correlation", "start of the ERG tail", "The eigenvalue at which the ERG tail starts.", 2,
-        compute=lambda rows: rows.erg["detX_val"]),
-
+    # The power-law tail.
+    "alpha": Metric(
+        "tail",
+        "α",
+        "Exponent of the power law λ^-α fitted to the tail above xmin by maximum likelihood.",
+        lambda s: s.tail["alpha"],
+        shown=(
+            "text",
+            "observe",
+            "page",
+            "compared",
+            "medians",
+            "depth",
+            "cards",
+            "study",
+            "results",
+            "overview",
+        ),
+    ),
+    "alpha_se": Metric(
+        "tail",
+        "standard error of α",
+        "(α - 1) / √(eigenvalues in the tail); a scale, since eigenvalues repel each other and xmin"
+        " is chosen.",
+        lambda s: s.tail["alpha_se"],
+    ),
+    "alpha_null_p": Metric(
+        "tail",
+        "p in noise",
+        "How often noise of this shape has so small an α; 0.0025 stands for less than 0.005.",
+        shown=("text", "page", "compared", "medians"),
+    ),
+    "gof_p": Metric(
+        "bootstrap",
+        "p of the fit",
+        "How often draws from the fitted power law lie further from their own fit; small: the tail "
+        "is no power law.",
+        shown=("page", "compared", "medians"),
+    ),
+    "gof_p_se": Metric(
+        "bootstrap", "standard error of p of the fit", "Standard error of gof_p, from the number of draws."
+    ),
+    "D": Metric(
+        "tail",
+        "D",
+        "Kolmogorov-Smirnov distance of the tail from its fit.",
+        lambda s: s.tail["D"],
+        shown=("text", "page"),
+    ),
+    "sigma": Metric("tail", "σ of α", "The standard error of α under the name that WeightWatcher gives it."),
+    "xmin": Metric(
+        "tail", "xmin", "The eigenvalue at which the tail starts.", lambda s: s.tail["xmin"], scale=2
+    ),
+    "num_pl_spikes": Metric(
+        "tail",
+        "tail size",
+        "Number of eigenvalues in the tail.",
+        lambda s: s.tail["num_pl_spikes"],
+        shown=("page",),
+    ),
+    "alpha_hill": Metric(
+        "tail",
+        "Hill α, upper half",
+        "Hill estimate of the exponent from the upper half of the spectrum.",
+        lambda s: s.hill(s.nonzero // 2),
+        null=_closed("alpha_hill"),
+        shown=("study",),
+    ),
+    "alpha_hill_10": Metric(
+        "tail",
+        "Hill α, upper tenth",
+        "Hill estimate from the upper tenth of the spectrum.",
+        lambda s: s.hill(s.nonzero // 10),
+    ),
+    "alpha_hill_sqrt": Metric(
+        "tail",
+        "Hill α, √n largest",
+        "Hill estimate from the √n largest eigenvalues.",
+        lambda s: s.hill(jnp.sqrt(s.nonzero).astype(jnp.int32)),
+    ),
+    "alpha_farms": Metric(
+        "farms",
+        "Hill α of square windows",
+        "Median of Hill estimates over square windows of one size (FARMS).",
+    ),
+    "alpha_clipped": Metric(
+        "fingers", "α without fingers", "α after the largest eigenvalues that stand apart are clipped."
+    ),
+    "num_fingers": Metric(
+        "fingers", "fingers", "Number of eigenvalues clipped, less one, as WeightWatcher reports it."
+    ),
+    "alpha_weighted": Metric(
+        "tail", "α log λmax", "α times the logarithm of the largest eigenvalue.", scale=None
+    ),
+    "log_alpha_norm": Metric(
+        "tail",
+        "log Σ λ^α",
+        "Logarithm of the sum of λ^α.",
+        lambda s: tails.log_power_sum(s.eigenvalues, s.tail["alpha"]),
+        scale=None,
+    ),
+    "R_exponential": Metric(
+        "tail",
+        "R against the exponential",
+        "Normalised log-likelihood ratio of the power law against the exponential distribution; "
+        "above 0: the power law fits better.",
+        lambda s: s.rivals["R_exponential"],
+    ),
+    "p_exponential": Metric(
+        "tail",
+        "p of R against the exponential",
+        "Two-sided p of R_exponential by Vuong's test.",
+        lambda s: s.rivals["p_exponential"],
+    ),
+    "R_lognormal": Metric(
+        "tail",
+        "R against the lognormal",
+        "Normalised log-likelihood ratio of the power law against the lognormal distribution; above"
+        " 0: the power law fits better.",
+        lambda s: s.rivals["R_lognormal"],
+    ),
+    "p_lognormal": Metric(
+        "tail",
+        "p of R against the lognormal",
+        "Two-sided p of R_lognormal by Vuong's test.",
+        lambda s: s.rivals["p_lognormal"],
+    ),
+    "R_tpl": Metric(
+        "tail",
+        "R against the truncated power law",
+        "Log-likelihood ratio against the truncated power law, of which the power law is a limit; "
+        "never above 0.",
+        lambda s: s.rivals["R_tpl"],
+    ),
+    "p_tpl": Metric(
+        "tail",
+        "p of R against the truncated power law",
+        "p of R_tpl by the half chi-square law of nested models.",
+        lambda s: s.rivals["p_tpl"],
+    ),
+    "alpha_tpl": Metric(
+        "tail",
+        "α of the truncated power law",
+        "Exponent of the truncated power law λ^-α exp(-Λ λ).",
+        lambda s: s.rivals["alpha_tpl"],
+    ),
+    "Lambda": Metric(
+        "tail",
+        "Λ of the truncated power law",
+        "Rate of the truncated power law λ^-α exp(-Λ λ).",
+        lambda s: s.rivals["Lambda"],
+        scale=-2,
+    ),
+    # Norms, ranks and entropies.
+    "stable_rank": Metric(
+        "scale",
+        "stable rank",
+        "Σλ / λmax.",
+        lambda s: s.norms["stable_rank"],
+        null=_closed("stable_rank"),
+        shown=(
+            "text",
+            "observe",
+            "page",
+            "compared",
+            "medians",
+            "depth",
+            "cards",
+            "study",
+            "results",
+            "overview",
+        ),
+    ),
+    "effective_rank": Metric(
+        "scale",
+        "effective rank",
+        "exp(-Σ p ln p).",
+        lambda s: s.norms["effective_rank"],
+        null=_closed("effective_rank"),
+        shown=("study",),
+    ),
+    "effective_rank_sv": Metric(
+        "scale",
+        "effective rank of singular values",
+        "The same with p = √λ / Σ√λ (Roy and Vetterli 2007).",
+        lambda s: s.norms["effective_rank_sv"],
+        null=_closed("effective_rank_sv"),
+    ),
+    "participation_ratio": Metric(
+        "scale",
+        "participation ratio",
+        "(Σλ)² / Σλ².",
+        lambda s: s.norms["participation_ratio"],
+        null=_closed("participation_ratio"),
+    ),
+    "entropy": Metric(
+        "scale",
+        "entropy",
+        "-Σ p ln p / ln(rank), in [0, 1].",
+        lambda s: s.norms["entropy"],
+        null=_closed("entropy"),
+        shown=("text", "page", "compared", "medians", "depth", "cards", "study", "results"),
+    ),
+    "renyi_entropy_2": Metric(
+        "scale",
+        "Rényi entropy of order 2",
+        "-ln Σ p² / ln(rank).",
+        lambda s: s.norms["renyi_entropy_2"],
+        null=_closed("renyi_entropy_2"),
+    ),
+    "renyi_entropy_inf": Metric(
+        "scale",
+        "Rényi entropy of order ∞",
+        "-ln max p / ln(rank).",
+        lambda s: s.norms["renyi_entropy_inf"],
+        null=_closed("renyi_entropy_inf"),
+    ),
+    "log_norm": Metric(
+        "scale",
+        "log norm",
+        "log Σλ = log ||W||², Frobenius and squared, as in WeightWatcher.",
+        scale=None,
+        shown=("text", "observe", "page", "depth", "study", "results"),
+    ),
+    "log_spectral_norm": Metric(
+        "scale",
+        "log λmax",
+        "Logarithm of the largest eigenvalue, the square of the largest singular value.",
+        scale=None,
+        null=_log_spectral_norm_of_noise,
+        shown=("page", "depth", "study", "results"),
+    ),
+    "norm": Metric(
+        "scale",
+        "norm",
+        "Σλ = ||W||², Frobenius and squared, as in WeightWatcher.",
+        lambda s: s.norms["norm"],
+        scale=2,
+    ),
+    "spectral_norm": Metric(
+        "scale",
+        "λmax",
+        "The largest eigenvalue, the square of the largest singular value.",
+        lambda s: s.norms["spectral_norm"],
+        scale=2,
+    ),
+    "nuclear_norm": Metric(
+        "scale",
+        "nuclear norm",
+        "Σ √λ.",
+        lambda s: s.norms["nuclear_norm"],
+        scale=1,
+        null=_nuclear_norm_of_noise,
+    ),
+    "sv_max": Metric("scale", "largest singular value", "√λmax.", lambda s: s.norms["sv_max"], scale=1),
+    "sv_min": Metric("scale", "smallest singular value", "√λmin.", lambda s: s.norms["sv_min"], scale=1),
+    "matrix_rank": Metric(
+        "scale",
+        "rank",
+        "Number of eigenvalues that are not zero to rounding.",
+        lambda s: s.norms["matrix_rank"],
+        shown=("page",),
+    ),
+    "rank_loss": Metric(
+        "scale",
+        "rank loss",
+        "Number of eigenvalues that are zero to rounding.",
+        lambda s: s.norms["rank_loss"],
+    ),
+    "condition_number": Metric(
+        "scale",
+        "condition number",
+        "Largest over smallest singular value.",
+        lambda s: s.norms["condition_number"],
+        null=_closed("condition_number"),
+    ),
+    "num_unresolved": Metric(
+        "scale",
+        "unresolved eigenvalues",
+        "Number of eigenvalues below the resolution of the precision.",
+        lambda s: s.num_unresolved,
+    ),
+    # The noise in the bulk, and the spikes.
+    "mp_softrank": Metric(
+        "bulk",
+        "MP soft rank",
+        "Upper edge of the Marchenko-Pastur bulk over λmax; about 1 for noise.",
+        lambda s: s.noise["mp_softrank"],
+        null=_closed("mp_softrank"),
+        shown=("text", "page", "medians", "depth", "cards", "study", "results"),
+    ),
+    "num_spikes": Metric(
+        "bulk",
+        "spikes",
+        "Number of eigenvalues beyond the 99 % quantile of the largest one of noise of that level.",
+        lambda s: s.noise["num_spikes"],
+        shown=("text", "observe", "page", "compared", "medians", "depth", "study"),
+    ),
+    "ks_mp": Metric(
+        "bulk",
+        "KS to MP",
+        "Kolmogorov-Smirnov distance of the spectrum without its spikes from the Marchenko-Pastur "
+        "law (null: 95 % quantile).",
+        lambda s: s.noise["ks_mp"],
+        null=_closed("ks_mp"),
+        shown=("page", "compared", "medians", "depth", "study"),
+    ),
+    "tw_statistic": Metric(
+        "bulk",
+        "Tracy-Widom statistic",
+        "The largest eigenvalue on the scale of the Tracy-Widom law.",
+        lambda s: s.noise["tw_statistic"],
+    ),
+    "tw_p": Metric(
+        "bulk", "Tracy-Widom p", "How often noise of that level has so large an eigenvalue.", shown=("page",)
+    ),
+    "noise_std": Metric(
+        "bulk",
+        "σ of the noise",
+        "Standard deviation of the entries of the noise, by the quantiles of the bulk.",
+        scale=1,
+    ),
+    "noise_std_median": Metric("bulk", "σ by the median", "The same by the median eigenvalue.", scale=1),
+    "noise_std_frobenius": Metric(
+        "bulk", "σ by the norm", "The same by the Frobenius norm, as if all were noise.", scale=1
+    ),
+    "bulk_min": Metric(
+        "bulk",
+        "lower bulk edge",
+        "Lower edge of the Marchenko-Pastur bulk of that noise.",
+        lambda s: s.noise["bulk_min"],
+        scale=2,
+    ),
+    "bulk_max": Metric(
+        "bulk",
+        "upper bulk edge",
+        "Upper edge of the Marchenko-Pastur bulk of that noise.",
+        lambda s: s.noise["bulk_max"],
+        scale=2,
+    ),
+    "bbp_theta": Metric(
+        "bulk",
+        "strength of the largest spike",
+        "Strength before noise was added, in units of σ √N (Baik, Ben Arous and Péché).",
+        lambda s: s.noise["bbp_theta"],
+    ),
+    "bbp_overlap_N": Metric(
+        "bulk",
+        "overlap of its longer vector",
+        "Predicted squared cosine of the spike's singular vector of length N with the true one.",
+        lambda s: s.noise["bbp_overlap_N"],
+    ),
+    "bbp_overlap_M": Metric(
+        "bulk",
+        "overlap of its shorter vector",
+        "Predicted squared cosine of the spike's singular vector of length M with the true one.",
+        lambda s: s.noise["bbp_overlap_M"],
+    ),
+    "gavish_donoho_rank": Metric(
+        "bulk",
+        "Gavish-Donoho rank",
+        "Number of eigenvalues above the optimal threshold for unknown noise.",
+        lambda s: s.noise["gavish_donoho_rank"],
+    ),
+    "W_scale": Metric(
+        "bulk",
+        "scale of WeightWatcher's fit",
+        "√(number of eigenvalues / Σλ), by which WeightWatcher scales the weights.",
+        scale=-1,
+    ),
+    "sigma_mp": Metric(
+        "bulk",
+        "σ of WeightWatcher's fit",
+        "σ of WeightWatcher's fit of the Marchenko-Pastur law, for weights scaled by W_scale.",
+        lambda s: s.mp_fit["sigma_mp"],
+    ),
+    "num_spikes_mp_fit": Metric(
+        "bulk",
+        "spikes of WeightWatcher's fit",
+        "Number of eigenvalues above the edge of that fit.",
+        lambda s: s.mp_fit["num_spikes_mp_fit"],
+    ),
+    "mp_softrank_mp_fit": Metric(
+        "bulk",
+        "MP soft rank of WeightWatcher's fit",
+        "Upper edge of that fit over λmax.",
+        lambda s: s.mp_fit["mp_softrank_mp_fit"],
+    ),
+    "bulk_min_mp_fit": Metric(
+        "bulk",
+        "lower edge of WeightWatcher's fit",
+        "Lower edge of that fit.",
+        lambda s: s.mp_fit["bulk_min_mp_fit"],
+        scale=2,
+    ),
+    "bulk_max_mp_fit": Metric(
+        "bulk",
+        "upper edge of WeightWatcher's fit",
+        "Upper edge of that fit.",
+        lambda s: s.mp_fit["bulk_max_mp_fit"],
+        scale=2,
+    ),
+    # The trace-log condition.
+    "num_ERG_spikes": Metric(
+        "correlation",
+        "ERG tail",
+        "Size of the tail whose rescaled eigenvalues multiply to one.",
+        lambda s: s.erg["num_ERG_spikes"],
+        null=_closed("num_ERG_spikes"),
+    ),
+    "ERG_gap": Metric(
+        "correlation", "ERG gap", "ERG tail minus the tail of the power law.", lambda s: s.erg["ERG_gap"]
+    ),
+    "detX_val": Metric(
+        "correlation",
+        "start of the ERG tail",
+        "The eigenvalue at which the ERG tail starts.",
+        lambda s: s.erg["detX_val"],
+        scale=2,
+    ),
     # The same entries in random order.
-    "max_rand_eval": Metric("shuffles", "λ max, shuffled", "Largest eigenvalue of the same entries in random order.", 2,
-        compute=lambda rows: rows.against_shuffled["max_rand_eval"]),
-    "ww_softrank": Metric("shuffles", "soft rank, shuffled", "Largest eigenvalue after the shuffle over that before.",
-        compute=lambda rows: rows.against_shuffled["ww_softrank"]),
-    "ww_maxdist": Metric("shuffles", "λ max less shuffled", "Largest eigenvalue before the shuffle less that after.", 2,
-        compute=lambda rows: rows.against_shuffled["ww_maxdist"]),
-    "rand_distance": Metric("shuffles", "distance from shuffled",
-        "√ of the Jensen-Shannon divergence of the sorted eigenvalues before and after the shuffle.",
-        compute=lambda rows: rows.against_shuffled["rand_distance"]),
-    "num_traps": Metric("shuffles", "traps", "Spikes of the shuffled entries: they come from single large entries."),
-    "rand_num_spikes": Metric("shuffles", "spikes, shuffled", "Spikes above WeightWatcher's fit of the shuffled entries."),
-    "rand_sigma_mp": Metric("shuffles", "σ MP, shuffled", "σ of WeightWatcher's fit of the shuffled entries."),
-    "rand_mp_softrank": Metric("shuffles", "MP soft rank, shuffled",
-        "Soft rank of WeightWatcher's fit of the shuffled entries."),
-    "rand_bulk_min": Metric("shuffles", "lower edge, shuffled",
-        "Lower edge of WeightWatcher's fit of the shuffled entries.", 2),
-    "rand_bulk_max": Metric("shuffles", "upper edge, shuffled",
-        "Upper edge of WeightWatcher's fit of the shuffled entries.", 2),
-
-    # Neighbours in the bulk.
-    "spacing_ratio": Metric("local", "spacing ratio", "Mean of the smaller over the larger of two neighbouring spacings.",
-        0, "limit", lambda rows: rows.neighbours["spacing_ratio"]),
-    "spacing_ratio_se": Metric("local", "error of the spacing ratio", "Standard error of the spacing ratio.",
-        compute=lambda rows: rows.neighbours["spacing_ratio_se"]),
-    "brody": Metric("local", "Brody exponent",
-        "Exponent of level repulsion: 1 for random matrices, 0 for independent points.",
-        0, "limit", lambda rows: rows.neighbours["brody"]),
-    "number_variance_1": Metric("local", "number variance, 1",
-        "Variance of the number of eigenvalues in windows that hold 1 in the mean.",
-        0, "limit", lambda rows: rows.neighbours["number_variance_1"]),
-    "number_variance_2": Metric("local", "number variance, 2",
-        "Variance of the number of eigenvalues in windows that hold 2 in the mean.",
-        0, "limit", lambda rows: rows.neighbours["number_variance_2"]),
-    "number_variance_5": Metric("local", "number variance, 5",
-        "Variance of the number of eigenvalues in windows that hold 5 in the mean.",
-        0, "limit", lambda rows: rows.neighbours["number_variance_5"]),
-    "number_variance_10": Metric("local", "number variance, 10",
-        "Variance of the number of eigenvalues in windows that hold 10 in the mean.",
-        0, "limit", lambda rows: rows.neighbours["number_variance_10"]),
-
+    "max_rand_eval": Metric(
+        "shuffles", "λmax, shuffled", "The largest eigenvalue after the entries are shuffled.", scale=2
+    ),
+    "ww_softrank": Metric(
+        "shuffles",
+        "shuffled λmax / λmax",
+        "The largest eigenvalue after the shuffle over the largest before.",
+    ),
+    "ww_maxdist": Metric("shuffles", "λmax - shuffled λmax", "The difference of the two.", scale=2),
+    "rand_distance": Metric(
+        "shuffles",
+        "distance to shuffled",
+        "Square root of the Jensen-Shannon divergence between the sorted eigenvalues before and after.",
+    ),
+    "num_traps": Metric(
+        "shuffles", "traps", "Number of spikes after the shuffle, which single large entries make."
+    ),
+    "rand_num_spikes": Metric(
+        "shuffles",
+        "spikes of WeightWatcher's fit, shuffled",
+        "WeightWatcher's fit of the shuffled spectrum: spikes.",
+    ),
+    "rand_sigma_mp": Metric(
+        "shuffles", "σ of WeightWatcher's fit, shuffled", "WeightWatcher's fit of the shuffled spectrum: σ."
+    ),
+    "rand_mp_softrank": Metric(
+        "shuffles",
+        "MP soft rank of WeightWatcher's fit, shuffled",
+        "WeightWatcher's fit of the shuffled spectrum: upper edge over λmax.",
+    ),
+    "rand_bulk_min": Metric(
+        "shuffles",
+        "lower edge of WeightWatcher's fit, shuffled",
+        "WeightWatcher's fit of the shuffled spectrum: lower edge.",
+        scale=2,
+    ),
+    "rand_bulk_max": Metric(
+        "shuffles",
+        "upper edge of WeightWatcher's fit, shuffled",
+        "WeightWatcher's fit of the shuffled spectrum: upper edge.",
+        scale=2,
+    ),
+    # Spacings.
+    "spacing_ratio": Metric(
+        "local",
+        "spacing ratio",
+        "Mean of min(s, s') / max(s, s') over neighbouring spacings of the bulk.",
+        null=_one_slice(neighbours.SPACING_RATIO_GOE),
+    ),
+    "spacing_ratio_se": Metric("local", "standard error of the spacing ratio", "Its standard error."),
+    "brody": Metric(
+        "local",
+        "Brody parameter",
+        "Exponent of Brody's law of spacings: 0 for independent eigenvalues, 1 for those that repel"
+        " each other.",
+        null=_one_slice(1.0),
+    ),
+    "number_variance_1": Metric(
+        "local",
+        "number variance, 1",
+        "Variance of the number of eigenvalues in windows that hold 1 on average.",
+        null=_one_slice(neighbours.number_variance_goe(1)),
+    ),
+    "number_variance_2": Metric(
+        "local",
+        "number variance, 2",
+        "Variance of the number of eigenvalues in windows that hold 2 on average.",
+        null=_one_slice(neighbours.number_variance_goe(2)),
+    ),
+    "number_variance_5": Metric(
+        "local",
+        "number variance, 5",
+        "Variance of the number of eigenvalues in windows that hold 5 on average.",
+        null=_one_slice(neighbours.number_variance_goe(5)),
+    ),
+    "number_variance_10": Metric(
+        "local",
+        "number variance, 10",
+        "Variance of the number of eigenvalues in windows that hold 10 on average.",
+        null=_one_slice(neighbours.number_variance_goe(10)),
+    ),
     # Singular vectors.
-    **{f"{part}_{word}_{name}": Metric("vectors", f"{word} {said}, {part}",
-        f"{'Mean' if word == 'mean' else 'Variance'} of the {said} of the singular vectors of the {part}.",
-        0, "uniform vectors" if word == "mean" and name != "vec_entropy" else None)
-       for part in ("bulk", "tail") for word in ("mean", "var")
-       for name, said in (("vec_entropy", "histogram entropy"), ("loc_ratio", "localisation ratio"),
-                          ("part_ratio", "participation ratio"))},
-    **{name: metric for side in "NM" for name, metric in {
-        f"num_non_porter_thomas_{side}": Metric("vectors", f"vectors that are not normal, {side}",
-            f"Number of singular vectors of length {side} that differ from the normal law of noise.", 0, "uniform vectors"),
-        **{f"{name}_{part}_{side}": Metric("vectors", f"{said}, {part}, {side}",
-            f"Mean {said} of the singular vectors of length {side} of the "
-            f"{'bulk' if part == 'bulk' else '10 largest singular values'}.", 0, "uniform vectors")
-           for name, said in (("ipr", "inverse participation ratio"), ("vector_entropy", "entropy of the squared entries"))
-           for part in ("bulk", "leading")},
-    }.items()},
-
-    # The update between two models.
-    "norm_ratio": Metric("update", "size of update", "Frobenius norm of the update over that of the weights before.",
-        shown=("text", "page", "compared", "medians", "depth", "summary", "cards", "results", "overview", "update")),
-    "spectral_ratio": Metric("update", "spectral size of update",
-        "Largest singular value of the update over that of the weights before.", shown=("update",)),
-    "cosine": Metric("update", "cosine", "Cosine of the angle between the weights before and after.",
-        shown=("page", "compared", "update")),
-    "cosine_other": Metric("update", "cosine to the other update",
-        "Cosine of the angle between this update and that of another run from the same weights.", 0, "random update"),
-    "update_energy_top": Metric("alignment", "energy in leading vectors",
-        "Share of the update in the leading singular vectors of the weights before.", 0, "random update",
-        shown=("update",)),
-    "update_energy_bulk": Metric("alignment", "energy in middle vectors",
-        "Share of the update in the singular vectors between the leading and the trailing ones.", 0, "random update"),
-    "update_energy_bottom": Metric("alignment", "energy in trailing vectors",
-        "Share of the update in the trailing singular vectors of the weights before.", 0, "random update",
-        shown=("update",)),
-    "overlap_left": Metric("alignment", "overlap, left",
-        "Mean squared cosine between the leading left singular subspaces before and after.", 0, "random update",
-        shown=("update",)),
-    "overlap_right": Metric("alignment", "overlap, right",
-        "Mean squared cosine between the leading right singular subspaces before and after.", 0, "random update",
-        shown=("update",)),
-    "angle_left": Metric("alignment", "largest angle, left",
-        "Largest principal angle between the leading left singular subspaces, in degrees.", 0, "random update"),
-    "angle_right": Metric("alignment", "largest angle, right",
-        "Largest principal angle between the leading right singular subspaces, in degrees.", 0, "random update"),
-    "intruders_left": Metric("alignment", "intruders, left",
-        "Number of leading left singular vectors after training that are far from all of those before.",
-        shown=("update",)),
-    "intruders_right": Metric("alignment", "intruders, right",
-        "Number of leading right singular vectors after training that are far from all of those before.",
-        shown=("update",)),
-    "shift_top": Metric("alignment", "shift, largest", "Relative change of the largest singular value."),
-    "shift_leading": Metric("alignment", "shift, leading",
-        "Mean change of the leading singular values, over the largest before."),
-    "shift_bulk": Metric("alignment", "shift, middle",
-        "Mean change of the singular values between the leading and the trailing ones, over the largest before."),
-    "shift_trailing": Metric("alignment", "shift, trailing",
-        "Mean change of the trailing singular values, over the largest before."),
+    "bulk_mean_vec_entropy": Metric(
+        "vectors",
+        "mean vector entropy, bulk",
+        "Mean over the bulk of the entropy of a histogram of |u| in 100 bins of singular vectors of"
+        " length M, as in WeightWatcher.",
+    ),
+    "bulk_mean_loc_ratio": Metric(
+        "vectors",
+        "mean localisation ratio, bulk",
+        "Mean over the bulk of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "bulk_mean_part_ratio": Metric(
+        "vectors",
+        "mean participation ratio, bulk",
+        "Mean over the bulk of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "bulk_var_vec_entropy": Metric(
+        "vectors",
+        "variance vector entropy, bulk",
+        "Variance over the bulk of the entropy of a histogram of |u| in 100 bins of singular "
+        "vectors of length M, as in WeightWatcher.",
+    ),
+    "bulk_var_loc_ratio": Metric(
+        "vectors",
+        "variance localisation ratio, bulk",
+        "Variance over the bulk of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "bulk_var_part_ratio": Metric(
+        "vectors",
+        "variance participation ratio, bulk",
+        "Variance over the bulk of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "tail_mean_vec_entropy": Metric(
+        "vectors",
+        "mean vector entropy, tail",
+        "Mean over the tail of the entropy of a histogram of |u| in 100 bins of singular vectors of"
+        " length M, as in WeightWatcher.",
+    ),
+    "tail_mean_loc_ratio": Metric(
+        "vectors",
+        "mean localisation ratio, tail",
+        "Mean over the tail of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "tail_mean_part_ratio": Metric(
+        "vectors",
+        "mean participation ratio, tail",
+        "Mean over the tail of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "tail_var_vec_entropy": Metric(
+        "vectors",
+        "variance vector entropy, tail",
+        "Variance over the tail of the entropy of a histogram of |u| in 100 bins of singular "
+        "vectors of length M, as in WeightWatcher.",
+    ),
+    "tail_var_loc_ratio": Metric(
+        "vectors",
+        "variance localisation ratio, tail",
+        "Variance over the tail of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "tail_var_part_ratio": Metric(
+        "vectors",
+        "variance participation ratio, tail",
+        "Variance over the tail of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+    ),
+    "num_non_porter_thomas_N": Metric(
+        "vectors",
+        "vectors that are not normal, length N",
+        "Number of singular vectors of length N that are not normal, at a false discovery rate of 5 %.",
+    ),
+    "ipr_bulk_N": Metric(
+        "vectors",
+        "inverse participation ratio, bulk, length N",
+        "Mean of Σ u⁴ over the bulk of the singular vectors of length N.",
+    ),
+    "ipr_leading_N": Metric(
+        "vectors",
+        "inverse participation ratio, leading, length N",
+        "Mean of Σ u⁴ over the leading 10 of the singular vectors of length N.",
+    ),
+    "vector_entropy_bulk_N": Metric(
+        "vectors",
+        "vector entropy, bulk, length N",
+        "Mean of -Σ u² ln u² over the bulk of the singular vectors of length N.",
+    ),
+    "vector_entropy_leading_N": Metric(
+        "vectors",
+        "vector entropy, leading, length N",
+        "Mean of -Σ u² ln u² over the leading 10 of the singular vectors of length N.",
+    ),
+    "num_non_porter_thomas_M": Metric(
+        "vectors",
+        "vectors that are not normal, length M",
+        "Number of singular vectors of length M that are not normal, at a false discovery rate of 5 %.",
+    ),
+    "ipr_bulk_M": Metric(
+        "vectors",
+        "inverse participation ratio, bulk, length M",
+        "Mean of Σ u⁴ over the bulk of the singular vectors of length M.",
+    ),
+    "ipr_leading_M": Metric(
+        "vectors",
+        "inverse participation ratio, leading, length M",
+        "Mean of Σ u⁴ over the leading 10 of the singular vectors of length M.",
+    ),
+    "vector_entropy_bulk_M": Metric(
+        "vectors",
+        "vector entropy, bulk, length M",
+        "Mean of -Σ u² ln u² over the bulk of the singular vectors of length M.",
+    ),
+    "vector_entropy_leading_M": Metric(
+        "vectors",
+        "vector entropy, leading, length M",
+        "Mean of -Σ u² ln u² over the leading 10 of the singular vectors of length M.",
+    ),
+    # The update, of two sides.
+    "norm_ratio": Metric(
+        "update",
+        "‖update‖ / ‖before‖",
+        "Frobenius norm of the update over that of the weights before.",
+        shown=("text", "page", "compared", "medians", "depth", "cards", "update", "results", "overview"),
+    ),
+    "spectral_ratio": Metric(
+        "update", "‖update‖₂ / ‖before‖₂", "The same of largest singular values.", shown=("update",)
+    ),
+    "cosine": Metric(
+        "update",
+        "cosine of before and after",
+        "Cosine of the angle between the weights before and after, as vectors.",
+        shown=("page", "compared", "update"),
+    ),
+    "cosine_other": Metric(
+        "update",
+        "cosine with the other update",
+        "Cosine of the angle between this update and that of another run.",
+    ),
+    "update_energy_top": Metric(
+        "alignment",
+        "energy of the update, top",
+        "Share of the update's squared norm in the subspaces of the leading 10 singular vectors of before.",
+        shown=("update",),
+    ),
+    "update_energy_bottom": Metric(
+        "alignment",
+        "energy of the update, bottom",
+        "Share of the update's squared norm in the subspaces of the trailing 10.",
+        shown=("update",),
+    ),
+    "update_energy_bulk": Metric(
+        "alignment",
+        "energy of the update, bulk",
+        "Share of the update's squared norm in the subspaces between.",
+    ),
+    "overlap_left": Metric(
+        "alignment",
+        "overlap of leading subspaces, left",
+        "Mean squared cosine of the principal angles between the leading left subspaces before and after.",
+        shown=("update",),
+    ),
+    "overlap_right": Metric(
+        "alignment",
+        "overlap of leading subspaces, right",
+        "Mean squared cosine of the principal angles between the leading right subspaces before and after.",
+        shown=("update",),
+    ),
+    "angle_left": Metric("alignment", "largest angle, left", "The largest of these angles, in degrees."),
+    "angle_right": Metric("alignment", "largest angle, right", "The largest of these angles, in degrees."),
+    "intruders_left": Metric(
+        "alignment",
+        "intruders, left",
+        "Number of leading left singular vectors of after with |cos| below 0.5 with every one of before.",
+        shown=("update",),
+    ),
+    "intruders_right": Metric(
+        "alignment",
+        "intruders, right",
+        "Number of leading right singular vectors of after with |cos| below 0.5 with every one of before.",
+        shown=("update",),
+    ),
+    "shift_top": Metric("alignment", "change of λmax", "Relative change of the largest singular value."),
+    "shift_leading": Metric(
+        "alignment",
+        "change, leading",
+        "Mean change of the leading 10, rank by rank, in units of the largest before.",
+    ),
+    "shift_bulk": Metric(
+        "alignment",
+        "change, bulk",
+        "Mean change of the singular values between, rank by rank, in units of the largest before.",
+    ),
+    "shift_trailing": Metric(
+        "alignment",
+        "change, trailing",
+        "Mean change of the trailing 10, rank by rank, in units of the largest before.",
+    ),
 }
-# fmt: on
+
+
+# What the compiled programs give besides, for `table.make`: group and computation.
+INTERMEDIATE: dict[str, tuple[str, Compute]] = {
+    "noise_variance": ("bulk", lambda s: s.noise["noise_variance"]),
+    "noise_variance_median": ("bulk", lambda s: s.noise["noise_variance_median"]),
+}
+
+
+def computed(groups: Iterable[str]) -> dict[str, tuple[str, Compute]]:
+    """Group and computation of what the compiled programs make for these groups; those of scale always."""
+    wanted = {"scale", *groups}
+    made = {name: (metric.group, metric.compute) for name, metric in METRICS.items()}
+    return {
+        name: (group, compute)
+        for name, (group, compute) in (made | INTERMEDIATE).items()
+        if compute is not None and group in wanted
+    }

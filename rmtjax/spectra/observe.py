@@ -18,10 +18,10 @@ import jax
 import pandas as pd
 
 from rmtjax.spectra.analysis import analyze
+from rmtjax.spectra.metrics import shown
 
 LOG = logging.getLogger(__name__)
 FOLDER = "spectra_steps"
-_SUMMARY = ("alpha", "stable_rank", "log_norm", "num_spikes")
 
 
 def every(
@@ -71,7 +71,7 @@ def every(
             now - start,
             100 * spent / max(now - began[0], 1e-9),
         )
-        scalars = {f"spectra/{name}": float(table[name].median()) for name in _SUMMARY}
+        scalars = {f"spectra/{name}": float(table[name].median()) for name in shown("observe")}
         return scalars | {"spectra/overhead": spent / max(now - began[0], 1e-9)}
 
     return observe

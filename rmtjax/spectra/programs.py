@@ -1,4 +1,7 @@
-"""The metrics of many spectra in two compiled calls for each rung of a short ladder of sizes."""
+"""The metrics of many spectra in two compiled calls for each rung of a short ladder of sizes.
+
+Which metrics there are and how each is computed stands in `metrics.METRICS`.
+"""
 
 import contextlib
 import functools
@@ -11,19 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rmtjax.spectra import (
-    bulk,
-    correlation,
-    eigensolver,
-    fingers,
-    goodness,
-    measures,
-    mp_fit,
-    neighbours,
-    rivals,
-    shuffles,
-    tails,
-)
+from rmtjax.spectra import bulk, eigensolver, fingers, goodness, metrics, neighbours, shuffles
 from rmtjax.spectra.streaming import Spectrum, round_rows
 
 _ROWS = 64  # spectra in a call, at most
@@ -67,9 +58,9 @@ def measure(
             given = {name: column[padded] for name, column in constants.items()}
             count = given.pop("count")
             values = _aligned([spectra[i] for i in members], rows, rung, dtype)
-            found = dict(_tail(values, count, given, groups))
-            if "bulk" in groups:
-                found |= _noise(values, count, given)
+            found = {}
+            for names in _names(groups):
+                found |= _program(values, count, given, groups, names)
             if "bootstrap" in groups and len(seeds):
                 rank = found["matrix_rank"].astype(jnp.int32)
                 found |= _goodness(values, rank, np.asarray(seeds, np.int32)[padded])
@@ -114,14 +105,14 @@ def prepare(
         rows = round_rows(len(members))
         given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
         count = given.pop("count")
-        key = (rung, rows, groups, np.dtype(dtype))
+        key = (rung, rows, _names(groups), np.dtype(dtype))
         if key in _compiled:
             continue
         _compiled.add(key)
         values = np.zeros((rows, rung), dtype)
-        threads.append(threading.Thread(target=_compile, args=(dtype, _tail, (values, count, given, groups))))
-        if "bulk" in groups:
-            threads.append(threading.Thread(target=_compile, args=(dtype, _noise, (values, count, given))))
+        for names in _names(groups):
+            arguments = (values, count, given, groups, names)
+            threads.append(threading.Thread(target=_compile, args=(dtype, _program, arguments)))
     for thread in threads:
         thread.start()
     return threads
@@ -178,48 +169,42 @@ def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
     }
 
 
+_BULK = frozenset({"bulk"})
+
+
+def _names(groups: frozenset[str]) -> tuple[tuple[str, ...], ...]:
+    """What each compiled program makes. The noise in the bulk has one of its own, since two compile side by side."""
+    computed = metrics.computed(groups)
+    parts = (
+        tuple(name for name, (group, _) in computed.items() if (group == "bulk") is of_bulk)
+        for of_bulk in (False, True)
+    )
+    return tuple(names for names in parts if names)
+
+
+def _noise(values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarray]) -> dict[str, Array]:
+    """The noise in the bulk alone."""
+    found: dict[str, Array] = _program(values, count, constants, _BULK, _names(_BULK)[1])
+    return found
+
+
 # Two programs, which compile side by side. Level 1 takes less time to compile and runs as fast: little of this is
 # inner loops.
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
-@functools.partial(_jit, static_argnums=3)
-def _tail(
+@functools.partial(_jit, static_argnums=(3, 4))
+def _program(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     constants: dict[str, Array],
     groups: frozenset[str],
+    names: tuple[str, ...],
 ) -> dict[str, Array]:
-    """Scale, tail and correlation."""
-    metrics = measures.norms_and_ranks(eigenvalues, count, constants["rank_cut"])
-    nonzero = metrics["matrix_rank"].astype(jnp.int32)
-    resolved = measures.nonzero_eigenvalues(eigenvalues, count, constants["resolution"])
-    metrics["num_unresolved"] = (count - resolved).astype(eigenvalues.dtype)
-    if not groups & {"tail", "correlation"}:
-        return metrics
-    tail = tails.power_law(eigenvalues, nonzero)
-    if "tail" in groups:
-        metrics |= tail | rivals.against_rivals(
-            eigenvalues, tail["num_pl_spikes"], tail["alpha"], tail["xmin"]
-        )
-        metrics["log_alpha_norm"] = tails.log_power_sum(eigenvalues, tail["alpha"])
-        metrics["alpha_hill"] = tails.hill(eigenvalues, nonzero // 2)
-        metrics["alpha_hill_10"] = tails.hill(eigenvalues, nonzero // 10)
-        metrics["alpha_hill_sqrt"] = tails.hill(eigenvalues, jnp.sqrt(nonzero).astype(jnp.int32))
-    if "correlation" in groups:
-        metrics |= correlation.erg(eigenvalues, count, tail["num_pl_spikes"])
-    return metrics
-
-
-@_jit
-def _noise(
-    eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], constants: dict[str, Array]
-) -> dict[str, Array]:
-    """Bulk, by quantiles and by WeightWatcher's fit."""
-    N = constants["N"]
-    fit = mp_fit.fit_density(eigenvalues, count, N, jnp.round(N * constants["c"]))
-    nonzero = measures.nonzero_eigenvalues(eigenvalues, count, constants["rank_cut"])
-    return bulk.noise_and_spikes(eigenvalues, count, nonzero, constants) | fit
+    """The metrics of these names, of these groups."""
+    given = metrics.Spectra(eigenvalues, count, constants)
+    computed = metrics.computed(groups)
+    return {name: computed[name][1](given) for name in names}
 
 
 _against = _jit(shuffles.against_shuffled)

@@ -6,63 +6,11 @@ N, pooled over the slices of a convolution; p = λ / Σλ; log is to base 10:
   name, kind            path of the parameter; kind of layer
   slices, N, M, Q       matrices in the stack, their sides N >= M, Q = N / M
   num_evals             slices * M
-scale
-  norm, log_norm        Σλ = ||W||_F², squared as in WeightWatcher
-  spectral_norm, log_spectral_norm    λ_max, the square of the largest singular value
-  nuclear_norm          Σ √λ
-  sv_max, sv_min        √λ_max, √λ_min
-  stable_rank           Σλ / λ_max
-  effective_rank        exp(-Σ p ln p); effective_rank_sv the same with p = √λ / Σ√λ (Roy and Vetterli 2007)
-  participation_ratio   (Σλ)² / Σλ²
-  entropy               -Σ p ln p / ln(matrix_rank); renyi_entropy_2, renyi_entropy_inf: of orders 2 and ∞
-  matrix_rank           eigenvalues that are not zero to rounding (programs._constants says which)
-  rank_loss             num_evals - matrix_rank
-  condition_number      sv_max / sv_min
-  num_unresolved        eigenvalues below the resolution of the computation's precision
-tail
-  alpha, D, xmin        power law of the tail: exponent of the density, KS distance, start (tails.power_law)
-  num_pl_spikes         eigenvalues in that tail
-  alpha_se, sigma       (alpha - 1) / √num_pl_spikes, under this package's and WeightWatcher's name
-  alpha_null, alpha_null_low, alpha_null_high    median, 5 % and 95 % quantile for noise of that shape
-  alpha_null_p          how often noise of that shape has so small an alpha; 0.0025 stands for less than 0.005
-  alpha_weighted        alpha * log_spectral_norm
-  log_alpha_norm        log Σ λ^alpha
-  alpha_hill            Hill's exponent of the upper half of the spectrum; alpha_hill_10, alpha_hill_sqrt: of the
-                        upper tenth, and of the √n largest
-  R_..., p_...          the power law against exponential, lognormal and truncated power law (rivals)
-  alpha_tpl, Lambda     of the truncated power law λ^-alpha exp(-Lambda λ)
-bulk
-  noise_std             standard deviation of the entries' noise, by the quantiles of the bulk; noise_std_median: by
-                        the median eigenvalue; noise_std_frobenius: by the norm, as if all were noise
-  bulk_min, bulk_max    edges of the Marchenko-Pastur bulk of that noise
-  mp_softrank           bulk_max / λ_max
-  num_spikes            eigenvalues beyond the 99 % quantile of the largest of that noise
-  tw_statistic, tw_p    the largest eigenvalue on the scale of Tracy and Widom, and how often noise has as large a one
-  ks_mp                 distance of the spectrum without its spikes from that law
-  bbp_theta             strength of the largest spike, in units of σ √N; bbp_overlap_N, bbp_overlap_M: how much of the
-                        signal its singular vectors hold
-  gavish_donoho_rank    eigenvalues above the optimal threshold of Gavish and Donoho for unknown noise
-  W_scale, sigma_mp, num_spikes_mp_fit, mp_softrank_mp_fit, bulk_min_mp_fit, bulk_max_mp_fit    WeightWatcher's fit
-correlation
-  num_ERG_spikes, detX_val    the tail whose rescaled eigenvalues multiply to one, and where it starts (correlation.erg)
-  ERG_gap               num_ERG_spikes - num_pl_spikes
-shuffles (on request): the same entries in random order (shuffles.against_shuffled)
-  max_rand_eval, ww_softrank, ww_maxdist, rand_distance
-  num_traps             as num_spikes; rand_num_spikes, rand_sigma_mp, rand_mp_softrank, rand_bulk_min, rand_bulk_max:
-                        WeightWatcher's fit of the shuffled spectrum
-
-bootstrap (on request)  gof_p, gof_p_se: could the tail be a power law at all (goodness.goodness_of_fit)
-fingers (on request)    alpha_clipped, num_fingers (fingers.clip_fingers)
-farms (on request)      alpha_farms: alpha_hill of square windows of one size
-local (on request)      spacing_ratio, spacing_ratio_se, brody, number_variance_1, _2, _5, _10 (neighbours.spacing_statistics)
-vectors (on request)    of singular vectors (singular_vectors.vector_metrics)
-of the update (of two sides)  norm_ratio, spectral_ratio, cosine (updates.sizes); with a third side cosine_other (analysis.compare)
-alignment (on request, of two sides)    where the update lies in the weights it changed (update_geometry.alignment)
-nulls (on request)      <metric>_null, <metric>_null_low, <metric>_null_high of every metric without scale: median, 5 %
-                        and 95 % quantile of 100 matrices of noise of that shape
-
-  <metric>_null         the metric for noise with the shape and norm of the matrix (nulls)
-  phase                 of Martin and Mahoney's 5+1, by the rules of phases.labels
+  ...                   the metrics of `metrics.METRICS`, in its order, which says what each of them is
+  <metric>_null         the metric for noise with the shape and norm of the matrix (nulls); with --metrics=nulls the median
+                        of 100 matrices of noise, and <metric>_null_low, <metric>_null_high their 5 % and 95 % quantile
+  alpha_null_low, alpha_null_high    5 % and 95 % quantile of alpha for noise of that shape
+  phase                 of Martin and Mahoney's 5+1, by the rules of phases.phases
   warning               what to mind about this row, in words; empty if nothing
 """
 
@@ -72,49 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import laws, neighbours, nulls, phases
+from rmtjax.spectra import laws, nulls, phases
 from rmtjax.spectra.matrices import Matrix
+from rmtjax.spectra.metrics import METRICS, Noise
 
 FEW_EIGENVALUES = 20
 COMMON_IN_NOISE = 0.05
 
-# Raw metrics by the power of the weights' scale that they grow with; all others do not.
-_POWERS = {
-    2: ("norm", "spectral_norm", "xmin", "bulk_min", "bulk_max", "bulk_min_mp_fit", "bulk_max_mp_fit", "detX_val",
-        "max_rand_eval", "ww_maxdist", "rand_bulk_min", "rand_bulk_max"),
-    1: ("nuclear_norm", "sv_max", "sv_min", "noise_std", "noise_std_median"),
-    -2: ("Lambda",),
-}  # fmt: skip
-_COLUMNS = (
-    "norm", "log_norm", "spectral_norm", "log_spectral_norm", "nuclear_norm", "sv_max", "sv_min",
-    "stable_rank", "effective_rank", "effective_rank_sv", "participation_ratio",
-    "entropy", "renyi_entropy_2", "renyi_entropy_inf", "matrix_rank", "rank_loss", "condition_number", "num_unresolved",
-    "alpha", "alpha_se", "alpha_null", "alpha_null_low", "alpha_null_high", "alpha_null_p",
-    "D", "sigma", "xmin", "num_pl_spikes", "alpha_weighted", "log_alpha_norm",
-    "alpha_hill", "alpha_hill_10", "alpha_hill_sqrt",
-    "R_exponential", "p_exponential", "R_lognormal", "p_lognormal", "R_tpl", "p_tpl", "alpha_tpl", "Lambda",
-    "noise_std", "noise_std_median", "noise_std_frobenius", "bulk_min", "bulk_max", "mp_softrank",
-    "num_spikes", "tw_statistic", "tw_p", "ks_mp", "bbp_theta", "bbp_overlap_N", "bbp_overlap_M", "gavish_donoho_rank",
-    "W_scale", "sigma_mp", "num_spikes_mp_fit", "mp_softrank_mp_fit", "bulk_min_mp_fit", "bulk_max_mp_fit",
-    "num_ERG_spikes", "ERG_gap", "detX_val",
-    "max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps", "rand_num_spikes", "rand_sigma_mp",
-    "rand_mp_softrank", "rand_bulk_min", "rand_bulk_max",
-    "gof_p", "gof_p_se", "alpha_clipped", "num_fingers",
-    "spacing_ratio", "spacing_ratio_se", "brody",
-    "number_variance_1", "number_variance_2", "number_variance_5", "number_variance_10",
-)  # fmt: skip
 
-
-def has_scale(metric: str) -> bool:
-    """Does a raw metric grow with the weights, so that noise of unit variance says nothing about it?"""
-    with_scale = {name for names in _POWERS.values() for name in names}
-    return metric in with_scale | {
-        "exponent",
-        "bad",
-        "noise_variance",
-        "noise_variance_median",
-        "log_alpha_norm",
-    }
+def has_scale(name: str) -> bool:
+    """Does a raw number grow with the weights, so that noise of unit variance says nothing about it?"""
+    return name not in METRICS or METRICS[name].scale != 0
 
 
 def make(
@@ -133,7 +49,7 @@ def make(
     bad = raw["bad"] > 0
     zero = ~bad & ~(columns["norm"] > 0)
     ends = ("", "_null", "_null_low", "_null_high")
-    names = [name + end for name in _COLUMNS for end in ends if name + end in columns]
+    names = [name + end for name in METRICS for end in ends if name + end in columns]
     names += [name for name in further or {} if name not in names]
     names = list(dict.fromkeys(names))
     for name in names:
@@ -173,8 +89,8 @@ def _in_units(
             out["alpha_weighted"] = raw["alpha"] * out["log_spectral_norm"]
             out["sigma"] = raw["alpha_se"].copy()
         if "noise_variance" in raw:
-            out["noise_std"] = np.sqrt(out.pop("noise_variance"))
-            out["noise_std_median"] = np.sqrt(out.pop("noise_variance_median"))
+            out["noise_std"] = np.ldexp(np.sqrt(out.pop("noise_variance")), exponent)
+            out["noise_std_median"] = np.ldexp(np.sqrt(out.pop("noise_variance_median")), exponent)
             out["noise_std_frobenius"] = np.ldexp(np.sqrt(raw["norm"] / (slices * N * M)), exponent)
             out["W_scale"] = np.ldexp(np.sqrt(slices * M / raw["norm"]), -exponent)
             known = np.where(np.isfinite(raw["tw_statistic"]), raw["tw_statistic"], 0.0)
@@ -182,10 +98,9 @@ def _in_units(
             out["tw_p"] = np.where(
                 np.isfinite(raw["tw_statistic"]), -np.expm1(slices * np.log1p(-of_one)), np.nan
             )
-        for power, names in _POWERS.items():
-            for name in names:
-                if name in out:
-                    out[name] = np.ldexp(out[name], power * exponent)
+        for name in raw:
+            if name in METRICS and METRICS[name].scale:
+                out[name] = np.ldexp(raw[name], METRICS[name].scale * exponent)
     return out
 
 
@@ -193,17 +108,14 @@ def _nulls(
     slices: np.ndarray, N: np.ndarray, M: np.ndarray, columns: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     shapes, which = np.unique(np.stack([slices, N, M], 1), axis=0, return_inverse=True)
-    noise = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
+    closed = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
+    noise = Noise(slices, N, M, closed)
     with np.errstate(invalid="ignore", over="ignore"):
-        share = noise.pop("nuclear_share")
-        out = {f"{name}_null": value for name, value in noise.items() if name in columns}
-        out["nuclear_norm_null"] = share * np.sqrt(slices * M) * np.sqrt(columns["norm"])
-        out["log_spectral_norm_null"] = columns["log_norm"] - np.log10(noise["stable_rank"])
-    if "spacing_ratio" in columns:
-        one = slices == 1
-        known = {"spacing_ratio": neighbours.SPACING_RATIO_GOE, "brody": 1.0}
-        known |= {f"number_variance_{n}": neighbours.number_variance_goe(n) for n in neighbours.LENGTHS}
-        out |= {f"{name}_null": np.where(one, value, np.nan) for name, value in known.items()}
+        out = {
+            f"{name}_null": metric.null(noise, columns)
+            for name, metric in METRICS.items()
+            if metric.null is not None and name in columns
+        }
     if "alpha" in columns:
         quantiles = nulls.alpha_quantiles(*shapes.T)[which]
         low, median, high = (

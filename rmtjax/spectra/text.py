@@ -5,24 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-_SHOWN = {  # column -> head, and the null beside it
-    "alpha": ("alpha", "alpha_null"),
-    "alpha_null_p": ("p", None),
-    "D": ("D", None),
-    "stable_rank": ("stable rank", "stable_rank_null"),
-    "entropy": ("entropy", "entropy_null"),
-    "mp_softrank": ("MP soft rank", "mp_softrank_null"),
-    "num_spikes": ("spikes", None),
-    "log_norm": ("log norm", None),
-    "norm_ratio": ("|update|/|before|", None),
-}
+from rmtjax.spectra import metrics
+
 _MOST_ROWS = 400
 _RAREST = 0.0025  # the p of an alpha below all simulated quantiles, of which 0.005 is the least
 
 
 def table(rows: pd.DataFrame) -> str:
     """Names, shapes and the main metrics, noise of that shape in brackets; warnings below; medians by kind."""
-    shown = [name for name in _SHOWN if name in rows and rows[name].notna().any()]
+    shown = [name for name in metrics.shown("text") if name in rows and rows[name].notna().any()]
     heads = ["stage"] * ("stage" in rows) + ["name", "N x M"]
     lines = [heads + [part for name in shown for part in _heads(name, rows)]]
     for _, row in rows.head(_MOST_ROWS).iterrows():
@@ -51,7 +42,7 @@ def table(rows: pd.DataFrame) -> str:
 def by_kind(rows: pd.DataFrame) -> str:
     """Medians over the matrices of a kind."""
     keys = (["stage"] if "stage" in rows else []) + ["kind"]
-    shown = [name for name in _SHOWN if name in rows and rows[name].notna().any()]
+    shown = [name for name in metrics.shown("text") if name in rows and rows[name].notna().any()]
     lines = [
         [*(["stage"] if "stage" in rows else []), "median by kind", "matrices"]
         + [p for name in shown for p in _heads(name, rows)]
@@ -79,13 +70,13 @@ def left_out(reasons: Mapping[str, str]) -> list[str]:
 
 
 def _heads(name: str, rows: pd.DataFrame) -> list[str]:
-    head, null = _SHOWN[name]
-    return [head, "(noise)"] if null in rows else [head]
+    head = metrics.title(name).replace("α", "alpha").replace("‖", "|")  # letters that every terminal has
+    return [head, "(noise)"] if f"{name}_null" in rows else [head]
 
 
 def _cells(name: str, row: pd.Series, rows: pd.DataFrame) -> list[str]:
-    null = _SHOWN[name][1]
-    beside = [f"({_number(row[null])})"] if null is not None and null in rows else []
+    null = f"{name}_null"
+    beside = [f"({_number(row[null])})"] if null in rows else []
     rarest = name == "alpha_null_p" and row[name] <= _RAREST
     return [f"<{2 * _RAREST:g}" if rarest else _number(row[name]), *beside]
 
