@@ -58,7 +58,7 @@ def measure(
             given = {name: column[padded] for name, column in constants.items()}
             count = given.pop("count")
             values = _aligned([spectra[i] for i in members], rows, rung, dtype)
-            found = {}
+            found: dict[str, Array] = {}
             for names in _names(groups):
                 found |= _program(values, count, given, groups, names)
             if "bootstrap" in groups and len(seeds):

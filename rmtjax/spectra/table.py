@@ -99,8 +99,9 @@ def _in_units(
                 np.isfinite(raw["tw_statistic"]), -np.expm1(slices * np.log1p(-of_one)), np.nan
             )
         for name in raw:
-            if name in METRICS and METRICS[name].scale:
-                out[name] = np.ldexp(raw[name], METRICS[name].scale * exponent)
+            power = METRICS[name].scale if name in METRICS else None
+            if power:
+                out[name] = np.ldexp(raw[name], power * exponent)
     return out
 
 
