@@ -56,7 +56,7 @@ class Spectra:
         self,
         eigenvalues: Float[Array, "layers size"],
         count: Int[Array, " layers"],
-        constants: Mapping[str, Array],
+        constants: dict[str, Array],
     ) -> None:
         self.eigenvalues, self.count, self.constants = eigenvalues, count, constants
 
@@ -176,11 +176,12 @@ def _one_slice(value: float) -> Null:
 
 
 def _nuclear_norm_of_noise(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    return noise.closed["nuclear_share"] * np.sqrt(noise.slices * noise.M) * np.sqrt(columns["norm"])
+    share = noise.closed["nuclear_share"]
+    return np.asarray(share * np.sqrt(noise.slices * noise.M) * np.sqrt(columns["norm"]))
 
 
 def _log_spectral_norm_of_noise(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    return columns["log_norm"] - np.log10(noise.closed["stable_rank"])
+    return np.asarray(columns["log_norm"] - np.log10(noise.closed["stable_rank"]))
 
 
 METRICS: dict[str, Metric] = {

@@ -33,9 +33,9 @@ def test_an_unknown_command_is_one_sentence_with_the_nearest_name():
 
 def test_the_groups_of_metrics_in_the_help_are_the_library_s():
     from rmtjax.commands.spectra import GROUPS
-    from rmtjax.spectra import groups
+    from rmtjax.spectra import metrics
 
-    assert groups.GROUPS == GROUPS
+    assert metrics.GROUPS == GROUPS
 
 
 @pytest.mark.parametrize(

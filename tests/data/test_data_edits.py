@@ -191,8 +191,8 @@ def test_switching_one_edit_on_leaves_the_others_draws(source):
     for k in range(20):
         words, seed = tf.constant(source.examples[k]), tf.constant([k, 5], tf.int32)
         swapped, marked = one.image(words, seed).numpy(), both.image(words, seed).numpy()
-        names = [both.tokens.words[w] for w in marked if both.tokens.words[w] not in (*edits.MARKS, "")]
-        assert names == [one.tokens.words[w] for w in swapped if w]
+        names = [both.modality.words[w] for w in marked if both.modality.words[w] not in (*edits.MARKS, "")]
+        assert names == [one.modality.words[w] for w in swapped if w]
 
 
 def test_texts_are_not_mixed_up(source):

@@ -290,6 +290,6 @@ def test_splits_and_shifts_of_some_classes():
     splits = data.load(config.data, 0)
     assert splits.train.classes == splits.test.classes == ("3", "8")
     np.testing.assert_array_equal(np.bincount(splits.train.labels), [21, 19])
-    shift = data.load_source("printed_digits", 16, None, config.data.classes)
+    shift = data.load_source("printed_digits", 16, classes=config.data.classes)
     assert shift.classes == ("3", "8")
     np.testing.assert_array_equal(np.bincount(shift.labels), [110, 110])
