@@ -3,10 +3,10 @@
     python -m rmtjax.study --config=configs/cifar10_resnet20.py --arms=configs/arms_cifar10.py --seeds=0-4 \
         --out=runs/cifar10 --workers=2
 
-`none`, dropout and augmentation have the config's own optimiser. The paper's decay is Adam's coupled L2: `adam_l2` are those
-arms and `adamw` the same doses decoupled. Over a config with SGD, `adam` is what to compare both with, at a tenth of SGD's
-learning rate, and `decay` is SGD's own coupled L2. Over one with Adam, as CLIP's, its own learning rate stays and `none` is
-what to compare with.
+`none`, dropout and augmentation have the config's own optimiser. The paper's decay is Adam's coupled L2:
+`adam_l2` are those arms and `adamw` the same doses decoupled. Over a config with SGD, `adam` is what to
+compare both with, at a tenth of SGD's learning rate, and `decay` is SGD's own coupled L2. Over one with Adam,
+as CLIP's, its own learning rate stays and `none` is what to compare with.
 """
 
 from ml_collections import ConfigDict

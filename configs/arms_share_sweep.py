@@ -1,10 +1,12 @@
 """Shares of synthetic digits, in both modes, beside classical augmentation, all at 200 steps of 32.
 
-    python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_share_sweep.py --seeds=0-4 --out=runs/share_sweep --workers=2 --population=16
+    python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_share_sweep.py --seeds=0-4 \
+        --out=runs/share_sweep --workers=2 --population=16
 
-A set holds as many synthetic digits as there are real ones. The share `r` is of the training set in `replace`, whose size
-stays what it was, and is added to the real digits in `add`. Every arm takes the same number of steps. To be cheap, for 160
-runs are many: a third of the default's training, 100 corrupted digits, no spectra.
+A set holds as many synthetic digits as there are real ones. The share `r` is of the training set in
+`replace`, whose size stays what it was, and is added to the real digits in `add`. Every arm takes the same
+number of steps. To be cheap, for 160 runs are many: a third of the default's training, 100 corrupted digits,
+no spectra.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,7 @@
-"""Arms of EDA and AEDA on texts, at the strengths of Ba et al. (2024): a share of the words, of a share of the texts.
+"""Arms of EDA and AEDA on texts, at the strengths of Ba et al. (2024): shares of the words and of the texts.
 
-    python -m rmtjax.study --config=configs/banking77_minilm.py --arms=configs/arms_text.py --seeds=0-4 --out=runs/text
+    python -m rmtjax.study --config=configs/banking77_minilm.py --arms=configs/arms_text.py --seeds=0-4 \
+        --out=runs/text
 
 `none` is the baseline; `null` is augmented at strength 0, and must not differ from it.
 """

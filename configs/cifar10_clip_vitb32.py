@@ -3,10 +3,11 @@
     RMTJAX_DATA=DIR python -m rmtjax.train --config=configs/cifar10_clip_vitb32.py
 
 Below DIR: `tfds/cifar10` (prepared by tensorflow_datasets) and `clip/ViT-B-32.safetensors`: the weights of
-openai/clip-vit-base-patch32 on the Hugging Face hub (model.safetensors), or OpenAI's own ViT-B-32.pt, whose state_dict is
-saved by `safetensors.torch.save_file(clip.load("ViT-B/32", "cpu")[0].state_dict(), FILE)`. For a GPU: 45,000 images of
-224 x 224, 5 epochs of batch 32. Dropout at every site: --config.regularization.dropout=0.1; LoRA:
---config.model.lora.rank=8. Test images are corrupted at 32 x 32, as in CIFAR-10-C, and then enlarged.
+openai/clip-vit-base-patch32 on the Hugging Face hub (model.safetensors), or OpenAI's own ViT-B-32.pt, whose
+state_dict is saved by `safetensors.torch.save_file(clip.load("ViT-B/32", "cpu")[0].state_dict(), FILE)`. For
+a GPU: 45,000 images of 224 x 224, 5 epochs of batch 32. Dropout at every site:
+--config.regularization.dropout=0.1; LoRA: --config.model.lora.rank=8. Test images are corrupted at 32 x 32,
+as in CIFAR-10-C, and then enlarged.
 """
 
 from ml_collections import ConfigDict

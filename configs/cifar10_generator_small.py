@@ -2,8 +2,8 @@
 
     RMTJAX_DATA=DIR python -m rmtjax.generate --config=configs/cifar10_generator_small.py
 
-Below DIR: `tfds/cifar10`. The manifest has what the set teaches a classifier (CAS) beside real images, and distances in the
-features of a classifier fitted to the training images.
+Below DIR: `tfds/cifar10`. The manifest has what the set teaches a classifier (CAS) beside real images, and
+distances in the features of a classifier fitted to the training images.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.data.update(classes=("airplane", "automobile", "horse"), image_size=16, train_examples=6000)
     config.evaluation.ood = ()
     config.synthetic.update(
-        image_size=16, width=32, depth=1, dtype="float32", total_steps=1000, batch_size=64, learning_rate=1e-3, ema=0.998,
-        examples=900, share=0.15, sampling_steps=15,
+        image_size=16, width=32, depth=1, dtype="float32", total_steps=1000, batch_size=64,
+        learning_rate=1e-3, ema=0.998, examples=900, share=0.15, sampling_steps=15,
     )  # fmt: skip
     return config

@@ -1,11 +1,12 @@
-"""Does diversity move the weights like dropout or like weight decay? Eight families on 400 handwritten digits.
+"""Does diversity move the weights like dropout or like weight decay? Eight families on 400 digits.
 
     python -m rmtjax.study --config=configs/study_digits.py --out=runs/study_digits --workers=2
 
-A small vision transformer (width 64, depth 3) from scratch, 300 steps of 32 digits with the same learning rate in all arms. The
-baseline and one dose each of augmentation, synthetic data, dropout and decay have 20 seeds, so that equivalence can be told; the
-other cells have 5. `null` are controls in which nothing is changed: the baseline on seeds of its own, augmentation at
-strength 0. The same command goes on where it stopped; --seeds=0-4 is 120 runs of 210, with "cannot tell" where 20 are needed.
+A small vision transformer (width 64, depth 3) from scratch, 300 steps of 32 digits with the same learning
+rate in all arms. The baseline and one dose each of augmentation, synthetic data, dropout and decay have 20
+seeds, so that equivalence can be told; the other cells have 5. `null` are controls in which nothing is
+changed: the baseline on seeds of its own, augmentation at strength 0. The same command goes on where it
+stopped; --seeds=0-4 is 120 runs of 210, with "cannot tell" where 20 are needed.
 """
 
 from typing import Any

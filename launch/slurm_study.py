@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""A study as a SLURM array: N jobs that share its runs, and one more, after they have all ended, for its tables and page.
+"""A study as a SLURM array: N jobs that share its runs, and a last one for its tables and page.
 
-python launch/slurm_study.py --config=configs/study_digits.py --out=runs/study --jobs=32 --account=A --partition=P --time=4:00:00 --gpus=1
-python launch/slurm_study.py --config=configs/study_digits.py --out=runs/study --jobs=2 --executor=local   # here, and waits
+python launch/slurm_study.py --config=configs/study_digits.py --out=runs/study --jobs=32 \
+    --account=A --partition=P --time=4:00:00 --gpus=1
+python launch/slurm_study.py --config=configs/study_digits.py --out=runs/study --jobs=2 \
+    --executor=local   # here, and waits
 
-Needs `pip install rmtjax[cluster]`, and --out and the Python environment on storage that all nodes share. The same command goes
-on where a study stopped. A job that is preempted, or at the end of its time, is queued again and does what is left.
+Needs `pip install rmtjax[cluster]`, and --out and the Python environment on storage that all nodes share. The
+same command goes on where a study stopped. A job that is preempted, or at the end of its time, is queued
+again and does what is left.
 """
 
 import argparse
@@ -24,7 +27,7 @@ PATIENCE = 600.0  # seconds that SLURM has to end a job whose processes it has a
 
 
 class Command(submitit.helpers.Checkpointable):
-    """A command as a job. That it is checkpointable makes submitit queue it again; it finds by itself what is done."""
+    """A command as a job that submitit may queue again, since the command finds by itself what is done."""
 
     def __init__(self, words: list[str]):
         self.words = words
@@ -32,8 +35,8 @@ class Command(submitit.helpers.Checkpointable):
     def __call__(self) -> None:
         # The launchers of this folder give the same numbers on every start, also on GPUs.
         flags = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()}
-        # SLURM sends the signal by which submitit queues a job again to every process of the job: those of the command must not end
-        # by it, and it must not come while they are being started.
+        # SLURM sends the signal by which submitit queues a job again to every process of the job: those of
+        # the command must not end by it, and it must not come while they are being started.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         child = subprocess.Popen(self.words, env=os.environ | flags, start_new_session=True)
         try:
@@ -43,7 +46,8 @@ class Command(submitit.helpers.Checkpointable):
             _end(child)
             raise
         if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
-            # SLURM is taking the nodes back. Whether the job is queued again is for SLURM to say, unless it has failed before.
+            # SLURM is taking the nodes back. Whether the job is queued again is for SLURM to say, unless it
+            # has failed before.
             time.sleep(PATIENCE)
         if code:
             raise RuntimeError(f"{' '.join(self.words)} ended with {code}")
@@ -111,7 +115,8 @@ def main() -> int:
     if arguments.executor == "local":
         for shard in shards:
             shard.wait()
-    # However the shards ended: what they left undone is done by the last job, and what failed is tried once more.
+    # However the shards ended: what they left undone is done by the last job, and what failed is tried once
+    # more.
     array = shards[0].job_id.split("_")[0]
     executor.update_parameters(name="rmtjax-tables", slurm_dependency=f"afterany:{array}")
     tables = executor.submit(Command(words))

@@ -1,9 +1,9 @@
 """Corrupted images a second, beside imagecorruptions where it is installed.
 
-Both corrupt the same 32x32 images at severity 3. Ours are float32 in and out, copied to the device and back, a batch at a
-time; the peer's are bytes, an image at a time. Its constants are ImageNet-C's: the same work, more of it where a kernel
-is larger. Seconds are of processor time, all threads together, as in `bench.data`; where the device is no CPU, ours are the
-clock's.
+Both corrupt the same 32x32 images at severity 3. Ours are float32 in and out, copied to the device and back,
+a batch at a time; the peer's are bytes, an image at a time. The peer's constants are those of ImageNet-C: the
+same work, or more where a kernel is larger. Seconds are processor time of all threads together, as in
+`bench.data`; where the device is not a CPU, ours are wall-clock time.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def _peer(name: str, seconds: float) -> float:
 
 @functools.cache
 def _peers_function() -> Callable[..., Any]:
-    """imagecorruptions.corrupt; its release 1.1.2 of 2020 is given the names that its dependencies have dropped since."""
+    """imagecorruptions.corrupt, with names that its release 1.1.2 needs and its dependencies have dropped."""
     import scipy.ndimage
     import skimage.filters
 
@@ -81,7 +81,8 @@ def _peers_function() -> Callable[..., Any]:
 
     skimage.filters.gaussian = with_multichannel
     sys.modules.setdefault("scipy.ndimage.interpolation", scipy.ndimage)
-    sys.modules.setdefault("pkg_resources", types.SimpleNamespace(resource_filename=resource_filename))  # type: ignore[arg-type]
+    resources: Any = types.SimpleNamespace(resource_filename=resource_filename)
+    sys.modules.setdefault("pkg_resources", resources)
     np.float_ = np.float64  # type: ignore[attr-defined] # noqa: NPY201
     import imagecorruptions
 

@@ -1,9 +1,9 @@
-"""Augmented images a second of processor time, beside torchvision and albumentations where they are installed.
+"""Augmented images a second of processor time, beside torchvision and albumentations if installed.
 
-Ours run through the whole pipeline, from bytes in memory to batches of float32. The peers do the same work on each
-image, from the same bytes to a float32 array, in a process with nothing to hand over and no batches to collect: less
-than their data loaders do. Processor time, of all threads together, is what counts: it says what a core does whatever
-else the machine is busy with, and all ways here use as many cores as they are given.
+Ours run through the whole pipeline, from bytes in memory to batches of float32. The peers do the same work on
+each image, from the same bytes to a float32 array, in a process that neither hands images over nor collects
+batches, which is less than their data loaders do. Processor time of all threads together is measured: it says
+what a core does whatever else the machine is doing, and all ways here use as many cores as they are given.
 """
 
 import contextlib
@@ -27,8 +27,7 @@ PEERS = ("torchvision", "torchvision_pil", "albumentations")
 
 
 def compare(sizes: tuple[int, ...], names: tuple[str, ...], seconds: float, repeats: int) -> pd.DataFrame:
-    """A row per augmentation and size: images a second of processor time of each way (medians), and our ratio to the
-    fastest peer."""
+    """A row per augmentation and size: images a second of each way (medians), our ratio to the best peer."""
     peers = [peer for peer in PEERS if importlib.util.find_spec(peer.split("_")[0]) is not None]
     rows = []
     # Spawned: a process that has run TensorFlow cannot be forked safely.
@@ -77,7 +76,7 @@ def _peer(peer: str, name: str, size: int, seconds: float) -> float:
 
 @functools.lru_cache(maxsize=len(PEERS))
 def _work(peer: str, name: str, size: int) -> tuple[Callable[[], Any] | None, int]:
-    """Augments the next image, or the next images, and makes float32 in [0, 1] of them; and how many those are."""
+    """A function that augments the next images, to float32 in [0, 1], and how many it does at a time."""
     pixels = images(size)
     order = itertools.cycle(np.random.default_rng(1).permutation(len(pixels)).tolist())
     if peer == "albumentations":
@@ -146,12 +145,14 @@ def _albumentations(name: str, size: int) -> Any:
         "vertical_flip": lambda: a.VerticalFlip(p=0.5),
         "random_resized_crop": lambda: a.RandomResizedCrop((size, size), p=1),
         "rotation": lambda: a.Rotate(30, p=1),
-        "shift_crop": lambda: a.Compose([a.PadIfNeeded(size + 2 * pad, size + 2 * pad, p=1), a.RandomCrop(size, size, p=1)]),
+        "shift_crop": lambda: a.Compose(
+            [a.PadIfNeeded(size + 2 * pad, size + 2 * pad, p=1), a.RandomCrop(size, size, p=1)]
+        ),
         "elastic": lambda: a.ElasticTransform(alpha=40, sigma=6, p=1),
         "colour_jitter": lambda: a.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=1),
         "contrast_brightness": lambda: a.RandomBrightnessContrast(0.9, 0.9, p=1),
         "gaussian_noise": lambda: a.GaussNoise(std_range=(0.1, 0.1), p=1),
-    }  # fmt: skip
+    }
     return made[name]() if name in made else None
 
 

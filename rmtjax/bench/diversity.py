@@ -1,8 +1,9 @@
 """Vendi scores beside the vendi-score package, on features of 512 numbers with a spectrum that decays.
 
-The peer has two ways: `score_X` makes the n x n matrix (and ignores its q), `score_dual` the 512 x 512 one. Both are given the
-same float64 features; ours are given float32 too, as models make them. The score alone and with its 95 % interval, on
-arrays that are in memory; seconds are medians of runs after one that is not counted (of one run for `score_X`).
+The peer has two ways: `score_X` makes the n x n matrix (and ignores its q), `score_dual` the 512 x 512 one.
+Both get the same float64 features; ours get float32 too, as models make them. The score is timed alone and
+with its 95 % interval, on arrays in memory. Seconds are medians of runs after one that is not counted
+(`score_X`: one run).
 """
 
 import statistics
@@ -21,7 +22,7 @@ BOTH, OURS = 5_000, 50_000  # examples
 
 
 def bench_features(n: int, seed: int = 0) -> np.ndarray:
-    """Correlated features [n, 512], float64 with float32's values: standard deviations fall as 1 / sqrt(k)."""
+    """Features [n, 512], float64 with float32's values, whose standard deviations fall as 1 / sqrt(k)."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((n, WIDTH), np.float32) * np.arange(1, WIDTH + 1, dtype=np.float32) ** -0.5
     return features.astype(np.float64)
@@ -45,7 +46,8 @@ def main(arguments: Any, overrides: list[str]) -> None:
     for name, run in ways.items():
         value, seconds = _timed(run, repeats)
         ratios = "".join(
-            f"   {peers} takes {taken[peers] / seconds:.1f} times as long, values differ by {abs(value / values[peers] - 1):.1e}"
+            f"   {peers} takes {taken[peers] / seconds:.1f} times as long, "
+            f"values differ by {abs(value / values[peers] - 1):.1e}"
             for peers in taken
         )
         print(f"  rmtjax, {name:35s} {seconds:8.3f}   value {value:.8f}{ratios}", flush=True)

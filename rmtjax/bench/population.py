@@ -18,10 +18,10 @@ from rmtjax.train import sharding as sharding_lib
 
 
 def compare(config: ConfigDict, count: int = 16, steps: int = 20, repeats: int = 3) -> pd.DataFrame:
-    """A row per way of training `count` models that differ in seed and learning rate, on the same random batches.
+    """A row per way of training `count` models that differ in seed and learning rate, on the same batches.
 
-    Returns columns way; milliseconds: of one step of all models, the median over `repeats` of `steps` steps each; ratio: how many
-    times as fast as one by one. Compilation is not timed: one by one and together alike need it once.
+    Returns columns way; milliseconds: of one step of all models, the median over `repeats` of `steps` steps
+    each; ratio: how many times as fast as one by one. Compilation is not timed: every way needs it once.
     """
     mesh = sharding_lib.make_mesh()
     rng = np.random.default_rng(config.seed)

@@ -1,8 +1,8 @@
-"""The spectral pass beside WeightWatcher 0.7.7 and beside bare linear algebra, on the same weights in the same run.
+"""The spectral pass beside WeightWatcher 0.7.7 and bare linear algebra, on the same weights in the same run.
 
-Bench model: 12 matrices of 768 x 768 and 12 of 3072 x 768, noise of standard deviation 0.02 with 20 heavy-tailed
-spikes each. Warm times are the median of a few runs after one that is not counted; cold times are whole processes,
-from the start of Python to the printed table.
+Bench model: 12 matrices of 768 x 768 and 12 of 3072 x 768, noise of standard deviation 0.02 with 20
+heavy-tailed spikes each. Warm times are the median of a few runs after one that is not counted; cold times
+are whole processes, from the start of Python to the printed table.
 """
 
 import os
@@ -156,7 +156,8 @@ def cold_commands(weights: dict[str, np.ndarray], peer: bool) -> None:
                 first = _process(command, environment)
                 later = min(_process(command, environment) for _ in range(2))
                 print(
-                    f"  {name:14s} rmtjax, {precision}: {first:.1f} with an empty compilation cache, {later:.1f} after"
+                    f"  {name:14s} rmtjax, {precision}: {first:.1f} with an empty compilation cache, "
+                    f"{later:.1f} after"
                 )
             if peer:
                 taken = min(

@@ -1,1 +1,4 @@
-"""Commands: flags and wiring, above all libraries. Each module has `main() -> exit status`; the doors are `rmtjax/*/__main__.py`."""
+"""Commands: flags and wiring, above all libraries.
+
+Each module has `main(argv=None) -> exit status`. `rmtjax/*/__main__.py` make `python -m` find them.
+"""

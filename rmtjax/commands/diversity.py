@@ -1,14 +1,13 @@
 """Measures the diversity of a set of images, texts or features, or of two compared at equal n.
 
-python -m rmtjax.diversity SET [--against=SET] [--space=pixel|feature|unigram] [--model=letters|RUN] [--out=DIR]
+python -m rmtjax.diversity SET [--against=SET] [--space=pixel|feature|unigram] [--model=RUN] [--out=DIR]
 python -m rmtjax.diversity digits@train --against=digits@test
 
-SET is one of: digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or another source of data/, with @train
-or @test for one part of it; the folder of a set that python -m rmtjax.generate made; an npy or npz file of
-`features` [n, d] (and `labels`).
-Features come from the shipped letters model (16 x 16 grey images) or from the model of a run. Texts are words, or
-the tokens of that run. Scores come with intervals and nulls, for whole sets first and then by class. With --out:
-diversity.csv, rarefaction.csv and rarefaction.png.
+SET is one of: digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or another source of data/, with
+@train or @test for one part of it; the folder of a set that python -m rmtjax.generate made; an npy or npz
+file of `features` [n, d] (and `labels`). Features come from the shipped letters model (16 x 16 grey
+images) or from the model of a run. Texts are words, or the tokens of that run. Scores come with
+intervals and nulls, for whole sets first and then by class. With --out: diversity.csv, rarefaction.csv and rarefaction.png.
 """
 
 import argparse
@@ -83,8 +82,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--class_n",
         type=int,
-        help="examples of each class, classes with fewer being left out; default: as many as the smallest has, and no more than "
-        "n in all",
+        help="examples of each class, classes with fewer being left out; default: as many as the smallest "
+        "has, and no more than n in all",
     )
     parser.add_argument("--seed", type=int, default=0, help="of subsets and intervals; default: 0")
     parser.add_argument("--order", type=float, default=1.0, help="q of the Vendi scores")
@@ -187,7 +186,7 @@ def _examples_of_each(sets: list[Any], arguments: argparse.Namespace) -> int:
 
 
 def _examples_of_a_class(sets: list[Any], n: int, arguments: argparse.Namespace) -> int:
-    """How many examples of each class are scored: what the smallest class of all sets allows, within n of a set."""
+    """Examples scored of each class: as many as the smallest of all sets has, within n of a set."""
     import numpy as np
 
     counts = [np.unique(s.labels, return_counts=True)[1] for s in sets if s.labels is not None]

@@ -1,9 +1,9 @@
-"""Evaluates a run again, or any checkpoint: accuracy, calibration, shifted tests, out-of-distribution detection.
+"""Evaluates a run again, or any checkpoint: accuracy, calibration, shifted tests, detection of other data.
 
 python -m rmtjax.evaluate WORKDIR
 python -m rmtjax.evaluate CHECKPOINT --config=configs/digits.py --out=DIR
 python -m rmtjax.evaluate WORKDIR --reference=OTHER_RUN --baselines RUN RUN RUN ...
-python -m rmtjax.evaluate data:resnet_cifar10/resnet20-12fca82f.th --config=configs/cifar10_resnet20.py --out=DIR
+python -m rmtjax.evaluate data:resnet_cifar10/resnet20-12fca82f.th --config=configs/cifar10_resnet20.py
 """
 
 import argparse
@@ -94,7 +94,7 @@ def _evaluated(run: str) -> dict[str, Any]:
 
 
 def _show(content: dict[str, Any], out: pathlib.Path | None, workdir: pathlib.Path | None) -> None:
-    """Writes evaluation.json where there is a folder for it, draws a run's page anew, and prints the table."""
+    """Writes evaluation.json to a folder if one is given, redraws a run's page, and prints the table."""
     import jax
 
     from rmtjax import files, report, results

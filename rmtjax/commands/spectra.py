@@ -1,9 +1,10 @@
 """Spectra of a checkpoint, or of two and of the update between them.
 
-python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=default] [--layers=REGEX]
+python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=all] [--layers=REGEX]
 
-PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, safetensors, torch, npz, msgpack, ONNX
-or Keras weights, or a folder of safetensors or torch shards. With --baseline, PATH is what training made of it.
+PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, safetensors, torch, npz, msgpack,
+ONNX or Keras weights, or a folder of safetensors or torch shards. With --baseline, PATH is what training made
+of it.
 """
 
 import argparse

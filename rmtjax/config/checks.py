@@ -50,11 +50,12 @@ def sharding_rules(value: Any) -> str | None:
     )
 
 
-def steps_to_profile(value: Any) -> str | None:
-    steps = value if isinstance(value, tuple) else (1, value)
-    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
-    good = whole and len(steps) == 2 and 1 <= steps[0] <= steps[1]
-    return None if good else "is out of range: it must be a number of steps, or (first, last)"
+def steps(value: Any) -> str | None:
+    first_and_last = value if isinstance(value, tuple) else (1, value)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in first_and_last)
+    if whole and len(first_and_last) == 2 and 1 <= first_and_last[0] <= first_and_last[1]:
+        return None
+    return "is out of range: it must be a number of steps, or (first, last)"
 
 
 def channels(value: Any) -> tuple[Any, ...]:

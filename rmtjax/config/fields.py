@@ -30,7 +30,7 @@ from rmtjax.config.checks import (
     regex,
     sharding_rules,
     some_of,
-    steps_to_profile,
+    steps,
 )
 
 # As CIFAR-10-C has them: the 15 of the benchmark, and 4 more that its authors keep for validation.
@@ -292,12 +292,8 @@ FIELDS: dict[str, Any] = {
         ),
         "checkpoint_steps": dimension(100, "a checkpoint every so many steps"),
         "evaluation_steps": dimension(50, "validation every so many steps"),
-        "profile_steps": optional(
-            object,
-            None,
-            steps_to_profile,
-            "steps traced by jax.profiler: (first, last), or how many from the second step of a start on; None: none",
-        ),
+        # (first, last), or how many, from the second step of a start on.
+        "profile_steps": optional(object, None, steps, "steps traced by jax.profiler; None: none"),
         "mesh": {
             "data": Field(-1, MESH_AXIS, "devices that batches are split over; -1: all that are left"),
             "fsdp": Field(1, MESH_AXIS, "devices that parameters are split over; -1: all that are left"),

@@ -12,16 +12,26 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 
+from rmtjax.commands import spectra
+from rmtjax.errors import InputError
+
 RNG = np.random.default_rng(9)
 GOOD = RNG.standard_normal((96, 64)).astype(np.float32)
 
 
-def command(*arguments: object, **options) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "rmtjax.spectra", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, **options)
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command in this process, without its settings of JAX: what it prints."""
+    monkeypatch.setattr(spectra.flags, "set_compilation_cache", lambda **options: None)
+
+    def call(*arguments: object) -> str:
+        assert spectra.main(list(map(str, arguments))) == 0
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_faulty_layers_are_told_and_the_others_analysed(tmp_path):
+def test_faulty_layers_are_told_and_the_others_analysed(tmp_path, command):
     spoiled = GOOD.copy()
     spoiled[3, 4] = np.nan
     tensors = {
@@ -30,11 +40,10 @@ def test_faulty_layers_are_told_and_the_others_analysed(tmp_path):
         "one.weight": np.outer(GOOD[:, 0], GOOD[0]), "row.weight": GOOD[:1], "norm.bias": GOOD[0],
     }  # fmt: skip
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
-    done = command(tmp_path / "a.safetensors", "--out", tmp_path / "out", "--precision=single")
-    assert done.returncode == 0, done.stderr
+    printed = command(tmp_path / "a.safetensors", "--out", tmp_path / "out", "--precision=single")
     for said in ("1 of 6144 weights are not finite: spoiled.weight", "all weights are zero: zero.weight",
                  "left out, fewer than two dimensions: no spectrum: norm.bias", "results go to"):  # fmt: skip
-        assert said in done.stdout
+        assert said in printed
     table = pd.read_parquet(tmp_path / "out" / "spectra.parquet").set_index("name")
     assert len(table) == 7
     for name in ("tiny.weight", "huge.weight"):
@@ -46,7 +55,8 @@ def test_faulty_layers_are_told_and_the_others_analysed(tmp_path):
     assert not list((tmp_path / "out").glob(".partial*"))
 
 
-def test_bad_input_is_one_sentence(tmp_path):
+def test_bad_input_is_one_sentence(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("no weights in here, whatever the name says")
     np.savez(tmp_path / "b.npz", bias=GOOD[0])
     np.savez(tmp_path / "c.npz", **{"w/kernel": GOOD})
@@ -57,22 +67,29 @@ def test_bad_input_is_one_sentence(tmp_path):
         ("c.npz", "--metrics=size"): "metrics has 'size'",
         ("c.npz", "--layers=q"): "is found in no name of a matrix",
     }.items():
-        done = command(*arguments, cwd=tmp_path)
-        assert done.returncode == 2
-        assert said in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        with pytest.raises(InputError) as error:
+            command(*arguments)
+        assert said in str(error.value)
+        assert "\n" not in str(error.value)
 
 
-def test_a_comparison(tmp_path):
+def test_a_process_ends_with_2_and_that_sentence(tmp_path):
+    words = [sys.executable, "-m", "rmtjax.spectra", "nowhere"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there are no weights at" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_comparison(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "a.npz", **{"w/kernel": GOOD})
     np.savez(tmp_path / "b.npz", **{"w/kernel": GOOD + 0.1 * GOOD[:, :1] * GOOD[:1]})
-    done = command("b.npz", "--baseline=a.npz", "--precision=single", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "update" in done.stdout
+    assert "update" in command("b.npz", "--baseline=a.npz", "--precision=single")
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(tmp_path):
+def test_a_killed_run_goes_on_where_it_was(tmp_path, command):
     tensors = {f"layer{i}.weight": RNG.standard_normal((640, 640)).astype(np.float32) for i in range(60)}
     safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
     words = [
@@ -96,8 +113,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     assert done.returncode == 0, done.stderr
     read = [line for line in done.stdout.splitlines() if line.startswith("read ")]
     assert len(read) == 60 - len(kept)
-    again = command(tmp_path / "a.safetensors", "--out", tmp_path / "fresh")
-    assert again.returncode == 0, again.stderr
+    command(tmp_path / "a.safetensors", "--out", tmp_path / "fresh")
     one, other = (pd.read_parquet(tmp_path / n / "spectra.parquet") for n in ("out", "fresh"))
     pd.testing.assert_frame_equal(one, other)
 
@@ -144,7 +160,7 @@ def test_eight_devices_give_the_numbers_of_one_twenty_times_under_a_time_limit()
     assert "the same, 20 times" in done.stdout
 
 
-def test_every_format_of_the_real_weights_at_hand(tmp_path):
+def test_every_format_of_the_real_weights_at_hand(command):
     data = pathlib.Path(os.environ.get("RMTJAX_DATA", "/nonexistent"))
     files = [data / "mlperf_tiny_resnet8" / "resnet8.npz", data / "weightwatcher" / "layers8.safetensors"]
     if not all(path.is_file() for path in files):
@@ -156,6 +172,4 @@ def test_every_format_of_the_real_weights_at_hand(tmp_path):
     except ImportError:
         pass
     for path in files:
-        done = command(path, "--precision=single")
-        assert done.returncode == 0, done.stderr
-        assert "median by kind" in done.stdout
+        assert "median by kind" in command(path, "--precision=single")
