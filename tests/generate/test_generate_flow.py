@@ -10,6 +10,7 @@ from rmtjax.generate.dit import VelocityDiT, positions
 from rmtjax.generate.mlp import VelocityMLP
 from rmtjax.generate.unet import VelocityUNet
 from rmtjax.train import loop
+from rmtjax.train.step import make_step
 from rmtjax.train.sharding import make_mesh
 
 POINTS = np.asarray([[0.2, 0.9], [0.7, 0.1]], np.float32).reshape(
@@ -60,11 +61,13 @@ def test_fitted_field_is_the_closed_form_for_classes_and_for_the_null_class(mesh
     decay = 0.99
     optimizer, schedule = flow.make_optimizer(5e-3, decay, 800)
     data = batch(128)
+    one_device = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
     fitted = loop.fit(
-        init=flow.make_init(model, (1, 2, 1)), loss_fn=flow.make_loss(model, 2, 0.3), optimizer=optimizer,
-        schedule=schedule, batches=lambda start: iter(lambda: data, None), total_steps=800, seed=0,
-        mesh=jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp")),
-    )  # fmt: skip
+        step_fn=make_step(flow.make_loss(model, 2, 0.3), optimizer, seed=0, schedule=schedule),
+        start=loop.fresh_start(flow.make_init(model, (1, 2, 1)), optimizer, 0, one_device),
+        batches=lambda start: iter(lambda: data, None),
+        total_steps=800,
+    )
     params = flow.averaged(jax.device_get(fitted.state.opt_state), decay)
 
     points = (2 * POINTS - 1).reshape(2, 2)

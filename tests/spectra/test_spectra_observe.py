@@ -10,6 +10,7 @@ import pytest
 
 from rmtjax import spectra
 from rmtjax.train import loop, sharding
+from rmtjax.train.step import make_step
 
 RNG = np.random.default_rng(4)
 TREE = {"a": {"kernel": RNG.standard_normal((40, 24)).astype(np.float32), "bias": np.zeros(24, np.float32)}}
@@ -53,10 +54,15 @@ def test_in_the_training_loop_on_a_mesh(tmp_path):
         return itertools.repeat({"inputs": np.ones((8, 16), np.float32)})
 
     lines = {}
+    optimizer = optax.sgd(1e-3)
     loop.fit(
-        init=init, loss_fn=loss_fn, optimizer=optax.sgd(1e-3), batches=batches, total_steps=6, seed=0,
-        mesh=sharding.make_mesh(fsdp=8), observers=[spectra.observe.every(3, tmp_path)], write=lines.__setitem__,
-    )  # fmt: skip
+        step_fn=make_step(loss_fn, optimizer, seed=0),
+        start=loop.fresh_start(init, optimizer, 0, sharding.make_mesh(fsdp=8)),
+        batches=batches,
+        total_steps=6,
+        observers=[spectra.observe.every(3, tmp_path)],
+        write=lines.__setitem__,
+    )
     table = spectra.observe.read(tmp_path)
     assert list(table["step"]) == [3, 6]
     assert lines[6]["spectra/log_norm"] == pytest.approx(table["log_norm"][1])
