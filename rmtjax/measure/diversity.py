@@ -60,7 +60,7 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
     else:
         LOG.info("diversity: counts of tokens, and features of the model before training")
         feature_model = "the model before training, pooled features before the head"
-        before = checkpoints.load_params(pathlib.Path(workdir) / results.CHECKPOINTS / "0")
+        before = checkpoints.nest(checkpoints.open(pathlib.Path(workdir) / results.CHECKPOINTS / "0"))
         spaces = {
             "unigram": unigrams(sets),
             "feature": {name: _text_features(config, result.model, before, t) for name, t in sets.items()},

@@ -18,7 +18,7 @@ def spectra_of_population(population: Population, workdirs: Mapping[int, str | o
     LOG.info("spectra of %d runs: before, after and update", len(workdirs))
     config = population.tasks[0].config
     pairs = {
-        str(i): (checkpoints.load_params(pathlib.Path(folder) / results.CHECKPOINTS / "0"), checkpoints.load_params(folder))
+        str(i): (checkpoints.nest(checkpoints.open(pathlib.Path(folder) / results.CHECKPOINTS / "0")), checkpoints.nest(checkpoints.open(folder)))
         for i, folder in workdirs.items()
     }  # fmt: skip
     found = spectra.compare_many(pairs, conv=config.spectra.conv, lora_scale=models.lora_scale(config))
@@ -30,7 +30,7 @@ def spectra_of_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     """spectra.parquet and spectra.npz: every layer before and after training, and of the update."""
     folder = pathlib.Path(workdir)
     LOG.info("spectra: before, after and update")
-    before = checkpoints.load_params(folder / results.CHECKPOINTS / "0")
-    after = checkpoints.load_params(folder)
+    before = checkpoints.nest(checkpoints.open(folder / results.CHECKPOINTS / "0"))
+    after = checkpoints.nest(checkpoints.open(folder))
     scale = models.lora_scale(config)
     spectra.compare(before, after, conv=config.spectra.conv, lora_scale=scale).save(folder)
