@@ -1,4 +1,6 @@
-"""Weights on disk: this project's own save and restore, and readers of other formats.
+"""Weights on disk: a run's own checkpoints, and one door, `open`, to weights of every format.
+
+`nest(open(path))` is a whole tree of arrays. Readers are in the folder formats, one file each.
 
 What needs Orbax is imported when it is first used: `checkpoints.open` of a safetensors file does without.
 """
@@ -6,15 +8,12 @@ What needs Orbax is imported when it is first used: `checkpoints.open` of a safe
 import importlib
 from typing import Any
 
-from rmtjax.checkpoints.opening import Weights, open
-from rmtjax.checkpoints.safetensors_files import read_metadata, save_safetensors
+from rmtjax.checkpoints.opening import Weights, is_own, nest, open, widened
+from rmtjax.checkpoints.saving import read_metadata, save_safetensors
 
 _LATER = {
     "Restored": "run",
     "Run": "run",
-    "is_own": "readers",
-    "load_model_state": "readers",
-    "load_params": "readers",
     "merge": "merging",
     "open_run": "run",
 }
@@ -24,13 +23,13 @@ __all__ = [
     "Run",
     "Weights",
     "is_own",
-    "load_model_state",
-    "load_params",
     "merge",
+    "nest",
     "open",
     "open_run",
     "read_metadata",
     "save_safetensors",
+    "widened",
 ]
 
 

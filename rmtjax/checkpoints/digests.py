@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+CHECKSUMS = "checksums.json"  # the file of a checkpoint that holds them
 GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, made odd: consecutive positions get words far apart
 CHUNK = 1 << 15  # elements hashed at a time on the host, so that the temporaries stay in the cache
 

@@ -1,26 +1,67 @@
-"""Any checkpoint as a flat mapping of names to arrays, read one by one.
+"""The one door to weights: any checkpoint as a flat mapping of names to arrays, read one by one.
 
-The format is told by the content; nothing is unpickled but by torch with `weights_only=True`. Names are the file's
-own; in Flax's dots become slashes, and what is around the parameters falls away. What is not read (a quantised layout
-that is not known, an optimiser's state) is refused by name.
+The format is told by the content; nothing is unpickled but by torch with `weights_only=True`. Names are the
+file's own; in Flax's dots become slashes, and what is around the parameters falls away. What is not read (a
+quantised layout that is not known, an optimiser's state) is refused by name.
 """
 
+import fnmatch
+import importlib
+import json
 import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import ml_dtypes
 import numpy as np
+from absl import logging
 
-from rmtjax.checkpoints import formats, keras_files, weights_inside
-from rmtjax.checkpoints.formats import Contents, Tensor
-from rmtjax.checkpoints.quantised import dequantised
+from rmtjax.checkpoints import quantised_layouts, weights_inside
+from rmtjax.checkpoints.contents import Contents, Reader, Tensor
+from rmtjax.checkpoints.digests import CHECKSUMS
 from rmtjax.errors import InputError
+from rmtjax.results import CHECKPOINTS
 
+
+class Sign(NamedTuple):
+    """How the files of a format are told. Their content is asked first, the ending of their name last.
+
+    Attributes:
+      module: of rmtjax/checkpoints/formats, whose `read` reads them.
+      start: bytes that a file has at the position `at`.
+      member: pattern of the name of a file inside, for formats that are zip archives.
+      endings: of the names of files that their content does not tell.
+      shards: pattern of the names of files that together make up a folder's weights.
+    """
+
+    module: str
+    start: bytes = b""
+    at: int = 0
+    member: str = ""
+    endings: tuple[str, ...] = ()
+    shards: str = ""
+
+
+# One line a format; where several fit, the first counts.
+SIGNS = (
+    Sign("safetensors_files", start=b"{", at=8, endings=(".safetensors",), shards="*.safetensors"),
+    Sign(
+        "torch_files",
+        member="*data.pkl",
+        endings=(".pt", ".pth", ".th", ".bin", ".ckpt"),
+        shards="pytorch_model*.bin",
+    ),
+    Sign("msgpack_files", endings=(".msgpack",), shards="*.msgpack"),
+    Sign("keras_files", start=b"\x89HDF", member="model.weights.h5", shards="*.h5"),
+    Sign("npz_files", member="*.npy"),
+    Sign("onnx_files", endings=(".onnx",), shards="*.onnx"),
+)
 _KINDS = (
-    "an Orbax checkpoint or a run's folder, safetensors, torch, npz, msgpack, ONNX or Keras weights, or a folder of"
-    " safetensors or torch shards"
+    "an Orbax checkpoint or a run's folder, safetensors, torch, npz, msgpack, ONNX or Keras weights, or a "
+    "folder of safetensors or torch shards"
 )
 
 
@@ -29,8 +70,8 @@ class Weights(Mapping[str, np.ndarray]):
 
     Attributes:
       specs: name -> shape and dtype, known without reading, in the file's order.
-      layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch" (`(out, in)`,
-        `(out, in, *window)`).
+      layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
+        (`(out, in)`, `(out, in, *window)`).
       refused: name of a tensor, or of a group beside the weights -> why it is not read.
       source: what was opened.
     """
@@ -38,7 +79,7 @@ class Weights(Mapping[str, np.ndarray]):
     def __init__(
         self, tensors: Mapping[str, Tensor], layout: str, refused: dict[str, str], source: str
     ) -> None:
-        self._tensors, quantised = dequantised(tensors, layout)
+        self._tensors, quantised = quantised_layouts.dequantised(tensors, layout)
         self.refused = refused | quantised
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
@@ -56,39 +97,66 @@ class Weights(Mapping[str, np.ndarray]):
         return len(self._tensors)
 
 
-def open(path: str | os.PathLike[str], *, step: int | None = None) -> Weights:
-    """Opens weights that any of the usual programs wrote.
+def open(
+    path: str | os.PathLike[str],
+    *,
+    step: int | None = None,
+    item: str = "params",
+    say: Callable[[str], None] = logging.warning,
+) -> Weights:
+    """Opens weights that any of the usual programs wrote; nothing on disk is changed.
 
     Args:
-      path: a run's folder or one of its checkpoints; an Orbax checkpoint, or a folder of several; a
-        `.safetensors` file, a torch file, an `.npz`, a Flax `.msgpack`, an `.onnx` file, Keras `.h5`, `.weights.h5`
-        or `.keras`; a folder of safetensors or torch shards, such as Hugging Face's.
+      path: a run's folder (its newest good checkpoint; damaged ones are passed over) or one of its
+        checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
+        `.npz`, a Flax `.msgpack`, an `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a folder of
+        safetensors or torch shards, such as Hugging Face's.
       step: of a folder with several checkpoints; None: the newest.
+      item: "params", or "model_state" for what a run's model keeps beside its parameters (batch statistics).
+        Everything but a run and its checkpoints holds parameters alone: its model state is empty.
+      say: gets one sentence for every damaged checkpoint that is passed over.
 
     Raises:
-      InputError: nothing there, not one of these, damaged, an optional library is missing, or no such step.
+      InputError: nothing there, not one of these, damaged, an optional library is missing, or no such step. A
+        run's files are verified here, and each of its arrays when it is read.
     """
     path = pathlib.Path(os.path.abspath(path))
     if not path.exists():
         raise InputError(f"there are no weights at {str(path)!r}: no such file or directory")
-    if path.is_file():
-        if step is not None:
-            raise InputError(
-                f"step={step} is given, but {str(path)!r} is a file, not a folder of checkpoints"
-            )
-        tensors, layout, refused = _reader(path)(path)
-    else:
-        tensors, layout, refused = _folder(path, step)
-    layout = layout or told_by_names(tensors)
-    if layout == "flax":
-        if not any("/" in name for name in tensors):
-            tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
-        tensors, beside = weights_inside.of_flax(tensors)
-        refused = refused | beside
-    if not tensors:
-        without = "".join(f"; {name}: {reason}" for name, reason in list(refused.items())[:3])
-        raise InputError(f"{str(path)!r} holds no arrays{' that are weights' if refused else ''}{without}")
-    return Weights(tensors, layout, refused, str(path))
+    if path.is_file() and step is not None:
+        raise InputError(f"step={step} is given, but {str(path)!r} is a file, not a folder of checkpoints")
+    if item != "params" and not is_own(path):
+        return Weights({}, "flax", {}, str(path))
+    contents = _file(path) if path.is_file() else _folder(path, step, item, say)
+    if not contents.tensors and item == "params":
+        without = "".join(f"; {name}: {reason}" for name, reason in list(contents.refused.items())[:3])
+        kind = " that are weights" if contents.refused else ""
+        raise InputError(f"{str(path)!r} holds no arrays{kind}{without}")
+    return Weights(contents.tensors, contents.layout or "torch", contents.refused, str(path))
+
+
+def nest(weights: Weights) -> dict[str, Any]:
+    """Reads all weights into a nested dict of numpy arrays in host memory.
+
+    Names are nested by "/", or by "." if no name has a "/". float16 and bfloat16 come as float32, others as
+    stored.
+
+    Raises:
+      InputError: an array is damaged, or a name is also the beginning of another one.
+    """
+    arrays = {name: widened(_owned(array)) for name, array in weights.items()}
+    return _nested(arrays, weights.source)
+
+
+def widened(array: Any) -> Any:
+    """An array (numpy or JAX) of float16 or bfloat16 as float32; others as they are."""
+    return array.astype(np.float32) if array.dtype in (np.float16, ml_dtypes.bfloat16) else array
+
+
+def is_own(path: str | os.PathLike[str]) -> bool:
+    """Is it a run's folder or one of its checkpoints, with model state beside the parameters?"""
+    path = pathlib.Path(path)
+    return (path / CHECKSUMS).is_file() or any((path / CHECKPOINTS).glob(f"[0-9]*/{CHECKSUMS}"))
 
 
 def told_by_names(names: Mapping[str, Tensor]) -> str:
@@ -97,76 +165,111 @@ def told_by_names(names: Mapping[str, Tensor]) -> str:
     return "flax" if flax else "torch"
 
 
-Reader = Callable[[pathlib.Path], Contents]
+def _owned(array: np.ndarray) -> np.ndarray:
+    """A copy of what belongs to a mapped file."""
+    return array if array.flags.writeable else array.copy()
 
 
-def _reader(path: pathlib.Path) -> Reader:
+def _nested(flat: dict[str, Any], source: str) -> dict[str, Any]:
+    separator = "/" if any("/" in name for name in flat) else "."
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, last = name.split(separator)
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                raise InputError(f"{source!r} names both {folder!r} and {name!r}: they cannot be nested")
+        if last in node:
+            raise InputError(f"{source!r} names both {name!r} and something inside it: they cannot be nested")
+        node[last] = value
+    return tree
+
+
+def _file(path: pathlib.Path) -> Contents:
+    return _selected(_reader(_told_by_content(path))(path))
+
+
+def _selected(contents: Contents) -> Contents:
+    """Says the layout where only the names tell it; in Flax's, takes the weights alone."""
+    tensors, refused = contents.tensors, contents.refused
+    layout = contents.layout or told_by_names(tensors)
+    if layout == "flax":
+        if not any("/" in name for name in tensors):
+            tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
+        tensors, beside = weights_inside.of_flax(tensors)
+        refused = refused | beside
+    return Contents(tensors, layout, refused)
+
+
+def _reader(module: str) -> Reader:
+    return importlib.import_module(f"rmtjax.checkpoints.formats.{module}").read
+
+
+def _told_by_content(path: pathlib.Path) -> str:
+    """The module that reads a file. Raises InputError, with the reason, for a file that none reads."""
     with path.open("rb") as file:
         start = file.read(64)
-    suffix = path.suffix.lower()
     if not start:
         raise InputError(f"{str(path)!r} is empty")
+    if start.startswith(b"PK"):
+        return _told_by_members(path)
+    _refuse_known(path, start)
+    for sign in SIGNS:
+        if sign.start and start[sign.at :].startswith(sign.start):
+            return sign.module
+    for sign in SIGNS:
+        if path.suffix.lower() in sign.endings:
+            return sign.module
+    if start[0] == 0x80 and start[1] in (2, 3, 4, 5):
+        raise InputError(
+            f"{str(path)!r} is a pickle, which could run any program: it is not opened; "
+            "save the weights as safetensors"
+        )
+    raise InputError(f"{str(path)!r} is not of a kind that can be read: {_KINDS}")
+
+
+def _refuse_known(path: pathlib.Path, start: bytes) -> None:
+    """Raises InputError for kinds of files that are known and not read."""
     if start.startswith(b"GGUF"):
         raise InputError(
-            f"{str(path)!r} is a GGUF file: its quantised layouts are not read; take the safetensors it was made of"
+            f"{str(path)!r} is a GGUF file: its quantised layouts are not read; "
+            "take the safetensors it was made of"
         )
     if start.startswith(b"version https://git-lfs"):
         raise InputError(
             f"{str(path)!r} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
         )
-    if start.startswith(b"\x89HDF"):
-        return keras_files.keras
-    if start.startswith(b"PK"):
-        return _zipped(path)
-    if suffix == ".safetensors" or start[8:9] == b"{":
-        return formats.safetensors
-    if suffix == ".onnx":
-        return formats.onnx
-    if suffix == ".msgpack":
-        return formats.msgpack
-    if suffix in (".pt", ".pth", ".th", ".bin", ".ckpt"):
-        return formats.torch
-    if start[0] == 0x80 and start[1] in (2, 3, 4, 5):
-        raise InputError(
-            f"{str(path)!r} is a pickle, which could run any program: it is not opened; save the weights as safetensors"
-        )
-    raise InputError(f"{str(path)!r} is not of a kind that can be read: {_KINDS}")
 
 
-def _zipped(path: pathlib.Path) -> Reader:
+def _told_by_members(path: pathlib.Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            members = archive.namelist()
     except zipfile.BadZipFile as error:
         raise InputError(f"{str(path)!r} is truncated or damaged: {error}") from error
-    if any(name.endswith("data.pkl") for name in names):
-        return formats.torch
-    if "model.weights.h5" in names:
-        return keras_files.keras
-    if any(name.endswith(".npy") for name in names):
-        return formats.npz
+    for sign in SIGNS:
+        if sign.member and any(fnmatch.fnmatchcase(member, sign.member) for member in members):
+            return sign.module
     raise InputError(f"{str(path)!r} is a zip archive of another kind: {_KINDS} can be read")
 
 
-def _folder(path: pathlib.Path, step: int | None) -> Contents:
-    for pattern, reader in (
-        ("*.safetensors", formats.safetensors),
-        ("pytorch_model*.bin", formats.torch),
-        ("*.msgpack", formats.msgpack),
-        ("*.h5", keras_files.keras),
-        ("*.onnx", formats.onnx),
-    ):
-        shards = sorted(shard for shard in path.glob(pattern) if not shard.name.startswith("."))
-        if shards and step is None:
-            return _joined(path, shards, reader)
-    from rmtjax.checkpoints import orbax_trees
+def _folder(path: pathlib.Path, step: int | None, item: str, say: Callable[[str], None]) -> Contents:
+    """A run of this project, files that belong together, or Orbax checkpoints of another program."""
+    if not is_own(path) and step is None:
+        for sign in SIGNS:
+            shards = sorted(path.glob(sign.shards)) if sign.shards else []
+            shards = [shard for shard in shards if not shard.name.startswith(".")]
+            if shards:
+                return _selected(_joined(path, shards, _reader(sign.module)))
+    from rmtjax.checkpoints import checkpoint_folders
 
-    return Contents(orbax_trees.tensors(path, step), "flax")
+    return checkpoint_folders.read(path, step, item, say)
 
 
 def _joined(path: pathlib.Path, shards: list[pathlib.Path], reader: Reader) -> Contents:
     """All tensors of a folder's shards, in the order of their names' numbers where shards are numbered."""
-    missing = formats.missing_shards(path, shards)
+    missing = _missing_shard(path, shards)
     if missing:
         raise InputError(f"{str(path)!r} lacks the shard {missing!r} that its index names")
     tensors: dict[str, Tensor] = {}
@@ -177,8 +280,25 @@ def _joined(path: pathlib.Path, shards: list[pathlib.Path], reader: Reader) -> C
         twice = tensors.keys() & more.keys()
         if twice:
             raise InputError(
-                f"{str(path)!r} has {sorted(twice)[0]!r} in more than one file: name one of {[s.name for s in shards]}"
+                f"{str(path)!r} has {sorted(twice)[0]!r} in more than one file: "
+                f"name one of {[s.name for s in shards]}"
             )
         tensors |= more
         refused |= not_read
     return Contents(tensors, layout, refused)
+
+
+def _missing_shard(folder: pathlib.Path, shards: list[pathlib.Path]) -> str:
+    """The first file that an index of the folder names and that is not there; empty if none."""
+    present = {shard.name for shard in shards}
+    for index in folder.glob("*.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{str(index)!r} is not an index of shards: it is truncated, or no JSON with a weight_map"
+            ) from error
+        missing = sorted(name for name in named - present if name.endswith(shards[0].suffix))
+        if missing:
+            return missing[0]
+    return ""

@@ -1,4 +1,7 @@
-"""Orbax logs dozens of lines a save, and every error, which it also raises, with its traceback: import this to mute it."""
+"""Mutes Orbax when it is imported.
+
+Orbax logs dozens of lines a save, and the traceback of every error, which it also raises.
+"""
 
 import logging
 import os

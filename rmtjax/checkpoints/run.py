@@ -16,6 +16,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from rmtjax import results
 from rmtjax.checkpoints import (
     quiet,  # noqa: F401
     steps,
@@ -53,7 +54,7 @@ def open_run(
     Raises:
         InputError: the directory cannot be made.
     """
-    root = pathlib.Path(os.path.abspath(workdir)) / "checkpoints"
+    root = pathlib.Path(os.path.abspath(workdir)) / results.CHECKPOINTS
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -104,7 +105,8 @@ class Run:
             saved = self._manager.save(step, args=items, metrics=metrics)
         if not saved:
             raise RuntimeError(
-                f"Orbax did not save checkpoint {step} in {str(self.directory)!r} (newest there: {self.latest_step()})"
+                f"Orbax did not save checkpoint {step} in {str(self.directory)!r} "
+                f"(newest there: {self.latest_step()})"
             )
 
     def restore(self, abstract_state: Any) -> Restored | None:
@@ -192,7 +194,7 @@ class Run:
         _barrier("rmtjax_checkpoints_checked")
 
     def _set_aside(self, step: int, problem: str) -> None:
-        folder = self.directory.parent / "damaged"
+        folder = self.directory.parent / results.DAMAGED
         folder.mkdir(exist_ok=True)
         target, n = folder / str(step), 0
         while target.exists():
@@ -219,7 +221,7 @@ class Run:
 
     @contextlib.contextmanager
     def _full_disk(self) -> Iterator[None]:
-        """Raises a full disk as OSError, in whatever Orbax and TensorStore wrap it; removes the half-written."""
+        """Raises a full disk as OSError, whatever Orbax wraps it in; removes what is half-written."""
         try:
             yield
         except Exception as error:
@@ -244,7 +246,7 @@ def _manager(root: pathlib.Path, best: str, before_commit: Callable[[], None]) -
     )
     options = ocp.CheckpointManagerOptions(
         preservation_policy=keep,
-        best_fn=score,  # the policy alone would rank them, but Orbax writes metrics to disk only with this set
+        best_fn=score,  # the policy ranks without it, but Orbax writes metrics to disk only with it
         cleanup_tmp_directories=True,
         async_options=ocp.options.AsyncOptions(post_finalization_callback=before_commit),
     )

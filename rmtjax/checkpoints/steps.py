@@ -14,7 +14,7 @@ its file, before anything is made of it.
 import json
 import pathlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -22,10 +22,9 @@ import jax
 import numpy as np
 import tensorstore as ts
 
-from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
+from rmtjax.checkpoints.digests import CHECKSUMS, Entry, named_leaves
 
 STATE = "state"
-CHECKSUMS = "checksums.json"
 # Without a checksum: Orbax writes them last, and nobody needs them.
 UNCHECKED = {CHECKSUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 READERS = 8  # arrays read at a time
@@ -93,28 +92,24 @@ def verify(saved: dict[str, Entry], read: dict[str, Entry]) -> None:
         raise DamagedError(f"the checksum of {bad[0]}{more} does not match")
 
 
-def read_verified(step_dir: pathlib.Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """Reads the wanted arrays of a checkpoint's state, by name, and verifies their checksums.
+class Arrays:
+    """The arrays of an Orbax pytree, each read when it is asked for.
 
-    Raises:
-        DamagedError: something cannot be read, or is not what was saved.
+    All share one context of TensorStore, which keeps the index; threads may read side by side.
+
+    Attributes:
+      folder: the pytree's.
     """
-    saved = read_checksums(step_dir)
-    check_files(step_dir, saved.files)
-    arrays = read_arrays(step_dir / STATE, filter(wanted, saved.arrays))
-    verify(saved.arrays, digest_tree(arrays))
-    return arrays
 
+    def __init__(self, folder: pathlib.Path, zarr3: bool = False) -> None:
+        self.folder = folder
+        self._zarr3 = zarr3
+        self._context = _context()
 
-def read_arrays(tree_dir: pathlib.Path, names: Iterable[str], zarr3: bool = False) -> dict[str, np.ndarray]:
-    """Reads whole arrays of an Orbax pytree, by names such as "params/head/kernel".
-
-    Raises:
-        DamagedError: one of them is missing or cannot be read.
-    """
-    names = list(names)
-    whole = _read_parts(tree_dir, {name: [()] for name in names}, zarr3)
-    return {name: whole[name, ()] for name in names}
+    def read(self, name: str) -> np.ndarray:
+        """The array of a name such as "params/head/kernel". Raises DamagedError if it cannot be read."""
+        part = _read_parts_of(self.folder, name, [()], self._zarr3, self._context)
+        return np.asarray(part[name, ()])
 
 
 def read_shards(tree_dir: pathlib.Path, abstract_state: Any) -> Callable[[], Any]:
@@ -164,36 +159,38 @@ def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
 
 
-def _read_parts(
-    tree_dir: pathlib.Path, parts: dict[str, list[Bounds]], zarr3: bool = False
-) -> dict[tuple[str, Bounds], np.ndarray]:
-    """Reads parts of arrays; the bounds () stand for the whole."""
-    base = {"driver": "file", "path": f"{tree_dir}/"}
-    if (tree_dir / "manifest.ocdbt").exists():
-        base = {"driver": "ocdbt", "base": base}
-    # Without a cache every array would read the index anew.
-    context = ts.Context({"cache_pool": {"total_bytes_limit": 2**27}})
+def _context() -> ts.Context:
+    """With a cache: without one every array would read the index anew."""
+    return ts.Context({"cache_pool": {"total_bytes_limit": 2**27}})
 
-    def read(name: str) -> dict[tuple[str, Bounds], np.ndarray]:
-        spec = {
-            "driver": "zarr3" if zarr3 else "zarr",
-            "kvstore": base | {"path": base.get("path", "") + name.replace("/", ".") + "/"},
-            "fill_missing_data_reads": False,  # a missing chunk is an error, not zeros
-        }
-        try:
-            array = ts.open(spec, open=True, read=True, context=context).result()
-            futures = {
-                (name, bounds): array[tuple(slice(*ends) for ends in bounds)].read() for bounds in parts[name]
-            }
-            return {key: future.result() for key, future in futures.items()}
-        except (ValueError, OSError, IndexError) as error:
-            raise DamagedError(f"{name} is missing or cannot be read") from error
 
+def _read_parts(folder: pathlib.Path, parts: dict[str, list[Bounds]]) -> dict[tuple[str, Bounds], np.ndarray]:
+    context = _context()
     merged = {}
     with ThreadPoolExecutor(READERS) as pool:
-        for result in pool.map(read, parts):
+        for result in pool.map(lambda name: _read_parts_of(folder, name, parts[name], False, context), parts):
             merged |= result
     return merged
+
+
+def _read_parts_of(
+    folder: pathlib.Path, name: str, parts: list[Bounds], zarr3: bool, context: ts.Context
+) -> dict[tuple[str, Bounds], np.ndarray]:
+    """Reads parts of an array; the bounds () stand for the whole. Raises DamagedError if it cannot."""
+    base = {"driver": "file", "path": f"{folder}/"}
+    if (folder / "manifest.ocdbt").exists():
+        base = {"driver": "ocdbt", "base": base}
+    spec = {
+        "driver": "zarr3" if zarr3 else "zarr",
+        "kvstore": base | {"path": base.get("path", "") + name.replace("/", ".") + "/"},
+        "fill_missing_data_reads": False,  # a missing chunk is an error, not zeros
+    }
+    try:
+        array = ts.open(spec, open=True, read=True, context=context).result()
+        futures = {(name, bounds): array[tuple(slice(*ends) for ends in bounds)].read() for bounds in parts}
+        return {key: future.result() for key, future in futures.items()}
+    except (ValueError, OSError, IndexError) as error:
+        raise DamagedError(f"{name} is missing or cannot be read") from error
 
 
 def _file_checksum(path: pathlib.Path) -> tuple[int, int]:

@@ -12,12 +12,21 @@ _COUNTERS = re.compile(r"step|count|rngs?")  # of one array each, but rngs
 _TORCH = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights")
 
 
-def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Weights among arrays with names such as `params/head/kernel`, and name -> reason of groups that are none.
+def of_run(tensors: Mapping[str, Any], item: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays of an item of a run's state, such as "params", and name -> reason of the other items."""
+    groups = Counter(name.split("/")[0] for name in tensors)
+    refused = {key: _reason(key, count, item) for key, count in groups.items() if key != item}
+    prefix = f"{item}/"
+    kept = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    return kept, refused
 
-    They lie below `params`, as deep as it is nested; `batch_stats` beside it stays. Without `params` they are all
-    but the optimiser's state, counters and random keys; then a `model` that holds all the rest is entered as well.
-    The `value` that ends every name of an NNX state is dropped.
+
+def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Weights among arrays with names such as `params/head/kernel`, and name -> reason of other groups.
+
+    They lie below `params`, as deep as it is nested; `batch_stats` beside it stays. Without `params` they are
+    all but the optimiser's state, counters and random keys; then a `model` that holds all the rest is entered
+    as well. The `value` that ends every name of an NNX state is dropped.
     """
     kept, refused, above = dict(tensors), dict[str, str](), ""
     while (nested := any(name.startswith("params/") for name in kept)) or not above:

@@ -36,11 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     if not config.is_file():
         raise InputError(f"{arguments.run!r} is not a run's folder: it has no config.json")
     text = config.read_text(encoding="utf-8")
-    params = checkpoints.load_params(arguments.run)
+    params = checkpoints.nest(checkpoints.open(arguments.run))
     low_rank = config_lib.from_stored(json.loads(text)).model.lora
     if low_rank.rank and arguments.names != "rmtjax":
         params = Lora(None, low_rank.rank, low_rank.alpha, low_rank.targets).merged(params)
-    tensors = pretrained.export(params, checkpoints.load_model_state(arguments.run), arguments.names)
+    tensors = pretrained.export(
+        params, checkpoints.nest(checkpoints.open(arguments.run, item="model_state")), arguments.names
+    )
     metadata = {"config": text, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
     checkpoints.save_safetensors(arguments.file, tensors, metadata, arguments.dtype)
     print(f"{arguments.file}: {pathlib.Path(arguments.file).stat().st_size:,} bytes")

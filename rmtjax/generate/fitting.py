@@ -94,7 +94,7 @@ def ensure(
 
     root = pathlib.Path(synthetic.cache) / "generators"
     stored = store.ensure(root, made, build, say)
-    return Generator(model, checkpoints.load_params(stored.path / PARAMS), stored)
+    return Generator(model, checkpoints.nest(checkpoints.open(stored.path / PARAMS)), stored)
 
 
 def _fit(

@@ -22,8 +22,8 @@ def spectra_of_runs(config: ConfigDict, workdirs: Sequence[str | os.PathLike[str
     folders = [pathlib.Path(workdir) for workdir in workdirs]
     pairs = {
         str(i): (
-            checkpoints.load_params(folder / results.CHECKPOINTS / "0"),
-            checkpoints.load_params(folder),
+            checkpoints.nest(checkpoints.open(folder / results.CHECKPOINTS / "0")),
+            checkpoints.nest(checkpoints.open(folder)),
         )
         for i, folder in enumerate(folders)
     }

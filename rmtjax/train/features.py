@@ -39,5 +39,5 @@ _REMEMBERED: dict[bytes, np.ndarray] = {}
 @functools.cache
 def _letters() -> tuple[Callable[..., Any], Any]:
     model = models.build(config_lib.base(), 52)
-    params = checkpoints.load_params(models.SHIPPED["letters"])
+    params = checkpoints.nest(checkpoints.open(models.SHIPPED["letters"]))
     return classification.make_predict(model, sharding_lib.local_mesh()), params

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import ml_dtypes
-import numpy as np
+import jax
 
 from rmtjax import checkpoints, files, results
 from rmtjax.errors import InputError
@@ -43,8 +42,9 @@ def load(
     """
     path, variables = SHIPPED.get(source) or files.located(source), {"params": params} | model_state
     if checkpoints.is_own(path):
-        own = {"params": checkpoints.load_params(path)} | checkpoints.load_model_state(path)
-        weights, names = pretrained.export(own.pop("params"), own, "rmtjax"), "rmtjax"
+        own = checkpoints.nest(checkpoints.open(path))
+        state = checkpoints.nest(checkpoints.open(path, item="model_state"))
+        weights, names = pretrained.export(own, state, "rmtjax"), "rmtjax"
     else:
         weights = checkpoints.open(path)
         names = names or pretrained.recognise(list(weights), variables)
@@ -56,7 +56,7 @@ def load(
         reinit = f"{reinit}|{FACTORS}"
     try:
         loaded, state = (
-            checkpoints.merge(wanted, _widened(given), reinit)
+            checkpoints.merge(wanted, jax.tree.map(checkpoints.widened, given), reinit)
             for wanted, given in ((params, given), (model_state, given_state))
         )
     except InputError as error:
@@ -88,15 +88,9 @@ def _fitting(source: str, path: pathlib.Path, given: dict[str, Any], alpha: floa
             f"{source!r} has low-rank factors but no config that says their alpha: name the folder of the run itself"
         )
     if alpha is None:
-        return Lora(None, theirs["rank"], theirs["alpha"]).merged(_widened(given))
+        return Lora(None, theirs["rank"], theirs["alpha"]).merged(jax.tree.map(checkpoints.widened, given))
     if alpha != theirs["alpha"]:
         raise InputError(
             f"{source!r} has low-rank factors of model.lora.alpha={theirs['alpha']} and the model has {alpha}: set it so"
         )
     return given
-
-
-def _widened(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {name: _widened(child) for name, child in tree.items()}
-    return tree.astype(np.float32) if tree.dtype in (np.float16, ml_dtypes.bfloat16) else tree

@@ -99,7 +99,7 @@ def test_damage_to_any_file_is_noticed(good, tmp_path, kind):
         step_dir = shutil.copytree(good / "checkpoints/20", tmp_path / "20")
         damage(step_dir / path.relative_to(good / "checkpoints/20"), kind)
         with pytest.raises(InputError, match=rf"the checkpoint '.*/20' is damaged: .*{path.name}"):
-            checkpoints.load_params(step_dir)
+            checkpoints.nest(checkpoints.open(step_dir))
         shutil.rmtree(step_dir)
 
 
@@ -113,9 +113,9 @@ def test_many_flipped_bytes_in_the_arrays(good, tmp_path):
         with pytest.raises(
             InputError, match=f"is damaged: the checksum of state/.*{path.name} does not match"
         ):
-            checkpoints.load_params(step_dir)
+            checkpoints.nest(checkpoints.open(step_dir))
         path.write_bytes(whole)
-    assert checkpoints.load_params(step_dir)
+    assert checkpoints.nest(checkpoints.open(step_dir))
 
 
 def test_arrays_are_verified_too(good, tmp_path):
@@ -127,7 +127,7 @@ def test_arrays_are_verified_too(good, tmp_path):
     sums["self"] = zlib.crc32(json.dumps(sums, sort_keys=True).encode())
     (step_dir / "checksums.json").write_text(json.dumps(sums))
     with pytest.raises(InputError, match="is damaged: the checksum of params/head/kernel does not match"):
-        checkpoints.load_params(step_dir)
+        checkpoints.nest(checkpoints.open(step_dir))
 
 
 def test_a_folder_emptied_and_one_half_deleted(workdir, states):
@@ -166,7 +166,7 @@ def test_nothing_good_left_starts_afresh(workdir, states):
 def test_readers_pass_over_damaged_checkpoints_and_change_nothing(workdir, states):
     os.truncate(largest(workdir / "checkpoints/20"), 100)
     said = []
-    params = checkpoints.load_params(workdir, say=said.append)
+    params = checkpoints.nest(checkpoints.open(workdir, say=said.append))
     np.testing.assert_array_equal(params["head"]["kernel"], states.make(10).params["head"]["kernel"])
     assert len(said) == 1
     assert re.fullmatch(
@@ -176,11 +176,11 @@ def test_readers_pass_over_damaged_checkpoints_and_change_nothing(workdir, state
     with pytest.raises(
         InputError, match=r"the checkpoint '.*/20' is damaged: state/\S+ has 100 bytes, not \d+"
     ):
-        checkpoints.load_params(workdir / "checkpoints/20")
+        checkpoints.nest(checkpoints.open(workdir / "checkpoints/20"))
     for step in (0, 10):
         (workdir / f"checkpoints/{step}/checksums.json").write_text("{}")
     with pytest.raises(InputError, match="holds no good checkpoint"):
-        checkpoints.load_params(workdir, say=said.append)
+        checkpoints.nest(checkpoints.open(workdir, say=said.append))
     assert sorted(os.listdir(workdir / "checkpoints")) == ["0", "10", "20"]
 
 

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from rmtjax import checkpoints
 from rmtjax.checkpoints import opening
+from rmtjax.checkpoints.contents import Tensor
 from rmtjax.errors import InputError
 
 RNG = np.random.default_rng(5)
@@ -386,7 +387,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
 
 
 def test_the_layout_is_told_by_names():
-    tensor = opening.Tensor((2, 2), np.dtype(np.float32), lambda: np.zeros((2, 2)))
+    tensor = Tensor((2, 2), np.dtype(np.float32), lambda: np.zeros((2, 2)))
     assert opening.told_by_names({"a.kernel": tensor}) == "flax"
     assert opening.told_by_names({"a/b": tensor}) == "flax"
     assert opening.told_by_names({"layer.0.weight": tensor}) == "torch"

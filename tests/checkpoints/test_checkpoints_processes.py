@@ -60,7 +60,7 @@ with checkpoints.open_run(workdir, say=said.append) as run:
     run.save(30, make(30), {"seed": 1})
 assert len(said) == (2 if index == 0 else 0), said
 multihost_utils.sync_global_devices("closed again")
-loaded = checkpoints.load_params(workdir)
+loaded = checkpoints.nest(checkpoints.open(workdir))
 assert np.array_equal(loaded["w"], np.random.default_rng(30).normal(size=(64, 32)).astype(np.float32))
 print("process", index, "done")
 """
@@ -88,7 +88,9 @@ def test_two_processes(tmp_path):
         assert output.strip().endswith(f"process {index} done")
     assert sorted(os.listdir(tmp_path / "run/checkpoints")) == ["0", "20", "30"]
     assert os.listdir(tmp_path / "run/damaged") == ["30"]
-    loaded = checkpoints.load_params(tmp_path / "run/checkpoints/20")  # by one process with eight devices
+    loaded = checkpoints.nest(
+        checkpoints.open(tmp_path / "run/checkpoints/20")
+    )  # by one process with eight devices
     np.testing.assert_array_equal(
         loaded["w"], np.random.default_rng(20).normal(size=(64, 32)).astype(np.float32)
     )

@@ -42,7 +42,9 @@ def test_a_run_one_of_its_steps_and_its_folder(tmp_path, states):
         for step in (0, 10):
             run.save(step, states.make(step, 1, 8), {})
     for path, step in [("run", 10), ("run/checkpoints/10", 10), ("run/checkpoints/0", 0)]:
-        assert_same(checkpoints.load_params(tmp_path / path), jax.device_get(states.make(step).params))
+        assert_same(
+            checkpoints.nest(checkpoints.open(tmp_path / path)), jax.device_get(states.make(step).params)
+        )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_a_run_one_of_its_steps_and_its_folder(tmp_path, states):
 )
 def test_orbax_checkpoints_of_others(tmp_path, wrap):
     orbax_save(tmp_path / "theirs", wrap(jax.tree.map(jnp.asarray, weights())))
-    assert_same(checkpoints.load_params(tmp_path / "theirs"), weights())
+    assert_same(checkpoints.nest(checkpoints.open(tmp_path / "theirs")), weights())
 
 
 @pytest.mark.parametrize("item", ["state", "params", "default"])
@@ -63,7 +65,7 @@ def test_orbax_items(tmp_path, item):
     with ocp.CheckpointManager(tmp_path / "theirs") as manager:
         args = ocp.args.StandardSave(weights())
         manager.save(4, args=args if item == "default" else ocp.args.Composite(**{item: args}))
-    assert_same(checkpoints.load_params(tmp_path / "theirs/4"), weights())
+    assert_same(checkpoints.nest(checkpoints.open(tmp_path / "theirs/4")), weights())
 
 
 def test_orbax_without_ocdbt_and_with_zarr3(tmp_path):
@@ -71,7 +73,7 @@ def test_orbax_without_ocdbt_and_with_zarr3(tmp_path):
         handler = ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt, use_zarr3=zarr3)
         with ocp.Checkpointer(handler) as checkpointer:
             checkpointer.save(tmp_path / f"{ocdbt}", args=ocp.args.PyTreeSave(weights()))
-        assert_same(checkpoints.load_params(tmp_path / f"{ocdbt}"), weights())
+        assert_same(checkpoints.nest(checkpoints.open(tmp_path / f"{ocdbt}")), weights())
 
 
 @pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt"])
@@ -79,7 +81,7 @@ def test_a_damaged_orbax_checkpoint_is_one_sentence(tmp_path, name, capfd):
     orbax_save(tmp_path / "theirs", weights())
     os.truncate(tmp_path / "theirs" / name, 50)
     with pytest.raises(InputError, match=r"the Orbax checkpoint '.*/theirs' is damaged: .* cannot be read"):
-        checkpoints.load_params(tmp_path / "theirs")
+        checkpoints.nest(checkpoints.open(tmp_path / "theirs"))
     assert capfd.readouterr() == ("", "")
 
 
@@ -92,7 +94,7 @@ def test_safetensors_round_trip(tmp_path, dtype):
     assert checkpoints.read_metadata(path) == {"config": "1f3a", "task": "letters"}
     narrow = getattr(ml_dtypes, dtype, dtype)
     expected = jax.tree.map(lambda x: x if x.dtype == np.int32 else x.astype(narrow), params)
-    assert_same(checkpoints.load_params(path), expected)
+    assert_same(checkpoints.nest(checkpoints.open(path)), expected)
     stored = safetensors.numpy.load_file(path)
     assert sorted(stored) == ["encoder/count", "encoder/kernel", "head/bias", "head/kernel"]
     assert stored["encoder/kernel"].dtype == np.dtype(narrow)
@@ -102,7 +104,7 @@ def test_safetensors_round_trip(tmp_path, dtype):
 def test_sharded_parameters_are_written_whole(tmp_path, states):
     params = states.make(1, 1, 8).params
     checkpoints.save_safetensors(tmp_path / "w.safetensors", params, {})
-    assert_same(checkpoints.load_params(tmp_path / "w.safetensors"), jax.device_get(params))
+    assert_same(checkpoints.nest(checkpoints.open(tmp_path / "w.safetensors")), jax.device_get(params))
     assert checkpoints.read_metadata(tmp_path / "w.safetensors") == {}
 
 
@@ -111,7 +113,7 @@ def test_dotted_names(tmp_path):
         {"encoder.layer.0.weight": np.ones((2, 3), np.float16), "head.bias": np.zeros(3, np.float32)},
         tmp_path / "theirs.safetensors",
     )
-    loaded = checkpoints.load_params(tmp_path / "theirs.safetensors")
+    loaded = checkpoints.nest(checkpoints.open(tmp_path / "theirs.safetensors"))
     assert_same(
         loaded, {"encoder": {"layer": {"0": {"weight": np.ones((2, 3))}}}, "head": {"bias": np.zeros(3)}}
     )
@@ -121,7 +123,7 @@ def test_names_that_cannot_be_nested(tmp_path):
     for names in (["a", "a/b"], ["a/b/c", "a/b"]):
         safetensors.numpy.save_file({name: np.zeros(1) for name in names}, tmp_path / "x.safetensors")
         with pytest.raises(InputError, match="cannot be nested"):
-            checkpoints.load_params(tmp_path / "x.safetensors")
+            checkpoints.nest(checkpoints.open(tmp_path / "x.safetensors"))
 
 
 def test_a_value_too_large_for_float16_is_refused_and_nothing_is_written(tmp_path):
@@ -144,7 +146,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         checkpoints.save_safetensors(path, {"a": np.zeros(3, np.float32)}, {})
     assert os.listdir(tmp_path) == ["w.safetensors"]
-    np.testing.assert_array_equal(checkpoints.load_params(path)["a"], np.ones(3))
+    np.testing.assert_array_equal(checkpoints.nest(checkpoints.open(path))["a"], np.ones(3))
 
 
 def test_bad_paths_are_one_sentence(tmp_path):
@@ -152,22 +154,31 @@ def test_bad_paths_are_one_sentence(tmp_path):
     with pytest.raises(
         InputError, match=r"there are no weights at '.*/w\.safetensors': no such file or directory"
     ):
-        checkpoints.load_params(path)
+        checkpoints.nest(checkpoints.open(path))
     with pytest.raises(InputError, match=r"there is no file '.*/w\.safetensors'"):
         checkpoints.read_metadata(path)
     checkpoints.save_safetensors(path, {"a": np.ones(300, np.float32)}, {})
     whole = path.read_bytes()
-    for content in (whole[:-1], whole[:100], whole[:5], b"", b"x" * 1000):
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"'.*/w\.safetensors' is empty"):
+        checkpoints.open(path)
+    for content in (whole[:-1], whole[:100], whole[:5], b"x" * 1000):
         path.write_bytes(content)
         with pytest.raises(
             InputError, match=r"'.*/w\.safetensors' is not a whole safetensors file: .+"
         ) as caught:
-            checkpoints.load_params(path)
+            checkpoints.nest(checkpoints.open(path))
         assert "\n" not in str(caught.value)
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     (tmp_path / "run/checkpoints").mkdir(parents=True)
-    kinds = "is not a run directory, an Orbax checkpoint or a .safetensors file"
-    for name, sentence in [("notes.txt", kinds), ("empty", kinds), ("run", "holds no good checkpoint")]:
+    for name, sentence in [
+        (
+            "notes.txt",
+            "is not of a kind that can be read: an Orbax checkpoint or a run's folder, safetensors",
+        ),
+        ("empty", "is not a run's folder, an Orbax checkpoint, or a folder with safetensors"),
+        ("run", "holds no good checkpoint"),
+    ]:
         with pytest.raises(InputError, match=sentence):
-            checkpoints.load_params(tmp_path / name)
+            checkpoints.nest(checkpoints.open(tmp_path / name))

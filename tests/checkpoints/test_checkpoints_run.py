@@ -182,13 +182,13 @@ def test_nothing_is_unpickled(tmp_path, states, monkeypatch):
         monkeypatch.setattr(pickle, name, refuse)
     with checkpoints.open_run(tmp_path) as run:
         assert run.restore(states.abstract()).step == 10
-    assert checkpoints.load_params(tmp_path)["head"]["kernel"].shape == (128, 10)
+    assert checkpoints.nest(checkpoints.open(tmp_path))["head"]["kernel"].shape == (128, 10)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pickle", ".npy")]
 
 
 def test_orbax_says_nothing(tmp_path, states, capfd):
     save_all(tmp_path, states, [None, 0.5, None])
-    checkpoints.load_params(tmp_path)
+    checkpoints.nest(checkpoints.open(tmp_path))
     assert capfd.readouterr() == ("", "")
 
 

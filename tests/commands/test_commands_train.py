@@ -62,7 +62,7 @@ def flat(tree, prefix=""):
 
 
 def assert_same_weights(a, b):
-    a, b = flat(checkpoints.load_params(a)), flat(checkpoints.load_params(b))
+    a, b = flat(checkpoints.nest(checkpoints.open(a))), flat(checkpoints.nest(checkpoints.open(b)))
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)

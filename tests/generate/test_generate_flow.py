@@ -10,8 +10,8 @@ from rmtjax.generate.dit import VelocityDiT, positions
 from rmtjax.generate.mlp import VelocityMLP
 from rmtjax.generate.unet import VelocityUNet
 from rmtjax.train import loop
-from rmtjax.train.step import make_step
 from rmtjax.train.sharding import make_mesh
+from rmtjax.train.step import make_step
 
 POINTS = np.asarray([[0.2, 0.9], [0.7, 0.1]], np.float32).reshape(
     2, 1, 2, 1

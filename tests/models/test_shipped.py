@@ -23,7 +23,7 @@ def test_letters_carry_their_config_and_its_hash():
     stored, now = json.loads(metadata["config"]), config_lib.load(str(CONFIGS / "pretrain_letters.py"))
     # Its default names factors of low rank as well now: of this model the same parameters decay.
     names = [jax.tree_util.keystr(key, simple=True, separator="/")
-             for key, _ in jax.tree_util.tree_leaves_with_path(checkpoints.load_params(path))]  # fmt: skip
+             for key, _ in jax.tree_util.tree_leaves_with_path(checkpoints.nest(checkpoints.open(path)))]  # fmt: skip
     then, today = (
         {name for name in names if re.fullmatch(regex, name)}
         for regex in (stored["regularization"]["decayed"], now.regularization.decayed)
@@ -40,7 +40,7 @@ def test_letters_carry_their_config_and_its_hash():
 
 
 def test_letters_fit_the_model_and_a_wrong_one_is_refused():
-    loaded = checkpoints.load_params(models.SHIPPED["letters"])
+    loaded = checkpoints.nest(checkpoints.open(models.SHIPPED["letters"]))
     config = config_lib.base()
     model = models.build(config, 52)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False))[

@@ -130,7 +130,7 @@ def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path
         for there, here, within in (
             (result.state.params, trained.member(i).state.params, 1e-5),
             (result.state.model_state, trained.member(i).state.model_state, 1e-5),
-            (checkpoints.load_params(folder / "checkpoints" / "0"), checkpoints.load_params(together[i] / "checkpoints" / "0"), 1e-5),
+            (checkpoints.nest(checkpoints.open(folder / "checkpoints" / "0")), checkpoints.nest(checkpoints.open(together[i] / "checkpoints" / "0")), 1e-5),
             (result.state.params, last.params, 1e-5),
             (result.state.model_state, last.model_state, 1e-5),
             (result.state.opt_state, last.opt_state, 1e-6),
@@ -144,7 +144,7 @@ def test_a_stopped_population_comes_out_the_same_and_what_is_finished_stays(tmp_
         config.train.total_steps = 4
     folders = [tmp_path / "a", tmp_path / "b"]
     first = population.run(configs, folders)
-    weights = [checkpoints.load_params(folder) for folder in folders]
+    weights = [checkpoints.nest(checkpoints.open(folder)) for folder in folders]
     first.records[0].update(status="finished")
     first.records[1].update(status="running")  # as if it had been killed while it was saved
     before = (folders[0] / "run.json").read_bytes()
@@ -152,7 +152,7 @@ def test_a_stopped_population_comes_out_the_same_and_what_is_finished_stays(tmp_
     assert (folders[0] / "run.json").read_bytes() == before
     third = population.run(configs, folders)  # trained: nothing is trained again
     for i, of in enumerate(weights):
-        for found in (checkpoints.load_params(folders[i]), second.member(i).state.params, third.member(i).state.params):  # fmt: skip
+        for found in (checkpoints.nest(checkpoints.open(folders[i])), second.member(i).state.params, third.member(i).state.params):  # fmt: skip
             jax.tree.map(np.testing.assert_array_equal, of, found)
 
 
@@ -191,7 +191,7 @@ def test_a_population_killed_on_the_way_goes_on_from_its_last_checkpoint_bit_for
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
     for ours, theirs in zip(broken, unbroken, strict=True):
         for step in ("0", "6"):
-            trees = [checkpoints.load_params(f / "checkpoints" / step) for f in (ours, theirs)]
+            trees = [checkpoints.nest(checkpoints.open(f / "checkpoints" / step)) for f in (ours, theirs)]
             jax.tree.map(np.testing.assert_array_equal, *trees)
         lines = [
             [json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()]

@@ -26,7 +26,7 @@ def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights
     config.optim.learning_rate = 1e-2
     config.regularization.weight_decay = 0.1
     result = train.run(config, tmp_path)
-    letters = named_leaves(checkpoints.load_params(models.SHIPPED["letters"]))
+    letters = named_leaves(checkpoints.nest(checkpoints.open(models.SHIPPED["letters"])))
     after = {name: np.asarray(x) for name, x in named_leaves(result.state.params).items()}
     factors = {name for name in after if "_lora_" in name}
     assert {name.split("/")[-2] for name in factors} == {"query", "value"}

@@ -1,4 +1,4 @@
-"""Weights in safetensors files: flat names, no code inside."""
+"""Writes parameters as a safetensors file, with text in its header."""
 
 import os
 import pathlib
@@ -41,16 +41,15 @@ def save_safetensors(
         temporary.unlink(missing_ok=True)
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name, as stored. Raises InputError if it is not a whole one."""
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-
-
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The text in the header of a safetensors file. Raises InputError if it is not a whole one."""
-    with _opened(path) as file:
-        return dict(file.metadata() or {})
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {os.fspath(path)!r}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{os.fspath(path)!r} is not a whole safetensors file: {error}") from error
 
 
 def _stored(name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -61,12 +60,3 @@ def _stored(name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if np.isfinite(x).all() and not np.isfinite(stored).all():
         raise InputError(f"{name} has a value of {np.abs(x).max():.3g}, too large for {dtype}: use float32")
     return np.asarray(stored, order="C")  # safetensors writes the memory as it lies
-
-
-def _opened(path: str | os.PathLike[str]) -> Any:
-    try:
-        return safetensors.safe_open(path, framework="np")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {os.fspath(path)!r}") from error
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{os.fspath(path)!r} is not a whole safetensors file: {error}") from error

@@ -1,7 +1,8 @@
 """Keras's files: `.keras`, `.weights.h5` and `.h5`, with the names that Keras itself gives to variables.
 
-`.keras` and `.weights.h5` number the variables of a layer, `layers/conv2d_1/vars/0`: what they are follows from the
-layer's class, which the config tells, or else the path or the layer's name, which Keras makes of the class.
+`.keras` and `.weights.h5` number the variables of a layer, `layers/conv2d_1/vars/0`: what they are follows
+from the layer's class, which the config tells, or else the path or the layer's name, which Keras makes of the
+class.
 """
 
 import functools
@@ -15,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from rmtjax.checkpoints.formats import Contents, Tensor, named_bits
+from rmtjax.checkpoints.contents import Contents, Tensor, named_bits
 from rmtjax.errors import InputError
 
-# Class in lower case, without underscores -> its variables in their order. `cell` is the part of a recurrent layer,
-# `query_dense` and its like those of attention.
+# Class in lower case, without underscores -> its variables in their order. `cell` is the part of a recurrent
+# layer, `query_dense` and its like those of attention.
 _VARIABLES = {
     r"(lstm|gru|simplernn|convlstm[123]d)?cell": ("kernel", "recurrent_kernel", "bias"),
     r"separableconv[12]d": ("depthwise_kernel", "pointwise_kernel", "bias"),
@@ -29,7 +30,7 @@ _VARIABLES = {
 }
 
 
-def keras(path: pathlib.Path) -> Contents:
+def read(path: pathlib.Path) -> Contents:
     """In the order of the config's layers, or else of the names; the optimiser's variables are left out."""
     try:
         import h5py
@@ -79,11 +80,11 @@ def keras(path: pathlib.Path) -> Contents:
         elif dtype.kind in "iu" and node.ndim > 1:
             refused[name] = f"{dtype.name}: quantised layouts of Keras are not read"
         else:
-            tensors[name] = Tensor(node.shape, dtype, functools.partial(_read, node, dtype))
+            tensors[name] = Tensor(node.shape, dtype, functools.partial(_variable, node, dtype))
     return Contents(tensors, "keras", refused)
 
 
-def _read(node: Any, dtype: np.dtype) -> np.ndarray:
+def _variable(node: Any, dtype: np.dtype) -> np.ndarray:
     return np.asarray(node[()]).view(dtype)
 
 

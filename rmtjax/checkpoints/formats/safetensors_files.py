@@ -1,0 +1,60 @@
+"""safetensors: flat names, no code inside."""
+
+import functools
+import json
+import pathlib
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from rmtjax.checkpoints.contents import Contents, Tensor
+from rmtjax.errors import InputError
+
+_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+def read(path: pathlib.Path) -> Contents:
+    """Maps the file into memory: reading a tensor costs its own pages alone, which the system may drop."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:  # checks that the file is whole
+            file.keys()
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
+    header.pop("__metadata__", None)
+    tensors, refused = {}, {}
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]):
+        if entry["dtype"] not in _DTYPES:
+            refused[name] = f"stored as {entry['dtype']}, a dtype that is not read"
+            continue
+        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+        start = 8 + size + entry["data_offsets"][0]
+        tensors[name] = Tensor(shape, dtype, functools.partial(_mapped, path, start, dtype, shape))
+    return Contents(tensors, None, refused)
+
+
+def _mapped(path: pathlib.Path, start: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    count = int(np.prod(shape))
+    if not count:
+        return np.zeros(shape, dtype)
+    raw = np.memmap(path, np.uint8, "r", start, (count * dtype.itemsize,))
+    return raw.view(np.ndarray).view(dtype).reshape(shape)

@@ -1,0 +1,67 @@
+"""Torch's files: state dicts, alone or inside the checkpoint of a training run."""
+
+import functools
+import pathlib
+import pickle
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from rmtjax.checkpoints import weights_inside
+from rmtjax.checkpoints.contents import Contents, Tensor
+from rmtjax.errors import InputError
+
+
+def read(path: pathlib.Path) -> Contents:
+    """Only tensors are unpickled (`weights_only`); a file with anything else inside is an error."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{str(path)!r} is a torch file and torch is not installed: pip install 'rmtjax[formats]', "
+            "or save it as safetensors"
+        ) from error
+    flat, refused = weights_inside.of_torch(_loaded(path), torch.Tensor)
+    tensors = {}
+    for name, tensor in flat.items():
+        stored = str(tensor.dtype).removeprefix("torch.")
+        dtype = getattr(ml_dtypes, stored, None) or getattr(np, {"bool": "bool_"}.get(stored, stored), None)
+        if tensor.is_quantized or tensor.layout != torch.strided or dtype is None:
+            if tensor.layout != torch.strided:
+                stored = str(tensor.layout).removeprefix("torch.")
+            refused[name] = f"stored as {stored}, which is not read"
+            continue
+        as_numpy = functools.partial(_as_numpy, tensor, np.dtype(dtype))
+        tensors[name] = Tensor(tuple(tensor.shape), np.dtype(dtype), as_numpy)
+    return Contents(tensors, "torch", refused)
+
+
+def _loaded(path: pathlib.Path) -> Any:
+    import torch
+
+    for mmap in (True, False):  # the old format cannot be mapped
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{str(path)!r} holds more than tensors, or is no torch file: it is not opened, since "
+                "unpickling could run any program; save its state_dict"
+            ) from error
+        except Exception as error:  # torch raises all kinds for files that are cut or of another kind
+            if not mmap:
+                raise InputError(
+                    f"{str(path)!r} is not a whole torch file: it is truncated, or of another kind than its "
+                    "name says"
+                ) from error
+    return None
+
+
+def _as_numpy(tensor: Any, dtype: np.dtype) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach().contiguous()
+    if dtype.kind == "V" or hasattr(ml_dtypes, dtype.name):  # numpy knows no such dtype: its bits
+        size = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
+        return tensor.view(size).numpy().view(dtype)
+    return tensor.numpy()

@@ -1,0 +1,30 @@
+"""Layouts that pack several weights into a number: refused."""
+
+from collections.abc import Mapping
+
+from rmtjax.checkpoints.contents import Tensor, Verdict
+
+# Their parts, by the last part of the name.
+_PARTS = {
+    "qweight": "GPTQ or AWQ: weights packed into int32",
+    "qzeros": "GPTQ or AWQ: zero points",
+    "scales": "GPTQ or AWQ: scales",
+    "g_idx": "GPTQ: order of groups",
+    "weight_packed": "compressed-tensors: weights packed into int32",
+    "absmax": "bitsandbytes 4-bit: scales",
+    "quant_map": "bitsandbytes 4-bit: code book",
+    "nested_absmax": "bitsandbytes 4-bit: scales",
+    "nested_quant_map": "bitsandbytes 4-bit: code book",
+}
+
+
+def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None:
+    """Refuses the parts of GPTQ, AWQ, compressed-tensors and bitsandbytes with four bits."""
+    reason = _PARTS.get(_last(name))
+    if ".quant_state." in name and any(_last(other) in _PARTS for other in tensors):
+        reason = reason or "bitsandbytes 4-bit: state"
+    return Verdict(None, f"quantised layout that is not read ({reason})") if reason else None
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
