@@ -101,7 +101,7 @@ def _text_spaces(
 ) -> tuple[str, dict[str, Sets]]:
     """As `_image_spaces`; the features are those of the run's own model before training."""
     LOG.info("diversity: counts of tokens, and features of the model before training")
-    before = checkpoints.load_params(pathlib.Path(workdir) / results.CHECKPOINTS / "0")
+    before = checkpoints.nest(checkpoints.open(pathlib.Path(workdir) / results.CHECKPOINTS / "0"))
     featured = {name: _text_features(config, model, before, tokens) for name, tokens in sets.items()}
     spaces = {"unigram": unigrams(sets), "feature": featured}
     return "the model before training, pooled features before the head", spaces
