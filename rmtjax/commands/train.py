@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> int:
     """Trains one config, or several together as a population, and measures what came out.
 
-    Leaves in each folder what a run leaves there, but for the page. A member of a population that diverges is marked so
-    in its run.json; the others go on.
+    Leaves in each folder what a run leaves there, but for the page. A member of a population that diverges
+    is marked so in its run.json; the others go on.
 
     Returns:
       The exit status: 0, or that of a stop by SIGTERM.

@@ -24,11 +24,12 @@ def evaluation_of_runs(
     workdirs: Sequence[str | os.PathLike[str]],
     trained: train.Result | Population,
 ) -> None:
-    """evaluation.json of runs: the test set, shifted tests and out-of-distribution sets, with intervals and nulls.
+    """evaluation.json of runs: the test set, shifted tests and out-of-distribution sets, with intervals and
+    nulls.
 
     Args:
-      configs, workdirs: of the one run, or of all members of a population. Those that have diverged or are finished
-        already are left as they are.
+      configs, workdirs: of the one run, or of all members of a population. Those that have diverged or are
+        finished already are left as they are.
     """
     config = configs[0]
     LOG.info("evaluation: test, %s", ", ".join((*config.evaluation.shifts, *config.evaluation.ood)))
@@ -170,7 +171,8 @@ def _content(
 
 
 def _batches(config: ConfigDict, source: data.Source) -> Any:
-    """Evaluation batches that the devices can share; of a set that is smaller than one, a batch that it fills."""
+    """Evaluation batches that the devices can share; of a set that is smaller than one, a batch that it
+    fills."""
     devices = jax.device_count()
     size = -(-min(config.train.evaluation_batch_size, source.num_examples) // devices) * devices
     return data.evaluation_batches(
@@ -183,8 +185,8 @@ def _corrupted(
 ) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
     """A change of evaluation batches: corrupted as they come, then of the size that the model gets.
 
-    The same for an example in batches of any size, on any number of processes, and in every run of whatever seed: a
-    corrupted set belongs to the data.
+    The same for an example in batches of any size, on any number of processes, and in every run of whatever
+    seed: a corrupted set belongs to the data.
     """
     key = train.named_key(0, f"corruption/{corruption}/{severity}")
 

@@ -29,10 +29,11 @@ def make_init(
 
 
 def make_loss(model: Model, label_smoothing: Any = 0.0) -> LossFn:
-    """Mean cross-entropy with label smoothing (Szegedy et al. 2016) and mixup's second label (Zhang et al. 2018).
+    """Mean cross-entropy with label smoothing (Szegedy et al. 2016) and mixup's second label (Zhang et al.
+    2018).
 
-    The scalars hold the accuracy on the batch as it was trained on. A model that says it keeps statistics of synthetic
-    examples apart (`separate`) is told which they are.
+    The scalars hold the accuracy on the batch as it was trained on. A model that says it keeps statistics of
+    synthetic examples apart (`separate`) is told which they are.
     """
 
     def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
@@ -66,8 +67,8 @@ def make_predict(
     `batches` are evaluation batches with a mask; compiled once for all sets of one batch shape.
 
     Args:
-      members: weights are stacked, and logits and features are [members, n, ...]. All members see the same batches;
-        with `predict(..., each=True)` batches are stacked as well, and label is [members, n].
+      members: weights are stacked, and logits and features are [members, n, ...]. All members see the same
+        batches; with `predict(..., each=True)` batches are stacked as well, and label is [members, n].
     """
 
     def apply(params: Any, model_state: Any, inputs: Any) -> Any:

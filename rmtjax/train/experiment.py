@@ -85,7 +85,8 @@ def prepare(
     if config.synthetic.share > 0:
         if synthetic is None:
             raise InputError(
-                f"synthetic.share={config.synthetic.share} needs synthetic examples: pass synthetic= to train.run"
+                f"synthetic.share={config.synthetic.share} needs synthetic examples: pass synthetic= to "
+                f"train.run"
             )
         train = data.mix(train, synthetic(), config.synthetic.mode, config.synthetic.share, config.seed)
     augment = augment if augment is not None else data.augmentation(config.augment, train)
@@ -250,7 +251,8 @@ def run(
     Args:
       synthetic: makes the synthetic examples; asked only if `synthetic.share` is above 0.
       model: a module of your own behind the models' seam, `(inputs, train=) -> (logits, features)`.
-      augment: an augmentation of your own, `(image [H, W, C] tensor, seed [2]) -> image`, in place of the config's.
+      augment: an augmentation of your own, `(image [H, W, C] tensor, seed [2]) -> image`, in place of the
+        config's.
       observers: `(step, state) -> scalars or None`, after every step; scalars go to the step's line.
 
     Raises:
@@ -327,14 +329,16 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Mode
 
 
 def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | None:
-    """`params, model_state -> params, model_state` with the weights of `model.init_from`; None: from scratch."""
+    """`params, model_state -> params, model_state` with the weights of `model.init_from`; None: from
+    scratch."""
     source = config.model.init_from
     if source is None:
         return None
     names = config.model.init_names
     if names and weights.is_own(source):
         raise InputError(
-            f"model.init_names={names!r} is for weights of other programs, and model.init_from={source!r} is a run: set it to None"
+            f"model.init_names={names!r} is for weights of other programs, and model.init_from={source!r} "
+            f"is a run: set it to None"
         )
     LOG.info("weights from %s, fresh where %r matches", source, config.model.reinit)
     return functools.partial(
@@ -379,7 +383,8 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
 
 
 def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
-    """Shifted sets need the classes and shape of the test set, others the shape: said before training, not after."""
+    """Shifted sets need the classes and shape of the test set, others the shape: said before training, not
+    after."""
     if not config.evaluation.enabled:
         return
     for field, names in (("shifts", config.evaluation.shifts), ("ood", config.evaluation.ood)):
@@ -397,8 +402,9 @@ def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
                 what = _other_classes(source.classes, splits.test.classes)
             if what:
                 raise InputError(
-                    f"evaluation.{field} names {name!r}, which has {what} as data.source={config.data.source!r} has: "
-                    f"leave it out, with --config.evaluation.shifts={splits.test.modality.shifts} --config.evaluation.ood=()"
+                    f"evaluation.{field} names {name!r}, which has {what} as "
+                    f"data.source={config.data.source!r} has: leave it out, with "
+                    f"--config.evaluation.shifts={splits.test.modality.shifts} --config.evaluation.ood=()"
                 )
 
 
@@ -416,5 +422,6 @@ def _check_batch(config: ConfigDict) -> None:
         if size % devices:
             part = " / train.accumulate" if name == "batch_size" and config.train.accumulate > 1 else ""
             raise InputError(
-                f"train.{name}={config.train[name]}{part} cannot be split over {devices} devices: use a multiple of {devices}, or fewer devices"
+                f"train.{name}={config.train[name]}{part} cannot be split over {devices} devices: use a "
+                f"multiple of {devices}, or fewer devices"
             )

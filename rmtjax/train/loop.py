@@ -30,8 +30,8 @@ Observer = Callable[[int, State], dict[str, float] | None]
 buffers the next step reuses."""
 
 StepFn = Callable[[State, Any], tuple[State, dict[str, Any]]]
-"""`(state, batch) -> state, scalars`, traceable. Scalars have no axes, or one over the members of a population; `loss`
-and `grad_norm` are among them."""
+"""`(state, batch) -> state, scalars`, traceable. Scalars have no axes, or one over the members of a
+population; `loss` and `grad_norm` are among them."""
 
 
 class Diverged(InputError):
@@ -91,7 +91,8 @@ class Profile(NamedTuple):
 
     Attributes:
       folder: where the trace is written.
-      steps: the first and the last step, or how many steps, from the second of this start on (the first compiles).
+      steps: the first and the last step, or how many steps, from the second of this start on (the first
+        compiles).
     """
 
     folder: pathlib.Path
@@ -166,18 +167,20 @@ def fit(
 ) -> Fitted:
     """Trains from the newest good checkpoint, or from fresh, to `total_steps`.
 
-    A population is trained by a step over members (`members.over_members`) on stacked states and batches. Then all
-    scalars have an axis over members, and a member that diverges is reported while the others go on.
+    A population is trained by a step over members (`sharding.over_members`) on stacked states and batches.
+    Then all scalars have an axis over members, and a member that diverges is reported while the others go on.
 
-    No step may move data between host and device by itself (`jax.transfer_guard`): batches are put on the devices before
-    it, and scalars are fetched after it.
+    No step may move data between host and device by itself (`jax.transfer_guard`): batches are put on the
+    devices before it, and scalars are fetched after it.
 
     Args:
       batches: `start_step -> iterator` of this process's part of each batch.
       on_start: called once with the step and the state that training starts from.
-      on_diverged: `(member, reason)`, for every member of a population that diverges, before the line of that step.
+      on_diverged: `(member, reason)`, for every member of a population that diverges, before the line of
+        that step.
       write: `(step, scalars)`, once a step, in order, one step late so that the device never waits for it.
-        `examples_per_second` counts neither validation nor saving; of a population, each member's own examples.
+        `examples_per_second` counts neither validation nor saving; of a population, each member's own
+        examples.
 
     Raises:
       Diverged: the loss or the gradient's norm of a single model is not finite.
@@ -268,7 +271,8 @@ class _Lines:
         self._extra.update(scalars)
 
     def validation(self) -> dict[str, Any] | None:
-        """Of the newest step, what a checkpoint's metrics are; None for a population, where they are arrays."""
+        """Of the newest step, what a checkpoint's metrics are; None for a population, where they are
+        arrays."""
         found = {name: value for name, value in self._extra.items() if name.startswith("validation/")}
         return found if found and not any(map(np.ndim, found.values())) else None
 

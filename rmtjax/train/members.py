@@ -17,15 +17,19 @@ from rmtjax.train.workdir import FREE
 
 # What the compiled step takes as numbers.
 NUMBERS = (
-    "regularization.dropout", "regularization.weight_decay", "regularization.label_smoothing", "optim.learning_rate"
-)  # fmt: skip
+    "regularization.dropout",
+    "regularization.weight_decay",
+    "regularization.label_smoothing",
+    "optim.learning_rate",
+)
 
 
 def key(config: ConfigDict) -> str | None:
     """Runs whose configs have the same key can be trained together; None: a run that is trained alone.
 
-    They may differ in the seed, in `NUMBERS` (but not zero in one and above zero in another: what is off costs nothing), in
-    augmentation and, where training is as long for all, in synthetic data and the number of training examples.
+    They may differ in the seed, in `NUMBERS` (but not zero in one and above zero in another: what is off
+    costs nothing), in augmentation and, where training is as long for all, in synthetic data and the number
+    of training examples.
     """
     own_words = config_lib.is_text(config.data.source) and config.data.vocabulary is None
     if own_words or config.spectra.every_steps is not None:
@@ -54,7 +58,8 @@ def numbers_of(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
 def make_steps(
     config: ConfigDict, params: Any, sizes: tuple[int, int], total_steps: int, warmup_steps: int
 ) -> tuple[Callable[..., State], Callable[..., tuple[State, dict[str, Any]]]]:
-    """`begin(params, model_state, numbers) -> state` and `step(state, batch) -> state, scalars` of one member.
+    """`begin(params, model_state, numbers) -> state` and `step(state, batch) -> state, scalars` of one
+    member.
 
     A member's batch holds its numbers as `batch["numbers"]`.
 

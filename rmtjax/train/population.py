@@ -1,10 +1,11 @@
-"""Runs that differ only in numbers and in what they are fed, trained together by one compiled step over all of them.
+"""Runs that differ only in numbers and in what they are fed, trained together by one compiled step over all
+of them.
 
-The members of a population are split over the devices. Each has its own seed, data, augmentation, dropout rate, decay,
-smoothing and learning rate, and comes out as it does alone, up to the order of additions.
+The members of a population are split over the devices. Each has its own seed, data, augmentation, dropout
+rate, decay, smoothing and learning rate, and comes out as it does alone, up to the order of additions.
 
-While it trains, a population has checkpoints of its own, of all members stacked, in `population-<digest of the members>`
-below the folder of its first member. They are deleted once every member has its own.
+While it trains, a population has checkpoints of its own, of all members stacked, in `population-<digest of
+the members>` below the folder of its first member. They are deleted once every member has its own.
 """
 
 import functools
@@ -42,7 +43,8 @@ class Population(NamedTuple):
 
     Attributes:
       tasks: what each was.
-      params, model_state: stacked [members and fillers, ...], over the devices; fillers repeat the first member.
+      params, model_state: stacked [members and fillers, ...], over the devices; fillers repeat the first
+        member.
       mesh: its devices.
       records: run.json of each.
       failures: why a member has no weights to speak of, by its number.
@@ -79,8 +81,9 @@ def run(
 ) -> Population:
     """Trains the members, or goes on from the population's last checkpoint.
 
-    Each member gets the files that `experiment.run` leaves; its `checkpoints` are the first and the last step. Members
-    that are finished are trained along, so that the others come out the same, and left as they are.
+    Each member gets the files that `experiment.run` leaves; its `checkpoints` are the first and the last
+    step. Members that are finished are trained along, so that the others come out the same, and left as they
+    are.
 
     Args:
       configs: of one `key`.
@@ -228,7 +231,8 @@ def _on_devices(stacked: Any, mesh: jax.sharding.Mesh) -> Any:
 def _save(
     member: experiment.Member, first: tuple[Any, Any], last: State, validation: dict[str, float]
 ) -> None:
-    """Checkpoints of the first and the last step, as a run alone leaves them, but for the optimiser's state of the first."""
+    """Checkpoints of the first and the last step, as a run alone leaves them, but for the optimiser's state
+    of the first."""
     placement = sharding_lib.replicated(sharding_lib.local_mesh())
     plain = json.loads(config_lib.to_json(member.task.config))
     with checkpoints.open_run(member.folder, say=LOG.warning) as manager:

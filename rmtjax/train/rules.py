@@ -14,7 +14,8 @@ LOG = logging.getLogger(__name__)
 
 
 def name_of(path: tuple[Any, ...]) -> str:
-    """`a/b/kernel` of a tree path: its dictionary keys. The tuples that an optimiser wraps round are skipped."""
+    """`a/b/kernel` of a tree path: its dictionary keys. The tuples that an optimiser wraps round are
+    skipped."""
     return "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 

@@ -26,7 +26,8 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     filled = [max(count // max(known, 1), 1) if size == -1 else size for size in sizes]
     if sizes.count(-1) > 1 or min(filled) < 1 or int(np.prod(filled)) != count:
         raise InputError(
-            f"train.mesh=(data={data}, fsdp={fsdp}) does not fit {count} devices: the product must be {count}, and one of them may be -1"
+            f"train.mesh=(data={data}, fsdp={fsdp}) does not fit {count} devices: the product must be "
+            f"{count}, and one of them may be -1"
         )
     # Auto axes: under explicit ones (jax.make_mesh's default) linen's Embed and Dropout fail.
     return jax.make_mesh(tuple(filled), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
@@ -71,7 +72,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: dict[str, Any], mesh: Mesh, spec: P = BATCH) -> dict[str, Any]:
-    """This process's part of a batch as global arrays, split over all devices unless `spec` says otherwise."""
+    """This process's part of a batch as global arrays, split over all devices unless `spec` says
+    otherwise."""
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(lambda value: jax.make_array_from_process_local_data(sharding, value), batch)
 
@@ -107,8 +109,8 @@ def over_members(
 
     Args:
       each: of the function's arguments, which are stacked; the others are the same for all members.
-      vectorised: by vmap; else one member after the other, in the same program. None: vmap but on CPUs, where small members
-        are up to twice as fast one by one, since what each works on stays in the cache.
+      vectorised: by vmap; else one member after the other, in the same program. None: vmap but on CPUs,
+        where small members are up to twice as fast one by one, since what each works on stays in the cache.
     """
     if vectorised is None:
         vectorised = mesh.devices.flat[0].platform != "cpu"

@@ -10,7 +10,8 @@ import optax
 
 Params = Any
 LossFn = Callable[[Params, Any, dict[str, Any], dict[str, Any]], tuple[jax.Array, tuple[Any, dict[str, Any]]]]
-"""`loss_fn(params, model_state, batch, rngs) -> loss, (model_state, scalars)`; loss is a mean over the batch."""
+"""`loss_fn(params, model_state, batch, rngs) -> loss, (model_state, scalars)`; loss is a mean over the
+batch."""
 
 
 class State(NamedTuple):
@@ -35,11 +36,12 @@ def make_step(
     accumulate: int = 1,
     schedule: optax.Schedule | None = None,
 ) -> Callable[[State, dict[str, Any]], tuple[State, dict[str, Any]]]:
-    """A step `(state, batch) -> state, scalars`; scalars hold the loss, the gradient's norm and the task's own.
+    """A step `(state, batch) -> state, scalars`; scalars hold the loss, the gradient's norm and the task's
+    own.
 
     Args:
-      seed: an int or a traced int32; step s draws its randomness from `fold_in(stream, s)`, so a resumed run repeats the
-        unbroken one.
+      seed: an int or a traced int32; step s draws its randomness from `fold_in(stream, s)`, so a resumed run
+        repeats the unbroken one.
       accumulate: the batch is split into so many parts, one after the other; gradients and scalars are
         averaged, model state is passed from part to part.
       schedule: adds `learning_rate` to the scalars.

@@ -27,18 +27,18 @@ def load(
     """`params, model_state` with the weights of `source` in their place; narrow floats become float32.
 
     Args:
-      source: as `model.init_from`: shipped weights' name, a run or one of its checkpoints, an Orbax checkpoint, or
-        weights of another program, whose names are turned into ours.
+      source: as `model.init_from`: shipped weights' name, a run or one of its checkpoints, an Orbax
+        checkpoint, or weights of another program, whose names are turned into ours.
       params, model_state: the model's own, or their shapes.
       reinit: regex of parameters that may be missing there or of another shape, and then stay as they are.
       names: the table of `models.pretrained.TABLES` they are under; None: told by the names.
-      alpha: of the model's low-rank factors, if it has any. Factors of `source` are kept if so, and else multiplied out
-        into their kernels.
+      alpha: of the model's low-rank factors, if it has any. Factors of `source` are kept if so, and else
+        multiplied out into their kernels.
       new_factors: weights without factors leave the model's as they are.
 
     Raises:
-      InputError: nothing there, damaged, names that no table knows, factors of another alpha or of none that is known, or a
-        mismatch; the message lists both sides.
+      InputError: nothing there, damaged, names that no table knows, factors of another alpha or of none that
+        is known, or a mismatch; the message lists both sides.
     """
     path, variables = SHIPPED.get(source) or files.located(source), {"params": params} | model_state
     if checkpoints.is_own(path):
@@ -74,7 +74,8 @@ def _factors(names: Iterable[str]) -> list[str]:
 
 
 def _fitting(source: str, path: pathlib.Path, given: dict[str, Any], alpha: float | None) -> Any:
-    """Parameters with low-rank factors as a model with factors of this alpha wants them, or, for None, without any."""
+    """Parameters with low-rank factors as a model with factors of this alpha wants them, or, for None,
+    without any."""
     texts = [
         file.read_text(encoding="utf-8")
         for file in (path / results.CONFIG, path.parent.parent / results.CONFIG, path / "config" / "metadata")
@@ -85,12 +86,14 @@ def _fitting(source: str, path: pathlib.Path, given: dict[str, Any], alpha: floa
     theirs = json.loads(texts[0]).get("model", {}).get("lora", {}) if texts else {}
     if not theirs.get("rank"):
         raise InputError(
-            f"{source!r} has low-rank factors but no config that says their alpha: name the folder of the run itself"
+            f"{source!r} has low-rank factors but no config that says their alpha: name the folder of the "
+            f"run itself"
         )
     if alpha is None:
         return Lora(None, theirs["rank"], theirs["alpha"]).merged(jax.tree.map(checkpoints.widened, given))
     if alpha != theirs["alpha"]:
         raise InputError(
-            f"{source!r} has low-rank factors of model.lora.alpha={theirs['alpha']} and the model has {alpha}: set it so"
+            f"{source!r} has low-rank factors of model.lora.alpha={theirs['alpha']} and the model has "
+            f"{alpha}: set it so"
         )
     return given

@@ -49,7 +49,8 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
         probe.unlink()
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(
-            f"the workdir {str(folder)!r} cannot be made, a part of its path is a file: choose another --workdir"
+            f"the workdir {str(folder)!r} cannot be made, a part of its path is a file: choose another "
+            f"--workdir"
         ) from error
     except (PermissionError, OSError) as error:
         if (

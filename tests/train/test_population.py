@@ -40,7 +40,8 @@ def residual(**changes):
 
 
 def adapted(**changes):
-    """Factors beside kernels, some of them frozen, and a head with a rate of its own, in batches that 8 devices cannot share."""
+    """Factors beside kernels, some of them frozen, and a head with a rate of its own, in batches that 8
+    devices cannot share."""
     return small(
         model__lora__rank=2, optim__name="adam_l2", optim__schedule="linear", optim__head_learning_rate=5e-3,
         optim__freeze=r".*/value/.*", regularization__weight_decay=0.01, train__batch_size=5,

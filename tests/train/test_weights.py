@@ -1,4 +1,5 @@
-"""Weights on their way into a training run: low-rank factors beside them, and the paper's configs from scratch."""
+"""Weights on their way into a training run: low-rank factors beside them, and the paper's configs from
+scratch."""
 
 import functools
 import json
