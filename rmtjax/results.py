@@ -28,6 +28,7 @@ DAMAGED = "damaged"  # checkpoints that could not be read
 SAMPLES = "samples.npz"  # what the model saw
 SPECTRA = "spectra.parquet"  # a row a matrix and stage
 EIGENVALUES = "spectra.npz"  # <stage>/<name> -> eigenvalues
+CURVES = "spectra_curves.npz"  # densities, laws and fits that the pages draw
 EVALUATION = "evaluation.json"  # accuracy, calibration, shift, OOD: rows
 DIVERSITY = "diversity.json"  # what the model was fed: rows
 SYNTHETIC = "synthetic.json"  # the synthetic set's manifest

@@ -12,24 +12,34 @@ _FAILED = ("alpha", "xmin", "D", "mp_softrank", "sigma", "alpha_se")
 _EDGES = ("bulk_max", "lambda_plus", "mp_edge", "bulk_edge")
 
 
-def measured(spectra: pd.DataFrame) -> pd.DataFrame:
-    """The table made fit to draw: failed fits and infinities as NaN, names as text, `edge` for the MP bulk edge."""
-    table = spectra.copy()
-    table["name"], table["stage"] = table["name"].astype(str), table["stage"].astype(str)
-    for column in table.columns.difference(
-        ["name", "stage", "kind", "status", "warning", "layer_type", "phase"]
-    ):
-        if pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column]):
-            table[column] = table[column].astype(float).replace([np.inf, -np.inf], np.nan)
-    for column in _FAILED:
-        if column in table:
-            table[column] = table[column].where(table[column] > 0)
-    if "alpha" in table:
-        table["alpha"] = table["alpha"].where(table["alpha"] > 1)
-    edges = [column for column in _EDGES if column in table]
-    table = table.copy()  # in one piece again, of which pandas else complains
-    table["edge"] = table[edges[0]].where(table[edges[0]] > 0) if edges else np.nan
-    return table
+def measured(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
+    """The table of spectra made fit to draw.
+
+    Failed fits and infinities are NaN, names and kinds of layer are text (without a column `kind`: by the names), `edge` is the upper edge of the Marchenko-Pastur
+    bulk, and the update's rows have the size of the update as `norm_ratio` wherever the files tell it.
+    """
+    rows = table.copy()
+    rows["name"], rows["stage"] = rows["name"].astype(str), rows["stage"].astype(str).replace("", "after")
+    if "kind" not in rows:
+        kinds = groups(list(dict.fromkeys(rows["name"])))
+        rows["kind"] = rows["name"].map({name: kind for kind, names in kinds.items() for name in names})
+    rows["kind"] = rows["kind"].astype(object).where(rows["kind"].notna(), "layer").astype(str)
+    for name in rows.columns.difference(["name", "stage", "kind"]):
+        if pd.api.types.is_numeric_dtype(rows[name]) and not pd.api.types.is_bool_dtype(rows[name]):
+            rows[name] = rows[name].astype(float).replace([np.inf, -np.inf], np.nan)
+    for name in _FAILED:
+        if name in rows:
+            rows[name] = rows[name].where(rows[name] > 0)
+    if "alpha" in rows:
+        rows["alpha"] = rows["alpha"].where(rows["alpha"] > 1)
+    rows = rows.copy()  # in one piece again: after many columns were set pandas complains
+    edges = [name for name in _EDGES if name in rows]
+    rows["edge"] = rows[edges[0]].where(rows[edges[0]] > 0) if edges else np.nan
+    size = relative_update(rows, eigenvalues)
+    if size.notna().any():
+        updates = rows["stage"] == "update"
+        rows["norm_ratio"] = rows["name"].map(size).where(updates)
+    return rows
 
 
 def stage(table: pd.DataFrame, which: str) -> pd.DataFrame:
@@ -75,12 +85,19 @@ def frobenius(rows: pd.DataFrame, which: str, eigenvalues: dict[str, np.ndarray]
     return np.sqrt(squares.fillna(10.0 ** column(rows, "log_norm")))
 
 
-def positive(values: np.ndarray | None) -> np.ndarray:
-    """Eigenvalues that are finite and above zero, ascending; none for None."""
-    if values is None:
-        return np.zeros(0)
-    values = np.sort(np.asarray(values, dtype=float).ravel())
-    return values[np.isfinite(values) & (values > 0)]
+def shape(rows: pd.DataFrame, name: str) -> str:
+    """Slices, N and M of a matrix as text, empty where they are not known."""
+    row = rows[rows["name"] == name].iloc[0]
+    n, m = (float(row.get(k, float("nan"))) for k in "NM")
+    if not np.isfinite(n * m):
+        return ""
+    slices = next((float(row[k]) for k in ("slices", "rf") if k in row and np.isfinite(row[k])), 1.0)
+    return (f"{slices:.0f} × " if slices > 1 else "") + f"{n:.0f} × {m:.0f}"
+
+
+def texts(values: pd.Series) -> list[str]:
+    """A column of text, empty where it has none."""
+    return ["" if value is None or value != value else str(value) for value in values]
 
 
 def ordered_names(table: pd.DataFrame) -> list[str]:
