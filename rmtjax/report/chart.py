@@ -11,17 +11,18 @@ import numpy as np
 
 from rmtjax.report.numbers import show
 
-Values = np.ndarray | Sequence[float]
+Number = float | int
+Values = np.ndarray | Sequence[Number]
 
 
 class Axis(NamedTuple):
     """An axis from `low` to `high`. `ticks`: (place, label) of each, by rule where None."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
     log: bool = False
     label: str = ""
-    ticks: tuple[tuple[float, str], ...] | None = None
+    ticks: tuple[tuple[Number, str], ...] | None = None
 
 
 class Line(NamedTuple):
@@ -62,7 +63,7 @@ class Dots(NamedTuple):
     colour: str
     shape: str = "circle"
     hollow: bool = False
-    radius: float | Values = 3.2
+    radius: Number | Values = 3.2
     tips: Sequence[str] = ()
     links: Sequence[str] = ()
 
@@ -80,7 +81,7 @@ class Spans(NamedTuple):
 class Rule(NamedTuple):
     """A line across the whole chart: upright at that x, or level at that y."""
 
-    at: float
+    at: Number
     colour: str
     style: str = "dash"
     level: bool = False
@@ -132,7 +133,7 @@ class Key(NamedTuple):
 
 
 def fitted(
-    values: Iterable[Values], log: bool | None = None, label: str = "", floor: float | None = None
+    values: Iterable[Values], log: bool | None = None, label: str = "", floor: Number | None = None
 ) -> Axis:
     """An axis with a small margin around all finite values.
 
@@ -161,7 +162,7 @@ def named(names: Sequence[str], label: str = "") -> Axis:
     return Axis(len(names) - 0.45, -0.55, label=label, ticks=tuple(enumerate(names)))
 
 
-def ticks(axis: Axis) -> list[tuple[float, str]]:
+def ticks(axis: Axis) -> list[tuple[Number, str]]:
     """Places and labels of an axis, about five."""
     if axis.ticks is not None:
         return list(axis.ticks)
@@ -188,7 +189,7 @@ def _log_places(axis: Axis) -> list[float]:
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def _label(value: float) -> str:
+def _label(value: Number) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         head = "" if float(mantissa) == 1 else f"{float(mantissa):g}×"
@@ -202,21 +203,18 @@ def pixels(chart: Chart) -> tuple[float, float, float, float]:
     longest = max((len(text) for _, text in ticks(chart.y)), default=0)
     left = max(40.0, 8 + 6.0 * longest) if chart.y.ticks is not None else 40.0
     below = 30.0 if chart.x.label or ticks(chart.x) else 12.0
-    if _turned(chart):
+    if turned(chart):
         below = 22 + 3.4 * max(len(text) for _, text in ticks(chart.x))
     return left, chart.size[0] - 10.0, 22.0 if chart.title else 8.0, chart.size[1] - below
 
 
-def _turned(chart: Chart) -> bool:
+def turned(chart: Chart) -> bool:
     """Whether the labels below the chart stand at an angle, because side by side they would touch."""
     shown = ticks(chart.x)
     return chart.x.ticks is not None and 6.0 * sum(len(text) + 1 for _, text in shown) > chart.size[0] - 50
 
 
-turned = _turned
-
-
-def scale(axis: Axis, start: float, end: float, values: Values | float) -> np.ndarray:
+def scale(axis: Axis, start: Number, end: Number, values: Values | Number) -> np.ndarray:
     """Pixels between `start` and `end` of values, kept within the axis; NaN stays NaN."""
     bounds = sorted((axis.low, axis.high))
     low, high, kept = axis.low, axis.high, np.clip(np.asarray(values, float), *bounds)

@@ -61,32 +61,33 @@ def charts(table: pd.DataFrame, chosen: list[str], names: list[str], links: dict
     out = []
     kinds = list(dict.fromkeys(table["kind"]))
     compared = table["stage"].nunique() > 1
+    places = {name: k for k, name in enumerate(names)}
+    ordered = table.assign(place=table["name"].map(places)).sort_values("place", kind="stable")
+    parts = {which: layers.stage(ordered, which) for which in layers.STAGES}
     for metric in chosen:
         for stages in (("before", "after"), ("update",)):
-            rows = {which: layers.stage(table, which) for which in stages}
+            rows = {which: parts[which] for which in stages}
             rows = {which: part for which, part in rows.items() if layers.column(part, metric).notna().any()}
             if rows:
-                out.append(_chart(rows, metric, names, kinds, links, compared))
+                out.append(_chart(rows, metric, len(names), kinds, links, compared))
     return out
 
 
 def _chart(
     rows: dict[str, pd.DataFrame],
     metric: str,
-    names: list[str],
+    count: int,
     kinds: list[str],
     links: dict[str, str],
     compared: bool,
 ) -> Chart:
-    place = {name: k + 1 for k, name in enumerate(names)}
     ends = ("", "_null", "_null_low", "_null_high")
     reach = [layers.column(part, metric + end).to_numpy() for part in rows.values() for end in ends]
     y = fitted(reach, log=False if metric.startswith(("num_", "log_", "p_")) else None)
-    radius = 3.2 if len(names) <= 80 else 2.2
+    radius = 3.2 if count <= 80 else 2.2
     marks: list[Mark] = []
     for which, part in rows.items():
-        part = part.loc[[name for name in names if name in part.index]]
-        x = np.array([place[name] for name in part.index], float)
+        x = part["place"].to_numpy(float) + 1
         if which != "before" or len(rows) == 1:  # noise of a shape is the same before and after
             null, low, high = (
                 layers.column(part, f"{metric}_null{end}").to_numpy() for end in ("", "_low", "_high")
@@ -96,9 +97,7 @@ def _chart(
     alone = list(rows) == ["update"] and not of_update_alone(metric)
     said = title(metric) + (", of the update" if alone else "")
     alt = f"{said}, over the depth of the model"
-    return Chart(
-        Axis(0.3, len(names) + 0.7, label="depth →", ticks=()), y, tuple(marks), alt, said, (440, 180)
-    )
+    return Chart(Axis(0.3, count + 0.7, label="depth →", ticks=()), y, tuple(marks), alt, said, (440, 180))
 
 
 def _by_kind(

@@ -1,6 +1,7 @@
 """Matrices of a model as rows of a table: their order, their groups, and what was measured on each."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -54,13 +55,6 @@ def column(rows: pd.DataFrame, name: str) -> pd.Series:
     return pd.Series(np.nan, index=rows.index, dtype=float)
 
 
-def at(rows: pd.DataFrame, name: str, metric: str) -> float:
-    """A number of the table, NaN where there is none."""
-    if name not in rows.index:
-        return float("nan")
-    return float(column(rows, metric).loc[name])
-
-
 def relative_update(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None) -> pd.Series:
     """||W_after - W_before||_F / ||W_before||_F by name of matrix, NaN where it is not known.
 
@@ -85,14 +79,13 @@ def frobenius(rows: pd.DataFrame, which: str, eigenvalues: dict[str, np.ndarray]
     return np.sqrt(squares.fillna(10.0 ** column(rows, "log_norm")))
 
 
-def shape(rows: pd.DataFrame, name: str) -> str:
+def shape(row: Mapping[str, float]) -> str:
     """Slices, N and M of a matrix as text, empty where they are not known."""
-    row = rows[rows["name"] == name].iloc[0]
-    n, m = (float(row.get(k, float("nan"))) for k in "NM")
+    n, m = (row.get(name, float("nan")) for name in "NM")
     if not np.isfinite(n * m):
         return ""
-    slices = next((float(row[k]) for k in ("slices", "rf") if k in row and np.isfinite(row[k])), 1.0)
-    return (f"{slices:.0f} × " if slices > 1 else "") + f"{n:.0f} × {m:.0f}"
+    known = [row[name] for name in ("slices", "rf") if np.isfinite(row.get(name, float("nan")))]
+    return (f"{known[0]:.0f} × " if known and known[0] > 1 else "") + f"{n:.0f} × {m:.0f}"
 
 
 def texts(values: pd.Series) -> list[str]:

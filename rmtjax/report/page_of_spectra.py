@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,10 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
         raise InputError(
             f"no spectra.parquet in {str(path)!r}: give a folder that `python -m rmtjax.spectra --out` has written to"
         )
-    sources = _sources(spectra.table)
+    sources = _sources(spectra.attrs)
     names = [pathlib.PurePath(source).name or source for source in sources]
     title = f"Spectra of {' against '.join(names[::-1]) if names else path.resolve().name}"
-    header = [Text(_lead(spectra), "lead"), *_facts(spectra.table, sources), *introduction(spectra)]
+    header = [Text(_lead(spectra), "lead"), *_facts(spectra.attrs, sources), *introduction(spectra)]
     return results.write(path / results.PAGE, pages.render(title, header, body(spectra)))
 
 
@@ -67,7 +68,7 @@ def body(spectra: Spectra) -> list[Section]:
 
 def introduction(spectra: Spectra) -> list[Any]:
     """Warnings, what was left out, and what the words mean."""
-    reasons = spectra.table.attrs.get("left_out")
+    reasons = spectra.attrs.get("left_out")
     without = []
     if isinstance(reasons, dict) and reasons:
         pairs = Pairs([(str(name), str(reason)) for name, reason in reasons.items()])
@@ -75,9 +76,9 @@ def introduction(spectra: Spectra) -> list[Any]:
     return [*_warnings(spectra.table), *without, Text(_ABOUT)]
 
 
-def _sources(table: pd.DataFrame) -> list[str]:
+def _sources(attrs: Mapping[Any, Any]) -> list[str]:
     """Where the weights came from, of a comparison before and after; empty where nobody wrote it down."""
-    source = table.attrs.get("source")
+    source = attrs.get("source")
     if isinstance(source, dict):
         source = list(source.values())
     return [str(s) for s in source] if isinstance(source, list | tuple) else [str(source)] if source else []
@@ -91,11 +92,11 @@ def _lead(spectra: Spectra) -> str:
     return lead + (", before and after training, and the update between them." if spectra.compared else ".")
 
 
-def _facts(table: pd.DataFrame, sources: list[str]) -> list[Pairs]:
+def _facts(attrs: Mapping[Any, Any], sources: list[str]) -> list[Pairs]:
     labels = ("before", "after") if len(sources) == 2 else ("weights",) * len(sources)
     facts = list(zip(labels, sources, strict=True))
     for name in ("precision", "metrics", "seed"):
-        value = table.attrs.get(name)
+        value = attrs.get(name)
         if value is not None:
             facts.append(
                 (name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
@@ -163,18 +164,17 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
         staged = spectra.compared and not depth.of_update_alone(metric)
         heads.append(depth.title(metric) + (f" {which}" if staged else ""))
     short = layers.short_names(spectra.names)
-    kinds = spectra.table.drop_duplicates("name").set_index("name")["kind"]
+    kinds = dict(zip(spectra.table["name"], spectra.table["kind"], strict=True))
     # Noise of a shape is the same before and after, so it is said once for the weights.
     now = [which for which in stages if which != "before" or "after" not in stages]
     lines = []
     for place, name in enumerate(spectra.names):
-        below = "; ".join(filter(None, [layers.shape(spectra.table, name), _warning(stages, name)]))
-        line = [
-            Cell(short[name], place, below=below, link=links.get(name, "")),
-            pages.text_cell(depth.words(kinds[name])),
-        ]
-        line += [pages.text_cell(_text_at(stages[which], name, "phase")) for which in phases]
-        line += [_value(stages[which], name, metric, which in now) for metric, which in columns]
+        rows = {which: spectra.row(which, name) for which in stages}
+        below = "; ".join(filter(None, [_shape(spectra, name), _warning(spectra, name)]))
+        line = [Cell(short[name], place, below=below, link=links.get(name, ""))]
+        line.append(pages.text_cell(depth.words(kinds[name])))
+        line += [pages.text_cell(spectra.text(which, name, "phase")) for which in phases]
+        line += [_value(rows[which], metric, which in now) for metric, which in columns]
         lines.append(line)
     caption = (
         "Each matrix; below its name: slices × N × M, and warnings. Below a value: noise of that shape (of α: 90 % of "
@@ -183,10 +183,14 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
     return Table(caption, heads, lines, left=2, about=about)
 
 
-def _value(rows: pd.DataFrame, name: str, metric: str, with_null: bool) -> Cell:
+def _shape(spectra: Spectra, name: str) -> str:
+    return next(filter(None, (layers.shape(spectra.row(which, name)) for which in spectra.stages)), "")
+
+
+def _value(row: Mapping[str, float], metric: str, with_null: bool) -> Cell:
     """A number of the table, its standard error beside it and its null below where there are any."""
-    value, null, error = (layers.at(rows, name, metric + end) for end in ("", "_null", "_se"))
-    low, high = (layers.at(rows, name, f"{metric}_null_{end}") for end in ("low", "high"))
+    ends = ("", "_null", "_se", "_null_low", "_null_high")
+    value, null, error, low, high = (row.get(metric + end, np.nan) for end in ends)
     noise = f"{show(low)} – {show(high)}" if np.isfinite(low + high) else show(null)
     return Cell(
         show_metric(metric, value),
@@ -196,16 +200,11 @@ def _value(rows: pd.DataFrame, name: str, metric: str, with_null: bool) -> Cell:
     )
 
 
-def _warning(stages: dict[str, pd.DataFrame], name: str) -> str:
+def _warning(spectra: Spectra, name: str) -> str:
     """The warnings of a matrix: of the weights as they are, and those that the update has besides."""
-    given = {which: _text_at(rows, name, "warning") for which, rows in stages.items() if name in rows.index}
-    now = given.get("after", given.get("before", ""))
-    update = given.get("update", "")
+    last = "after" if name in spectra.rows.get("after", {}) else "before"
+    now, update = (spectra.text(which, name, "warning") for which in (last, "update"))
     return "; ".join(filter(None, [now, f"update: {update}" if update and update != now else ""]))
-
-
-def _text_at(rows: pd.DataFrame, name: str, column: str) -> str:
-    return layers.texts(rows.loc[[name], column])[0] if column in rows and name in rows.index else ""
 
 
 def _everything(spectra: Spectra) -> Details:
@@ -245,7 +244,7 @@ def _matrices(spectra: Spectra, links: dict[str, str]) -> list[Any]:
         blocks.append(Text(f"The first {len(links)} of {drawable} matrices are drawn; the table has all."))
     short = layers.short_names(spectra.names)
     for place, (name, anchor) in enumerate(links.items()):
-        note = layers.shape(spectra.table, name)
+        note = _shape(spectra, name)
         blocks.append(Details(short[name], _matrix(spectra, name), anchor, note, opened=place < _OPEN))
     return blocks
 

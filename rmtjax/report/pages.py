@@ -132,7 +132,7 @@ def text_cell(value: Any, below: str = "") -> Cell:
     return Cell(str(value), str(value), below=below)
 
 
-def number_cell(value: float, digits: int = 3) -> Cell:
+def number_cell(value: float | int, digits: int = 3) -> Cell:
     """A cell of one number."""
     return Cell(show(value, digits), value)
 

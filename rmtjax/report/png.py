@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from rmtjax import results
 from rmtjax.report import chart as charts
-from rmtjax.report.chart import Band, Bars, Cells, Chart, Dots, Key, Line, Note, Rug, Rule, Spans
+from rmtjax.report.chart import Band, Bars, Cells, Chart, Dots, Key, Line, Note, Number, Rug, Rule, Spans
 from rmtjax.report.colours import LIGHT
 
 _INCH = 100  # pixels of a chart
@@ -53,7 +53,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(width: float, height: float, dpi: int = 200) -> Figure:
+def figure(width: Number, height: Number, dpi: int = 200) -> Figure:
     """An empty figure of that size in inches, apart from pyplot's."""
     made = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(made)
@@ -105,7 +105,7 @@ def _handle(entry: Key) -> Line2D:
     )  # fmt: skip
 
 
-def _draw(drawn: Figure, chart: Chart, left: float, top: float, width: float, height: float) -> None:
+def _draw(drawn: Figure, chart: Chart, left: Number, top: Number, width: Number, height: Number) -> None:
     """One chart at its place of a figure of that size, all in pixels."""
     a, b, c, d = charts.pixels(chart)
     axes = drawn.add_axes(((left + a) / width, 1 - (top + d) / height, (b - a) / width, (d - c) / height))

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,25 +18,23 @@ class Spectra(NamedTuple):
     """What a folder holds about the spectra of one model, or of two and the update between them."""
 
     table: pd.DataFrame  # as `layers.measured` gives it
+    attrs: dict[Any, Any]  # how the table was made
     names: list[str]  # of the matrices, in their order for people
-    curves: dict[str, dict[str, Mapping[str, np.ndarray]]]  # by matrix, stage and curve
+    stages: dict[str, pd.DataFrame]  # rows by name of matrix, of each stage that is there
+    rows: dict[str, dict[str, dict[str, Any]]]  # the same as plain values: by stage, name and column
+    curves: dict[str, dict[str, Mapping[str, np.ndarray]]]  # by name, stage and curve
     compared: bool
     has_eigenvalues: bool
 
-    @property
-    def stages(self) -> dict[str, pd.DataFrame]:
-        """Rows by name of matrix, of each stage that is there."""
-        found = {which: layers.stage(self.table, which) for which in layers.STAGES}
-        return {which: rows for which, rows in found.items() if len(rows)}
-
     def row(self, which: str, name: str) -> dict[str, float]:
         """The numbers of a matrix at a stage; NaN for what is none."""
-        rows = layers.stage(self.table, which)
-        return (
-            {str(key): results.number(value) for key, value in rows.loc[name].items()}
-            if name in rows.index
-            else {}
-        )
+        found = self.rows.get(which, {}).get(name, {})
+        return {key: results.number(value) for key, value in found.items()}
+
+    def text(self, which: str, name: str, column: str) -> str:
+        """A text of a matrix at a stage, empty where there is none."""
+        value = self.rows.get(which, {}).get(name, {}).get(column)
+        return "" if value is None or value != value else str(value)
 
 
 class Summary(NamedTuple):
@@ -62,16 +60,21 @@ def load(path: pathlib.Path) -> Spectra | None:
     table, eigenvalues, _ = results.read_spectra(path)
     if table is None:
         return None
+    attrs, table.attrs = table.attrs, {}  # pandas copies them deeply at every step
     measured = layers.measured(table, eigenvalues)
     stored = results.read_arrays(path / results.CURVES)
     if stored is None:
         stored = curves_of.curves(measured, eigenvalues or {})
-    stages = set(measured["stage"])
+    stages = {which: layers.stage(measured, which) for which in layers.STAGES}
+    stages = {which: rows for which, rows in stages.items() if len(rows)}
     return Spectra(
         table=measured,
+        attrs=attrs,
         names=layers.ordered_names(measured),
+        stages=stages,
+        rows={which: part.to_dict("index") for which, part in stages.items()},
         curves=_by_matrix(stored),
-        compared="update" in stages or len(stages) > 1,
+        compared=len(stages) > 1,
         has_eigenvalues=eigenvalues is not None or bool(stored),
     )
 

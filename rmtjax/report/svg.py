@@ -7,9 +7,23 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from rmtjax.report import chart as charts
-from rmtjax.report.chart import Band, Bars, Cells, Chart, Dots, Key, Line, Note, Rug, Rule, Spans, Values
+from rmtjax.report.chart import (
+    Band,
+    Bars,
+    Cells,
+    Chart,
+    Dots,
+    Key,
+    Line,
+    Note,
+    Number,
+    Rug,
+    Rule,
+    Spans,
+    Values,
+)
 
-Scale = Callable[[Values | float], np.ndarray]
+Scale = Callable[[Values | Number], np.ndarray]
 
 
 class _Area:
@@ -19,10 +33,10 @@ class _Area:
         self.left, self.right, self.top, self.bottom = charts.pixels(chart)
         self.chart = chart
 
-    def x(self, values: Values | float) -> np.ndarray:
+    def x(self, values: Values | Number) -> np.ndarray:
         return charts.scale(self.chart.x, self.left, self.right, values)
 
-    def y(self, values: Values | float) -> np.ndarray:
+    def y(self, values: Values | Number) -> np.ndarray:
         return charts.scale(self.chart.y, self.bottom, self.top, values)
 
 
@@ -50,7 +64,7 @@ def key(entry: Key) -> Markup:
 
 
 def _axes(area: _Area) -> list[str]:
-    chart, (width, height) = area.chart, area.chart.size
+    chart, height = area.chart, area.chart.size[1]
     below, beside = charts.ticks(chart.x), charts.ticks(chart.y)
     grid = "".join(f"M{area.left:.0f},{float(area.y(place)):.1f}H{area.right:.0f}" for place, _ in beside)
     parts = [
@@ -123,7 +137,7 @@ def _dots(area: _Area, mark: Dots) -> str:
     return "".join(parts)
 
 
-def _dot(x: float, y: float, colour: str, shape: str, hollow: bool, r: float) -> str:
+def _dot(x: Number, y: Number, colour: str, shape: str, hollow: bool, r: Number) -> str:
     if not (x == x and y == y):
         return ""
     if shape in ("dash", "bar"):
