@@ -1,12 +1,12 @@
 """Tables, figures and pages, drawn from the files of a workdir alone: no device, no training code."""
 
-from rmtjax.report.curves import knobs_figure
 from rmtjax.report.diversity import diversity_table, rarefaction_figure
 from rmtjax.report.images import samples, synthetic
-from rmtjax.report.page import run_page
-from rmtjax.report.seeds import mean_interval, seeds_figure
-from rmtjax.report.study import study_page
-from rmtjax.report.weights import spectra_page
+from rmtjax.report.knobs import knobs_figure
+from rmtjax.report.page_of_run import run_page
+from rmtjax.report.page_of_spectra import spectra_page
+from rmtjax.report.page_of_study import study_page
+from rmtjax.report.seeds import seeds_figure
 from rmtjax.report.words import evaluation_table, final_table
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "evaluation_table",
     "final_table",
     "knobs_figure",
-    "mean_interval",
     "rarefaction_figure",
     "run_page",
     "samples",

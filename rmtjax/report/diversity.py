@@ -1,4 +1,4 @@
-"""Tables of diversity: as plain text, and how the score grows with the number of examples as a picture."""
+"""Diversity of data: tables as plain text, and how the score grows with the number of examples as a picture."""
 
 import os
 import pathlib
@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.report import style
-from rmtjax.report.tables import aligned, ending, fraction, interval, metric_name
+from rmtjax.report import png
+from rmtjax.report.chart import Axis, Band, Chart, Dots, Key, Line, Mark, fitted
+from rmtjax.report.numbers import aligned, ending, fraction, interval, metric_name
 
 _COLOURS = ("before", "after", "update", "second")
 
@@ -20,65 +21,62 @@ def diversity_table(table: pd.DataFrame | str | os.PathLike[str]) -> str:
       InputError: no such file.
     """
     rows = table if isinstance(table, pd.DataFrame) else _read(pathlib.Path(table))
-    rows = rows.assign(**{name: rows[name].astype(object).fillna("") for name in ("class", "detail")})
     lines = []
-    for row in rows.itertuples():
-        name = metric_name(str(row.metric)) + (f" ({row.detail})" if row.detail else "")
-        null = "–" if np.isnan(row.null) else fraction(row.null)
-        where = rows.at[row.Index, "class"]  # "class" is no attribute's name
+    for row in rows.to_dict("records"):
+        detail, where = ("" if pd.isna(row[name]) else str(row[name]) for name in ("detail", "class"))
+        name = metric_name(str(row["metric"])) + (f" ({detail})" if detail else "")
+        null = "–" if np.isnan(row["null"]) else fraction(row["null"])
+        spread = interval(row["low"], row["high"])
         lines.append(
-            [str(row.set), str(row.space), str(where), name, fraction(row.value), interval(row.low, row.high), null, f"{row.n:.0f}"]
-        )  # fmt: skip
+            [
+                str(row["set"]),
+                str(row["space"]),
+                where,
+                name,
+                fraction(row["value"]),
+                spread,
+                null,
+                f"{row['n']:.0f}",
+            ]
+        )
     return aligned(["set", "space", "class", "metric", "value", "95 %", "null", "n"], lines, left=4)
 
 
-def rarefaction_figure(path: str | os.PathLike[str], png: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws rarefaction.csv (set, space, n, value, low, high, null) as a PNG, a panel for each space.
+def rarefaction_figure(path: str | os.PathLike[str], picture: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws rarefaction.csv (set, space, n, value, low, high, null) as a PNG, a chart for each space.
 
     Raises:
       InputError: no such file.
     """
     rows = _read(pathlib.Path(path))
-    spaces, sets = list(dict.fromkeys(rows["space"])), list(dict.fromkeys(rows["set"]))
-    with style.drawing():
-        drawn = style.figure(0.8 + 4.2 * len(spaces), 3.3)
-        grid = drawn.subplots(1, len(spaces), squeeze=False)[0]
-        for axes, space in zip(grid, spaces, strict=True):
-            part = rows[rows["space"] == space]
-            for number, name in enumerate(sets):
-                of_set = part[part["set"] == name].sort_values("n")
-                colour = style.LIGHT[_COLOURS[number % len(_COLOURS)]]
-                axes.fill_between(
-                    of_set["n"], of_set["low"], of_set["high"], color=colour, alpha=0.2, linewidth=0
-                )
-                axes.plot(
-                    of_set["n"], of_set["value"], "o-", color=colour, markersize=3.5, label=ending(str(name))
-                )
-            noise = part.drop_duplicates("n").sort_values("n")
-            ends = f"{fraction(noise['null'].iloc[0])} to {fraction(noise['null'].iloc[-1])}"
-            low, high = float(part["low"].min()), float(part["high"].max())
-            axes.plot(
-                noise["n"],
-                noise["null"],
-                "--",
-                color=style.LIGHT["null"],
-                linewidth=1,
-                label=f"isotropic noise, {ends}",
-            )
-            axes.set_ylim(max(0, low - 0.1 * (high - low)), high + 0.35 * (high - low))  # room for the legend
-            style.log_axis(axes, "x")
-            axes.set_title(
-                f"Vendi score, {space}s"
-                if space in ("pixel", "feature", "unigram")
-                else f"Vendi score, {space}"
-            )
-            axes.set_xlabel("examples")
-            axes.grid(axis="y")
-            axes.legend(loc="upper left", fontsize=7.5)
-        drawn.text(0.995, 0.02, "bands: where one sample of that size lies, 95 %", ha="right", va="bottom", fontsize=8,
-                   color=style.LIGHT["muted"])  # fmt: skip
-        drawn.tight_layout(rect=(0, 0.04, 1, 1))
-        return style.save_png(drawn, pathlib.Path(png))
+    sets = list(dict.fromkeys(rows["set"]))
+    charts = [
+        _rarefaction(rows[rows["space"] == space], space, sets) for space in dict.fromkeys(rows["space"])
+    ]
+    keys = [Key(_colour(place), "line", ending(str(name))) for place, name in enumerate(sets)]
+    keys.append(Key("null", "line", "isotropic noise"))
+    note = "bands: where one sample of that size lies, 95 %"
+    return png.save(pathlib.Path(picture), charts, len(charts), keys, note)
+
+
+def _colour(place: int) -> str:
+    return _COLOURS[place % len(_COLOURS)]
+
+
+def _rarefaction(part: pd.DataFrame, space: str, sets: list[str]) -> Chart:
+    marks: list[Mark] = []
+    for place, name in enumerate(sets):
+        of_set = part[part["set"] == name].sort_values("n")
+        n, value, low, high = (of_set[column].to_numpy(float) for column in ("n", "value", "low", "high"))
+        colour = _colour(place)
+        marks += [Band(n, low, high, colour), Line(n, value, colour), Dots(n, value, colour, radius=2.2)]
+    noise = part.drop_duplicates("n").sort_values("n")
+    marks.append(Line(noise["n"].to_numpy(float), noise["null"].to_numpy(float), "null", "dash"))
+    low, high = float(part["low"].min()), float(part["high"].max())
+    room = 0.1 * (high - low) or 1.0
+    title = metric_name("vendi_score", space)
+    x = fitted([part["n"].to_numpy(float)], log=True, label="examples")
+    return Chart(x, Axis(max(0.0, low - room), high + room), tuple(marks), title, title, (420, 300))
 
 
 def _read(path: pathlib.Path) -> pd.DataFrame:

@@ -4,14 +4,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from rmtjax.report import style
-from rmtjax.report.tables import Cell, estimate, metric_name, table, text_cell
+from rmtjax.report.chart import Axis, Chart, Dots, Key, Line, Mark, Rule, Spans, fitted, named
+from rmtjax.report.numbers import metric_name, shortened
+from rmtjax.report.pages import Cell, Table, estimate, text_cell
 from rmtjax.results import number
 
+KEYS = (
+    Key("after", "circle", "value, 95 % interval"),
+    Key("after", "circle", "after temperature scaling", hollow=True),
+    Key("null", "bar", "null: a model of no merit"),
+)
 _SHOWN = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
 
 
@@ -28,11 +31,11 @@ def value_of(rows: pd.DataFrame | None, name: str, metric: str) -> Any:
     return next(found.itertuples(), None) if np.isfinite(found["value"]).any() else None
 
 
-def pivot(caption: str, rows: pd.DataFrame) -> str:
-    """An HTML table of sets by metrics; a line below each set says how many examples it has."""
-    sets, metrics = list(dict.fromkeys(rows["set"])), _ordered(rows["metric"])
+def pivot(caption: str, rows: pd.DataFrame) -> Table:
+    """A table of sets by metrics; a line below each set says how many examples it has."""
+    metrics = _ordered(rows["metric"])
     lines = []
-    for name in sets:
+    for name in dict.fromkeys(rows["set"]):
         part = rows[rows["set"] == name]
         n = part["n"].max()
         line = [text_cell(name, f"n = {n:.0f}" if np.isfinite(n) else "")]
@@ -40,7 +43,7 @@ def pivot(caption: str, rows: pd.DataFrame) -> str:
             found = next(part[part["metric"] == metric].itertuples(), None)
             line.append(estimate(found) if found is not None else Cell("", float("nan")))
         lines.append(line)
-    return table(caption, ["set", *map(metric_name, metrics)], lines)
+    return Table(caption, ["set", *map(metric_name, metrics)], lines)
 
 
 def _ordered(metrics: pd.Series) -> list[str]:
@@ -48,141 +51,91 @@ def _ordered(metrics: pd.Series) -> list[str]:
     return known + [m for m in dict.fromkeys(metrics) if m not in known]
 
 
-def sets_figure(rows: pd.DataFrame) -> Figure | None:
-    """A point with its interval for each set and metric, the null as a bar; hollow: after temperature scaling."""
+def sets_charts(rows: pd.DataFrame) -> list[Chart]:
+    """A chart a metric: a point with its interval for each set, the null as a bar; hollow: temperature scaled."""
     rows = whole_sets(rows)
     rows = rows[rows["kind"] != "ood"]
     metrics = [m for m in _SHOWN if np.isfinite(rows.loc[rows["metric"] == m, "value"]).any()]
     sets = list(dict.fromkeys(rows["set"]))
-    if not metrics or not sets:
-        return None
-    width = max(1.6 + 1.9 * len(metrics), 5.8)
-    drawn = style.figure(width, 0.95 + 0.42 * len(sets))
-    grid = drawn.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    scaled = False
-    for axes, metric in zip(grid, metrics, strict=True):
-        for place, name in enumerate(sets):
-            for suffix, shift in (("", 0.0), ("_ts", 0.22)):
-                found = value_of(rows, name, metric + suffix)
-                if found is None:
-                    continue
-                scaled |= bool(suffix)
-                _point(axes, found, place + shift, hollow=bool(suffix))
-        axes.set_title(metric_name(metric))
-        axes.grid(axis="x")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlim(0, 1.02 if metric == "accuracy" else axes.get_xlim()[1])
-        axes.tick_params(axis="y", length=0)
-    grid[0].set_ylim(len(sets) - 0.4, -0.5)
-    grid[0].set_yticks(range(len(sets)), [_short(name) for name in sets], color=style.LIGHT["ink"])
-    handles = [style.handle("o", "after"), style.handle("|", "null")]
-    labels = ["value, 95 % interval", "null: a model of no merit"]
-    if scaled:
-        handles.insert(1, style.handle("o", "after", hollow=True))
-        labels.insert(1, "after temperature scaling")
-    drawn.legend(handles, labels, loc="lower right", ncols=3, bbox_to_anchor=(0.995, -0.01))
-    bottom = 0.62 / drawn.get_figheight()
-    drawn.subplots_adjust(1.4 / width, bottom, 0.985, 1 - 0.26 / drawn.get_figheight(), 0.17)
-    return drawn
+    return [_sets_chart(rows, metric, sets) for metric in metrics]
 
 
-def _point(axes: Axes, row: Any, place: float, hollow: bool) -> None:
-    colour = style.LIGHT["after"]
-    if np.isfinite(row.null) and not hollow:
-        axes.plot(
-            [row.null], [place], marker="|", markersize=11, markeredgewidth=1.6, color=style.LIGHT["null"]
-        )
-    if np.isfinite(row.low) and np.isfinite(row.high):
-        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.3 if hollow else 2, zorder=3)
-    axes.plot([row.value], [place], "o", color=colour, markersize=4.5 if hollow else 5.5, zorder=4,
-              markerfacecolor=style.LIGHT["paper"] if hollow else colour)  # fmt: skip
+def _sets_chart(rows: pd.DataFrame, metric: str, sets: list[str]) -> Chart:
+    marks: list[Mark] = []
+    for suffix, shift in (("", 0.0), ("_ts", 0.24)):
+        part = rows[rows["metric"] == metric + suffix].drop_duplicates("set").set_index("set").reindex(sets)
+        place = np.arange(len(sets)) + shift
+        value, low, high, null = (part[name].to_numpy(float) for name in ("value", "low", "high", "null"))
+        if not suffix:
+            marks.append(Dots(null, place, "null", "bar", radius=6))
+        marks.append(Spans(place, low, high, "after", level=True))
+        marks.append(Dots(value, place, "after", hollow=bool(suffix), radius=2.6 if suffix else 3.2))
+    shown = rows[rows["metric"].isin([metric, f"{metric}_ts"])]
+    reach = [shown[name].to_numpy(float) for name in ("value", "low", "high", "null")]
+    x = Axis(0, 1.02) if metric == "accuracy" else fitted([np.zeros(1), *reach], log=False, floor=0.0)
+    names = [shortened(name, 18) for name in sets]
+    alt = f"{metric_name(metric)} of each set with its interval and null"
+    return Chart(x, named(names), tuple(marks), alt, metric_name(metric), (300, 60 + 30 * len(sets)))
 
 
-def _short(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def severity_figure(rows: pd.DataFrame) -> Figure | None:
-    """Accuracy by severity, a panel a corruption; the other corruptions stay in view behind. None without such rows."""
+def severity_charts(rows: pd.DataFrame) -> list[Chart]:
+    """Accuracy by severity, a chart a corruption; the other corruptions stay in view behind."""
     kept = rows[(rows["metric"] == "accuracy") & rows["set"].str.fullmatch("corrupted/[^/]+/[^/]+")].copy()
-    parts = kept["set"].str.rsplit("/", n=2, expand=True)
     if kept.empty:
-        return None
+        return []
+    parts = kept["set"].str.rsplit("/", n=2, expand=True)
     kept["corruption"], kept["severity"] = parts[1], pd.to_numeric(parts[2], errors="coerce")
-    kinds = list(dict.fromkeys(kept["corruption"]))
     kept = kept.dropna(subset=["severity"]).sort_values("severity", kind="stable")
-    if not kinds:
-        return None
     clean = value_of(rows, "corrupted/clean", "accuracy") or value_of(rows, "test", "accuracy")
-    clean_value = number(getattr(clean, "value", None))
-    curves = [_with_clean(kept[kept["corruption"] == kind], clean_value) for kind in kinds]
-    wide = min(len(kinds), 4)
-    tall = -(-len(kinds) // wide)
-    drawn = style.figure(style.WIDTH if wide > 1 else 4.0, 2.0 * tall + 0.3)
-    grid = drawn.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
-    null = kept["null"].median()
-    for axes, kind, (steps, values) in zip(grid, kinds, curves, strict=False):
-        for other_steps, other in curves:
-            axes.plot(other_steps, other, color=style.LIGHT["rule"], linewidth=1)
-        axes.plot(steps, values, color=style.LIGHT["after"])
-        for row in kept[kept["corruption"] == kind].itertuples():
-            _upright(axes, row)
-        if np.isfinite(null):
-            axes.axhline(null, color=style.LIGHT["null"], linewidth=1, linestyle=(0, (1, 2)))
-        axes.set_title(_short(kind.replace("_", " "), 28))
-        axes.set_ylim(0, 1.02)
-    ticks = sorted({float(s) for steps, _ in curves for s in steps})
-    grid[0].set_xticks(ticks, [f"{t:g}" for t in ticks])
-    for place, axes in enumerate(grid):
-        if place >= len(kinds):
-            axes.set_axis_off()
-            continue
-        if place + wide >= len(kinds):
-            axes.tick_params(labelbottom=True)
-            axes.set_xlabel("severity (0: as it is)" if place % wide == 0 else "severity")
-        if place % wide == 0:
-            axes.set_ylabel("accuracy")
-    height = drawn.get_figheight()
-    drawn.subplots_adjust(0.055, 0.46 / height, 0.99, 1 - 0.28 / height, 0.1, 0.42)
-    return drawn
+    start = number(getattr(clean, "value", None))
+    kinds = [kind for kind in dict.fromkeys(parts[1]) if (kept["corruption"] == kind).any()]
+    lines = {kind: _with_clean(kept[kept["corruption"] == kind], start) for kind in kinds}
+    x = fitted([np.r_[0.0, kept["severity"]]], log=False)
+    x = Axis(x.low, x.high, ticks=tuple((k, f"{k:g}") for k in sorted({0.0, *kept["severity"]})))
+    null = float(kept["null"].median())
+    charts = []
+    for kind in kinds:
+        part = kept[kept["corruption"] == kind]
+        severity = part["severity"].to_numpy(float)
+        others = [Line(*lines[other], "null", "faint") for other in kinds if other != kind]
+        marks = [
+            *others,
+            Rule(null, "null", "dot", level=True),
+            Line(*lines[kind], "after"),
+            Spans(severity, part["low"].to_numpy(float), part["high"].to_numpy(float), "after"),
+            Dots(severity, part["value"].to_numpy(float), "after", radius=2.2),
+        ]
+        name = kind.replace("_", " ")
+        charts.append(
+            Chart(x, Axis(0, 1.02), tuple(marks), f"Accuracy by severity of {name}", name, (270, 170))
+        )
+    return charts
 
 
-def _with_clean(part: pd.DataFrame, clean: float) -> tuple[list[float], list[float]]:
-    steps, values = [float(s) for s in part["severity"]], [float(v) for v in part["value"]]
-    return ([0.0, *steps], [clean, *values]) if np.isfinite(clean) else (steps, values)
+def _with_clean(part: pd.DataFrame, clean: float) -> tuple[np.ndarray, np.ndarray]:
+    """Severities and accuracies of a corruption, from the clean set at severity 0 on where it is known."""
+    severity, value = part["severity"].to_numpy(float), part["value"].to_numpy(float)
+    if np.isfinite(clean) and not (severity == 0).any():
+        return np.r_[0.0, severity], np.r_[clean, value]
+    return severity, value
 
 
-def _upright(axes: Axes, row: Any) -> None:
-    if np.isfinite(row.low) and np.isfinite(row.high):
-        axes.plot([row.severity, row.severity], [row.low, row.high], color=style.LIGHT["after"], linewidth=2)
-    axes.plot([row.severity], [row.value], "o", color=style.LIGHT["after"], markersize=3.2)
-
-
-def reliability_figure(reliability: dict[str, Any] | None) -> Figure | None:
-    """Accuracy by confidence for each set, the area of a point being its share of the examples."""
+def reliability_charts(reliability: dict[str, Any] | None) -> list[Chart]:
+    """Accuracy by confidence for the first four sets, the area of a point being its share of the examples."""
     panels = {}
     for name, bins in (reliability or {}).items():
         columns = [np.asarray(bins.get(k, []), dtype=float) for k in ("confidence", "accuracy", "count")]
         if len({len(c) for c in columns}) == 1 and columns[2].sum() > 0:
             panels[name] = columns
-    if not panels:
-        return None
-    shown = dict(list(panels.items())[:4])
-    drawn = style.figure(2.75 * len(shown) + 0.3, 2.9)
-    grid = drawn.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (name, (confidence, accuracy, count)) in zip(grid, shown.items(), strict=True):
+    charts = []
+    for name, (confidence, accuracy, count) in list(panels.items())[:4]:
         filled = count > 0
-        axes.plot([0, 1], [0, 1], color=style.LIGHT["null"], linewidth=1, linestyle=(0, (1, 2)))
-        axes.plot(confidence[filled], accuracy[filled], color=style.LIGHT["after"], linewidth=1.2)
-        areas = 12 + 240 * count[filled] / count.sum()
-        axes.scatter(
-            confidence[filled], accuracy[filled], s=areas, color=style.LIGHT["after"], alpha=0.75, linewidth=0
+        x, y = confidence[filled], accuracy[filled]
+        radius = np.sqrt(3 + 60 * count[filled] / count.sum())
+        marks = (Line([0, 1], [0, 1], "null", "dot"), Line(x, y, "after"), Dots(x, y, "after", radius=radius))
+        alt = f"Accuracy by confidence for {name}"
+        axis = Axis(-0.03, 1.05)
+        charts.append(
+            Chart(axis._replace(label="confidence"), axis, marks, alt, shortened(name, 28), (270, 240))
         )
-        axes.set_title(_short(name, 28))
-        axes.set_xlabel("confidence")
-        axes.set_xlim(-0.03, 1.03)
-        axes.set_ylim(-0.03, 1.03)
-        axes.grid()
-    grid[0].set_ylabel("accuracy")
-    drawn.subplots_adjust(0.5 / drawn.get_figwidth(), 0.17, 0.985, 0.9, 0.12)
-    return drawn
+    return charts

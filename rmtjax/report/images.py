@@ -1,4 +1,4 @@
-"""Pictures of examples, pixel by pixel: what a model really saw, and what a generator made of each class."""
+"""Pictures of examples, pixel by pixel: what a model saw, and what a generator made of each class."""
 
 import os
 import pathlib
@@ -7,11 +7,13 @@ import numpy as np
 
 from rmtjax import results
 from rmtjax.errors import InputError
-from rmtjax.report import style
+from rmtjax.report import png
+from rmtjax.report.colours import LIGHT
+from rmtjax.report.numbers import shortened
 
 _DPI = 200
 _CELL = 104  # pixels that an example is enlarged to, about
-_TEXT = 26  # pixels a line of text takes
+_TEXT = 26  # pixels that a line of text takes
 _SOURCES = (
     ("real", "real"),
     ("augmented", "augmented\n(as the model\nsaw them)"),
@@ -91,12 +93,12 @@ def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, sou
     left = 24 + 16 * min(longest, 24)
     width = left + cells * max(len(p) for p in pixels) + 8
     height = sum(heights) + sum(gaps) + 8
-    with style.drawing():
-        drawn = style.figure(width / _DPI, height / _DPI, _DPI)
+    with png.drawing():
+        drawn = png.figure(width / _DPI, height / _DPI, _DPI)
         top = 8
         for (title, _, captions), block, gap, tall in zip(rows, pixels, gaps, heights, strict=True):
             top += gap
-            title = "\n".join(_shortened(line, 24) for line in title.split("\n"))
+            title = "\n".join(shortened(line, 24) for line in title.split("\n"))
             drawn.text((left - 18) / width, 1 - (top + block.shape[1] / 2) / height, title,
                        ha="right", va="center", fontsize=8, linespacing=1.25)  # fmt: skip
             for column, (image, caption) in enumerate(zip(block, captions, strict=False)):
@@ -104,14 +106,10 @@ def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, sou
                 # figimage copies array entries to pixels, where imshow would resample them.
                 drawn.figimage(image, x, height - top - image.shape[0], origin="upper", vmin=0, vmax=1)
                 drawn.text((x + image.shape[1] / 2) / width, 1 - (top + image.shape[0] + 4) / height,
-                           _shortened(caption, max(4, image.shape[1] // 11)),
-                           ha="center", va="top", fontsize=6.5, color=style.LIGHT["muted"])  # fmt: skip
+                           shortened(caption, max(4, image.shape[1] // 11)),
+                           ha="center", va="top", fontsize=6.5, color=LIGHT["muted"])  # fmt: skip
             top += tall
-        return style.save_png(drawn, path)
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+        return png.write(drawn, path)
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:

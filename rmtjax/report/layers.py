@@ -1,6 +1,7 @@
 """Matrices of a model as rows of a table: their order, their groups, and what was measured on each."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,24 +13,34 @@ _FAILED = ("alpha", "xmin", "D", "mp_softrank", "sigma", "alpha_se")
 _EDGES = ("bulk_max", "lambda_plus", "mp_edge", "bulk_edge")
 
 
-def measured(spectra: pd.DataFrame) -> pd.DataFrame:
-    """The table made fit to draw: failed fits and infinities as NaN, names as text, `edge` for the MP bulk edge."""
-    table = spectra.copy()
-    table["name"], table["stage"] = table["name"].astype(str), table["stage"].astype(str)
-    for column in table.columns.difference(
-        ["name", "stage", "kind", "status", "warning", "layer_type", "phase"]
-    ):
-        if pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column]):
-            table[column] = table[column].astype(float).replace([np.inf, -np.inf], np.nan)
-    for column in _FAILED:
-        if column in table:
-            table[column] = table[column].where(table[column] > 0)
-    if "alpha" in table:
-        table["alpha"] = table["alpha"].where(table["alpha"] > 1)
-    edges = [column for column in _EDGES if column in table]
-    table = table.copy()  # in one piece again, of which pandas else complains
-    table["edge"] = table[edges[0]].where(table[edges[0]] > 0) if edges else np.nan
-    return table
+def measured(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
+    """The table of spectra made fit to draw.
+
+    Failed fits and infinities are NaN, names and kinds of layer are text (without a column `kind`: by the names), `edge` is the upper edge of the Marchenko-Pastur
+    bulk, and the update's rows have the size of the update as `norm_ratio` wherever the files tell it.
+    """
+    rows = table.copy()
+    rows["name"], rows["stage"] = rows["name"].astype(str), rows["stage"].astype(str).replace("", "after")
+    if "kind" not in rows:
+        kinds = groups(list(dict.fromkeys(rows["name"])))
+        rows["kind"] = rows["name"].map({name: kind for kind, names in kinds.items() for name in names})
+    rows["kind"] = rows["kind"].astype(object).where(rows["kind"].notna(), "layer").astype(str)
+    for name in rows.columns.difference(["name", "stage", "kind"]):
+        if pd.api.types.is_numeric_dtype(rows[name]) and not pd.api.types.is_bool_dtype(rows[name]):
+            rows[name] = rows[name].astype(float).replace([np.inf, -np.inf], np.nan)
+    for name in _FAILED:
+        if name in rows:
+            rows[name] = rows[name].where(rows[name] > 0)
+    if "alpha" in rows:
+        rows["alpha"] = rows["alpha"].where(rows["alpha"] > 1)
+    rows = rows.copy()  # in one piece again: after many columns were set pandas complains
+    edges = [name for name in _EDGES if name in rows]
+    rows["edge"] = rows[edges[0]].where(rows[edges[0]] > 0) if edges else np.nan
+    size = relative_update(rows, eigenvalues)
+    if size.notna().any():
+        updates = rows["stage"] == "update"
+        rows["norm_ratio"] = rows["name"].map(size).where(updates)
+    return rows
 
 
 def stage(table: pd.DataFrame, which: str) -> pd.DataFrame:
@@ -42,13 +53,6 @@ def column(rows: pd.DataFrame, name: str) -> pd.Series:
     if name in rows and pd.api.types.is_numeric_dtype(rows[name]):
         return rows[name].astype(float)
     return pd.Series(np.nan, index=rows.index, dtype=float)
-
-
-def at(rows: pd.DataFrame, name: str, metric: str) -> float:
-    """A number of the table, NaN where there is none."""
-    if name not in rows.index:
-        return float("nan")
-    return float(column(rows, metric).loc[name])
 
 
 def relative_update(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None) -> pd.Series:
@@ -75,12 +79,18 @@ def frobenius(rows: pd.DataFrame, which: str, eigenvalues: dict[str, np.ndarray]
     return np.sqrt(squares.fillna(10.0 ** column(rows, "log_norm")))
 
 
-def positive(values: np.ndarray | None) -> np.ndarray:
-    """Eigenvalues that are finite and above zero, ascending; none for None."""
-    if values is None:
-        return np.zeros(0)
-    values = np.sort(np.asarray(values, dtype=float).ravel())
-    return values[np.isfinite(values) & (values > 0)]
+def shape(row: Mapping[str, float]) -> str:
+    """Slices, N and M of a matrix as text, empty where they are not known."""
+    n, m = (row.get(name, float("nan")) for name in "NM")
+    if not np.isfinite(n * m):
+        return ""
+    known = [row[name] for name in ("slices", "rf") if np.isfinite(row.get(name, float("nan")))]
+    return (f"{known[0]:.0f} × " if known and known[0] > 1 else "") + f"{n:.0f} × {m:.0f}"
+
+
+def texts(values: pd.Series) -> list[str]:
+    """A column of text, empty where it has none."""
+    return ["" if value is None or value != value else str(value) for value in values]
 
 
 def ordered_names(table: pd.DataFrame) -> list[str]:

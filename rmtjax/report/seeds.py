@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.report import style
+from rmtjax.report import png
+from rmtjax.report.chart import Chart, Dots, Mark, Spans, fitted, named
 from rmtjax.report.evaluation import whole_sets
-from rmtjax.report.tables import ending, metric_name
+from rmtjax.report.numbers import ending, metric_name
 from rmtjax.statistics import mean_interval
 
 
@@ -18,7 +19,7 @@ def seeds_figure(
     path: str | os.PathLike[str],
     metrics: tuple[str, ...] = ("accuracy", "ece"),
 ) -> pathlib.Path:
-    """Draws a PNG with a panel for each (metric, set): per config the mean with its 95 % interval, seeds as dots.
+    """Draws a PNG with a chart for each metric and set: per config the mean with its 95 % interval, seeds as dots.
 
     Args:
       table: columns config, seed, set, metric, value; or the path of a CSV file with them.
@@ -40,37 +41,28 @@ def seeds_figure(
         raise InputError(
             f"the table of runs has no finite value of {', '.join(metrics)}: name others by metrics="
         )
-    shown = [m for m in metrics if (rows["metric"] == m).any()]
+    shown = [metric for metric in metrics if (rows["metric"] == metric).any()]
     sets, configs = list(dict.fromkeys(rows["set"])), list(dict.fromkeys(rows["config"]))
-    longest = max(len(str(c)) for c in configs)
-    with style.drawing():
-        left = 0.4 + 0.075 * min(longest, 40)
-        width, height = left + 2.6 * len(sets), (0.55 + 0.32 * len(configs)) * len(shown) + 0.3
-        drawn = style.figure(width, height)
-        grid = drawn.subplots(len(shown), len(sets), sharey=True, squeeze=False)
-        for line, metric in zip(grid, shown, strict=True):
-            for axes, name in zip(line, sets, strict=True):
-                part = rows[(rows["metric"] == metric) & (rows["set"] == name)]
-                for place, config in enumerate(configs):
-                    values = part.loc[part["config"] == config, "value"].to_numpy(float)
-                    mean, low, high = mean_interval(values)
-                    axes.plot(values, np.full(len(values), place + 0.2), "o", markersize=2.6, alpha=0.6,
-                              color=style.LIGHT["before"], markeredgewidth=0)  # fmt: skip
-                    axes.plot([low, high], [place, place], color=style.LIGHT["after"], linewidth=2)
-                    axes.plot([mean], [place], "o", color=style.LIGHT["after"], markersize=5.5)
-                axes.set_title(f"{str(name).replace('_', ' ')}, {metric_name(metric)}")
-                axes.grid(axis="x")
-                axes.tick_params(axis="y", length=0)
-            line[0].set_ylim(len(configs) - 0.45, -0.45)
-            line[0].set_yticks(
-                range(len(configs)), [ending(str(c)) for c in configs], color=style.LIGHT["ink"]
-            )
-        drawn.text(0.995, 0.08 / height, "mean and 95 % interval over seeds (Student’s t); small dots: seeds",
-                   ha="right", va="bottom", fontsize=8, color=style.LIGHT["muted"])  # fmt: skip
-        drawn.subplots_adjust(
-            left / width, 0.55 / height, 0.985, 1 - 0.28 / height, 0.1, 0.75 / (0.32 * len(configs) + 0.2)
-        )
-        return style.save_png(drawn, pathlib.Path(path))
+    charts = [_chart(rows, metric, name, configs, name == sets[0]) for metric in shown for name in sets]
+    note = "mean and 95 % interval over seeds (Student’s t); small dots: seeds"
+    return png.save(pathlib.Path(path), charts, len(sets), note=note)
+
+
+def _chart(rows: pd.DataFrame, metric: str, name: str, configs: list[str], first: bool) -> Chart:
+    part = rows[(rows["metric"] == metric) & (rows["set"] == name)]
+    marks: list[Mark] = []
+    reach = [part["value"].to_numpy(float)]
+    for place, config in enumerate(configs):
+        values = part.loc[part["config"] == config, "value"].to_numpy(float)
+        mean, low, high = mean_interval(values)
+        marks.append(Dots(values, np.full(len(values), place + 0.2), "before", radius=1.4))
+        marks.append(Spans([place], [low], [high], "after", level=True))
+        marks.append(Dots([mean], [place], "after", radius=3))
+        reach.append(np.array([low, high]))
+    labels = [ending(str(config)) if first else "" for config in configs]
+    title = f"{str(name).replace('_', ' ')}, {metric_name(metric)}"
+    size = (250 + 6 * max(map(len, labels)), 60 + 30 * len(configs))
+    return Chart(fitted(reach, log=False), named(labels), tuple(marks), title, title, size)
 
 
 def _read(path: pathlib.Path) -> pd.DataFrame:

@@ -2,73 +2,64 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from rmtjax.report import style
+from rmtjax.report.chart import Axis, Band, Chart, Dots, Key, Line, Mark, fitted
 
+KEYS = (Key("before", "line", "training batches"), Key("after", "line", "validation"))
 _PANELS = (
     ("loss", ("loss", "validation/loss")),
     ("accuracy", ("accuracy", "validation/accuracy")),
     ("learning rate", ("learning_rate",)),
     ("norm of the gradient", ("grad_norm",)),
-    ("examples a second", ("examples_per_second",)),
+    ("examples per second", ("examples_per_second",)),
 )
 _POINTS = 200
 
 
-def curves(metrics: pd.DataFrame) -> Figure | None:
-    """Training curves, a panel for each quantity that was logged; None where nothing was."""
-    panels = [(title, [n for n in names if _finite(metrics, n)]) for title, names in _PANELS]
-    panels = [(title, names) for title, names in panels if names]
-    if not panels:
-        return None
-    wide = min(len(panels), 3)
-    tall = -(-len(panels) // wide)
-    drawn = style.figure(style.WIDTH if wide > 1 else 5.2, 2.5 * tall)
-    grid = drawn.subplots(tall, wide, squeeze=False).ravel()
-    for axes, (title, names) in zip(grid, panels, strict=False):
-        for name in names:
-            _curve(axes, metrics, name)
-        axes.set_title(title)
-        axes.grid(axis="y")
-        axes.set_xlabel("step")
-        if len(names) > 1:
-            axes.legend(handlelength=1.4)
-        positive = metrics[names].min().min() > 0
-        if title in ("loss", "norm of the gradient") and positive:
-            style.log_axis(axes, "y")
-        elif title == "accuracy":
-            axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.02)
-        elif metrics[names].min().min() >= 0:
-            axes.set_ylim(0, None)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    drawn.subplots_adjust(0.05, 0.2 / tall, 0.99, 1 - 0.12 / tall, 0.22, 0.62)
-    return drawn
+def curves(metrics: pd.DataFrame) -> list[Chart]:
+    """Training curves, a chart for each quantity that was logged."""
+    panels = [(title, [name for name in names if _is_finite(metrics, name)]) for title, names in _PANELS]
+    return [_chart(metrics, title, names) for title, names in panels if names]
 
 
-def _finite(metrics: pd.DataFrame, name: str) -> bool:
+def _is_finite(metrics: pd.DataFrame, name: str) -> bool:
     return name in metrics and bool(np.isfinite(metrics[name]).any())
 
 
-def _curve(axes: Axes, metrics: pd.DataFrame, name: str) -> None:
+def _chart(metrics: pd.DataFrame, title: str, names: list[str]) -> Chart:
+    values = metrics[names].replace([np.inf, -np.inf], np.nan)
+    low = float(values.min().min())
+    if title in ("loss", "norm of the gradient") and low > 0:
+        y = fitted([values.to_numpy()], log=True)
+    elif title == "accuracy":
+        y = Axis(min(0.0, low), 1.02)
+    else:
+        y = fitted([values.to_numpy()], log=False, floor=0.0 if low >= 0 else None)
+        y = y if y.high > y.low else Axis(0.0, 1.0)
+    steps = metrics["step"].to_numpy(float)
+    x = fitted([steps], log=False, label="step")
+    marks = tuple(mark for name in names for mark in _marks(metrics, name))
+    return Chart(x, y, marks, f"{title} by step", title, (360, 220))
+
+
+def _marks(metrics: pd.DataFrame, name: str) -> list[Mark]:
     """One quantity: every step faintly and its running mean; long runs as means of bins with their range."""
     kept = metrics[["step", name]].replace([np.inf, -np.inf], np.nan).dropna()
     validation = name.startswith("validation/")
-    colour = style.LIGHT["after" if validation else "before"]
-    label = "validation" if validation else "training batches"
+    colour = "after" if validation else "before"
     if validation or name == "learning_rate" or len(kept) < 10:
-        marker = "o" if len(kept) <= 60 and name != "learning_rate" else ""
         thin = kept.iloc[:: max(1, len(kept) // _POINTS)]
-        axes.plot(thin["step"], thin[name], color=colour, marker=marker, markersize=3.2, label=label)
-        return
+        x, y = thin["step"].to_numpy(float), thin[name].to_numpy(float)
+        dotted = len(kept) <= 60 and name != "learning_rate"
+        return [Line(x, y, colour), *([Dots(x, y, colour, radius=2.2)] if dotted else [])]
     if len(kept) > 2 * _POINTS:
         bins = kept.groupby(np.arange(len(kept)) * _POINTS // len(kept))
-        step, values = bins["step"].mean(), bins[name]
-        axes.fill_between(step, values.min(), values.max(), color=colour, alpha=0.22, linewidth=0)
-        axes.plot(step, values.mean(), color=colour, label=label)
-        return
+        step, values = bins["step"].mean().to_numpy(float), bins[name]
+        low, high = values.min().to_numpy(float), values.max().to_numpy(float)
+        return [Band(step, low, high, colour), Line(step, values.mean().to_numpy(float), colour)]
     smooth = kept[name].rolling(max(3, len(kept) // 20), center=True, min_periods=1).mean()
-    axes.plot(kept["step"], kept[name], color=colour, alpha=0.28, linewidth=0.8)
-    axes.plot(kept["step"], smooth, color=colour, label=label)
+    step = kept["step"].to_numpy(float)
+    return [
+        Line(step, kept[name].to_numpy(float), colour, "faint"),
+        Line(step, smooth.to_numpy(float), colour),
+    ]

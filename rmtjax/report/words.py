@@ -9,9 +9,9 @@ import pandas as pd
 
 from rmtjax import config as config_lib
 from rmtjax import results
-from rmtjax.report import spectra
+from rmtjax.report import depth, layers, spectral_data
 from rmtjax.report.evaluation import whole_sets
-from rmtjax.report.tables import aligned, fraction, metric_name, show
+from rmtjax.report.numbers import aligned, fraction, metric_name, show
 from rmtjax.results import Run, number
 
 _MODELS = {
@@ -48,8 +48,8 @@ def _regularisation(config: dict[str, Any], examples: dict[str, Any]) -> str:
     if not config:
         return ""
     held, synthetic = config.get("regularization", {}), config.get("synthetic", {})
-    parts = [f"{name.replace('_', ' ')} {held[name]:g}" for name in ("dropout", "weight_decay", "label_smoothing")
-             if held.get(name)]  # fmt: skip
+    penalties = ("dropout", "weight_decay", "label_smoothing")
+    parts = [f"{name.replace('_', ' ')} {held[name]:g}" for name in penalties if held.get(name)]
     strengths = dict(config.get("augment", {}))
     of_texts = strengths.pop("text", {})
     strengths |= {name: value for name, value in of_texts.items() if name in config_lib.TEXT_STRENGTHS}
@@ -78,8 +78,8 @@ def changed_fields(config: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(field, value, default) where a run's config differs from the defaults; "-" for a field without one."""
     defaults = _flat(json.loads(config_lib.to_json(config_lib.base())))
     mine = _flat(config)
-    return [(n, _plain(v), _plain(defaults[n]) if n in defaults else "-") for n, v in mine.items()
-            if n not in defaults or v != defaults[n]]  # fmt: skip
+    changed = {name: value for name, value in mine.items() if name not in defaults or value != defaults[name]}
+    return [(name, _plain(value), _plain(defaults.get(name, "-"))) for name, value in changed.items()]
 
 
 def all_fields(config: dict[str, Any]) -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ def final_table(path: str | os.PathLike[str]) -> str:
 
 
 def evaluation_table(content: dict[str, Any]) -> str:
-    """The same of what evaluation.json holds, without a workdir. Plain text."""
+    """The first part of the final table from the content of evaluation.json, without a workdir. Plain text."""
     rows = results.rows(content, "the evaluation")
     if rows is None:
         return ""
@@ -128,7 +128,8 @@ def evaluation_table(content: dict[str, Any]) -> str:
     if content.get("reference"):
         text += f"\nmCE: the errors of {content['reference']} are 1"
     if content.get("baselines"):
-        text += f"\neffective robustness: above the line of {len(content['baselines'])} baseline runs, logit scale"
+        count = len(content["baselines"])
+        text += f"\neffective robustness: above the line of {count} baseline runs, logit scale"
     return text
 
 
@@ -152,20 +153,29 @@ def _evaluation_text(evaluation: pd.DataFrame, temperature: float) -> str:
 def _spectra_text(run: Run) -> str:
     if run.spectra is None:
         return ""
-    lines = spectra.summary(run.spectra, run.eigenvalues)
+    lines = spectral_data.summary(layers.measured(run.spectra, run.eigenvalues))
     if not lines:
         return ""
-    names = {"alpha": "alpha", "stable_rank": "stable rank", "entropy": "entropy", "mp_softrank": "MP soft rank",
-             "relative_update": "|update| / |before|"}  # fmt: skip
     rows = []
-    for s in lines:
-        cells = [_ascii(show(v)) if np.isfinite(v) else "" for v in s[1:4]]
-        update = _ascii(show(s.update)) if np.isfinite(s.update) else ""
-        null = f"({_ascii(show(s.update_null))})" if np.isfinite(s.update_null) else ""
-        after_null = f"({cells[2]})" if cells[2] else ""
-        rows.append((names.get(s.metric, s.metric), cells[0], cells[1], after_null, update, null))
+    for line in lines:
+        title = depth.title(line.metric)
+        before, after, after_null, update, null = (_known(value) for value in line[1:6])
+        rows.append(
+            (
+                title if title.isascii() else line.metric.replace("_", " "),
+                before,
+                after,
+                after_null and f"({after_null})",
+                update,
+                null and f"({null})",
+            )
+        )
     heads = (f"median of {lines[0].matrices} matrices", "before", "after", "(null)", "update", "(null)")
     return aligned(heads, rows, left=1)
+
+
+def _known(value: float) -> str:
+    return _ascii(show(value)) if np.isfinite(value) else ""
 
 
 def _ascii(text: str) -> str:
@@ -173,7 +183,7 @@ def _ascii(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds in a unit that fits."""
     if not np.isfinite(seconds):
         return "–"
     if seconds < 120:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import (
+    curves,
     eigensolver,
     farms,
     nulls,
@@ -48,7 +49,7 @@ class Analysis(NamedTuple):
     left_out: dict[str, str]
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes spectra.parquet and spectra.npz, each whole or not at all; makes the directory.
+        """Writes spectra.parquet, spectra.npz and spectra_curves.npz, each whole or not at all; makes the directory.
 
         What was left out is in the parquet file's attributes (`pandas.read_parquet(...).attrs["left_out"]`).
         """
@@ -58,6 +59,9 @@ class Analysis(NamedTuple):
         rows.attrs = self.table.attrs | {"left_out": self.left_out}
         with _atomic(folder / "spectra.npz") as path:
             np.savez(path, **self.eigenvalues)  # type: ignore[arg-type]
+        drawn = curves.compact(curves.curves(self.table, self.eigenvalues))
+        with _atomic(folder / "spectra_curves.npz") as path:
+            np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
         with _atomic(folder / "spectra.parquet") as path:
             rows.to_parquet(path)
 

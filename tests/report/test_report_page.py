@@ -15,7 +15,8 @@ import report_workdir
 
 from rmtjax import report
 from rmtjax.errors import InputError
-from rmtjax.report import panels, style, tables
+from rmtjax.report import colours, page_of_spectra
+from rmtjax.report.numbers import show
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "br", "wbr"}
@@ -56,13 +57,18 @@ class Tags(html.parser.HTMLParser):
 def test_page_is_well_formed_and_accessible(run: pathlib.Path) -> None:
     tags = Tags((run / "report.html").read_text())
     ids = [a["id"] for _, a in tags.found if "id" in a]
-    assert len(ids) == len(set(ids)) > 20
+    assert len(ids) == len(set(ids)) == 8 + len(report_workdir.vit_shapes(1, 24))
     goals = [a["href"] for a in tags.named("a", "use")]
     assert goals
     assert {goal.removeprefix("#") for goal in goals if goal} <= set(ids)
     assert all(a["alt"] for a in tags.named("img"))
-    assert all(a["role"] == "img" and a["aria-label"] for a in tags.named("svg"))
-    assert len(tags.named("svg")) == 5 + len(report_workdir.vit_shapes(1, 24))
+    charts = [a for a in tags.named("svg") if a["class"] == "chart"]
+    assert all(a["role"] == "img" and a["aria-label"] for a in charts)
+    assert all(a["aria-hidden"] == "true" for a in tags.named("svg") if a["class"] == "key")
+    # Every matrix has three charts at each of three stages, and one of the shift.
+    assert len([a for a in charts if "encoder/block_0/mlp/up" in (a["aria-label"] or "")]) == 10
+    matrices = [a for a in tags.named("details") if a.get("class") == "matrix"]
+    assert len(matrices) == len(report_workdir.vit_shapes(1, 24))
     levels = [int(tag[1]) for tag, _ in tags.found if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -84,7 +90,7 @@ def test_page_has_every_number(run: pathlib.Path) -> None:
             assert f">{row['value']:.3f}<small>[{row['low']:.3f}, {row['high']:.3f}]" in text
     assert "0.988 [0.970, 0.995] of 400" in text
     assert "0.68 (1: as far as unseen real examples" in text  # 1.21 / 1.78
-    assert "<code>synthetic.share</code>" in text
+    assert re.search(">synthetic.<wbr>share</th><td[^>]*>0.5</td>", text)
     assert "There is no" not in text
     assert "Tensors without a spectrum (1), and why" in text
     assert "<dt>encoder/norm/scale</dt><dd>a vector</dd>" in text
@@ -98,21 +104,25 @@ def test_every_matrix_has_its_row(run: pathlib.Path) -> None:
     row = re.search(r"<tr><th [^>]*>(?:(?!</tr>).)*mlp/<wbr>up</a>(.*?)</tr>", text, re.DOTALL)
     assert row is not None
     after = table.loc[("after", name)]
-    low, high = (tables.show(after[f"alpha_null_{end}"]) for end in ("low", "high"))
-    assert f"{tables.show(after['alpha'])}<small><i>{low} – {high}</i></small>" in row.group(1)
+    low, high = (show(after[f"alpha_null_{end}"]) for end in ("low", "high"))
+    assert f"{show(after['alpha'])}<small><i>{low} – {high}</i></small>" in row.group(1)
     for stage in ("before", "after", "update"):
-        assert tables.show(table.loc[(stage, name), "stable_rank"]) in row.group(1)
-    assert f"<small>96 × 24{'; ' + after['warning'] if after['warning'] else ''}</small>" in row.group(1)
+        assert show(table.loc[(stage, name), "stable_rank"]) in row.group(1)
+    of_update = table.loc[("update", name), "warning"]
+    of_update = "" if of_update == after["warning"] else of_update and f"update: {of_update}"
+    below = "; ".join(filter(None, ["96 × 24", after["warning"], of_update]))
+    assert f"<small>{below}</small>" in row.group(1)
     assert f'data-key="{table.loc[("update", name), "alpha"]}"' in row.group(1)
 
 
 def test_colours_follow_the_readers_scheme(run: pathlib.Path) -> None:
     text = (run / "report.html").read_text()
     root = text[text.index(":root") : text.index("* {")]
-    assert all(f"--{name}: {colour}" in root for name, colour in (style.LIGHT | style.DARK).items())
-    for name, colour in style.LIGHT.items():
+    for palette in (colours.LIGHT, colours.DARK):
+        assert all(f"--{name}: {colour}" in root for name, colour in palette.items())
+    for name, colour in colours.LIGHT.items():
         assert colour not in text.replace(root, ""), name
-    assert style.LIGHT.keys() == style.DARK.keys()
+    assert colours.LIGHT.keys() == colours.DARK.keys()
 
 
 def test_figures_lie_beside_the_page_and_nothing_half_written(run: pathlib.Path) -> None:
@@ -175,7 +185,7 @@ def test_a_missing_workdir_is_named(tmp_path: pathlib.Path) -> None:
 def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Odd names, 100 matrices, NaN everywhere, one class, a run that was killed."""
     rng = np.random.default_rng(3)
-    monkeypatch.setattr(panels, "_MOST_PANELS", 2)
+    monkeypatch.setattr(page_of_spectra, "_MOST_MATRICES", 2)
     long = "a_rather_long_name_of_a_module_that_somebody_chose/" * 4
     shapes = {f"{long}<script>alert(1)</script>/$x_{{{k}}}^2$/\"q'&/kernel": (6, 4) for k in range(100)}
     report_workdir.spectra(tmp_path, shapes, rng)
@@ -209,7 +219,7 @@ def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     assert "<b>shift" not in text
     assert "&lt;b&gt;shift" in text
     assert "This run is not finished: stopped, at step 5." in text
-    assert "2 of 100 matrices are drawn; the table has all" in text
+    assert "The first 2 of 100 matrices are drawn; the table has all" in text
     assert text.count('<th scope="row"') >= 100
     assert "nan" not in text.lower().replace("isnan", "")
     assert "mine.deep.er" in text

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy import stats
 
 from rmtjax import report
 from rmtjax.errors import InputError
@@ -119,21 +118,6 @@ def test_missing_and_empty_files_are_named(tmp_path: pathlib.Path, draw, name: s
     with pytest.raises(InputError, match=name):
         draw(tmp_path)
     assert not list(tmp_path.glob("*.png"))
-
-
-@pytest.mark.parametrize("count", [2, 5, 30, 31, 32, 200])
-def test_mean_interval_is_students(count: int) -> None:
-    values = np.random.default_rng(count).normal(3, 2, count)
-    mean, low, high = report.mean_interval(np.append(values, np.nan))
-    wanted = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
-    assert mean == pytest.approx(values.mean())
-    np.testing.assert_allclose([low - mean, high - mean], wanted - values.mean(), rtol=4e-4)
-
-
-def test_mean_interval_of_few() -> None:
-    assert report.mean_interval(np.array([2.0]))[0] == 2
-    assert np.isnan(report.mean_interval(np.array([2.0]))[1:]).all()
-    assert np.isnan(report.mean_interval(np.array([np.nan]))).all()
 
 
 def seeds_table() -> pd.DataFrame:

@@ -1,13 +1,15 @@
 """The page of a checkpoint's spectra, of one model and of a comparison."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rmtjax import report, spectra
+from rmtjax import report, results, spectra
 from rmtjax.errors import InputError
+from rmtjax.spectra import metrics
 
 RNG = np.random.default_rng(6)
 
@@ -77,3 +79,51 @@ def test_a_page_of_a_single_matrix(tmp_path):
     assert "<svg" in report.spectra_page(tmp_path / "one").read_text()
     page = report.spectra_page(tmp_path / "two").read_text()
     assert "Shift of each singular value of w/kernel" in page
+
+
+def test_curves_are_stored_and_an_older_folder_is_drawn_alike(folders, tmp_path):
+    """Without spectra_curves.npz they are computed from the eigenvalues, without spectra.npz read as stored."""
+    report.spectra_page(folders / "two")
+    stored = results.read_arrays(folders / "two" / results.CURVES)
+    assert {key.rpartition("/")[2] for key in stored} >= {"density", "law", "exponents", "shift"}
+    for left_out in (results.CURVES, results.EIGENVALUES):
+        folder = tmp_path / left_out
+        shutil.copytree(folders / "two", folder)
+        (folder / left_out).unlink()
+        page = report.spectra_page(folder).read_text()
+        assert page.count("<svg") == (folders / "two" / "report.html").read_text().count("<svg")
+
+
+def test_a_metric_is_shown_where_its_entry_says(folders, tmp_path, monkeypatch):
+    """One entry of METRICS: a column of the table, a median, an open chart, and the sentence of a matrix."""
+    places = ("page", "medians", "depth", "caption")
+    new = metrics.Metric("scale", "spread of λ", "How far the eigenvalues are spread.", shown=places)
+    monkeypatch.setitem(metrics.METRICS, "spread", new)
+    shutil.copytree(folders / "one", tmp_path / "one")
+    rows = pd.read_parquet(tmp_path / "one" / "spectra.parquet")
+    attrs = rows.attrs
+    rows = rows.assign(spread=4.25)
+    rows.attrs = attrs
+    rows.to_parquet(tmp_path / "one" / "spectra.parquet")
+    page = report.spectra_page(tmp_path / "one").read_text()
+    head = 'title="How far the eigenvalues are spread."><button type="button">spread of λ</button>'
+    assert page.count(head) == 2
+    assert "spread of λ 4.25" in page
+    assert '<text class="title" x="2" y="12">spread of λ</text>' in page.split("more metrics over depth")[0]
+
+
+def test_a_head_is_what_its_kind_says(tmp_path):
+    weights = {
+        "classifier": {"kernel": RNG.standard_normal((24, 12))},
+        "dense": {"kernel": RNG.standard_normal((24, 12))},
+    }
+    spectra.analyze(weights).save(tmp_path)
+    page = report.spectra_page(tmp_path).read_text()
+    assert "2 weight matrices (1 head, 1 dense)" in page or "2 weight matrices (1 dense, 1 head)" in page
+
+
+def test_a_single_model_has_no_stages_in_its_tips(folders):
+    page = report.spectra_page(folders / "one").read_text()
+    tips = re.findall("<title>([^<]*: [^<]*)</title>", page)
+    assert tips
+    assert not any(", after" in tip for tip in tips)

@@ -11,7 +11,9 @@ import report_workdir
 
 from rmtjax import config as config_lib
 from rmtjax import report, results
-from rmtjax.report import evaluation, layers, panels, spectra, style, tables, training, words
+from rmtjax.report import evaluation, layers, matrix_charts, numbers, png, spectral_data, training, words
+from rmtjax.report.chart import Line, Rule
+from rmtjax.spectra import curves
 
 NAN = float("nan")
 
@@ -73,7 +75,7 @@ def test_final_table_with_nan(tmp_path: pathlib.Path) -> None:
      (1234.5, "1234"), (0.00197, "0.002"), (1.5e-7, "1.50e−07"), (2.5e9, "2.50e+09")],
 )  # fmt: skip
 def test_numbers_for_people(value: float, text: str) -> None:
-    assert tables.show(value) == text
+    assert numbers.show(value) == text
 
 
 def test_order_counts_numbers_and_keeps_the_rest() -> None:
@@ -120,13 +122,16 @@ def test_size_of_the_update_from_whatever_is_there() -> None:
         {"stage": "before", "name": "w", "log_norm": 2.0},
         {"stage": "update", "name": "w", "log_norm": 0.0},
     ]
-    table = layers.measured(pd.DataFrame(rows))
-    assert layers.relative_update(table, None)["w"] == pytest.approx(0.1)
+
+    def size(of: list[dict], eigenvalues: dict | None = None) -> float:
+        table = layers.measured(pd.DataFrame(of), eigenvalues)
+        return float(layers.column(layers.stage(table, "update"), "norm_ratio")["w"])
+
+    assert size(rows) == pytest.approx(0.1)
     eigenvalues = {"before/w": np.array([4.0, 12.0]), "update/w": np.array([1.0, 3.0])}
-    assert layers.relative_update(table, eigenvalues)["w"] == pytest.approx(0.5)
-    given = layers.measured(pd.DataFrame([rows[0], rows[1] | {"norm_ratio": 0.25}]))
-    assert layers.relative_update(given, eigenvalues)["w"] == 0.25
-    assert np.isnan(layers.relative_update(layers.measured(pd.DataFrame(rows[1:])), None)["w"])
+    assert size(rows, eigenvalues) == pytest.approx(0.5)
+    assert size([rows[0], rows[1] | {"norm_ratio": 0.25}], eigenvalues) == 0.25
+    assert np.isnan(size(rows[1:]))
 
 
 def test_failed_fits_are_missing_not_minus_one() -> None:
@@ -135,7 +140,7 @@ def test_failed_fits_are_missing_not_minus_one() -> None:
     assert table["alpha"].isna().tolist() == [True, True, False]
     assert table["xmin"].isna().tolist() == [True, False, False]
     assert table["edge"].isna().tolist() == [True, False, True]
-    (line,) = spectra.summary(table, None)
+    (line,) = spectral_data.summary(table)
     assert (line.metric, line.after) == ("alpha", 2.5)
 
 
@@ -144,25 +149,21 @@ def test_the_drawn_power_law_meets_the_spectrum_at_xmin() -> None:
     share = (np.arange(400, 0, -1)) / 400
     values = share ** (-1 / 1.5)  # complementary distribution λ^-1.5: alpha = 2.5, xmin = 1
     rows = [{"stage": "after", "name": "w", "alpha": 2.5, "xmin": values[100], "bulk_max": 3.0}]
-    with style.drawing():
-        (panel,) = panels.panels(pd.DataFrame(rows), {"after/w": values})
-    (axes,) = panel.drawn.axes
-    dashed = next(line for line in axes.lines if line.get_linestyle() == "--")
-    x, y = dashed.get_xdata(), dashed.get_ydata()
-    assert x[0] == pytest.approx(values[100])
-    np.testing.assert_allclose(y, np.asarray(x) ** -1.5, rtol=1e-6)
-    curve = max(axes.lines, key=lambda line: len(line.get_xdata()))
-    np.testing.assert_allclose(curve.get_ydata(), np.asarray(curve.get_xdata()) ** -1.5, rtol=1e-6)
-    assert axes.lines[-1].get_xdata()[0] == 3.0
-    assert panel.alphas == {"after": 2.5}
-
-
-def test_thinning_keeps_both_ends_and_the_tail() -> None:
-    kept = panels._thinned(5000)
-    assert kept[0] == 0
-    assert list(kept[-80:]) == list(range(4920, 5000))
-    assert (np.diff(kept) > 0).all()
-    assert len(kept) == 200
+    table = layers.measured(pd.DataFrame(rows))
+    found = {
+        key.removeprefix("after/w/"): one for key, one in curves.curves(table, {"after/w": values}).items()
+    }
+    drawn = matrix_charts.survival({"after": found}, {"after": {"alpha": 2.5, "edge": 3.0}}, "w")
+    lines = [mark for mark in drawn.marks if isinstance(mark, Line)]
+    dashed = next(line for line in lines if line.style == "dash")
+    assert dashed.x[0] == pytest.approx(values[100])
+    np.testing.assert_allclose(dashed.y, np.asarray(dashed.x) ** -1.5, rtol=1e-6)
+    curve = max(lines, key=lambda line: len(line.x))
+    known = np.isfinite(curve.x)
+    np.testing.assert_allclose(curve.y[known], curve.x[known] ** -1.5, rtol=1e-6)
+    (edge,) = (mark.at for mark in drawn.marks if isinstance(mark, Rule))
+    assert edge == 3.0
+    assert any(getattr(mark, "text", "") == "after, α 2.50" for mark in drawn.marks)
 
 
 def test_long_runs_are_drawn_as_bins_and_broken_ones_at_all() -> None:
@@ -170,28 +171,23 @@ def test_long_runs_are_drawn_as_bins_and_broken_ones_at_all() -> None:
     table = pd.DataFrame(
         {"step": step, "loss": np.where(step == 7, np.nan, 1 + np.sin(step)), "learning_rate": 1e-3}
     )
-    with style.drawing():
-        drawn = training.curves(table)
-        assert drawn is not None
-        assert max(len(line.get_xdata()) for axes in drawn.axes for line in axes.lines) <= 202
-        assert training.curves(pd.DataFrame({"step": [1], "loss": [np.nan]})) is None
-        assert training.curves(pd.DataFrame({"step": []})) is None
-        assert training.curves(pd.DataFrame({"step": [1], "loss": [0.0]})) is not None
+    drawn = training.curves(table)
+    lines = [mark for chart in drawn for mark in chart.marks if isinstance(mark, Line)]
+    assert max(len(line.x) for line in lines) <= 202
+    assert not training.curves(pd.DataFrame({"step": [1], "loss": [np.nan]}))
+    assert not training.curves(pd.DataFrame({"step": []}))
+    assert training.curves(pd.DataFrame({"step": [1], "loss": [0.0]}))
 
 
 def test_evaluation_figures_need_their_rows() -> None:
-    table = pd.DataFrame({"set": ["test"], "kind": ["id"], "metric": ["accuracy"], "value": [0.5], "low": [NAN], "high": [NAN],
-                          "null": [NAN], "n": [10.0]})  # fmt: skip
-    with style.drawing():
-        assert evaluation.sets_figure(table) is not None
-        assert evaluation.sets_figure(table.assign(value=NAN)) is None
-        assert evaluation.severity_figure(table) is None
-        assert evaluation.severity_figure(table.assign(set="corrupted/blur/3")) is not None
-        assert evaluation.reliability_figure(None) is None
-        assert (
-            evaluation.reliability_figure({"test": {"confidence": [0.5], "accuracy": [], "count": [1]}})
-            is None
-        )
+    row = {"set": ["test"], "kind": ["id"], "metric": ["accuracy"], "value": [0.5], "n": [10.0]}
+    table = pd.DataFrame(row | {"low": [NAN], "high": [NAN], "null": [NAN]})
+    assert evaluation.sets_charts(table)
+    assert not evaluation.sets_charts(table.assign(value=NAN))
+    assert not evaluation.severity_charts(table)
+    assert evaluation.severity_charts(table.assign(set="corrupted/blur/3"))
+    assert not evaluation.reliability_charts(None)
+    assert not evaluation.reliability_charts({"test": {"confidence": [0.5], "accuracy": [], "count": [1]}})
 
 
 def test_headline_says_what_was_trained_on_what(tmp_path: pathlib.Path) -> None:
@@ -218,8 +214,22 @@ def test_config_shows_what_differs_from_the_defaults() -> None:
     assert words.changed_fields(stored) == [("optim.learning_rate", "0.01", "0.0005"), ("mine", "3", "-")]
 
 
-def test_drawing_leaves_matplotlib_as_it_was() -> None:
+def test_drawing_leaves_matplotlib_as_it_was(tmp_path: pathlib.Path) -> None:
     before = dict(matplotlib.rcParams)
-    with style.drawing():
-        style.to_svg(style.figure(1.0, 1.0), "nothing", "x")
+    png.save(tmp_path / "x.png", training.curves(pd.DataFrame({"step": [1], "loss": [0.0]})))
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("alpha_null_p", 0.0025, "< 0.005"),
+        ("alpha_null_p", 0.01, "0.010"),
+        ("tw_p", 3.84e-295, "< 1e−6"),
+        ("gof_p", 0.0, "< 1e−6"),
+        ("alpha", 1e-7, "1.00e−07"),
+        ("tw_p", NAN, "–"),
+    ],
+)
+def test_probabilities_are_no_smaller_than_they_are_known_to_be(metric: str, value: float, text: str) -> None:
+    assert numbers.show_metric(metric, value) == text

@@ -150,7 +150,7 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
         assert len(pd.read_csv(tmp_path / f"{name}.csv"))
     page = report.study_page(tmp_path).read_text()
     assert html.escape(answers.loc[0, "sentence"]) in page
-    assert page.count("<svg") == 5
+    assert page.count('<figure class="sheet">') == 5
     similar = pd.read_csv(tmp_path / "similarity.csv", keep_default_na=False)
     assert "null" in set(similar["family"])
     assert page.count(">null<") >= 2  # named at both axes of the matrix, not lost as a missing value

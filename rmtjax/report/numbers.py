@@ -1,0 +1,101 @@
+"""Numbers, names and tables as text for people."""
+
+import math
+from collections.abc import Sequence
+
+_NAMES = {
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "adaptive_ece": "adaptive ECE",
+    "nll_ts": "NLL, scaled",
+    "brier_ts": "Brier, scaled",
+    "ece_ts": "ECE, scaled",
+    "adaptive_ece_ts": "adaptive ECE, scaled",
+    "corruption_error": "mean corruption error",
+    "mce": "mCE",
+    "relative_mce": "relative mCE",
+    "auroc_max_softmax": "AUROC, max softmax",
+    "auroc_energy": "AUROC, energy",
+    "fpr95_max_softmax": "FPR95, max softmax",
+    "fpr95_energy": "FPR95, energy",
+    "vendi_score": "Vendi score",
+    "weighted_vendi": "weighted Vendi",
+    "weighted_vendi_unpaired": "weighted Vendi, unpaired",
+    "rke": "RKE",
+    "truncated_vendi": "Vendi score, truncated",
+    "gaussian_vendi": "Vendi score, Gaussian kernel",
+    "ngram_vendi": "Vendi score of n-grams",
+    "within_classes": "Vendi score within classes",
+    "between_classes": "effective number of classes",
+    "between_share": "share between classes",
+}
+_SPACES = ("pixel", "feature", "unigram")
+# The p of an alpha below all simulated quantiles, of which 0.005 is the least.
+_RAREST_IN_NOISE = 0.0025
+
+
+def show(value: float, digits: int = 3) -> str:
+    """A number for people: about `digits` significant digits, an en dash for NaN, never a long tail."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if value == int(value) and size < 1e6:
+        text = f"{value:.0f}"
+    elif size < 10 ** (-digits - 1) or size >= 1e6:
+        text = f"{value:.{digits - 1}e}"
+    elif size < 1:
+        text = f"{value:.{digits}f}" if size >= 10 ** (1 - digits) else f"{value:.{digits - 1}g}"
+    else:
+        text = f"{value:.{max(digits - 1 - math.floor(math.log10(size)), 0)}f}"
+    return text.replace("-", "−")
+
+
+def show_metric(metric: str, value: float) -> str:
+    """A number of the table of spectra: as `show`, but probabilities no smaller than they are known to be."""
+    if metric == "alpha_null_p" and value <= _RAREST_IN_NOISE:
+        return "< 0.005"
+    if (metric.endswith("_p") or metric.startswith("p_")) and value < 1e-6:
+        return "< 1e−6"
+    return show(value)
+
+
+def fraction(value: float) -> str:
+    """A share, a loss or a calibration error: three decimals below 10, so that a column lines up."""
+    return f"{value:.3f}".replace("-", "−") if abs(value) < 10 else show(value)
+
+
+def interval(low: float, high: float) -> str:
+    """[low, high], or nothing where there is none."""
+    return "" if math.isnan(low) or math.isnan(high) else f"[{fraction(low)}, {fraction(high)}]"
+
+
+def metric_name(metric: str, space: str = "") -> str:
+    """The name of a metric of evaluation or diversity as the field writes it, with its space behind it."""
+    name = _NAMES.get(metric, metric.replace("_", " "))
+    return f"{name}, {space}s" if space in _SPACES else f"{name} {space}".strip()
+
+
+def ending(text: str, most: int = 40) -> str:
+    """The text, or its end where it is longer than that: what tells names apart stands at their ends."""
+    return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning where it is longer than that."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
+    """A table in plain text: the first `left` columns to the left, the others to the right, no trailing blanks."""
+    widths = [max(len(line[k]) for line in [heads, *rows]) for k in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = [
+            c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(heads), "  ".join("-" * w for w in widths), *map(line, rows)])

@@ -1,0 +1,259 @@
+"""The page of a study: answers first, then figures, then tables. Drawn from the study's CSV files alone."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from rmtjax import results
+from rmtjax.errors import InputError
+from rmtjax.report import pages, png
+from rmtjax.report.chart import Axis, Band, Cells, Chart, Dots, Key, Line, Mark, Rule, Spans, fitted, named
+from rmtjax.report.colours import look
+from rmtjax.report.numbers import interval
+from rmtjax.report.pages import Charts, Section, Table, Text, number_cell, text_cell
+from rmtjax.statistics import mean_interval
+
+_DOSED = (
+    ("backbone", "update/stable_rank"),
+    ("backbone", "update/log_norm"),
+    ("backbone", "after/alpha"),
+    ("run", "accuracy"),
+    ("run", "ood_accuracy"),
+    ("run", "ece"),
+)
+_DIVERSITY = (
+    "vendi_score_feature",
+    "vendi_score_pixel",
+    "weighted_vendi_unpaired_feature",
+    "coverage_feature",
+)
+_SHOWN = 40  # effects in the page; effects.csv has all
+
+
+def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws `study.html` of a study's folder, and its figures as `figures/*.png`, from the study's CSV files.
+
+    answers.csv and study.csv must be there; effects.csv, similarity.csv and spectra.csv may be.
+
+    Raises:
+      InputError: a table is not there.
+    """
+    folder = pathlib.Path(out)
+    answers, table = _needed(folder / "answers.csv"), _needed(folder / "study.csv")
+    runs = table.drop_duplicates(["arm", "seed"])
+    seeds = runs.groupby("arm")["seed"].nunique()
+    few, many = int(seeds.min()), int(seeds.max())
+    header = Text(
+        f"{len(runs)} runs in {len(seeds)} arms, {few if few == many else f'{few} to {many}'} seeds per arm. The unit "
+        "is the seed: intervals are of 95 %, over seeds.",
+        "",
+    )
+    told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in answers.itertuples()]
+    sections = [
+        Section("answers", "Answers", told),
+        Section("figures", "Figures", _figures(folder, table)),
+        Section("effects", "Largest effects", [_effects(_found(folder / "effects.csv"))]),
+    ]
+    return results.write(folder / "study.html", pages.render("Study", [header], sections))
+
+
+def _needed(path: pathlib.Path) -> pd.DataFrame:
+    table = _found(path)
+    if table is None:
+        raise InputError(f"no table {str(path)!r}: run the study first")
+    return table
+
+
+def _found(path: pathlib.Path) -> pd.DataFrame | None:
+    """A study's CSV file, in which "null" is the name of a family; None where there is none."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else None
+
+
+def _figures(folder: pathlib.Path, table: pd.DataFrame) -> list[Charts | Text]:
+    """The figures that the tables allow, each as figures/NAME.png too."""
+    similar, spectra = _found(folder / "similarity.csv"), _found(folder / "spectra.csv")
+    families = list(dict.fromkeys(table["family"]))
+    keys = [Key(*look(place), str(family)) for place, family in enumerate(families)]
+    doses = _doses(table)
+    by_arm = _spectra(spectra)
+    drawn: Sequence[tuple[str, list[Chart], int, Sequence[Key], str]] = (
+        (
+            "similarity", _similarity(similar), 1, (),
+            "Cosine between the effects of two families on all layer groups and metrics, without what a common "
+            "baseline makes alike (similarity.csv). On the diagonal the reliability: how much of a family's effect is "
+            "more than noise.",
+        ),
+        (
+            "doses", doses, len({chart.title for chart in doses}), (),
+            "Means over seeds with their intervals, against the dose of each family (study.csv); the line is the "
+            "baseline.",
+        ),
+        (
+            "spectra", by_arm, 4, (Key("after", "line", "highest dose"), Key("null", "line", "baseline")),
+            "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: mean over seeds "
+            "with its interval, the highest dose of each family beside its baseline in grey; those below 1e-4 are in "
+            "the first bin (spectra.csv has all arms).",
+        ),
+        (
+            "calibration", _calibration(table), 4, (),
+            "Expected calibration error of each arm, mean over seeds with its interval (study.csv); the line is the "
+            "baseline.",
+        ),
+        (
+            "diversity", _ranking(table, families), 4, keys,
+            "Accuracy out of distribution against diversity. Each point is an arm, the mean over its seeds "
+            "(study.csv).",
+        ),
+    )  # fmt: skip
+    blocks: list[Charts | Text] = []
+    for name, charts, columns, shown, caption in drawn:
+        if charts:
+            png.save(folder / results.FIGURES / f"{name}.png", charts, columns, shown)
+            blocks.append(Charts(charts, caption, columns if columns < 2 else 0, shown))
+    return blocks or [pages.absent("Too few runs so far for a figure.")]
+
+
+def _similarity(found: pd.DataFrame | None) -> list[Chart]:
+    if found is None or found.empty:
+        return []
+    both = pd.concat([found, found.rename(columns={"family": "other", "other": "family"})])
+    wide = both.drop_duplicates(["family", "other"]).pivot(index="family", columns="other", values="cosine")
+    names = list(dict.fromkeys([*found["family"], *found["other"]]))
+    values = wide.reindex(index=names, columns=names).to_numpy(float)
+    x = Axis(-0.5, len(names) - 0.5, ticks=tuple(enumerate(names)))
+    y = Axis(len(names) - 0.5, -0.5, ticks=tuple(enumerate(names)))
+    size = (150 + 62 * len(names), 60 + 46 * len(names))
+    return [Chart(x, y, (Cells(values),), "Cosines between the effects of families", size=size)]
+
+
+def _doses(table: pd.DataFrame) -> list[Chart]:
+    """Numbers against doses: a row of charts for each number, a chart for each family of several doses."""
+    there = set(zip(table["group"], table["metric"], strict=True))
+    dosed = table[table["arm"] != table["baseline"]].groupby("family", sort=False)["dose"].nunique()
+    families = [str(name) for name, count in dosed.items() if count > 1]
+    charts = []
+    for group, metric in (number for number in _DOSED if number in there):
+        of = table[(table["group"] == group) & (table["metric"] == metric)]
+        shared = fitted([of["value"].to_numpy(float)], log=False)
+        charts += [_dose_chart(of, family, group, metric, shared) for family in families]
+    return charts
+
+
+def _dose_chart(of: pd.DataFrame, family: str, group: str, metric: str, y: Axis) -> Chart:
+    part = of[of["family"] == family]
+    base = of[of["arm"].isin(part["baseline"].unique())]["value"].to_numpy(float)
+    doses = np.sort(part["dose"].unique())
+    means = _intervals([part.loc[part["dose"] == dose, "value"] for dose in doses])
+    places = np.arange(len(doses), dtype=float)
+    marks: list[Mark] = [Rule(float(np.nanmean(base)), "null", "solid", level=True)] if len(base) else []
+    marks += [
+        Spans(places, means[:, 1], means[:, 2], "after"),
+        Line(places, means[:, 0], "after"),
+        Dots(places, means[:, 0], "after"),
+    ]
+    ticks = tuple((float(place), f"{dose:g}") for place, dose in zip(places, doses, strict=True))
+    x = Axis(-0.4, len(doses) - 0.6, label=f"dose of {family}", ticks=ticks)
+    number = f"{metric.replace('/', ', ').replace('_', ' ')}, {group}"
+    return Chart(x, y, tuple(marks), f"{number}, by dose of {family}", number, (260, 170))
+
+
+def _intervals(samples: Sequence[pd.Series]) -> np.ndarray:
+    """Mean, low and high of each sample [samples, 3]."""
+    return np.array([mean_interval(values.to_numpy(float)) for values in samples], float).reshape(-1, 3)
+
+
+def _spectra(found: pd.DataFrame | None) -> list[Chart]:
+    """Densities of the update's eigenvalues: the highest dose of each family beside its baseline."""
+    if found is None or found.empty:
+        return []
+    arms = found.drop_duplicates("arm")
+    highest = arms[arms["arm"] != arms["baseline"]].sort_values("dose").drop_duplicates("family", keep="last")
+    chosen = arms[arms["arm"].isin(highest["arm"])]  # in the design's order
+    shown = found[found["arm"].isin([*chosen["arm"], *chosen["baseline"]])]
+    x = fitted([shown["log10_eigenvalue"].to_numpy(float)], log=False, label="log₁₀ eigenvalue / mean")
+    y = fitted([shown["high"].to_numpy(float)], log=False, floor=0.0)
+    charts = []
+    for row in chosen.itertuples():
+        marks: list[Mark] = []
+        for arm, colour in ((row.baseline, "null"), (row.arm, "after")):
+            part = found[found["arm"] == arm]
+            names = ("log10_eigenvalue", "low", "high", "density")
+            at, low, high, density = (part[name].to_numpy(float) for name in names)
+            marks += [Band(at, low, high, colour), Line(at, density, colour)]
+        name = str(row.arm).replace("_", " ")
+        charts.append(Chart(x, y, tuple(marks), f"Eigenvalues of the update in {name}", name, (270, 190)))
+    return charts
+
+
+def _calibration(table: pd.DataFrame) -> list[Chart]:
+    of_run = table[(table["group"] == "run") & table["metric"].str.fullmatch(r"(.+_)?ece")]
+    arms = list(dict.fromkeys(of_run["arm"]))
+    places = np.arange(len(arms), dtype=float)
+    charts = []
+    for metric in dict.fromkeys(of_run["metric"]):
+        of = of_run[of_run["metric"] == metric]
+        base = of[of["arm"] == of["baseline"]]["value"].to_numpy(float)
+        means = _intervals([of.loc[of["arm"] == arm, "value"] for arm in arms])
+        marks: list[Mark] = [Rule(float(np.nanmean(base)), "null", "solid")] if len(base) else []
+        marks += [
+            Spans(places, means[:, 1], means[:, 2], "after", level=True),
+            Dots(means[:, 0], places, "after"),
+        ]
+        title = "test" if metric == "ece" else metric.removesuffix("_ece").replace("_", " ")
+        names = named([arm.replace("_", " ") for arm in arms])
+        x = fitted([means], log=False, label="ECE")
+        size = (340, 60 + 20 * len(arms))
+        charts.append(Chart(x, names, tuple(marks), f"Calibration error of each arm on {title}", title, size))
+    return charts
+
+
+def _ranking(table: pd.DataFrame, families: list[str]) -> list[Chart]:
+    of_run = table[table["group"] == "run"]
+    wide = of_run.pivot_table(index=["family", "arm"], columns="metric", values="value")
+    if "ood_accuracy" not in wide:
+        return []
+    y = fitted([wide["ood_accuracy"].to_numpy(float)], log=False)
+    charts = []
+    for measure in (name for name in _DIVERSITY if name in wide):
+        marks: list[Mark] = []
+        for family, part in wide.groupby(level="family", sort=False):
+            colour, shape = look(families.index(family))
+            tips = [str(arm) for arm in part.index.get_level_values("arm")]
+            marks.append(
+                Dots(
+                    part[measure].to_numpy(float),
+                    part["ood_accuracy"].to_numpy(float),
+                    colour,
+                    shape,
+                    tips=tips,
+                )
+            )
+        x = fitted([wide[measure].to_numpy(float)], log=False, label=measure.replace("_", " "))
+        alt = f"Accuracy out of distribution against {measure.replace('_', ' ')}"
+        charts.append(Chart(x, y, tuple(marks), alt, "accuracy out of distribution", (320, 240)))
+    return charts
+
+
+def _effects(found: pd.DataFrame | None) -> Table | Text:
+    if found is None or found.empty:
+        return pages.absent("There are too few seeds so far for effects.")
+    order = found["standardised"].abs().sort_values(ascending=False, na_position="last").index[:_SHOWN]
+    rows = [
+        [
+            text_cell(row.arm),
+            text_cell(row.group),
+            text_cell(row.metric),
+            number_cell(row.effect),
+            text_cell(interval(row.low, row.high)),
+            number_cell(row.standardised),
+            number_cell(row.p_holm),
+            text_cell(f"{row.seeds:.0f} and {row.baseline_seeds:.0f}, {row.test}"),
+        ]
+        for row in found.loc[order].itertuples()
+    ]
+    heads = ["arm", "layers", "metric", "effect", "95 %", "in seed s.d.", "p, Holm", "seeds, test"]
+    caption = f"The {len(rows)} largest of {len(found)}, against each arm's baseline; effects.csv has all."
+    return Table(caption, heads, rows, left=3)
