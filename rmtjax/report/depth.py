@@ -8,7 +8,7 @@ from rmtjax.report.chart import Axis, Chart, Dots, Key, Line, Mark, Spans, fitte
 from rmtjax.report.colours import look
 from rmtjax.report.numbers import show, show_metric
 from rmtjax.report.pages import Cell, Table
-from rmtjax.spectra.metrics import METRICS, shown
+from rmtjax.spectra.metrics import METRICS, shown, title
 
 _LAYOUT = ("slices", "N", "M", "Q", "num_evals", "edge", "sigma")  # sigma is alpha_se once more
 _BESIDE = ("_null", "_null_low", "_null_high", "_se")  # drawn with the metric they belong to
@@ -24,11 +24,6 @@ def measured_metrics(table: pd.DataFrame) -> list[str]:
         and layers.column(table, name).notna().any()
     ]
     return [name for name in METRICS if name in found] + [name for name in found if name not in METRICS]
-
-
-def title(metric: str) -> str:
-    """The head of a column for a metric, as the field writes it."""
-    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
 
 
 def about(metric: str) -> str:

@@ -29,17 +29,19 @@ GROUPS = (*DEFAULT, "local", "vectors", "bootstrap", "farms", "fingers", "shuffl
 
 # Where a metric may be shown.
 PLACES = {
-    "text": "the table that the command prints",
-    "observe": "scalars of a training run",
-    "page": "the page's table of matrices",
-    "compared": "the same table where two models are compared",
-    "medians": "the page's medians by kind of layer",
-    "depth": "charts over depth that are open from the start",
-    "cards": "medians over all matrices, on top of a run's page and in its final table",
+    "text": "the table that a command prints",
+    "observe": "the scalars that the observer of training gives",
+    "page": "the table of matrices on the page of one model",
+    "compared": "the table of matrices on the page of two models and the update between them",
+    "medians": "the medians by kind of layer on a page",
+    "depth": "the charts over depth that are open on a page",
+    "caption": "the sentence above a matrix's spectrum on a page",
+    "summary": "the medians in the words about a run",
+    "cards": "the cards at the head of a run's page",
+    "results": "results.csv and summary.csv of a study",
+    "overview": "the update's columns in the overview of a study",
     "study": "study.csv, of the weights after training and of the update",
     "update": "study.csv, of the update alone",
-    "results": "results.csv",
-    "overview": "the table that a study prints, of the update",
 }
 
 
@@ -185,11 +187,10 @@ def _log_spectral_norm_of_noise(noise: Noise, columns: Mapping[str, np.ndarray])
 
 
 METRICS: dict[str, Metric] = {
-    # The power-law tail.
     "alpha": Metric(
         "tail",
         "α",
-        "Exponent of the power law λ^-α fitted to the tail above xmin by maximum likelihood.",
+        "Exponent of the power law λ^-α that is fitted to the tail by maximum likelihood.",
         lambda s: s.tail["alpha"],
         shown=(
             "text",
@@ -198,43 +199,42 @@ METRICS: dict[str, Metric] = {
             "compared",
             "medians",
             "depth",
+            "summary",
             "cards",
-            "study",
             "results",
             "overview",
+            "study",
         ),
     ),
     "alpha_se": Metric(
         "tail",
         "standard error of α",
-        "(α - 1) / √(eigenvalues in the tail); a scale, since eigenvalues repel each other and xmin"
-        " is chosen.",
+        "(α - 1) / √n, with n eigenvalues in the tail.",
         lambda s: s.tail["alpha_se"],
     ),
     "alpha_null_p": Metric(
         "tail",
         "p in noise",
-        "How often noise of this shape has so small an α; 0.0025 stands for less than 0.005.",
-        shown=("text", "page", "compared", "medians"),
+        "How often noise of that shape has so small an α; 0.0025 stands for less than 0.005.",
+        shown=("text", "page", "compared", "medians", "caption"),
     ),
     "gof_p": Metric(
         "bootstrap",
-        "p of the fit",
-        "How often draws from the fitted power law lie further from their own fit; small: the tail "
-        "is no power law.",
-        shown=("page", "compared", "medians"),
+        "p of fit",
+        "How often a true power law is as far from its fit as the tail is, by bootstrap.",
+        shown=("page", "compared", "medians", "caption"),
     ),
     "gof_p_se": Metric(
-        "bootstrap", "standard error of p of the fit", "Standard error of gof_p, from the number of draws."
+        "bootstrap", "error of p of fit", "Standard error of gof_p, from the number of replicates."
     ),
     "D": Metric(
         "tail",
         "D",
-        "Kolmogorov-Smirnov distance of the tail from its fit.",
+        "Kolmogorov-Smirnov distance of the tail from its power law.",
         lambda s: s.tail["D"],
-        shown=("text", "page"),
+        shown=("text", "page", "caption"),
     ),
-    "sigma": Metric("tail", "σ of α", "The standard error of α under the name that WeightWatcher gives it."),
+    "sigma": Metric("tail", "σ of α", "The standard error of α under WeightWatcher's name."),
     "xmin": Metric(
         "tail", "xmin", "The eigenvalue at which the tail starts.", lambda s: s.tail["xmin"], scale=2
     ),
@@ -243,41 +243,10 @@ METRICS: dict[str, Metric] = {
         "tail size",
         "Number of eigenvalues in the tail.",
         lambda s: s.tail["num_pl_spikes"],
-        shown=("page",),
-    ),
-    "alpha_hill": Metric(
-        "tail",
-        "Hill α, upper half",
-        "Hill estimate of the exponent from the upper half of the spectrum.",
-        lambda s: s.hill(s.nonzero // 2),
-        null=_closed("alpha_hill"),
-        shown=("study",),
-    ),
-    "alpha_hill_10": Metric(
-        "tail",
-        "Hill α, upper tenth",
-        "Hill estimate from the upper tenth of the spectrum.",
-        lambda s: s.hill(s.nonzero // 10),
-    ),
-    "alpha_hill_sqrt": Metric(
-        "tail",
-        "Hill α, √n largest",
-        "Hill estimate from the √n largest eigenvalues.",
-        lambda s: s.hill(jnp.sqrt(s.nonzero).astype(jnp.int32)),
-    ),
-    "alpha_farms": Metric(
-        "farms",
-        "Hill α of square windows",
-        "Median of Hill estimates over square windows of one size (FARMS).",
-    ),
-    "alpha_clipped": Metric(
-        "fingers", "α without fingers", "α after the largest eigenvalues that stand apart are clipped."
-    ),
-    "num_fingers": Metric(
-        "fingers", "fingers", "Number of eigenvalues clipped, less one, as WeightWatcher reports it."
+        shown=("page", "caption"),
     ),
     "alpha_weighted": Metric(
-        "tail", "α log λmax", "α times the logarithm of the largest eigenvalue.", scale=None
+        "tail", "α log λ max", "α times the logarithm of the largest eigenvalue.", scale=None
     ),
     "log_alpha_norm": Metric(
         "tail",
@@ -286,63 +255,88 @@ METRICS: dict[str, Metric] = {
         lambda s: tails.log_power_sum(s.eigenvalues, s.tail["alpha"]),
         scale=None,
     ),
+    "alpha_hill": Metric(
+        "tail",
+        "Hill α",
+        "Hill's exponent of the upper half of the spectrum.",
+        lambda s: s.hill(s.nonzero // 2),
+        null=_closed("alpha_hill"),
+        shown=("study",),
+    ),
+    "alpha_hill_10": Metric(
+        "tail",
+        "Hill α, upper tenth",
+        "Hill's exponent of the upper tenth of the spectrum.",
+        lambda s: s.hill(s.nonzero // 10),
+    ),
+    "alpha_hill_sqrt": Metric(
+        "tail",
+        "Hill α, √n largest",
+        "Hill's exponent of the √n largest eigenvalues.",
+        lambda s: s.hill(jnp.sqrt(s.nonzero).astype(jnp.int32)),
+    ),
     "R_exponential": Metric(
         "tail",
-        "R against the exponential",
-        "Normalised log-likelihood ratio of the power law against the exponential distribution; "
-        "above 0: the power law fits better.",
+        "R, exponential",
+        "Likelihood ratio of the power law against an exponential law: above 0 it speaks for the power law.",
         lambda s: s.rivals["R_exponential"],
     ),
     "p_exponential": Metric(
         "tail",
-        "p of R against the exponential",
-        "Two-sided p of R_exponential by Vuong's test.",
+        "p, exponential",
+        "How often rivals equally far from the truth differ as much.",
         lambda s: s.rivals["p_exponential"],
     ),
     "R_lognormal": Metric(
         "tail",
-        "R against the lognormal",
-        "Normalised log-likelihood ratio of the power law against the lognormal distribution; above"
-        " 0: the power law fits better.",
+        "R, lognormal",
+        "Likelihood ratio of the power law against a lognormal law, of which it is a limit: never above 0.",
         lambda s: s.rivals["R_lognormal"],
     ),
     "p_lognormal": Metric(
         "tail",
-        "p of R against the lognormal",
-        "Two-sided p of R_lognormal by Vuong's test.",
+        "p, lognormal",
+        "How often rivals equally far from the truth differ as much.",
         lambda s: s.rivals["p_lognormal"],
     ),
     "R_tpl": Metric(
         "tail",
-        "R against the truncated power law",
-        "Log-likelihood ratio against the truncated power law, of which the power law is a limit; "
-        "never above 0.",
+        "R, truncated power law",
+        "Logarithm of the likelihood ratio of the power law against a truncated one, which contains it.",
         lambda s: s.rivals["R_tpl"],
     ),
     "p_tpl": Metric(
         "tail",
-        "p of R against the truncated power law",
-        "p of R_tpl by the half chi-square law of nested models.",
+        "p, truncated power law",
+        "How often a true power law gains as much by truncation.",
         lambda s: s.rivals["p_tpl"],
     ),
     "alpha_tpl": Metric(
         "tail",
-        "α of the truncated power law",
+        "α, truncated",
         "Exponent of the truncated power law λ^-α exp(-Λ λ).",
         lambda s: s.rivals["alpha_tpl"],
     ),
     "Lambda": Metric(
         "tail",
-        "Λ of the truncated power law",
-        "Rate of the truncated power law λ^-α exp(-Λ λ).",
+        "Λ",
+        "Rate of the cut-off of the truncated power law λ^-α exp(-Λ λ).",
         lambda s: s.rivals["Lambda"],
         scale=-2,
     ),
-    # Norms, ranks and entropies.
+    "alpha_clipped": Metric(
+        "fingers",
+        "α, clipped",
+        "α without the few largest eigenvalues, where leaving them out lowers it by more than 1.",
+    ),
+    "num_fingers": Metric("fingers", "fingers", "How many eigenvalues were left out for the clipped α."),
+    "alpha_farms": Metric(
+        "farms", "FARMS α", "Hill's exponent of the upper half of the spectrum of square windows of one size."
+    ),
     "stable_rank": Metric(
         "scale",
         "stable rank",
-        "Σλ / λmax.",
+        "Σλ / λ_max.",
         lambda s: s.norms["stable_rank"],
         null=_closed("stable_rank"),
         shown=(
@@ -352,10 +346,10 @@ METRICS: dict[str, Metric] = {
             "compared",
             "medians",
             "depth",
-            "cards",
-            "study",
+            "summary",
             "results",
             "overview",
+            "study",
         ),
     ),
     "effective_rank": Metric(
@@ -369,7 +363,7 @@ METRICS: dict[str, Metric] = {
     "effective_rank_sv": Metric(
         "scale",
         "effective rank of singular values",
-        "The same with p = √λ / Σ√λ (Roy and Vetterli 2007).",
+        "exp(-Σ p ln p) with p = √λ / Σ√λ (Roy and Vetterli 2007).",
         lambda s: s.norms["effective_rank_sv"],
         null=_closed("effective_rank_sv"),
     ),
@@ -383,10 +377,10 @@ METRICS: dict[str, Metric] = {
     "entropy": Metric(
         "scale",
         "entropy",
-        "-Σ p ln p / ln(rank), in [0, 1].",
+        "-Σ p ln p / ln(rank), between 0 and 1.",
         lambda s: s.norms["entropy"],
         null=_closed("entropy"),
-        shown=("text", "page", "compared", "medians", "depth", "cards", "study", "results"),
+        shown=("text", "page", "compared", "medians", "depth", "summary", "results", "study"),
     ),
     "renyi_entropy_2": Metric(
         "scale",
@@ -402,45 +396,6 @@ METRICS: dict[str, Metric] = {
         lambda s: s.norms["renyi_entropy_inf"],
         null=_closed("renyi_entropy_inf"),
     ),
-    "log_norm": Metric(
-        "scale",
-        "log norm",
-        "log Σλ = log ||W||², Frobenius and squared, as in WeightWatcher.",
-        scale=None,
-        shown=("text", "observe", "page", "depth", "study", "results"),
-    ),
-    "log_spectral_norm": Metric(
-        "scale",
-        "log λmax",
-        "Logarithm of the largest eigenvalue, the square of the largest singular value.",
-        scale=None,
-        null=_log_spectral_norm_of_noise,
-        shown=("page", "depth", "study", "results"),
-    ),
-    "norm": Metric(
-        "scale",
-        "norm",
-        "Σλ = ||W||², Frobenius and squared, as in WeightWatcher.",
-        lambda s: s.norms["norm"],
-        scale=2,
-    ),
-    "spectral_norm": Metric(
-        "scale",
-        "λmax",
-        "The largest eigenvalue, the square of the largest singular value.",
-        lambda s: s.norms["spectral_norm"],
-        scale=2,
-    ),
-    "nuclear_norm": Metric(
-        "scale",
-        "nuclear norm",
-        "Σ √λ.",
-        lambda s: s.norms["nuclear_norm"],
-        scale=1,
-        null=_nuclear_norm_of_noise,
-    ),
-    "sv_max": Metric("scale", "largest singular value", "√λmax.", lambda s: s.norms["sv_max"], scale=1),
-    "sv_min": Metric("scale", "smallest singular value", "√λmin.", lambda s: s.norms["sv_min"], scale=1),
     "matrix_rank": Metric(
         "scale",
         "rank",
@@ -463,140 +418,179 @@ METRICS: dict[str, Metric] = {
     ),
     "num_unresolved": Metric(
         "scale",
-        "unresolved eigenvalues",
-        "Number of eigenvalues below the resolution of the precision.",
+        "unresolved",
+        "Eigenvalues below the resolution of the computation's precision.",
         lambda s: s.num_unresolved,
     ),
-    # The noise in the bulk, and the spikes.
-    "mp_softrank": Metric(
-        "bulk",
-        "MP soft rank",
-        "Upper edge of the Marchenko-Pastur bulk over λmax; about 1 for noise.",
-        lambda s: s.noise["mp_softrank"],
-        null=_closed("mp_softrank"),
-        shown=("text", "page", "medians", "depth", "cards", "study", "results"),
+    "norm": Metric("scale", "‖W‖²", "Σλ, the squared Frobenius norm.", lambda s: s.norms["norm"], scale=2),
+    "log_norm": Metric(
+        "scale",
+        "log norm",
+        "Logarithm of the squared Frobenius norm.",
+        scale=None,
+        shown=("text", "observe", "page", "depth", "results", "study"),
     ),
-    "num_spikes": Metric(
-        "bulk",
-        "spikes",
-        "Number of eigenvalues beyond the 99 % quantile of the largest one of noise of that level.",
-        lambda s: s.noise["num_spikes"],
-        shown=("text", "observe", "page", "compared", "medians", "depth", "study"),
+    "spectral_norm": Metric(
+        "scale",
+        "λ max",
+        "Largest eigenvalue, the square of the largest singular value.",
+        lambda s: s.norms["spectral_norm"],
+        scale=2,
     ),
-    "ks_mp": Metric(
-        "bulk",
-        "KS to MP",
-        "Kolmogorov-Smirnov distance of the spectrum without its spikes from the Marchenko-Pastur "
-        "law (null: 95 % quantile).",
-        lambda s: s.noise["ks_mp"],
-        null=_closed("ks_mp"),
-        shown=("page", "compared", "medians", "depth", "study"),
+    "log_spectral_norm": Metric(
+        "scale",
+        "log λ max",
+        "Logarithm of the largest eigenvalue.",
+        scale=None,
+        null=_log_spectral_norm_of_noise,
+        shown=("page", "depth", "results", "study"),
     ),
-    "tw_statistic": Metric(
-        "bulk",
-        "Tracy-Widom statistic",
-        "The largest eigenvalue on the scale of the Tracy-Widom law.",
-        lambda s: s.noise["tw_statistic"],
+    "nuclear_norm": Metric(
+        "scale",
+        "nuclear norm",
+        "Σ √λ.",
+        lambda s: s.norms["nuclear_norm"],
+        scale=1,
+        null=_nuclear_norm_of_noise,
     ),
-    "tw_p": Metric(
-        "bulk", "Tracy-Widom p", "How often noise of that level has so large an eigenvalue.", shown=("page",)
-    ),
+    "sv_max": Metric("scale", "largest singular value", "√λ_max.", lambda s: s.norms["sv_max"], scale=1),
+    "sv_min": Metric("scale", "smallest singular value", "√λ_min.", lambda s: s.norms["sv_min"], scale=1),
     "noise_std": Metric(
         "bulk",
-        "σ of the noise",
-        "Standard deviation of the entries of the noise, by the quantiles of the bulk.",
+        "noise σ",
+        "Standard deviation of the entries' noise, by the quantiles of the bulk.",
+        scale=1,
+        shown=("caption",),
+    ),
+    "noise_std_median": Metric(
+        "bulk",
+        "noise σ by median",
+        "Standard deviation of the entries' noise, by the median eigenvalue.",
         scale=1,
     ),
-    "noise_std_median": Metric("bulk", "σ by the median", "The same by the median eigenvalue.", scale=1),
     "noise_std_frobenius": Metric(
-        "bulk", "σ by the norm", "The same by the Frobenius norm, as if all were noise.", scale=1
+        "bulk", "noise σ by norm", "Standard deviation of the entries, as if all of them were noise.", scale=1
     ),
     "bulk_min": Metric(
         "bulk",
-        "lower bulk edge",
+        "lower edge",
         "Lower edge of the Marchenko-Pastur bulk of that noise.",
         lambda s: s.noise["bulk_min"],
         scale=2,
     ),
     "bulk_max": Metric(
         "bulk",
-        "upper bulk edge",
+        "upper edge",
         "Upper edge of the Marchenko-Pastur bulk of that noise.",
         lambda s: s.noise["bulk_max"],
         scale=2,
     ),
+    "mp_softrank": Metric(
+        "bulk",
+        "MP soft rank",
+        "Upper edge of the bulk over the largest eigenvalue.",
+        lambda s: s.noise["mp_softrank"],
+        null=_closed("mp_softrank"),
+        shown=("text", "page", "medians", "depth", "summary", "results", "study"),
+    ),
+    "num_spikes": Metric(
+        "bulk",
+        "spikes",
+        "Number of eigenvalues beyond the 99 % quantile of the largest eigenvalue of that noise.",
+        lambda s: s.noise["num_spikes"],
+        shown=("text", "observe", "page", "compared", "medians", "depth", "caption", "study"),
+    ),
+    "tw_statistic": Metric(
+        "bulk",
+        "Tracy-Widom statistic",
+        "The largest eigenvalue on the scale of Tracy and Widom.",
+        lambda s: s.noise["tw_statistic"],
+    ),
+    "tw_p": Metric(
+        "bulk",
+        "Tracy-Widom p",
+        "How often noise has as large a largest eigenvalue.",
+        shown=("page", "caption"),
+    ),
+    "ks_mp": Metric(
+        "bulk",
+        "KS to MP",
+        "Kolmogorov-Smirnov distance of the spectrum without its spikes from the Marchenko-Pastur law.",
+        lambda s: s.noise["ks_mp"],
+        null=_closed("ks_mp"),
+        shown=("page", "compared", "medians", "depth", "caption", "study"),
+    ),
     "bbp_theta": Metric(
         "bulk",
         "strength of the largest spike",
-        "Strength before noise was added, in units of σ √N (Baik, Ben Arous and Péché).",
+        "Strength of the largest spike before noise was added, in units of σ √N.",
         lambda s: s.noise["bbp_theta"],
     ),
     "bbp_overlap_N": Metric(
         "bulk",
-        "overlap of its longer vector",
-        "Predicted squared cosine of the spike's singular vector of length N with the true one.",
+        "overlap of the largest spike, N",
+        "Predicted squared cosine of its singular vector of length N with the true one.",
         lambda s: s.noise["bbp_overlap_N"],
     ),
     "bbp_overlap_M": Metric(
         "bulk",
-        "overlap of its shorter vector",
-        "Predicted squared cosine of the spike's singular vector of length M with the true one.",
+        "overlap of the largest spike, M",
+        "Predicted squared cosine of its singular vector of length M with the true one.",
         lambda s: s.noise["bbp_overlap_M"],
     ),
     "gavish_donoho_rank": Metric(
         "bulk",
         "Gavish-Donoho rank",
-        "Number of eigenvalues above the optimal threshold for unknown noise.",
+        "Number of eigenvalues above the optimal threshold of Gavish and Donoho for unknown noise.",
         lambda s: s.noise["gavish_donoho_rank"],
     ),
     "W_scale": Metric(
         "bulk",
-        "scale of WeightWatcher's fit",
-        "√(number of eigenvalues / Σλ), by which WeightWatcher scales the weights.",
+        "W scale",
+        "The factor that brings the mean eigenvalue to 1, of the singular values.",
         scale=-1,
     ),
     "sigma_mp": Metric(
-        "bulk",
-        "σ of WeightWatcher's fit",
-        "σ of WeightWatcher's fit of the Marchenko-Pastur law, for weights scaled by W_scale.",
-        lambda s: s.mp_fit["sigma_mp"],
+        "bulk", "σ MP", "WeightWatcher's σ, in units of the scaled spectrum.", lambda s: s.mp_fit["sigma_mp"]
     ),
     "num_spikes_mp_fit": Metric(
         "bulk",
-        "spikes of WeightWatcher's fit",
-        "Number of eigenvalues above the edge of that fit.",
+        "spikes, density fit",
+        "Spikes above the bulk of WeightWatcher's fit.",
         lambda s: s.mp_fit["num_spikes_mp_fit"],
     ),
     "mp_softrank_mp_fit": Metric(
         "bulk",
-        "MP soft rank of WeightWatcher's fit",
-        "Upper edge of that fit over λmax.",
+        "MP soft rank, density fit",
+        "Soft rank of WeightWatcher's fit.",
         lambda s: s.mp_fit["mp_softrank_mp_fit"],
     ),
     "bulk_min_mp_fit": Metric(
         "bulk",
-        "lower edge of WeightWatcher's fit",
-        "Lower edge of that fit.",
+        "lower edge, density fit",
+        "Lower edge of WeightWatcher's fit.",
         lambda s: s.mp_fit["bulk_min_mp_fit"],
         scale=2,
     ),
     "bulk_max_mp_fit": Metric(
         "bulk",
-        "upper edge of WeightWatcher's fit",
-        "Upper edge of that fit.",
+        "upper edge, density fit",
+        "Upper edge of WeightWatcher's fit.",
         lambda s: s.mp_fit["bulk_max_mp_fit"],
         scale=2,
     ),
-    # The trace-log condition.
     "num_ERG_spikes": Metric(
         "correlation",
-        "ERG tail",
-        "Size of the tail whose rescaled eigenvalues multiply to one.",
+        "ERG tail size",
+        "Number of eigenvalues in the tail whose rescaled eigenvalues multiply to one.",
         lambda s: s.erg["num_ERG_spikes"],
         null=_closed("num_ERG_spikes"),
     ),
     "ERG_gap": Metric(
-        "correlation", "ERG gap", "ERG tail minus the tail of the power law.", lambda s: s.erg["ERG_gap"]
+        "correlation",
+        "ERG gap",
+        "Size of the ERG tail less the size of the power-law tail.",
+        lambda s: s.erg["ERG_gap"],
     ),
     "detX_val": Metric(
         "correlation",
@@ -605,282 +599,294 @@ METRICS: dict[str, Metric] = {
         lambda s: s.erg["detX_val"],
         scale=2,
     ),
-    # The same entries in random order.
     "max_rand_eval": Metric(
-        "shuffles", "λmax, shuffled", "The largest eigenvalue after the entries are shuffled.", scale=2
+        "shuffles", "λ max, shuffled", "Largest eigenvalue of the same entries in random order.", scale=2
     ),
     "ww_softrank": Metric(
-        "shuffles",
-        "shuffled λmax / λmax",
-        "The largest eigenvalue after the shuffle over the largest before.",
+        "shuffles", "soft rank, shuffled", "Largest eigenvalue after the shuffle over that before."
     ),
-    "ww_maxdist": Metric("shuffles", "λmax - shuffled λmax", "The difference of the two.", scale=2),
+    "ww_maxdist": Metric(
+        "shuffles", "λ max less shuffled", "Largest eigenvalue before the shuffle less that after.", scale=2
+    ),
     "rand_distance": Metric(
         "shuffles",
-        "distance to shuffled",
-        "Square root of the Jensen-Shannon divergence between the sorted eigenvalues before and after.",
+        "distance from shuffled",
+        "√ of the Jensen-Shannon divergence of the sorted eigenvalues before and after the shuffle.",
     ),
     "num_traps": Metric(
-        "shuffles", "traps", "Number of spikes after the shuffle, which single large entries make."
+        "shuffles", "traps", "Spikes of the shuffled entries: they come from single large entries."
     ),
     "rand_num_spikes": Metric(
-        "shuffles",
-        "spikes of WeightWatcher's fit, shuffled",
-        "WeightWatcher's fit of the shuffled spectrum: spikes.",
+        "shuffles", "spikes, shuffled", "Spikes above WeightWatcher's fit of the shuffled entries."
     ),
     "rand_sigma_mp": Metric(
-        "shuffles", "σ of WeightWatcher's fit, shuffled", "WeightWatcher's fit of the shuffled spectrum: σ."
+        "shuffles", "σ MP, shuffled", "σ of WeightWatcher's fit of the shuffled entries."
     ),
     "rand_mp_softrank": Metric(
-        "shuffles",
-        "MP soft rank of WeightWatcher's fit, shuffled",
-        "WeightWatcher's fit of the shuffled spectrum: upper edge over λmax.",
+        "shuffles", "MP soft rank, shuffled", "Soft rank of WeightWatcher's fit of the shuffled entries."
     ),
     "rand_bulk_min": Metric(
         "shuffles",
-        "lower edge of WeightWatcher's fit, shuffled",
-        "WeightWatcher's fit of the shuffled spectrum: lower edge.",
+        "lower edge, shuffled",
+        "Lower edge of WeightWatcher's fit of the shuffled entries.",
         scale=2,
     ),
     "rand_bulk_max": Metric(
         "shuffles",
-        "upper edge of WeightWatcher's fit, shuffled",
-        "WeightWatcher's fit of the shuffled spectrum: upper edge.",
+        "upper edge, shuffled",
+        "Upper edge of WeightWatcher's fit of the shuffled entries.",
         scale=2,
     ),
-    # Spacings.
     "spacing_ratio": Metric(
         "local",
         "spacing ratio",
-        "Mean of min(s, s') / max(s, s') over neighbouring spacings of the bulk.",
+        "Mean of the smaller over the larger of two neighbouring spacings.",
         null=_one_slice(neighbours.SPACING_RATIO_GOE),
     ),
-    "spacing_ratio_se": Metric("local", "standard error of the spacing ratio", "Its standard error."),
+    "spacing_ratio_se": Metric("local", "error of the spacing ratio", "Standard error of the spacing ratio."),
     "brody": Metric(
         "local",
-        "Brody parameter",
-        "Exponent of Brody's law of spacings: 0 for independent eigenvalues, 1 for those that repel"
-        " each other.",
+        "Brody exponent",
+        "Exponent of level repulsion: 1 for random matrices, 0 for independent points.",
         null=_one_slice(1.0),
     ),
     "number_variance_1": Metric(
         "local",
         "number variance, 1",
-        "Variance of the number of eigenvalues in windows that hold 1 on average.",
+        "Variance of the number of eigenvalues in windows that hold 1 in the mean.",
         null=_one_slice(neighbours.number_variance_goe(1)),
     ),
     "number_variance_2": Metric(
         "local",
         "number variance, 2",
-        "Variance of the number of eigenvalues in windows that hold 2 on average.",
+        "Variance of the number of eigenvalues in windows that hold 2 in the mean.",
         null=_one_slice(neighbours.number_variance_goe(2)),
     ),
     "number_variance_5": Metric(
         "local",
         "number variance, 5",
-        "Variance of the number of eigenvalues in windows that hold 5 on average.",
+        "Variance of the number of eigenvalues in windows that hold 5 in the mean.",
         null=_one_slice(neighbours.number_variance_goe(5)),
     ),
     "number_variance_10": Metric(
         "local",
         "number variance, 10",
-        "Variance of the number of eigenvalues in windows that hold 10 on average.",
+        "Variance of the number of eigenvalues in windows that hold 10 in the mean.",
         null=_one_slice(neighbours.number_variance_goe(10)),
     ),
-    # Singular vectors.
     "bulk_mean_vec_entropy": Metric(
         "vectors",
-        "mean vector entropy, bulk",
-        "Mean over the bulk of the entropy of a histogram of |u| in 100 bins of singular vectors of"
-        " length M, as in WeightWatcher.",
+        "mean histogram entropy, bulk",
+        "Mean of the histogram entropy of the singular vectors of the bulk.",
     ),
     "bulk_mean_loc_ratio": Metric(
         "vectors",
         "mean localisation ratio, bulk",
-        "Mean over the bulk of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+        "Mean of the localisation ratio of the singular vectors of the bulk.",
     ),
     "bulk_mean_part_ratio": Metric(
         "vectors",
         "mean participation ratio, bulk",
-        "Mean over the bulk of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+        "Mean of the participation ratio of the singular vectors of the bulk.",
     ),
     "bulk_var_vec_entropy": Metric(
         "vectors",
-        "variance vector entropy, bulk",
-        "Variance over the bulk of the entropy of a histogram of |u| in 100 bins of singular "
-        "vectors of length M, as in WeightWatcher.",
+        "var histogram entropy, bulk",
+        "Variance of the histogram entropy of the singular vectors of the bulk.",
     ),
     "bulk_var_loc_ratio": Metric(
         "vectors",
-        "variance localisation ratio, bulk",
-        "Variance over the bulk of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+        "var localisation ratio, bulk",
+        "Variance of the localisation ratio of the singular vectors of the bulk.",
     ),
     "bulk_var_part_ratio": Metric(
         "vectors",
-        "variance participation ratio, bulk",
-        "Variance over the bulk of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+        "var participation ratio, bulk",
+        "Variance of the participation ratio of the singular vectors of the bulk.",
     ),
     "tail_mean_vec_entropy": Metric(
         "vectors",
-        "mean vector entropy, tail",
-        "Mean over the tail of the entropy of a histogram of |u| in 100 bins of singular vectors of"
-        " length M, as in WeightWatcher.",
+        "mean histogram entropy, tail",
+        "Mean of the histogram entropy of the singular vectors of the tail.",
     ),
     "tail_mean_loc_ratio": Metric(
         "vectors",
         "mean localisation ratio, tail",
-        "Mean over the tail of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+        "Mean of the localisation ratio of the singular vectors of the tail.",
     ),
     "tail_mean_part_ratio": Metric(
         "vectors",
         "mean participation ratio, tail",
-        "Mean over the tail of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+        "Mean of the participation ratio of the singular vectors of the tail.",
     ),
     "tail_var_vec_entropy": Metric(
         "vectors",
-        "variance vector entropy, tail",
-        "Variance over the tail of the entropy of a histogram of |u| in 100 bins of singular "
-        "vectors of length M, as in WeightWatcher.",
+        "var histogram entropy, tail",
+        "Variance of the histogram entropy of the singular vectors of the tail.",
     ),
     "tail_var_loc_ratio": Metric(
         "vectors",
-        "variance localisation ratio, tail",
-        "Variance over the tail of ||u||_1 / ||u||_inf of singular vectors of length M, as in WeightWatcher.",
+        "var localisation ratio, tail",
+        "Variance of the localisation ratio of the singular vectors of the tail.",
     ),
     "tail_var_part_ratio": Metric(
         "vectors",
-        "variance participation ratio, tail",
-        "Variance over the tail of ||u||_2 / ||u||_4 of singular vectors of length M, as in WeightWatcher.",
+        "var participation ratio, tail",
+        "Variance of the participation ratio of the singular vectors of the tail.",
     ),
     "num_non_porter_thomas_N": Metric(
         "vectors",
-        "vectors that are not normal, length N",
-        "Number of singular vectors of length N that are not normal, at a false discovery rate of 5 %.",
+        "vectors that are not normal, N",
+        "Number of singular vectors of length N that differ from the normal law of noise.",
     ),
     "ipr_bulk_N": Metric(
         "vectors",
-        "inverse participation ratio, bulk, length N",
-        "Mean of Σ u⁴ over the bulk of the singular vectors of length N.",
+        "inverse participation ratio, bulk, N",
+        "Mean inverse participation ratio of the singular vectors of length N of the bulk.",
     ),
     "ipr_leading_N": Metric(
         "vectors",
-        "inverse participation ratio, leading, length N",
-        "Mean of Σ u⁴ over the leading 10 of the singular vectors of length N.",
+        "inverse participation ratio, leading, N",
+        "Mean inverse participation ratio of the singular vectors of length N of the 10 largest "
+        "singular values.",
     ),
     "vector_entropy_bulk_N": Metric(
         "vectors",
-        "vector entropy, bulk, length N",
-        "Mean of -Σ u² ln u² over the bulk of the singular vectors of length N.",
+        "entropy of the squared entries, bulk, N",
+        "Mean entropy of the squared entries of the singular vectors of length N of the bulk.",
     ),
     "vector_entropy_leading_N": Metric(
         "vectors",
-        "vector entropy, leading, length N",
-        "Mean of -Σ u² ln u² over the leading 10 of the singular vectors of length N.",
+        "entropy of the squared entries, leading, N",
+        "Mean entropy of the squared entries of the singular vectors of length N of the 10 "
+        "largest singular values.",
     ),
     "num_non_porter_thomas_M": Metric(
         "vectors",
-        "vectors that are not normal, length M",
-        "Number of singular vectors of length M that are not normal, at a false discovery rate of 5 %.",
+        "vectors that are not normal, M",
+        "Number of singular vectors of length M that differ from the normal law of noise.",
     ),
     "ipr_bulk_M": Metric(
         "vectors",
-        "inverse participation ratio, bulk, length M",
-        "Mean of Σ u⁴ over the bulk of the singular vectors of length M.",
+        "inverse participation ratio, bulk, M",
+        "Mean inverse participation ratio of the singular vectors of length M of the bulk.",
     ),
     "ipr_leading_M": Metric(
         "vectors",
-        "inverse participation ratio, leading, length M",
-        "Mean of Σ u⁴ over the leading 10 of the singular vectors of length M.",
+        "inverse participation ratio, leading, M",
+        "Mean inverse participation ratio of the singular vectors of length M of the 10 largest "
+        "singular values.",
     ),
     "vector_entropy_bulk_M": Metric(
         "vectors",
-        "vector entropy, bulk, length M",
-        "Mean of -Σ u² ln u² over the bulk of the singular vectors of length M.",
+        "entropy of the squared entries, bulk, M",
+        "Mean entropy of the squared entries of the singular vectors of length M of the bulk.",
     ),
     "vector_entropy_leading_M": Metric(
         "vectors",
-        "vector entropy, leading, length M",
-        "Mean of -Σ u² ln u² over the leading 10 of the singular vectors of length M.",
+        "entropy of the squared entries, leading, M",
+        "Mean entropy of the squared entries of the singular vectors of length M of the 10 "
+        "largest singular values.",
     ),
-    # The update, of two sides.
     "norm_ratio": Metric(
         "update",
-        "‖update‖ / ‖before‖",
+        "size of update",
         "Frobenius norm of the update over that of the weights before.",
-        shown=("text", "page", "compared", "medians", "depth", "cards", "update", "results", "overview"),
+        shown=(
+            "text",
+            "page",
+            "compared",
+            "medians",
+            "depth",
+            "summary",
+            "cards",
+            "results",
+            "overview",
+            "update",
+        ),
     ),
     "spectral_ratio": Metric(
-        "update", "‖update‖₂ / ‖before‖₂", "The same of largest singular values.", shown=("update",)
+        "update",
+        "spectral size of update",
+        "Largest singular value of the update over that of the weights before.",
+        shown=("update",),
     ),
     "cosine": Metric(
         "update",
-        "cosine of before and after",
-        "Cosine of the angle between the weights before and after, as vectors.",
+        "cosine",
+        "Cosine of the angle between the weights before and after.",
         shown=("page", "compared", "update"),
     ),
     "cosine_other": Metric(
         "update",
-        "cosine with the other update",
-        "Cosine of the angle between this update and that of another run.",
+        "cosine to the other update",
+        "Cosine of the angle between this update and that of another run from the same weights.",
     ),
     "update_energy_top": Metric(
         "alignment",
-        "energy of the update, top",
-        "Share of the update's squared norm in the subspaces of the leading 10 singular vectors of before.",
-        shown=("update",),
-    ),
-    "update_energy_bottom": Metric(
-        "alignment",
-        "energy of the update, bottom",
-        "Share of the update's squared norm in the subspaces of the trailing 10.",
+        "energy in leading vectors",
+        "Share of the update in the leading singular vectors of the weights before.",
         shown=("update",),
     ),
     "update_energy_bulk": Metric(
         "alignment",
-        "energy of the update, bulk",
-        "Share of the update's squared norm in the subspaces between.",
+        "energy in middle vectors",
+        "Share of the update in the singular vectors between the leading and the trailing ones.",
+    ),
+    "update_energy_bottom": Metric(
+        "alignment",
+        "energy in trailing vectors",
+        "Share of the update in the trailing singular vectors of the weights before.",
+        shown=("update",),
     ),
     "overlap_left": Metric(
         "alignment",
-        "overlap of leading subspaces, left",
-        "Mean squared cosine of the principal angles between the leading left subspaces before and after.",
+        "overlap, left",
+        "Mean squared cosine between the leading left singular subspaces before and after.",
         shown=("update",),
     ),
     "overlap_right": Metric(
         "alignment",
-        "overlap of leading subspaces, right",
-        "Mean squared cosine of the principal angles between the leading right subspaces before and after.",
+        "overlap, right",
+        "Mean squared cosine between the leading right singular subspaces before and after.",
         shown=("update",),
     ),
-    "angle_left": Metric("alignment", "largest angle, left", "The largest of these angles, in degrees."),
-    "angle_right": Metric("alignment", "largest angle, right", "The largest of these angles, in degrees."),
+    "angle_left": Metric(
+        "alignment",
+        "largest angle, left",
+        "Largest principal angle between the leading left singular subspaces, in degrees.",
+    ),
+    "angle_right": Metric(
+        "alignment",
+        "largest angle, right",
+        "Largest principal angle between the leading right singular subspaces, in degrees.",
+    ),
     "intruders_left": Metric(
         "alignment",
         "intruders, left",
-        "Number of leading left singular vectors of after with |cos| below 0.5 with every one of before.",
+        "Number of leading left singular vectors after training that are far from all of those before.",
         shown=("update",),
     ),
     "intruders_right": Metric(
         "alignment",
         "intruders, right",
-        "Number of leading right singular vectors of after with |cos| below 0.5 with every one of before.",
+        "Number of leading right singular vectors after training that are far from all of those before.",
         shown=("update",),
     ),
-    "shift_top": Metric("alignment", "change of λmax", "Relative change of the largest singular value."),
+    "shift_top": Metric("alignment", "shift, largest", "Relative change of the largest singular value."),
     "shift_leading": Metric(
-        "alignment",
-        "change, leading",
-        "Mean change of the leading 10, rank by rank, in units of the largest before.",
+        "alignment", "shift, leading", "Mean change of the leading singular values, over the largest before."
     ),
     "shift_bulk": Metric(
         "alignment",
-        "change, bulk",
-        "Mean change of the singular values between, rank by rank, in units of the largest before.",
+        "shift, middle",
+        "Mean change of the singular values between the leading and the trailing ones, over the "
+        "largest before.",
     ),
     "shift_trailing": Metric(
         "alignment",
-        "change, trailing",
-        "Mean change of the trailing 10, rank by rank, in units of the largest before.",
+        "shift, trailing",
+        "Mean change of the trailing singular values, over the largest before.",
     ),
 }
 

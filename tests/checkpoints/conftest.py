@@ -65,6 +65,6 @@ class States:
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def states() -> type[States]:
     return States

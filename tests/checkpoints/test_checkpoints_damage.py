@@ -16,14 +16,12 @@ CONFIG = {"seed": 3}
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(states, tmp_path_factory):
     """A run with checkpoints 0, 10 and 20, copied by every test."""
-    from conftest import States
-
     workdir = tmp_path_factory.mktemp("good") / "run"
     with checkpoints.open_run(workdir) as run:
         for step in (0, 10, 20):
-            run.save(step, States.make(step, 1, 8), CONFIG, {"validation/accuracy": 0.5})
+            run.save(step, states.make(step, 1, 8), CONFIG, {"validation/accuracy": 0.5})
     return workdir
 
 

@@ -258,7 +258,11 @@ def test_files_are_whole_and_hold_everything(tmp_path, faulty):
     folder = tmp_path / "new" / "folder"
     analysis.save(folder)
     analysis.save(folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["spectra.npz", "spectra.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "spectra.npz",
+        "spectra.parquet",
+        "spectra_curves.npz",
+    ]
     table = pd.read_parquet(folder / "spectra.parquet")
     assert table.attrs == analysis.table.attrs | {"left_out": analysis.left_out}
     assert table.attrs["precision"] == "double"
@@ -277,7 +281,11 @@ def test_a_failed_save_leaves_the_old_files(tmp_path, faulty):
     with pytest.raises(Exception, match=r"object|convert"):
         broken.save(tmp_path)
     assert (tmp_path / "spectra.parquet").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["spectra.npz", "spectra.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "spectra.npz",
+        "spectra.parquet",
+        "spectra_curves.npz",
+    ]
 
 
 def test_bad_input_is_told():
