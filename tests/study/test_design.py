@@ -149,7 +149,7 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     for name in ("study", "effects", "similarity", "doses", "answers", "spectra"):
         assert len(pd.read_csv(tmp_path / f"{name}.csv"))
     page = report.study_page(tmp_path).read_text()
-    assert html.escape(answers.loc[0, "sentence"]) in page
+    assert answers.loc[0, "sentence"] in html.unescape(page)
     assert page.count('<figure class="sheet">') == 5
     similar = pd.read_csv(tmp_path / "similarity.csv", keep_default_na=False)
     assert "null" in set(similar["family"])
