@@ -50,7 +50,7 @@ def test_faulty_layers_are_told_and_the_others_analysed(tmp_path, command):
         assert table.loc[name, "alpha"] == pytest.approx(table.loc["good.weight", "alpha"], rel=1e-4)
     assert table.loc["one.weight", "warning"].startswith("rank 1 of 64")
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_file()) == [
-        "report.html", "spectra.npz", "spectra.parquet",
+        "report.html", "spectra.npz", "spectra.parquet", "spectra_curves.npz",
     ]  # fmt: skip
     assert not list((tmp_path / "out").glob(".partial*"))
 
