@@ -1,7 +1,7 @@
 """Charts as plain data: axes and marks in the units of what is shown. `svg` and `png` draw them.
 
-Colours are names of `colours`. Where a value is NaN nothing is drawn. A logarithmic axis has what is not positive at
-its low end.
+Colours are names of `colours`. Where a value is NaN nothing is drawn. A logarithmic axis has what is not
+positive at its low end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,8 +54,8 @@ class Bars(NamedTuple):
 class Dots(NamedTuple):
     """Points of a shape: "circle", "square", "triangle", "diamond", "dash" (level) or "bar" (upright).
 
-    `radius` in pixels, one for all or one each. `tips` are shown to a reader who points at them, `links` are goals
-    in the page.
+    `radius` in pixels, one for all or one each. `tips` are shown to a reader who points at them, `links` are
+    goals in the page.
     """
 
     x: Values
@@ -104,7 +104,7 @@ class Note(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """A matrix of numbers between -1 and 1, from the upper left, cell (i, j) around y = i and x = j."""
+    """A matrix of numbers between -1 and 1: cell (i, j) lies around y = i and x = j."""
 
     values: np.ndarray
 
@@ -113,7 +113,7 @@ Mark = Line | Band | Bars | Dots | Spans | Rule | Rug | Note | Cells
 
 
 class Chart(NamedTuple):
-    """A drawing: axes and marks, the later ones above. `alt` says what it shows to those who do not see it."""
+    """A drawing: axes and marks, the later ones above. `alt` says what it shows in words."""
 
     x: Axis
     y: Axis
@@ -199,7 +199,7 @@ def _label(value: Number) -> str:
 
 
 def pixels(chart: Chart) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of the area within the axes, in pixels of the chart from its upper left corner."""
+    """Left, right, top and bottom of the area within the axes, in pixels from the upper left corner."""
     longest = max((len(text) for _, text in ticks(chart.y)), default=0)
     left = max(40.0, 8 + 6.0 * longest) if chart.y.ticks is not None else 40.0
     below = 30.0 if chart.x.label or ticks(chart.x) else 12.0

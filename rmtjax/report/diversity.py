@@ -1,4 +1,4 @@
-"""Diversity of data: tables as plain text, and how the score grows with the number of examples as a picture."""
+"""Diversity of data: its table as plain text, and a picture of the score against the number of examples."""
 
 import os
 import pathlib

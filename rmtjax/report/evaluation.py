@@ -1,4 +1,4 @@
-"""How good the model is, on its own test set and on shifted ones: each number with its interval and its null."""
+"""How good the model is, on its test set and on shifted ones: each number with its interval and its null."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _SHOWN = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
 
 
 def whole_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of sets as such, without the single corruptions and severities (other names may have a "/" too)."""
+    """Rows of whole sets, without single corruptions and severities (other names may have a "/" too)."""
     return rows[~rows["set"].astype(str).str.startswith("corrupted/")]
 
 
@@ -52,7 +52,7 @@ def _ordered(metrics: pd.Series) -> list[str]:
 
 
 def sets_charts(rows: pd.DataFrame) -> list[Chart]:
-    """A chart a metric: a point with its interval for each set, the null as a bar; hollow: temperature scaled."""
+    """A chart per metric: a point with its interval for each set, the null as a bar."""
     rows = whole_sets(rows)
     rows = rows[rows["kind"] != "ood"]
     metrics = [m for m in _SHOWN if np.isfinite(rows.loc[rows["metric"] == m, "value"]).any()]

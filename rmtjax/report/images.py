@@ -99,21 +99,22 @@ def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, sou
         for (title, _, captions), block, gap, tall in zip(rows, pixels, gaps, heights, strict=True):
             top += gap
             title = "\n".join(shortened(line, 24) for line in title.split("\n"))
-            drawn.text((left - 18) / width, 1 - (top + block.shape[1] / 2) / height, title,
-                       ha="right", va="center", fontsize=8, linespacing=1.25)  # fmt: skip
+            middle = 1 - (top + block.shape[1] / 2) / height
+            look = {"ha": "right", "va": "center", "fontsize": 8, "linespacing": 1.25}
+            drawn.text((left - 18) / width, middle, title, **look)
             for column, (image, caption) in enumerate(zip(block, captions, strict=False)):
                 x = left + column * cells
                 # figimage copies array entries to pixels, where imshow would resample them.
                 drawn.figimage(image, x, height - top - image.shape[0], origin="upper", vmin=0, vmax=1)
-                drawn.text((x + image.shape[1] / 2) / width, 1 - (top + image.shape[0] + 4) / height,
-                           shortened(caption, max(4, image.shape[1] // 11)),
-                           ha="center", va="top", fontsize=6.5, color=LIGHT["muted"])  # fmt: skip
+                below = (x + image.shape[1] / 2) / width, 1 - (top + image.shape[0] + 4) / height
+                short = shortened(caption, max(4, image.shape[1] // 11))
+                drawn.text(*below, short, ha="center", va="top", fontsize=6.5, color=LIGHT["muted"])
             top += tall
         return png.write(drawn, path)
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
-    """[n, H, W, C] of float in [0, 1] or uint8 to RGB in [0, 1], enlarged (or averaged down) by a whole factor."""
+    """[n, H, W, C] of float in [0, 1] or uint8 to RGB in [0, 1], enlarged or averaged by a whole factor."""
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     images = np.clip(np.nan_to_num(np.asarray(images, np.float32) / scale), 0, 1)
     if images.ndim == 3:
@@ -127,6 +128,6 @@ def _enlarged(images: np.ndarray) -> np.ndarray:
         h, w = (size // factor * factor for size in images.shape[1:3])
         blocks = images[:, :h, :w].reshape(len(images), h // factor, factor, w // factor, factor, 3)
         return blocks.mean((2, 4))
-    # Even, since a page shows the picture at half its size: an example's pixel stays a block of whole pixels there.
+    # Even, since a page shows the picture at half its size: there too a pixel is a block of whole pixels.
     factor = 2 * round(_CELL / 2 / side) or 1
     return images.repeat(factor, 1).repeat(factor, 2)

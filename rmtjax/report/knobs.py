@@ -32,7 +32,7 @@ _NAMES = {
 
 
 def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws a PNG of means over seeds with their 95 % t intervals, and those of the training examples as a band.
+    """Draws a PNG of means over seeds with their 95 % t intervals; a band is that of the training examples.
 
     Args:
       table: columns knob, setting, seed, set, metric, value (`generate.curves.measure`).

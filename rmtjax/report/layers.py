@@ -16,8 +16,9 @@ _EDGES = ("bulk_max", "lambda_plus", "mp_edge", "bulk_edge")
 def measured(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
     """The table of spectra made fit to draw.
 
-    Failed fits and infinities are NaN, names and kinds of layer are text (without a column `kind`: by the names), `edge` is the upper edge of the Marchenko-Pastur
-    bulk, and the update's rows have the size of the update as `norm_ratio` wherever the files tell it.
+    Failed fits and infinities are NaN. Names and kinds of layer are text; without a column `kind` the kinds
+    are those that the names tell. `edge` is the upper edge of the Marchenko-Pastur bulk. The update's rows
+    have the size of the update as `norm_ratio` wherever the files tell it.
     """
     rows = table.copy()
     rows["name"], rows["stage"] = rows["name"].astype(str), rows["stage"].astype(str).replace("", "after")
@@ -69,8 +70,8 @@ def relative_update(table: pd.DataFrame, eigenvalues: dict[str, np.ndarray] | No
 def frobenius(rows: pd.DataFrame, which: str, eigenvalues: dict[str, np.ndarray] | None) -> pd.Series:
     """||W||_F by name of matrix, for the rows of a stage.
 
-    From the eigenvalues of W^T W, whose sum is its square; else from `log_norm`, WeightWatcher's log10 of that
-    sum (its column `norm` is the square too, others' is not, and is not used).
+    From the eigenvalues of W^T W, whose sum is its square; else from `log_norm`, WeightWatcher's log10 of
+    that sum (its column `norm` is the square too, others' is not, and is not used).
     """
     stored = [(eigenvalues or {}).get(f"{which}/{name}") for name in rows.index]
     squares = pd.Series(
@@ -111,7 +112,7 @@ def ordered_names(table: pd.DataFrame) -> list[str]:
 
 
 def groups(names: list[str]) -> dict[str, list[str]]:
-    """Matrices that repeat over depth, by a short label: {"attention/query": [block 0's, block 1's, ...], ...}."""
+    """Matrices that repeat over depth, by a short label: {"attention/query": [block 0's, ...], ...}."""
     patterns: dict[str, list[str]] = {}
     for name in names:
         patterns.setdefault(_pattern(name), []).append(name)

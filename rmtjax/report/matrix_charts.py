@@ -115,7 +115,7 @@ def survival(curves: Mapping[str, Curves], rows: Mapping[str, Mapping[str, float
     known = [one["survival"] for one in curves.values()]
     edges = [rows[which].get("edge", np.nan) for which in curves]
     top = max(float(one[0, -1]) for one in known)
-    # The smallest eigenvalues of a square matrix reach down for decades and tell little: the tail gets the room.
+    # The smallest eigenvalues of a square matrix span decades and tell little: the tail gets the room.
     bottom = max(min(float(one[0, 0]) for one in known), 1e-4 * top)
     bottom = float(np.nanmin([bottom, *(np.array(edges) / 1.5)]))
     lowest = min(float(one[1, -1]) for one in known)

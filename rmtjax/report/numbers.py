@@ -89,7 +89,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
-    """A table in plain text: the first `left` columns to the left, the others to the right, no trailing blanks."""
+    """A table in plain text: the first `left` columns set to the left, the others to the right."""
     widths = [max(len(line[k]) for line in [heads, *rows]) for k in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:

@@ -40,22 +40,24 @@ from rmtjax.results import Run, number
 from rmtjax.spectra.metrics import shown
 
 _BRACKETS = (
-    "Brackets: bootstrap 95 % intervals. Null: what a model of no merit would show; for a calibration error, what a "
-    "perfectly calibrated model with the same confidences would. Accuracy: higher is better; the others: lower."
+    "Brackets: bootstrap 95 % intervals. Null: what a model of no merit would show; for a calibration "
+    "error, what a perfectly calibrated model with the same confidences would. Accuracy: higher is better; "
+    "the others: lower."
 )
 _DIVERSITY = (
-    "Brackets: 95 % intervals over examples. Vendi score: the effective number of different examples. Coverage: the "
-    "share of test examples with an example of the set in their neighbourhood. Weighted Vendi: the score times the "
-    "cosine between augmented examples and those they were made from; unpaired: times the cosine between the mean of "
-    "a set and that of the real training split. Fed: an epoch as it is trained on, at the size of the real training "
-    "split. Nulls: isotropic noise, an upper end, for the Vendi score; as many fresh examples of the test set’s own "
-    "law for coverage; pairs at random for weighted Vendi."
+    "Brackets: 95 % intervals over examples. Vendi score: the effective number of different examples. "
+    "Coverage: the share of test examples with an example of the set in their neighbourhood. Weighted "
+    "Vendi: the score times the cosine between augmented examples and those they were made from; unpaired: "
+    "times the cosine between the mean of a set and that of the real training split. Fed: an epoch as it "
+    "is trained on, at the size of the real training split. Nulls: isotropic noise, an upper end, for the "
+    "Vendi score; as many fresh examples of the test set’s own law for coverage; pairs at random for "
+    "weighted Vendi."
 )
 _TEXTS = {"real": "text", "augmented": "as augmented", "synthetic": "synthetic text"}
 
 
 def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `report.html` of a workdir, and its figures once more as `figures/*.png`; returns the page's path.
+    """Draws `report.html` of a workdir, and its figures as `figures/*.png` too; returns the page's path.
 
     A part whose file is missing is left out, with a sentence that says so.
 
@@ -174,7 +176,7 @@ def _evaluation(run: Run) -> list[Any]:
         )
     severity = evaluation.severity_charts(run.evaluation)
     if severity:
-        caption = "Accuracy by severity (0: as it is) with 95 % intervals; faint: the other corruptions; dotted: the null."
+        caption = "Accuracy by severity, 0: as it is. Faint: the other corruptions; dotted: the null."
         blocks += [Heading("By corruption and severity"), _drawn(run, "severity", severity, caption, 4)]
     reliability = evaluation.reliability_charts(run.reliability)
     if reliability:

@@ -1,4 +1,7 @@
-"""The page of an analysis: what `spectra.Analysis.save` wrote, of one model or of two. A run's page embeds its body."""
+"""The page of an analysis: what `spectra.Analysis.save` wrote, of one model or of two.
+
+The page of a run embeds its body.
+"""
 
 import os
 import pathlib
@@ -21,22 +24,22 @@ from rmtjax.spectra.metrics import shown
 _MOST_MATRICES = 300
 _OPEN = 3  # matrices whose charts are open from the start
 _ABOUT = (
-    "Eigenvalues λ are of WᵀW, not divided by N; W is N × M with N ≥ M. α: exponent of a power law fitted above xmin "
-    "by maximum likelihood. Noise of that shape: what a matrix of independent entries shows; a value near it says "
-    "nothing about training. MP: Marchenko-Pastur."
+    "Eigenvalues λ are of WᵀW, not divided by N; W is N × M with N ≥ M. α: exponent of a power law fitted "
+    "above xmin by maximum likelihood. Noise of that shape: what a matrix of independent entries shows; a "
+    "value near it says nothing about training. MP: Marchenko-Pastur."
 )
 _ABOUT_CHARTS = (
-    "Left: histogram on linear axes. Middle: in logarithmic bins on logarithmic axes. Right: what α would be for each "
-    "start of the tail, with its standard error; where it is flat, α does not depend on xmin."
+    "Left: histogram on linear axes. Middle: in logarithmic bins on logarithmic axes. Right: what α would "
+    "be for each start of the tail, with its standard error; where it is flat, α does not depend on xmin."
 )
 
 
 def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
     """Draws `report.html` of a folder that holds spectra.parquet; returns the page's path.
 
-    The table may have a column `stage` (before, after, update), with curves and eigenvalues under `<stage>/<name>`,
-    or none, with them under `<name>`. Only columns that exist are shown; without spectra_curves.npz and spectra.npz
-    no spectrum is drawn.
+    The table may have a column `stage` (before, after, update), with curves and eigenvalues under
+    `<stage>/<name>`, or none, with them under `<name>`. Only columns that exist are shown. Without
+    spectra_curves.npz and spectra.npz no spectrum is drawn.
 
     Raises:
       InputError: no such folder, no spectra.parquet in it, or a damaged file.
@@ -45,7 +48,8 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
     spectra = load(path)
     if spectra is None:
         raise InputError(
-            f"no spectra.parquet in {str(path)!r}: give a folder that `python -m rmtjax.spectra --out` has written to"
+            f"no spectra.parquet in {str(path)!r}: give a folder that `python -m rmtjax.spectra --out` has "
+            "written to"
         )
     sources = _sources(spectra.attrs)
     names = [pathlib.PurePath(source).name or source for source in sources]
@@ -105,7 +109,7 @@ def _facts(attrs: Mapping[Any, Any], sources: list[str]) -> list[Pairs]:
 
 
 def _warnings(table: pd.DataFrame) -> list[Text]:
-    """How often each warning was given: those that differ in their numbers count as one, and the first is quoted."""
+    """How often each warning was given; those that differ only in numbers count as one."""
     if "warning" not in table:
         return []
     given = table.loc[table["stage"] != "before", ["name", "warning"]]
@@ -145,7 +149,7 @@ def _by_kind(spectra: Spectra, links: dict[str, str]) -> list[Any]:
 
 
 def _columns(spectra: Spectra) -> list[tuple[str, str]]:
-    """(metric, stage) of the columns of the table. Of the weights before only what training is watched by."""
+    """(metric, stage) of the columns of the table; of the weights before only what training is watched by."""
     out = []
     for metric in shown("compared" if spectra.compared else "page"):
         for which, rows in spectra.stages.items():
@@ -177,8 +181,8 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
         line += [_value(rows[which], metric, which in now) for metric, which in columns]
         lines.append(line)
     caption = (
-        "Each matrix; below its name: slices × N × M, and warnings. Below a value: noise of that shape (of α: 90 % of "
-        "such matrices)."
+        "Each matrix; below its name: slices × N × M, and warnings. Below a value: noise of that shape (of "
+        "α: 90 % of such matrices)."
     )
     return Table(caption, heads, lines, left=2, about=about)
 

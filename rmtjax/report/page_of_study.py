@@ -30,6 +30,21 @@ _DIVERSITY = (
     "weighted_vendi_unpaired_feature",
     "coverage_feature",
 )
+_ARMS = (Key("after", "line", "highest dose"), Key("null", "line", "baseline"))
+_CAPTIONS = {
+    "similarity": "Cosine between the effects of two families on all layer groups and metrics, without what "
+    "a common baseline makes alike (similarity.csv). On the diagonal the reliability: how much of a family's "
+    "effect is more than noise.",
+    "doses": "Means over seeds with their intervals, against the dose of each family (study.csv); the line "
+    "is the baseline.",
+    "spectra": "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: "
+    "mean over seeds with its interval, the highest dose of each family beside its baseline in grey; those "
+    "below 1e-4 are in the first bin (spectra.csv has all arms).",
+    "calibration": "Expected calibration error of each arm, mean over seeds with its interval (study.csv); "
+    "the line is the baseline.",
+    "diversity": "Accuracy out of distribution against diversity. Each point is an arm, the mean over its "
+    "seeds (study.csv).",
+}
 _SHOWN = 40  # effects in the page; effects.csv has all
 
 
@@ -47,8 +62,8 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     seeds = runs.groupby("arm")["seed"].nunique()
     few, many = int(seeds.min()), int(seeds.max())
     header = Text(
-        f"{len(runs)} runs in {len(seeds)} arms, {few if few == many else f'{few} to {many}'} seeds per arm. The unit "
-        "is the seed: intervals are of 95 %, over seeds.",
+        f"{len(runs)} runs in {len(seeds)} arms, {few if few == many else f'{few} to {many}'} seeds per arm. "
+        "The unit is the seed: intervals are of 95 %, over seeds.",
         "",
     )
     told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in answers.itertuples()]
@@ -74,45 +89,21 @@ def _found(path: pathlib.Path) -> pd.DataFrame | None:
 
 def _figures(folder: pathlib.Path, table: pd.DataFrame) -> list[Charts | Text]:
     """The figures that the tables allow, each as figures/NAME.png too."""
-    similar, spectra = _found(folder / "similarity.csv"), _found(folder / "spectra.csv")
-    families = list(dict.fromkeys(table["family"]))
-    keys = [Key(*look(place), str(family)) for place, family in enumerate(families)]
+    families = [str(family) for family in dict.fromkeys(table["family"])]
     doses = _doses(table)
-    by_arm = _spectra(spectra)
-    drawn: Sequence[tuple[str, list[Chart], int, Sequence[Key], str]] = (
-        (
-            "similarity", _similarity(similar), 1, (),
-            "Cosine between the effects of two families on all layer groups and metrics, without what a common "
-            "baseline makes alike (similarity.csv). On the diagonal the reliability: how much of a family's effect is "
-            "more than noise.",
-        ),
-        (
-            "doses", doses, len({chart.title for chart in doses}), (),
-            "Means over seeds with their intervals, against the dose of each family (study.csv); the line is the "
-            "baseline.",
-        ),
-        (
-            "spectra", by_arm, 4, (Key("after", "line", "highest dose"), Key("null", "line", "baseline")),
-            "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: mean over seeds "
-            "with its interval, the highest dose of each family beside its baseline in grey; those below 1e-4 are in "
-            "the first bin (spectra.csv has all arms).",
-        ),
-        (
-            "calibration", _calibration(table), 4, (),
-            "Expected calibration error of each arm, mean over seeds with its interval (study.csv); the line is the "
-            "baseline.",
-        ),
-        (
-            "diversity", _ranking(table, families), 4, keys,
-            "Accuracy out of distribution against diversity. Each point is an arm, the mean over its seeds "
-            "(study.csv).",
-        ),
-    )  # fmt: skip
+    several = len({chart.x.label for chart in doses})
+    drawn: dict[str, tuple[list[Chart], int, Sequence[Key]]] = {
+        "similarity": (_similarity(_found(folder / "similarity.csv")), 1, ()),
+        "doses": (doses, several, ()),
+        "spectra": (_spectra(_found(folder / "spectra.csv")), 4, _ARMS),
+        "calibration": (_calibration(table), 4, ()),
+        "diversity": (_ranking(table, families), 4, [Key(*look(k), name) for k, name in enumerate(families)]),
+    }
     blocks: list[Charts | Text] = []
-    for name, charts, columns, shown, caption in drawn:
+    for name, (charts, columns, keys) in drawn.items():
         if charts:
-            png.save(folder / results.FIGURES / f"{name}.png", charts, columns, shown)
-            blocks.append(Charts(charts, caption, columns if columns < 2 else 0, shown))
+            png.save(folder / results.FIGURES / f"{name}.png", charts, columns, keys)
+            blocks.append(Charts(charts, _CAPTIONS[name], columns if columns < 4 else 0, keys))
     return blocks or [pages.absent("Too few runs so far for a figure.")]
 
 

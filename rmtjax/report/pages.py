@@ -1,7 +1,7 @@
 """Pages: sections of plain data, which one template makes into one HTML file that needs nothing else.
 
-All text is plain and escaped by the template. The data here say what a page holds; how it looks is in `assets`,
-how it is written in `templates`.
+All text is plain and escaped by the template. The data here say what a page holds, `assets` how it looks,
+`templates` how it is written.
 """
 
 import base64
@@ -22,7 +22,7 @@ from rmtjax.report.numbers import fraction, interval, show
 
 
 class Cell(NamedTuple):
-    """A cell of a table: its text, what it sorts by, a standard error, smaller lines below, and a goal in the page."""
+    """A cell of a table: text, what it sorts by, a standard error, lines below, a goal in the page."""
 
     text: str
     key: float | int | str
@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A paragraph. `look`: "", "lead", "note", "absent" or "warn"; `items`: a list below it; `strong`: its beginning."""
+    """A paragraph that begins with `strong`, a list of `items` below it; `look` is a class of the CSS."""
 
     text: str
     look: str = "note"

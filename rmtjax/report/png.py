@@ -1,4 +1,7 @@
-"""Charts as PNG files, from the description that the pages draw from. Matplotlib appears here and in `images` alone."""
+"""Charts as PNG files, from the same description as the pages.
+
+Only this module and `images` use matplotlib.
+"""
 
 import contextlib
 import io
@@ -74,8 +77,9 @@ def save(
     rows = [shown[k : k + columns] for k in range(0, len(shown), columns)]
     widths = [max(row[k].size[0] for row in rows if k < len(row)) for k in range(len(rows[0]))]
     heights = [max(one.size[1] for one in row) for row in rows]
-    below = 20 * bool(keys) + 18 * bool(note)
-    width, height = sum(widths), sum(heights) + below
+    width = sum(widths)
+    lines = -(-sum(40 + 6 * len(entry.text) for entry in keys) // width)  # of the legend
+    height = sum(heights) + 20 * lines + 18 * bool(note)
     with drawing():
         drawn = figure(width / _INCH, height / _INCH)
         top = 0
@@ -87,11 +91,15 @@ def save(
             top += tall
         if keys:
             place = (0.995, (18 * bool(note)) / height)
-            handles = [_handle(entry) for entry in keys]
             drawn.legend(
-                handles, [entry.text for entry in keys], loc="lower right", bbox_to_anchor=place,
-                ncols=len(keys), frameon=False, borderaxespad=0.2,
-            )  # fmt: skip
+                [_handle(entry) for entry in keys],
+                [entry.text for entry in keys],
+                loc="lower right",
+                bbox_to_anchor=place,
+                ncols=-(-len(keys) // lines),
+                frameon=False,
+                borderaxespad=0.2,
+            )
         if note:
             drawn.text(0.99, 5 / height, note, ha="right", va="bottom", color=LIGHT["muted"])
         return write(drawn, path)
@@ -99,10 +107,10 @@ def save(
 
 def _handle(entry: Key) -> Line2D:
     marker = _SHAPES.get(entry.mark, "none")
-    return Line2D(
-        [], [], color=LIGHT[entry.colour], linestyle="-" if entry.mark == "line" else "none", marker=marker,
-        markerfacecolor=LIGHT["paper" if entry.hollow else entry.colour], markersize=5,
-    )  # fmt: skip
+    face = LIGHT["paper" if entry.hollow else entry.colour]
+    style = "-" if entry.mark == "line" else "none"
+    look = {"color": LIGHT[entry.colour], "markerfacecolor": face, "markersize": 5}
+    return Line2D([], [], linestyle=style, marker=marker, **look)
 
 
 def _draw(drawn: Figure, chart: Chart, left: Number, top: Number, width: Number, height: Number) -> None:
@@ -187,11 +195,9 @@ def _note(axes: Axes, chart: Chart, mark: Note) -> None:
     step = 13 * mark.row / (bottom - top)
     upper = mark.corner == "upper right"
     place = (1.0, 1 - step) if upper else (0.02, 0.03 + step)
-    axes.text(
-        *place, mark.text, transform=axes.transAxes, ha="right" if upper else "left",
-        va="top" if upper else "bottom", color=LIGHT[mark.colour],
-        bbox={"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-    )  # fmt: skip
+    sides = {"ha": "right", "va": "top"} if upper else {"ha": "left", "va": "bottom"}
+    paper = {"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+    axes.text(*place, mark.text, transform=axes.transAxes, color=LIGHT[mark.colour], bbox=paper, **sides)
 
 
 def _cells(axes: Axes, chart: Chart, mark: Cells) -> None:

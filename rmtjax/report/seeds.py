@@ -19,7 +19,7 @@ def seeds_figure(
     path: str | os.PathLike[str],
     metrics: tuple[str, ...] = ("accuracy", "ece"),
 ) -> pathlib.Path:
-    """Draws a PNG with a chart for each metric and set: per config the mean with its 95 % interval, seeds as dots.
+    """Draws a PNG with a chart for each metric and set: per config the mean, its interval, and seeds.
 
     Args:
       table: columns config, seed, set, metric, value; or the path of a CSV file with them.

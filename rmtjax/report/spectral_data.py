@@ -1,4 +1,4 @@
-"""The spectra in a folder, made fit to draw: the table, the curves of each matrix, and medians over matrices."""
+"""The spectra in a folder, made fit to draw: the table, the curves of each matrix, medians over matrices."""
 
 import pathlib
 from collections.abc import Mapping

@@ -144,7 +144,8 @@ def _dot(x: Number, y: Number, colour: str, shape: str, hollow: bool, r: Number)
         path = f"M{x - r:.1f},{y:.1f}h{2 * r:g}" if shape == "dash" else f"M{x:.1f},{y - r:.1f}v{2 * r:g}"
         return _stroke(path, colour)
     outline = {
-        "circle": f"M{x - r:.1f},{y:.1f}a{r:.3g},{r:.3g} 0 1 0 {2 * r:.3g},0a{r:.3g},{r:.3g} 0 1 0 {-2 * r:.3g},0",
+        "circle": f"M{x - r:.1f},{y:.1f}a{r:.3g},{r:.3g} 0 1 0 {2 * r:.3g},0"
+        f"a{r:.3g},{r:.3g} 0 1 0 {-2 * r:.3g},0",
         "square": f"M{x - 0.9 * r:.1f},{y - 0.9 * r:.1f}h{1.8 * r:.3g}v{1.8 * r:.3g}h{-1.8 * r:.3g}z",
         "triangle": f"M{x:.1f},{y - 1.2 * r:.1f}l{1.15 * r:.3g},{2 * r:.3g}h{-2.3 * r:.3g}z",
         "diamond": f"M{x:.1f},{y - 1.3 * r:.1f}l{1.3 * r:.3g},{1.3 * r:.3g}l{-1.3 * r:.3g},{1.3 * r:.3g}"

@@ -105,9 +105,9 @@ def _plain(value: Any) -> str:
 def final_table(path: str | os.PathLike[str]) -> str:
     """The table a run prints at its end: evaluation with intervals and nulls, spectra, where the page is.
 
-    Plain text, drawn from the files of the workdir alone. A null is what a model of no merit would show (for a
-    calibration error: a perfectly calibrated model with the same confidences; for spectra: noise of the same
-    shape).
+    Plain text, drawn from the files of the workdir alone. A null is what a model of no merit would show (for
+    a calibration error: a perfectly calibrated model with the same confidences; for spectra: noise of the
+    same shape).
     """
     run = results.read(path)
     evaluated = "" if run.evaluation is None else _evaluation_text(run.evaluation, run.temperature)
@@ -120,7 +120,7 @@ def final_table(path: str | os.PathLike[str]) -> str:
 
 
 def evaluation_table(content: dict[str, Any]) -> str:
-    """The first part of the final table from the content of evaluation.json, without a workdir. Plain text."""
+    """The first part of the final table, from the content of evaluation.json. Plain text."""
     rows = results.rows(content, "the evaluation")
     if rows is None:
         return ""

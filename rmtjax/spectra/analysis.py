@@ -49,7 +49,9 @@ class Analysis(NamedTuple):
     left_out: dict[str, str]
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes spectra.parquet, spectra.npz and spectra_curves.npz, each whole or not at all; makes the directory.
+        """Writes spectra.parquet, spectra.npz and spectra_curves.npz, each whole or not at all.
+
+        Makes the directory. The curves (`curves.curves`) are what the pages draw.
 
         What was left out is in the parquet file's attributes (`pandas.read_parquet(...).attrs["left_out"]`).
         """

@@ -1,7 +1,8 @@
 """The curves of each matrix that a page draws: densities, laws, fits and exponents.
 
-`Analysis.save` stores them beside the table, so that a page is drawn without the eigenvalues. Eigenvalues are of
-W^T W, not divided by N. The Marchenko-Pastur density is that of `laws`, the exponents are those of `tails`.
+`Analysis.save` stores them beside the table, so that a page is drawn without the eigenvalues. Eigenvalues
+are of W^T W, not divided by N. The Marchenko-Pastur density is that of `laws`, the exponents are those of
+`tails`.
 """
 
 import functools
@@ -16,7 +17,7 @@ import pandas as pd
 from rmtjax.spectra import laws, tails
 
 LEAST_TAIL = 5  # shorter tails tell nothing, and their exponents run off a chart
-_POINTS = 120  # of a curve, about
+_POINTS = 60  # of a curve, about
 _ROWS = 32  # matrices in one call to the device
 
 
@@ -33,7 +34,8 @@ def curves(table: pd.DataFrame, eigenvalues: Mapping[str, np.ndarray]) -> dict[s
         log_density [2, bins + 1]: the same in logarithmic bins.
         law [2, points]: the Marchenko-Pastur density of the noise, times the share of it in the spectrum.
         spikes [n]: the eigenvalues beyond the noise.
-        fit [3, 2]: the power law at xmin and beyond the largest eigenvalue: λ, density, share of eigenvalues >= λ.
+        fit [3, 2]: the power law at xmin and beyond the largest eigenvalue: λ, density, share of eigenvalues
+          of at least λ.
         exponents [3, points]: xmin, the exponent of the tail from there on, and its standard error.
         survival [2, points]: λ, and the share of eigenvalues >= λ.
         shift [2, points], of updates: rank of a singular value, and how far training moved it, in parts of
@@ -77,7 +79,7 @@ def positive(values: np.ndarray) -> np.ndarray:
 
 
 def _number(row: Mapping[str, Any], *names: str) -> float:
-    """The first of these numbers that the row holds; NaN where a fit failed, which WeightWatcher writes as -1."""
+    """The first of these numbers that the row holds; NaN where there is none, or -1 for a fit that failed."""
     for name in names:
         value = row.get(name)
         if isinstance(value, int | float | np.number) and np.isfinite(value):
@@ -129,7 +131,7 @@ def _law(row: Mapping[str, Any], share: float) -> np.ndarray:
         return np.zeros((2, 0))
     lower, upper = laws.marchenko_pastur_edges(M / N, noise_std**2)
     # Close together near both edges, where the density is steep.
-    x = lower + (upper - lower) * np.sin(np.linspace(0, np.pi / 2, 64)[1:]) ** 2
+    x = lower + (upper - lower) * np.sin(np.linspace(0, np.pi / 2, 48)[1:]) ** 2
     return np.stack([x * N, share * laws.marchenko_pastur_pdf(x, M / N, noise_std**2) / N])
 
 
@@ -149,20 +151,18 @@ def _survival(values: np.ndarray) -> np.ndarray:
 
 
 def _thinned(count: int) -> np.ndarray:
-    """Indices into ascending eigenvalues: all of the 60 largest, about as many of the others."""
+    """Indices into ascending eigenvalues: all of the 30 largest, about as many of the others."""
     if count <= _POINTS:
         return np.arange(count)
-    below = np.linspace(0, count - 61, _POINTS - 60).round().astype(int)
-    return np.concatenate([below, np.arange(count - 60, count)])
+    below = np.linspace(0, count - 31, _POINTS - 30).round().astype(int)
+    return np.concatenate([below, np.arange(count - 30, count)])
 
 
-def _exponents(
-    found: Mapping[str, np.ndarray], ranks: Mapping[str, float]
-) -> dict[str, np.ndarray]:  # fmt: skip
+def _exponents(found: Mapping[str, np.ndarray], ranks: Mapping[str, float]) -> dict[str, np.ndarray]:
     """For each start of the tail the exponent that `tails.power_law` has there, and its standard error.
 
-    Hill's exponent leaves the tail's first value out of the count, the power law counts it: the slopes differ by
-    the factor n / (n - 1), except in small samples, where the power law's unbiased exponent is Hill's.
+    Hill's exponent does not count the first value of the tail, the power law does: their slopes differ by the
+    factor n / (n - 1), except in small samples, where the unbiased exponent of the power law is Hill's.
     """
     out = {}
     keys = list(found)
@@ -199,7 +199,7 @@ def _thinned_exponents(values: np.ndarray, hill: np.ndarray) -> np.ndarray:
 
 
 def _shift(eigenvalues: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-    """How far training moved each singular value, largest first; None where the two sides cannot be matched."""
+    """How far training moved each singular value, largest first; None where the two sides do not match."""
     before, after = (eigenvalues.get(f"{stage}/{name}") for stage in ("before", "after"))
     if before is None or after is None or not len(before) or len(before) != len(after):
         return None

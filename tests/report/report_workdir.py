@@ -1,4 +1,4 @@
-"""Made-up workdirs with every file a run leaves, by plain numpy and pandas, as the contract on files has it."""
+"""Made-up workdirs with every file that a run leaves, by plain numpy and pandas."""
 
 import json
 import pathlib
@@ -41,13 +41,27 @@ def full(path: pathlib.Path, shapes: dict[str, tuple[int, int]] | None = None, s
     config.augment.gaussian_noise = 0.2
     config.regularization.dropout = 0.1
     (path / "config.json").write_text(config_lib.to_json(config))
-    dump(path / "run.json", {
-        "command": "python -m rmtjax.train --config=configs/synthetic.py", "git_commit": "665c645", "git_dirty": False,
-        "versions": {"jax": "0.10.2", "flax": "0.12.8", "rmtjax": "0.1.0"}, "devices": ["cpu"], "device_count": 1,
-        "process_count": 1, "seed": 0, "started": "2026-11-23T00:20:00", "wall_seconds": 143.2, "status": "finished",
-        "step": 300, "mesh": {"data": 1, "fsdp": 1}, "parameters": 799114,
-        "examples": {"train": 400, "synthetic": 200, "validation": 200, "test": 797}, "classes": list(CLASSES),
-    })  # fmt: skip
+    dump(
+        path / "run.json",
+        {
+            "command": "python -m rmtjax.train --config=configs/synthetic.py",
+            "git_commit": "665c645",
+            "git_dirty": False,
+            "versions": {"jax": "0.10.2", "flax": "0.12.8", "rmtjax": "0.1.0"},
+            "devices": ["cpu"],
+            "device_count": 1,
+            "process_count": 1,
+            "seed": 0,
+            "started": "2026-11-23T00:20:00",
+            "wall_seconds": 143.2,
+            "status": "finished",
+            "step": 300,
+            "mesh": {"data": 1, "fsdp": 1},
+            "parameters": 799114,
+            "examples": {"train": 400, "synthetic": 200, "validation": 200, "test": 797},
+            "classes": list(CLASSES),
+        },
+    )
     metrics(path, rng)
     evaluation(path, rng)
     diversity(path, rng)
@@ -87,11 +101,24 @@ def evaluation(path: pathlib.Path, rng: np.random.Generator) -> None:
         name: str, kind: str, metric: str, value: float, half: float, null: float | None, n: int = 797
     ) -> None:
         value = float(value)
-        rows.append({"set": name, "kind": kind, "metric": metric, "value": value, "low": value - half,
-                     "high": value + half, "null": null, "n": n})  # fmt: skip
+        rows.append(
+            {
+                "set": name,
+                "kind": kind,
+                "metric": metric,
+                "value": value,
+                "low": value - half,
+                "high": value + half,
+                "null": null,
+                "n": n,
+            }
+        )
 
-    for name, kind, accuracy, n in (("test", "id", 0.914, 797), ("printed_digits", "shift", 0.548, 400),
-                                    ("corrupted", "shift", 0.716, 27895)):  # fmt: skip
+    for name, kind, accuracy, n in (
+        ("test", "id", 0.914, 797),
+        ("printed_digits", "shift", 0.548, 400),
+        ("corrupted", "shift", 0.716, 27895),
+    ):
         half = 1.96 * np.sqrt(accuracy * (1 - accuracy) / n)
         add(name, kind, "accuracy", accuracy, half, 0.1, n)
         add(name, kind, "nll", 2.4 * (1 - accuracy) + 0.1, 3 * half, 2.3026, n)
@@ -118,8 +145,11 @@ def evaluation(path: pathlib.Path, rng: np.random.Generator) -> None:
         add("letters_unlike_digits", "ood", f"auroc_{score}", rng.uniform(0.8, 0.9), 0.01, 0.5, 1800)
         add("letters_unlike_digits", "ood", f"fpr95_{score}", rng.uniform(0.4, 0.6), 0.03, 0.95, 1800)
     confidence = (np.arange(15) + 0.5) / 15
-    bins = {"confidence": confidence.tolist(), "accuracy": np.clip(confidence**1.3 + rng.normal(0, 0.03, 15), 0, 1).tolist(),
-            "count": [*rng.integers(0, 9, 14).tolist(), 600]}  # fmt: skip
+    bins = {
+        "confidence": confidence.tolist(),
+        "accuracy": np.clip(confidence**1.3 + rng.normal(0, 0.03, 15), 0, 1).tolist(),
+        "count": [*rng.integers(0, 9, 14).tolist(), 600],
+    }
     reliability = {"test": bins, "printed_digits": bins | {"accuracy": (confidence**2).tolist()}}
     dump(path / "evaluation.json", {"temperature": 1.31, "rows": rows, "reliability": reliability})
 
@@ -129,10 +159,30 @@ def diversity(path: pathlib.Path, rng: np.random.Generator) -> None:
     for name, factor in (("real", 1.0), ("augmented", 1.15), ("synthetic", 0.9), ("mixed", 0.97)):
         for space, base in (("pixel", 21.0), ("feature", 34.0)):
             value = base * factor + rng.normal(0, 0.4)
-            rows.append({"set": name, "space": space, "metric": "vendi_score", "value": value, "low": value - 0.9,
-                         "high": value + 0.8, "null": None, "n": 200})  # fmt: skip
-            rows.append({"set": name, "space": space, "metric": "coverage", "value": 0.71 * factor**0.3, "low": 0.66,
-                         "high": 0.75, "null": 0.70, "n": 200})  # fmt: skip
+            rows.append(
+                {
+                    "set": name,
+                    "space": space,
+                    "metric": "vendi_score",
+                    "value": value,
+                    "low": value - 0.9,
+                    "high": value + 0.8,
+                    "null": None,
+                    "n": 200,
+                }
+            )
+            rows.append(
+                {
+                    "set": name,
+                    "space": space,
+                    "metric": "coverage",
+                    "value": 0.71 * factor**0.3,
+                    "low": 0.66,
+                    "high": 0.75,
+                    "null": 0.70,
+                    "n": 200,
+                }
+            )
     dump(
         path / "diversity.json",
         {"feature_model": "letters ViT (shipped), penultimate features", "rows": rows},
@@ -146,16 +196,29 @@ def images(path: pathlib.Path, rng: np.random.Generator) -> None:
     small = digits.images.astype(np.float32) / 16
     stored = np.clip(small.repeat(2, 1).repeat(2, 2), 0, 1)[..., None]
     real = stored[:20]
-    np.savez(path / "samples.npz", real=real, real_label=digits.target[:20].astype(np.int32),
-             augmented=real + rng.normal(0, 0.15, real.shape).astype(np.float32),
-             augmented_label=digits.target[:20].astype(np.int32),
-             synthetic=stored[500:512], synthetic_label=digits.target[500:512].astype(np.int32))  # fmt: skip
+    np.savez(
+        path / "samples.npz",
+        real=real,
+        real_label=digits.target[:20].astype(np.int32),
+        augmented=real + rng.normal(0, 0.15, real.shape).astype(np.float32),
+        augmented_label=digits.target[:20].astype(np.int32),
+        synthetic=stored[500:512],
+        synthetic_label=digits.target[500:512].astype(np.int32),
+    )
     by_class = np.stack([stored[digits.target == k][:10] for k in range(10)])
     np.savez(path / "synthetic_by_class.npz", images=by_class, classes=np.array(CLASSES))
-    dump(path / "synthetic.json", {
-        "recognised": {"value": 0.988, "low": 0.97, "high": 0.995, "n": 400}, "nearest_training_distance": 1.21,
-        "nearest_test_distance": 1.78, "guidance": 1.0, "count": 400, "data_hash": "sha256:9f2c", "seed": 0,
-    })  # fmt: skip
+    dump(
+        path / "synthetic.json",
+        {
+            "recognised": {"value": 0.988, "low": 0.97, "high": 0.995, "n": 400},
+            "nearest_training_distance": 1.21,
+            "nearest_test_distance": 1.78,
+            "guidance": 1.0,
+            "count": 400,
+            "data_hash": "sha256:9f2c",
+            "seed": 0,
+        },
+    )
 
 
 def spectra(path: pathlib.Path, shapes: dict[str, tuple[int, int]], rng: np.random.Generator) -> None:
@@ -210,7 +273,12 @@ def describe(values: np.ndarray) -> dict[str, float]:
         best = min(best, (distance, alpha, values[i]))
     share = values / values.sum()
     return {
-        "alpha": best[1], "D": best[0], "xmin": best[2], "norm": values.sum(), "log_norm": np.log10(values.sum()),
-        "spectral_norm": values[-1], "stable_rank": values.sum() / values[-1],
+        "alpha": best[1],
+        "D": best[0],
+        "xmin": best[2],
+        "norm": values.sum(),
+        "log_norm": np.log10(values.sum()),
+        "spectral_norm": values[-1],
+        "stable_rank": values.sum() / values[-1],
         "entropy": float(-(share * np.log(share)).sum() / np.log(len(values))),
-    }  # fmt: skip
+    }

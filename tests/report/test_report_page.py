@@ -1,4 +1,4 @@
-"""The page of a run: whole, self-contained, well-formed, honest about what is missing, and clean in a browser."""
+"""The page of a run: whole, self-contained, well-formed, honest about what is missing, clean in a browser."""
 
 import html.parser
 import itertools
@@ -97,7 +97,7 @@ def test_page_has_every_number(run: pathlib.Path) -> None:
 
 
 def test_every_matrix_has_its_row(run: pathlib.Path) -> None:
-    """Values of each stage, below the one after training what noise shows, below the name shape and warning."""
+    """Values of each stage, with noise below that after training, shape and warning below the name."""
     text = (run / "report.html").read_text()
     table = pd.read_parquet(run / "spectra.parquet").set_index(["stage", "name"])
     name = "encoder/block_0/mlp/up/kernel"
@@ -138,8 +138,16 @@ def test_figures_lie_beside_the_page_and_nothing_half_written(run: pathlib.Path)
 def test_an_empty_workdir_has_a_page_that_says_what_is_missing(tmp_path: pathlib.Path) -> None:
     text = report.run_page(tmp_path).read_text()
     Tags(text)
-    for name in ("metrics.jsonl", "evaluation.json", "spectra.parquet", "diversity.json", "synthetic.json", "samples.npz",
-                 "config.json", "run.json"):  # fmt: skip
+    for name in (
+        "metrics.jsonl",
+        "evaluation.json",
+        "spectra.parquet",
+        "diversity.json",
+        "synthetic.json",
+        "samples.npz",
+        "config.json",
+        "run.json",
+    ):
         assert re.search(f'class="absent">There is no {re.escape(name)}', text), name
 
 
@@ -196,8 +204,19 @@ def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     lines = [{"step": k, "loss": float("nan") if k > 3 else 1.0, "accuracy": None} for k in range(1, 6)]
     text = "\n".join(map(json.dumps, lines))
     (tmp_path / "metrics.jsonl").write_text(text + '\n{"step": 6, "lo')
-    rows = [{"set": "test", "kind": "id", "metric": m, "value": None, "low": None, "high": None, "null": None, "n": 0}
-            for m in ("accuracy", "ece")]  # fmt: skip
+    rows = [
+        {
+            "set": "test",
+            "kind": "id",
+            "metric": m,
+            "value": None,
+            "low": None,
+            "high": None,
+            "null": None,
+            "n": 0,
+        }
+        for m in ("accuracy", "ece")
+    ]
     rows.append(rows[0] | {"set": "<b>shift", "kind": "shift", "value": 0.25})
     report_workdir.dump(tmp_path / "evaluation.json", {"temperature": None, "rows": rows})
     report_workdir.dump(tmp_path / "diversity.json", {"rows": []})
@@ -237,8 +256,10 @@ def test_a_set_that_was_not_judged_says_why(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("shapes", [{"w": (3, 1)}, {"w": (5, 5), "head": (1, 1)}])
 def test_one_matrix_and_scalars(tmp_path: pathlib.Path, shapes: dict[str, tuple[int, int]]) -> None:
-    rows = [{"stage": "after", "name": name, "N": n, "M": m, "alpha": -1.0, "xmin": -1.0, "stable_rank": 1.0}
-            for name, (n, m) in shapes.items()]  # fmt: skip
+    rows = [
+        {"stage": "after", "name": name, "N": n, "M": m, "alpha": -1.0, "xmin": -1.0, "stable_rank": 1.0}
+        for name, (n, m) in shapes.items()
+    ]
     pd.DataFrame(rows).to_parquet(tmp_path / "spectra.parquet")
     np.savez(
         tmp_path / "spectra.npz", **{f"after/{name}": np.arange(float(m)) for name, (_, m) in shapes.items()}
@@ -253,8 +274,10 @@ def test_frozen_weights_have_an_update_of_zero(tmp_path: pathlib.Path) -> None:
         "update/w": np.zeros(3),
     }
     np.savez(tmp_path / "spectra.npz", **values)
-    rows = [{"stage": s, "name": "w", "N": 3, "M": 3, "stable_rank": 1.75 if s != "update" else np.nan}
-            for s in ("before", "after", "update")]  # fmt: skip
+    rows = [
+        {"stage": s, "name": "w", "N": 3, "M": 3, "stable_rank": 1.75 if s != "update" else np.nan}
+        for s in ("before", "after", "update")
+    ]
     pd.DataFrame(rows).to_parquet(tmp_path / "spectra.parquet")
     text = report.run_page(tmp_path).read_text()
     assert "median size of update</span><b>0</b>" in text
@@ -262,9 +285,22 @@ def test_frozen_weights_have_an_update_of_zero(tmp_path: pathlib.Path) -> None:
 
 def in_browser(page: pathlib.Path, profile: pathlib.Path) -> tuple[str, list[str]]:
     """The page's DOM after its script ran, and what it wrote to the console."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
-               "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri()]  # fmt: skip
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={profile}",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
@@ -273,7 +309,8 @@ def in_browser(page: pathlib.Path, profile: pathlib.Path) -> tuple[str, list[str
 def test_page_in_a_browser(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """No console message, and a click on a head sorts: by number, upwards, what is missing last."""
     probe = """<script>
-      const table = [...document.querySelectorAll("table")].find(t => t.caption.textContent.startsWith("Each matrix"));
+      const tables = [...document.querySelectorAll("table")];
+      const table = tables.find(t => t.caption.textContent.startsWith("Each matrix"));
       const button = [...table.tHead.querySelectorAll("button")].find(b => b.textContent === "α after");
       const column = button.parentElement.cellIndex;
       const read = () => [...table.tBodies[0].rows].map(r => r.cells[column].dataset.key).join(" ");

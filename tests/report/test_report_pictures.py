@@ -18,7 +18,7 @@ def size(picture: pathlib.Path) -> tuple[int, int]:
 
 
 def blocks(picture: pathlib.Path, image: np.ndarray, factor: int) -> bool:
-    """Whether an RGB uint8 image is somewhere in the picture, each pixel a square of factor x factor pixels."""
+    """Whether an RGB uint8 image is somewhere in the picture, each pixel a square of pixels."""
     with Image.open(picture) as opened:
         canvas = np.asarray(opened.convert("RGB"))
     wanted = image.repeat(factor, 0).repeat(factor, 1)

@@ -82,7 +82,7 @@ def test_a_page_of_a_single_matrix(tmp_path):
 
 
 def test_curves_are_stored_and_an_older_folder_is_drawn_alike(folders, tmp_path):
-    """Without spectra_curves.npz they are computed from the eigenvalues, without spectra.npz read as stored."""
+    """Without spectra_curves.npz they are computed from the eigenvalues; spectra.npz may be missing."""
     report.spectra_page(folders / "two")
     stored = results.read_arrays(folders / "two" / results.CURVES)
     assert {key.rpartition("/")[2] for key in stored} >= {"density", "law", "exponents", "shift"}

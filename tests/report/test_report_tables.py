@@ -71,9 +71,20 @@ def test_final_table_with_nan(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(NAN, "–"), (np.inf, "∞"), (0.0, "0"), (3.0, "3"), (0.91449, "0.914"), (-0.5, "−0.500"), (12.345, "12.3"),
-     (1234.5, "1234"), (0.00197, "0.002"), (1.5e-7, "1.50e−07"), (2.5e9, "2.50e+09")],
-)  # fmt: skip
+    [
+        (NAN, "–"),
+        (np.inf, "∞"),
+        (0.0, "0"),
+        (3.0, "3"),
+        (0.91449, "0.914"),
+        (-0.5, "−0.500"),
+        (12.345, "12.3"),
+        (1234.5, "1234"),
+        (0.00197, "0.002"),
+        (1.5e-7, "1.50e−07"),
+        (2.5e9, "2.50e+09"),
+    ],
+)
 def test_numbers_for_people(value: float, text: str) -> None:
     assert numbers.show(value) == text
 
@@ -94,15 +105,37 @@ def test_order_counts_numbers_and_keeps_the_rest() -> None:
 @pytest.mark.parametrize(
     ("names", "labels"),
     [
-        (list(report_workdir.vit_shapes(3)), ["embed/patch", "attention/out", "attention/key", "attention/query",
-                                              "attention/value", "mlp/down", "mlp/up", "head"]),
-        (["conv1.weight", "layer1.0.conv1.weight", "layer1.0.conv2.weight", "layer2.0.conv1.weight", "fc.weight"],
-         ["conv#.weight", "layer#.#.conv#.weight", "fc"]),
-        (["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"], ["self_attn/q_proj"]),
+        (
+            list(report_workdir.vit_shapes(3)),
+            [
+                "embed/patch",
+                "attention/out",
+                "attention/key",
+                "attention/query",
+                "attention/value",
+                "mlp/down",
+                "mlp/up",
+                "head",
+            ],
+        ),
+        (
+            [
+                "conv1.weight",
+                "layer1.0.conv1.weight",
+                "layer1.0.conv2.weight",
+                "layer2.0.conv1.weight",
+                "fc.weight",
+            ],
+            ["conv#.weight", "layer#.#.conv#.weight", "fc"],
+        ),
+        (
+            ["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"],
+            ["self_attn/q_proj"],
+        ),
         (["a"], ["a"]),
         (["3"], ["#"]),
     ],
-)  # fmt: skip
+)
 def test_groups_are_the_kinds_that_repeat_over_depth(names: list[str], labels: list[str]) -> None:
     grouped = layers.groups(names)
     assert list(grouped) == labels
@@ -135,8 +168,17 @@ def test_size_of_the_update_from_whatever_is_there() -> None:
 
 
 def test_failed_fits_are_missing_not_minus_one() -> None:
-    table = layers.measured(pd.DataFrame({"stage": ["after"] * 3, "name": list("abc"), "alpha": [-1.0, 0.9, 2.5],
-                                          "xmin": [-1.0, 1.0, 1.0], "bulk_max": [-1.0, 2.0, np.inf]}))  # fmt: skip
+    table = layers.measured(
+        pd.DataFrame(
+            {
+                "stage": ["after"] * 3,
+                "name": list("abc"),
+                "alpha": [-1.0, 0.9, 2.5],
+                "xmin": [-1.0, 1.0, 1.0],
+                "bulk_max": [-1.0, 2.0, np.inf],
+            }
+        )
+    )
     assert table["alpha"].isna().tolist() == [True, True, False]
     assert table["xmin"].isna().tolist() == [True, False, False]
     assert table["edge"].isna().tolist() == [True, False, True]
@@ -145,7 +187,7 @@ def test_failed_fits_are_missing_not_minus_one() -> None:
 
 
 def test_the_drawn_power_law_meets_the_spectrum_at_xmin() -> None:
-    """Through (xmin, share of eigenvalues >= xmin) with slope 1 - alpha, on a true power law along the curve."""
+    """Through (xmin, share of eigenvalues >= xmin) with slope 1 - alpha; along the curve of a true law."""
     share = (np.arange(400, 0, -1)) / 400
     values = share ** (-1 / 1.5)  # complementary distribution λ^-1.5: alpha = 2.5, xmin = 1
     rows = [{"stage": "after", "name": "w", "alpha": 2.5, "xmin": values[100], "bulk_max": 3.0}]
