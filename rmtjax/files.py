@@ -15,8 +15,8 @@ def located(name: str) -> pathlib.Path:
     """The path that a name in a config means.
 
     Args:
-      name: `data:PATH` is below the folder that RMTJAX_DATA names, `package:NAME/PATH` is inside an installed Python
-        package (which is not imported); anything else is a path.
+      name: `data:PATH` is below the folder that RMTJAX_DATA names, `package:NAME/PATH` is inside an installed
+        Python package (which is not imported); anything else is a path.
 
     Raises:
       InputError: RMTJAX_DATA is not set, no such package, or nothing is there.
@@ -28,7 +28,8 @@ def located(name: str) -> pathlib.Path:
         root = os.environ.get("RMTJAX_DATA")
         if not root:
             raise InputError(
-                f"{name!r} is below the folder that the environment variable RMTJAX_DATA names, and it is not set: "
+                f"{name!r} is below the folder that the environment variable RMTJAX_DATA names, "
+                "and it is not set: "
                 "set it, and put the file there from where the config's docstring says it comes"
             )
         path, mend = pathlib.Path(root, rest), "put it there from where the config's docstring says it comes"

@@ -1,8 +1,8 @@
 """Eight emulated devices for every test, and quick starts; set before JAX and TensorFlow are imported.
 
-Most of the suite's time is the compilation of small programs that run a few times. So LLVM does not
-optimise them, and XLA writes fusions by its older emitters, which take half the time. XLA's own passes, and so
-what is tested, stay.
+Most of the suite's time goes into compiling small programs that run only a few times. So LLVM does not
+optimise them here, and XLA writes fusions with its older emitters, which take half the time. XLA's own
+passes stay, and with them what is tested.
 XLA_FLAGS=--xla_force_host_platform_device_count=8 tests the programs as users have them.
 """
 

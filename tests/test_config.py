@@ -65,7 +65,8 @@ def test_overrides_take_the_fields_types():
         ),
         (
             "train.sharding=(('(','fsdp'),)",
-            "train.sharding=(('(', 'fsdp'),) is out of range: it must be pairs of a regular expression and 'fsdp' or 'replicate'",
+            "train.sharding=(('(', 'fsdp'),) is out of range: "
+            "it must be pairs of a regular expression and 'fsdp' or 'replicate'",
         ),
         (
             "model.mean=(0.5,0.5)",
@@ -91,9 +92,12 @@ def test_a_bad_override_is_one_sentence(override, sentence):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["data.source=trec"], "model.name='vit' does not fit data.source='trec', which holds texts: use bert"),
-        (["model.name=bert"], "model.name='bert' does not fit data.source='digits', which holds images: use vit, resnet or mlp"),
-        (["augment.text.random_swap=0.1"], "augment.text.random_swap is for texts, and data.source='digits' holds images: set it back to 0"),
+        (["data.source=trec"],
+         "model.name='vit' does not fit data.source='trec', which holds texts: use bert"),
+        (["model.name=bert"],
+         "model.name='bert' does not fit data.source='digits', which holds images: use vit, resnet or mlp"),
+        (["augment.text.random_swap=0.1"],
+         "augment.text.random_swap is for texts, and data.source='digits' holds images: set it back to 0"),
         (["data.source=texts:a.csv", "model.name=bert", "augment.rotation=0.1"],
          "augment.rotation is for images, and data.source='texts:a.csv' holds texts: set it back to 0"),
         (["data.source=subj", "model.name=bert"],
@@ -101,14 +105,20 @@ def test_a_bad_override_is_one_sentence(override, sentence):
         (["data.source=subj", "model.name=bert", "evaluation.shifts=()", "data.max_tokens=600"],
          "data.max_tokens=600 is more than model.bert.positions=512: lower it"),
         (["data.source=subj", "model.name=bert", "synthetic.share=0.5"],
-         "synthetic.method='flow' does not make texts, which data.source='subj' holds: use lm, infill, ngram or repeat"),
+         "synthetic.method='flow' does not make texts, which data.source='subj' holds: "
+         "use lm, infill, ngram or repeat"),
         (["synthetic.method=lm", "synthetic.share=0.5"],
-         "synthetic.method='lm' does not make images, which data.source='digits' holds: use flow, memoriser, gaussian, repeat or import"),
+         "synthetic.method='lm' does not make images, which data.source='digits' holds: "
+         "use flow, memoriser, gaussian, repeat or import"),
         (["model.name=resnet", "regularization.dropout=0.1", "regularization.dropout_sites=attention"],
-         "regularization.dropout=0.1 acts nowhere: of dropout_sites=attention model.name='resnet' has none, but mlp, residual, head"),
-        (["model.name=mlp", "model.mlp.depth=1", "regularization.dropout=0.1", "regularization.dropout_sites=mlp,residual"],
-         "regularization.dropout=0.1 acts nowhere: of dropout_sites=mlp, residual model.name='mlp' has none, but head"),
-        (["augment.text.random_swap=1.1"], "augment.text.random_swap=1.1 is out of range: it must be between 0 and 1"),
+         "regularization.dropout=0.1 acts nowhere: "
+         "model.name='resnet' has no dropout at dropout_sites=attention, its sites are mlp, residual, head"),
+        (["model.name=mlp", "model.mlp.depth=1", "regularization.dropout=0.1",
+          "regularization.dropout_sites=mlp,residual"],
+         "regularization.dropout=0.1 acts nowhere: "
+         "model.name='mlp' has no dropout at dropout_sites=mlp, residual, its sites are head"),
+        (["augment.text.random_swap=1.1"],
+         "augment.text.random_swap=1.1 is out of range: it must be between 0 and 1"),
     ],
 )  # fmt: skip
 def test_model_and_augmentation_must_fit_images_or_texts(overrides, sentence):

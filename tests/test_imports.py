@@ -9,7 +9,7 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "rmtjax"
-# The rooms from the bottom up. A file imports its own room and rooms of lower lines, never one beside it or above.
+# The rooms from the bottom up. A file imports its own room and rooms of lower lines, none beside or above it.
 ORDER = (
     ("errors",),
     ("files",),
@@ -78,7 +78,7 @@ def rooms_imported(path):
 
 
 def modules_imported(path):
-    """The files that a file imports, within the package; what a package's own `__init__` gives counts as the package."""
+    """The package's files that a file imports; a name from an `__init__` counts as the `__init__`."""
     for module, name, _ in imports(path):
         parts = module.split(".")
         if parts[0] != "rmtjax":

@@ -7,7 +7,8 @@ SET is one of: digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or anot
 @train or @test for one part of it; the folder of a set that python -m rmtjax.generate made; an npy or npz
 file of `features` [n, d] (and `labels`). Features come from the shipped letters model (16 x 16 grey
 images) or from the model of a run. Texts are words, or the tokens of that run. Scores come with
-intervals and nulls, for whole sets first and then by class. With --out: diversity.csv, rarefaction.csv and rarefaction.png.
+intervals and nulls, for whole sets first and then by class. With --out, the folder DIR gets
+diversity.csv, rarefaction.csv and rarefaction.png.
 """
 
 import argparse

@@ -126,5 +126,5 @@ def _say_stopped(where: str) -> None:
 
 def _stopped_between_steps(number: int, frame: Any) -> None:
     _say_stopped("between training steps")
-    # Not sys.exit: an exception that lands in one of JAX's callbacks is lost. Files are whole or absent anyway.
+    # Not sys.exit: an exception raised inside a callback of JAX is lost. Files are whole or absent anyway.
     os._exit(128 + number)

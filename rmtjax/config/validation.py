@@ -180,8 +180,8 @@ def _check_regularization(config: ConfigDict) -> None:
     if config.regularization.dropout and not set(sites) & set(there):
         raise InputError(
             f"regularization.dropout={config.regularization.dropout} acts nowhere: "
-            f"of dropout_sites={', '.join(sites) or '()'} "
-            f"model.name={config.model.name!r} has none, but {', '.join(there)}"
+            f"model.name={config.model.name!r} has no dropout at dropout_sites={', '.join(sites) or '()'}, "
+            f"its sites are {', '.join(there)}"
         )
     for name, wanted in config.model.batch_norm.items():
         if wanted and config.model.name != "resnet":

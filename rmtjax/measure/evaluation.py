@@ -128,10 +128,11 @@ def _predictions(
             images = _images(to_corrupt)
             if reference is not None:
                 evaluation_lib.check_same_images(reference, images)
+            size = config.data.image_size
             shifts[name] = {
                 corruption: np.stack([
-                    logits(map(_corrupted(corruption, s, config.data.image_size), _batches(config, to_corrupt)))[0]
-                    for s in evaluation_lib.SEVERITIES
+                    logits(map(_corrupted(corruption, severity, size), _batches(config, to_corrupt)))[0]
+                    for severity in evaluation_lib.SEVERITIES
                 ])
                 for corruption in config.evaluation.corruptions
             }  # fmt: skip

@@ -67,9 +67,13 @@ class Task(NamedTuple):
             "total_steps": self.total_steps,
             "classes": list(self.train.classes),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.shapes[0])),
-            "examples": {"train": int((origin == 0).sum()), "synthetic": int((origin == 1).sum()),
-                         "validation": self.splits.validation.num_examples, "test": self.splits.test.num_examples},
-        }  # fmt: skip
+            "examples": {
+                "train": int((origin == 0).sum()),
+                "synthetic": int((origin == 1).sum()),
+                "validation": self.splits.validation.num_examples,
+                "test": self.splits.test.num_examples,
+            },
+        }
 
 
 def prepare(

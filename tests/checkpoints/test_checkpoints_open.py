@@ -1,4 +1,4 @@
-"""`checkpoints.open`: every format gives the same arrays, one by one; nothing is executed; bad files are told."""
+"""`checkpoints.open`: every format gives the same arrays, no code is executed, a bad file is named."""
 
 import json
 import os
@@ -159,8 +159,16 @@ def test_onnx(tmp_path):
 # Class, name, variables in Keras's order, and the names that they have in `.h5`.
 KERAS = [
     ("Embedding", "tok", {"embeddings": (30, 8)}),
-    ("GRU", "gru", {"gru_cell/kernel": (8, 18), "gru_cell/recurrent_kernel": (6, 18), "gru_cell/bias": (2, 18)}),
-    ("SeparableConv2D", "sep", {"depthwise_kernel": (3, 3, 4, 1), "pointwise_kernel": (1, 1, 4, 8), "bias": (8,)}),
+    (
+        "GRU",
+        "gru",
+        {"gru_cell/kernel": (8, 18), "gru_cell/recurrent_kernel": (6, 18), "gru_cell/bias": (2, 18)},
+    ),
+    (
+        "SeparableConv2D",
+        "sep",
+        {"depthwise_kernel": (3, 3, 4, 1), "pointwise_kernel": (1, 1, 4, 8), "bias": (8,)},
+    ),
     ("DepthwiseConv2D", "dw", {"kernel": (3, 3, 8, 1), "bias": (8,)}),
     ("MultiHeadAttention", "mha", {"query/kernel": (6, 2, 5), "query/bias": (2, 5)}),
     ("Conv1D", "a1", {"kernel": (3, 6, 7)}),
@@ -169,8 +177,8 @@ KERAS = [
 ]  # fmt: skip
 FOLDERS = {
     "gru": "layers/gru/cell", "mha": "layers/multi_head_attention/query_dense", "tok": "layers/embedding",
-    "sep": "layers/separable_conv2d", "dw": "layers/depthwise_conv2d", "a1": "layers/conv1d", "mine": "layers/mine",
-    "mix": "layers/einsum_dense_1",
+    "sep": "layers/separable_conv2d", "dw": "layers/depthwise_conv2d", "a1": "layers/conv1d",
+    "mine": "layers/mine", "mix": "layers/einsum_dense_1",
 }  # fmt: skip
 
 
@@ -374,9 +382,14 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
         archive.writestr("x.txt", "x")
     (tmp_path / "f").mkdir()
     for name, said in {
-        "a.txt": "is not of a kind that can be read", "b.gguf": "GGUF", "c.bin": "Git LFS", "d.zip": "is empty",
-        "e.zip": "zip archive of another kind", "f": "is not a run's folder", "g": "no such file or directory",
-    }.items():  # fmt: skip
+        "a.txt": "is not of a kind that can be read",
+        "b.gguf": "GGUF",
+        "c.bin": "Git LFS",
+        "d.zip": "is empty",
+        "e.zip": "zip archive of another kind",
+        "f": "is not a run's folder",
+        "g": "no such file or directory",
+    }.items():
         with pytest.raises(InputError, match=said):
             checkpoints.open(tmp_path / name)
     np.savez(tmp_path / "h.npz")
@@ -418,9 +431,17 @@ def test_only_what_lies_beside_the_weights_is_left_out_and_it_is_named(tmp_path)
     for tree, names, refused in (
         ({"params": {"model": {"d": both}, "head": both}}, ["model/d/kernel", "head/kernel"], []),
         ({"model": {"d": both}, "head": both}, ["model/d/kernel", "head/kernel"], []),
-        ({"params": {"step": both, "opt": both, "rngs": both}}, ["step/kernel", "opt/kernel", "rngs/kernel"], []),
+        (
+            {"params": {"step": both, "opt": both, "rngs": both}},
+            ["step/kernel", "opt/kernel", "rngs/kernel"],
+            [],
+        ),
         ({"params": both, "ema": {"kernel": v}, "step": np.ones(())}, ["kernel"], ["ema", "step"]),
-        ({"params": {"params": both, "cache": both}, "opt_state": both}, ["kernel"], ["opt_state", "params/cache"]),
+        (
+            {"params": {"params": both, "cache": both}, "opt_state": both},
+            ["kernel"],
+            ["opt_state", "params/cache"],
+        ),
         ({"model": both, "optimizer": {"mu": both}}, ["kernel"], ["optimizer"]),
         ({"params": both, "batch_stats": {"mean": v}}, ["kernel", "batch_stats/mean"], []),
     ):  # fmt: skip

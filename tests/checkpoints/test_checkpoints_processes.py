@@ -31,7 +31,8 @@ split, whole = NamedSharding(mesh, PartitionSpec("fsdp")), NamedSharding(mesh, P
 def make(step):
     weights = np.random.default_rng(step).normal(size=(64, 32)).astype(np.float32)
     place = lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
-    return {"step": place(np.int32(step), whole), "params": {"w": place(weights, split), "b": place(weights[0], whole)}}
+    params = {"w": place(weights, split), "b": place(weights[0], whole)}
+    return {"step": place(np.int32(step), whole), "params": params}
 
 
 def same(state, step):

@@ -137,7 +137,8 @@ def test_another_model_or_optimiser_is_refused_and_nothing_is_moved(tmp_path, st
     assert str(caught.value) == (
         f"the checkpoint {str(tmp_path / 'checkpoints/0')!r} is of another model or optimiser: "
         "missing in the file: params/encoder/offset; extra in the file: params/encoder/bias; "
-        "different: params/encoder/kernel: ('float32', (64, 127)) in the run, ('float32', (64, 128)) in the file"
+        "different: params/encoder/kernel: ('float32', (64, 127)) in the run, "
+        "('float32', (64, 128)) in the file"
     )
     assert stored(tmp_path) == [0]
 

@@ -209,7 +209,7 @@ def test_texts(tmp_path, main, capsys):
 
 
 def test_generated_texts(tmp_path, main, capsys):
-    """The folder of a set of texts, alone and against the texts it was made from, whose words have other numbers."""
+    """A folder of made texts, alone and against its source, whose vocabulary gives words other numbers."""
     rng = np.random.default_rng(0)
     kinds = (["red", "green", "blue"], ["one", "two", "three"])
     lines = [f"{' '.join(rng.choice(kinds[i % 2], 5))},{'ab'[i % 2]}" for i in range(80)]

@@ -1,4 +1,4 @@
-"""`python -m rmtjax.evaluate` beside other runs: mCE against a reference, robustness against a line of baselines."""
+"""`python -m rmtjax.evaluate` beside other runs: mCE against a reference, robustness against baselines."""
 
 import json
 

@@ -139,7 +139,8 @@ import numpy as np
 from rmtjax import spectra
 assert jax.device_count() == 8
 rng = np.random.default_rng(0)
-tree = {f"layer_{i}": rng.standard_normal((96, 64)) for i in range(6)} | {"conv/kernel": rng.standard_normal((3, 3, 8, 16))}
+tree = {f"layer_{i}": rng.standard_normal((96, 64)) for i in range(6)}
+tree["conv/kernel"] = rng.standard_normal((3, 3, 8, 16))
 one = spectra.analyze(tree, devices=jax.devices()[:1])
 for _ in range(20):
     eight = spectra.analyze(tree, devices=jax.devices())

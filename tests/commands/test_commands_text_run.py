@@ -21,7 +21,10 @@ def folder(tmp_path_factory):
     def lines(animals, people, number):
         out = ["text,label"]
         for i in range(number):
-            animal = f"the {rng.choice(animals)} {rng.choice(['runs', 'sleeps', 'waits'])} near the old stable,animal"
+            animal = (
+                f"the {rng.choice(animals)} {rng.choice(['runs', 'sleeps', 'waits'])} "
+                "near the old stable,animal"
+            )
             person = (
                 f"the {rng.choice(people)} {rng.choice(['reads', 'writes', 'talks'])} in a new office,person"
             )

@@ -1,4 +1,4 @@
-"""`python -m rmtjax.train` as a user types it: the whole job, killed, stopped, resumed, and given bad input."""
+"""`python -m rmtjax.train` as a user types it: a whole job, killed, stopped, resumed, and given bad input."""
 
 import json
 import logging
@@ -88,8 +88,9 @@ def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_aga
     assert done.returncode == 0, done.stderr
     there = {path.name for path in (tmp_path / "run").iterdir()}
     assert there >= {
-        "config.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "samples.npz", "samples.png",
-        "spectra_steps", "spectra.parquet", "spectra.npz", "evaluation.json", "diversity.json", "synthetic.json", "report.html", "figures",
+        "config.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "samples.npz",
+        "samples.png", "spectra_steps", "spectra.parquet", "spectra.npz", "evaluation.json",
+        "diversity.json", "synthetic.json", "report.html", "figures",
     }  # fmt: skip
     assert [path for path in (tmp_path / "run").rglob(".*") if path.is_file()] == []
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -79,7 +79,8 @@ def test_slurm_gets_an_array_of_shards_and_a_last_job_behind_it(study, tmp_path)
     programs.mkdir()
     for name, body in {
         "srun": "",
-        "sbatch": f'n=$(ls {programs}/*.sbatch 2>/dev/null | wc -l); cp "$1" {programs}/$n.sbatch; echo Submitted batch job 70$n',
+        "sbatch": f'n=$(ls {programs}/*.sbatch 2>/dev/null | wc -l); cp "$1" {programs}/$n.sbatch; '
+        "echo Submitted batch job 70$n",
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{body}\n")
         (programs / name).chmod(0o755)

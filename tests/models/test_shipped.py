@@ -22,8 +22,11 @@ def test_letters_carry_their_config_and_its_hash():
     assert hashlib.sha256(metadata["config"].encode()).hexdigest() == metadata["config_sha256"]
     stored, now = json.loads(metadata["config"]), config_lib.load(str(CONFIGS / "pretrain_letters.py"))
     # Its default names factors of low rank as well now: of this model the same parameters decay.
-    names = [jax.tree_util.keystr(key, simple=True, separator="/")
-             for key, _ in jax.tree_util.tree_leaves_with_path(checkpoints.nest(checkpoints.open(path)))]  # fmt: skip
+    weights = checkpoints.nest(checkpoints.open(path))
+    names = [
+        jax.tree_util.keystr(key, simple=True, separator="/")
+        for key, _ in jax.tree_util.tree_leaves_with_path(weights)
+    ]
     then, today = (
         {name for name in names if re.fullmatch(regex, name)}
         for regex in (stored["regularization"]["decayed"], now.regularization.decayed)

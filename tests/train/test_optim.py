@@ -122,9 +122,14 @@ def test_names_reach_into_optimiser_state():
 
 
 LORA = {
-    "block": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2), "kernel_lora_a": jnp.ones((3, 1)), "kernel_lora_b": jnp.ones((1, 2))},
+    "block": {
+        "kernel": jnp.ones((3, 2)),
+        "bias": jnp.ones(2),
+        "kernel_lora_a": jnp.ones((3, 1)),
+        "kernel_lora_b": jnp.ones((1, 2)),
+    },
     "head": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
-}  # fmt: skip
+}
 
 
 def moved(config, gradient=0.0):

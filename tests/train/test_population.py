@@ -33,9 +33,10 @@ def small(**changes):
 def residual(**changes):
     """Batch norm, SGD, micro-batches, coupled decay, and a part that is frozen."""
     return small(
-        model__name="resnet", model__resnet__depth=8, model__resnet__width=4, model__batch_norm__separate=True,
-        data__image_size=8, train__batch_size=12, train__accumulate=3, optim__name="sgd", optim__learning_rate=0.02,
-        optim__freeze=r"(norm_)?stem/.*", regularization__weight_decay=0.01, **changes,
+        model__name="resnet", model__resnet__depth=8, model__resnet__width=4,
+        model__batch_norm__separate=True, data__image_size=8, train__batch_size=12, train__accumulate=3,
+        optim__name="sgd", optim__learning_rate=0.02, optim__freeze=r"(norm_)?stem/.*",
+        regularization__weight_decay=0.01, **changes,
     )  # fmt: skip
 
 
@@ -68,7 +69,11 @@ SETS = {
         small(synthetic__share=0.5, data__train_examples=20, seed=2),
     ],
     "regularised": [
-        small(regularization__dropout=rate, regularization__weight_decay=decay, regularization__label_smoothing=0.1)
+        small(
+            regularization__dropout=rate,
+            regularization__weight_decay=decay,
+            regularization__label_smoothing=0.1,
+        )
         for rate, decay in ((0.1, 0.3), (0.5, 0.01))
     ],
     "residual": [residual(augment__mixup=0.2), residual(augment__cutmix=1.0, synthetic__share=0.5, seed=1)],
@@ -96,8 +101,14 @@ def alone(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "vectorised", "one_device"),
-    [("plain", False, False), ("plain", True, True), ("regularised", True, False), ("residual", True, True), ("adapted", False, False)],
-)  # fmt: skip
+    [
+        ("plain", False, False),
+        ("plain", True, True),
+        ("regularised", True, False),
+        ("residual", True, True),
+        ("adapted", False, False),
+    ],
+)
 def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path, monkeypatch):
     configs = SETS[name]
     if name == "adapted":
@@ -128,14 +139,15 @@ def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path
         with on_one_device(name in ALONE_ON_ONE_DEVICE):  # the run alone goes on where the member ended
             last = train.run(config, together[i], synthetic=functools.partial(made, config)).state
         assert last.step == 20
+        initial = [checkpoints.nest(checkpoints.open(f / "checkpoints" / "0")) for f in (folder, together[i])]
         for there, here, within in (
             (result.state.params, trained.member(i).state.params, 1e-5),
             (result.state.model_state, trained.member(i).state.model_state, 1e-5),
-            (checkpoints.nest(checkpoints.open(folder / "checkpoints" / "0")), checkpoints.nest(checkpoints.open(together[i] / "checkpoints" / "0")), 1e-5),
+            (*initial, 1e-5),
             (result.state.params, last.params, 1e-5),
             (result.state.model_state, last.model_state, 1e-5),
             (result.state.opt_state, last.opt_state, 1e-6),
-        ):  # fmt: skip
+        ):
             jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=within), here, there)
 
 
@@ -153,7 +165,8 @@ def test_a_stopped_population_comes_out_the_same_and_what_is_finished_stays(tmp_
     assert (folders[0] / "run.json").read_bytes() == before
     third = population.run(configs, folders)  # trained: nothing is trained again
     for i, of in enumerate(weights):
-        for found in (checkpoints.nest(checkpoints.open(folders[i])), second.member(i).state.params, third.member(i).state.params):  # fmt: skip
+        stored = checkpoints.nest(checkpoints.open(folders[i]))
+        for found in (stored, second.member(i).state.params, third.member(i).state.params):
             jax.tree.map(np.testing.assert_array_equal, of, found)
 
 
@@ -240,8 +253,13 @@ def test_one_that_diverges_fails_and_the_others_go_on(tmp_path):
 
 def test_what_can_be_trained_together():
     key = members.key(small())
-    same = [small(seed=3), small(augment__rotation=0.5), small(synthetic__share=0.5), small(data__train_examples=20),
-            small(optim__learning_rate=0.1)]  # fmt: skip
+    same = [
+        small(seed=3),
+        small(augment__rotation=0.5),
+        small(synthetic__share=0.5),
+        small(data__train_examples=20),
+        small(optim__learning_rate=0.1),
+    ]
     assert {members.key(config) for config in same} == {key}
     dropped = [members.key(small(regularization__dropout=rate)) for rate in (0.1, 0.5)]
     others = [small(augment__mixup=0.2), small(optim__name="adam_l2"), small(train__total_steps=5)]
@@ -257,7 +275,10 @@ def test_what_can_be_trained_together():
 
 
 def test_a_run_alone_whose_batch_the_devices_cannot_share_is_refused(tmp_path):
-    part = r"train\.batch_size=12 / train\.accumulate cannot be split over 8 devices: use a multiple of 8, or fewer devices"
+    part = (
+        r"train\.batch_size=12 / train\.accumulate cannot be split over 8 devices: "
+        "use a multiple of 8, or fewer devices"
+    )
     with pytest.raises(InputError, match=part):
         train.run(residual(), tmp_path / "alone")
     assert not (tmp_path / "alone").exists()

@@ -87,7 +87,8 @@ def test_eight_devices_train_as_one_does(task, tmp_path, capsys):
         held = sharding.bytes_per_device(state.params)
         with capsys.disabled():
             print(
-                f"\ndata={sizes[0]} fsdp={sizes[1]}: largest difference of the loss {np.abs(losses - alone).max():.1e}, "
+                f"\ndata={sizes[0]} fsdp={sizes[1]}: "
+                f"largest difference of the loss {np.abs(losses - alone).max():.1e}, "
                 f"{held} of {whole} bytes of parameters a device ({held / whole:.3f})"
             )
         assert np.abs(losses - alone).max() < 1e-4
