@@ -49,10 +49,9 @@ def paper_aggregation(
     WeightWatcher and `rmtjax.spectra` make such tables.
 
     For every layer and metric: (arm - pre-trained) - (baseline - pre-trained), mean over the arms of a
-      family,
-    then over layers; one-way ANOVA and pairwise t-tests with layers as samples; Pearson's correlation across
-    layers between families. A layer in which no metric of `metrics` changed in training is left out, run by
-    run, as the authors do with frozen layers.
+    family, then over layers; one-way ANOVA and pairwise t-tests with layers as samples; Pearson's
+    correlation across layers between families. A layer in which no metric of `metrics` changed in training
+    is left out, run by run, as the authors do with frozen layers.
 
     The authors' tables (github.com/YangBa78/Data-Diversity-as-Implicit-Regularization) have one folder per
     data set, with `bs_<end>.csv` before and `bs_<end>_ft.csv` after training for the baseline, and `div*`,

@@ -1,16 +1,17 @@
 """The one table that all statistics take, and its seeds as arrays.
 
-Columns of the table, a row per arm, seed, layer group and metric: arm         name of a cell of the design,
-  such as "dropout_0.3" family      what is varied: "none" (the baseline), "dropout", ...; "null" for controls
-  in which nothing is changed dose        its strength; 0 for the baseline baseline    name of the arm that
-  this one is compared with; a baseline has itself seed        of initialisation and data order, which are the
-  same in two arms with the same seed group       "backbone" (all but the head), "head", "q", "k", "v", "o",
-  "mlp", "conv", "embedding"; "run" for what is one
-              number of a run
-  metric      "after/<metric>" and "update/<metric>" of the weights after training and of what training
-              changed; of group "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi,
-              weighted_vendi, ...
-  value
+The table has a row for each arm, seed, layer group and metric, with the columns
+
+  arm       name of a cell of the design, such as "dropout_0.3"
+  family    what is varied: "none" (the baseline), "dropout", ...; "null" for controls without any change
+  dose      its strength; 0 for the baseline
+  baseline  name of the arm that this one is compared with; for a baseline its own name
+  seed      seed of initialisation and data order, which are the same in two arms with the same seed
+  group     "backbone" (all but the head), "head", "q", "k", "v", "o", "mlp", "conv", "embedding"; "run" for
+            numbers of a whole run
+  metric    "after/<metric>" for the weights after training, "update/<metric>" for the change by training;
+            for the group "run": validation_loss, update_norm, accuracy, ood_accuracy, ece, vendi, ...
+  value     the number
 """
 
 from typing import NamedTuple
