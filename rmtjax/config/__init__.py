@@ -8,6 +8,7 @@ from rmtjax.config.fields import TEXT_STRENGTHS as TEXT_STRENGTHS
 from rmtjax.config.fields import about as about
 from rmtjax.config.fields import base as base
 from rmtjax.config.loading import differing_fields as differing_fields
+from rmtjax.config.loading import flat as flat
 from rmtjax.config.loading import from_stored as from_stored
 from rmtjax.config.loading import load as load
 from rmtjax.config.loading import smoke as smoke

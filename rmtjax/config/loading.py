@@ -117,15 +117,17 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a config that is parsed JSON, by names such as `model.vit.depth`."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict) and value
+        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return out
+
+
 def differing_fields(config: ConfigDict, stored: dict[str, Any]) -> list[str]:
     """`field: stored -> now` for each field in which a stored config (parsed JSON) differs from this one."""
-
-    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in tree.items():
-            out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        return out
-
     now, then = flat(json.loads(to_json(config))), flat(stored)
     return [
         f"{name}: {then.get(name, 'absent')!r} -> {now.get(name, 'absent')!r}"

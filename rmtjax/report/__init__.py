@@ -1,4 +1,4 @@
-"""Tables, figures and pages, drawn from the files of a workdir alone: no device, no training code."""
+"""Tables, figures and pages, made from the files of a workdir alone, without a device or training code."""
 
 from rmtjax.report.diversity import diversity_table, rarefaction_figure
 from rmtjax.report.images import samples, synthetic

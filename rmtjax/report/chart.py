@@ -1,7 +1,7 @@
-"""Charts as plain data: axes and marks in the units of what is shown. `svg` and `png` draw them.
+"""Charts as plain data: axes and marks in the units of the data. `svg` and `png` draw them.
 
-Colours are names of `colours`. Where a value is NaN nothing is drawn. A logarithmic axis has what is not
-positive at its low end.
+Colours are names from `colours`. NaN is not drawn. On a logarithmic axis values that are not positive lie at
+the low end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ Values = np.ndarray | Sequence[Number]
 
 
 class Axis(NamedTuple):
-    """An axis from `low` to `high`. `ticks`: (place, label) of each, by rule where None."""
+    """An axis from `low` to `high`. `ticks` are (place, label) pairs; None chooses about five."""
 
     low: Number
     high: Number
@@ -26,7 +26,7 @@ class Axis(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line through points. `style`: of "solid", "thin", "faint", "strong", "dash", "dot"."""
+    """A line through points. `style` is "solid", "thin", "faint", "strong", "dash" or "dot"."""
 
     x: Values
     y: Values
@@ -44,7 +44,7 @@ class Band(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """A histogram as one outline: `tops` between `edges`."""
+    """A histogram as one outline: bars of heights `tops` between `edges`."""
 
     edges: Values
     tops: Values
@@ -52,10 +52,10 @@ class Bars(NamedTuple):
 
 
 class Dots(NamedTuple):
-    """Points of a shape: "circle", "square", "triangle", "diamond", "dash" (level) or "bar" (upright).
+    """Points. `shape` is "circle", "square", "triangle", "diamond", "dash" (level) or "bar" (upright).
 
-    `radius` in pixels, one for all or one each. `tips` are shown to a reader who points at them, `links` are
-    goals in the page.
+    `radius` is in pixels, one for all points or one for each. `tips` are texts that appear under the pointer,
+    `links` are anchors in the page.
     """
 
     x: Values
@@ -69,7 +69,7 @@ class Dots(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """Intervals from `low` to `high` at the places `at`: along y, or along x where `level`."""
+    """Intervals from `low` to `high` at the places `at`: along y, or along x if `level`."""
 
     at: Values
     low: Values
@@ -79,7 +79,7 @@ class Spans(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A line across the whole chart: upright at that x, or level at that y."""
+    """A line across the whole chart: upright at x = `at`, or level at y = `at`."""
 
     at: Number
     colour: str
@@ -95,7 +95,7 @@ class Rug(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Text in the upper right corner, or the lower left one, `row` lines from it."""
+    """Text in the upper right or the lower left corner, in line `row` from the corner."""
 
     text: str
     row: int = 0
@@ -104,7 +104,7 @@ class Note(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """A matrix of numbers between -1 and 1: cell (i, j) lies around y = i and x = j."""
+    """A matrix of numbers between -1 and 1; cell (i, j) is centred at y = i and x = j."""
 
     values: np.ndarray
 
@@ -113,7 +113,7 @@ Mark = Line | Band | Bars | Dots | Spans | Rule | Rug | Note | Cells
 
 
 class Chart(NamedTuple):
-    """A drawing: axes and marks, the later ones above. `alt` says what it shows in words."""
+    """A drawing: axes and marks; later marks cover earlier ones. `alt` describes it in words."""
 
     x: Axis
     y: Axis
@@ -124,12 +124,25 @@ class Chart(NamedTuple):
 
 
 class Key(NamedTuple):
-    """An entry of a legend: the mark (a shape, or "line") and what it stands for."""
+    """An entry of a legend: a mark (a shape, or "line") and its meaning."""
 
     colour: str
     mark: str
     text: str
     hollow: bool = False
+
+
+def estimates(at: Values, ends: np.ndarray, level: bool = False, joined: bool = False) -> list[Mark]:
+    """Means as dots with their intervals, at the places `at`; `ends` [n, 3] is mean, low and high of each.
+
+    Args:
+      level: the intervals lie along x.
+      joined: a line runs through the means.
+    """
+    mean, low, high = np.asarray(ends, float).T
+    x, y = (mean, at) if level else (at, mean)
+    line = [Line(x, y, "after")] if joined else []
+    return [Spans(at, low, high, "after", level), *line, Dots(x, y, "after")]
 
 
 def fitted(
@@ -138,8 +151,8 @@ def fitted(
     """An axis with a small margin around all finite values.
 
     Args:
-      log: None: logarithmic where all are positive and reach over a factor of 8.
-      floor: its low end, whatever the values.
+      log: None chooses a logarithmic axis if all values are positive and span a factor of more than 8.
+      floor: the low end of the axis; None lets the values decide.
     """
     known = np.concatenate([np.ravel(np.asarray(part, float)) for part in values] or [np.zeros(0)])
     known = known[np.isfinite(known)]
@@ -158,7 +171,7 @@ def fitted(
 
 
 def named(names: Sequence[str], label: str = "") -> Axis:
-    """An axis of names, one at each of 0, 1, 2, ... from the top down."""
+    """An axis of names at the places 0, 1, 2, ... from the top down."""
     return Axis(len(names) - 0.45, -0.55, label=label, ticks=tuple(enumerate(names)))
 
 
@@ -199,7 +212,7 @@ def _label(value: Number) -> str:
 
 
 def pixels(chart: Chart) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of the area within the axes, in pixels from the upper left corner."""
+    """Left, right, top and bottom of the area inside the axes, in pixels from the upper left corner."""
     longest = max((len(text) for _, text in ticks(chart.y)), default=0)
     left = max(40.0, 8 + 6.0 * longest) if chart.y.ticks is not None else 40.0
     below = 30.0 if chart.x.label or ticks(chart.x) else 12.0
@@ -209,13 +222,13 @@ def pixels(chart: Chart) -> tuple[float, float, float, float]:
 
 
 def turned(chart: Chart) -> bool:
-    """Whether the labels below the chart stand at an angle, because side by side they would touch."""
+    """Whether the labels below the chart are turned, because they would touch side by side."""
     shown = ticks(chart.x)
     return chart.x.ticks is not None and 6.0 * sum(len(text) + 1 for _, text in shown) > chart.size[0] - 50
 
 
 def scale(axis: Axis, start: Number, end: Number, values: Values | Number) -> np.ndarray:
-    """Pixels between `start` and `end` of values, kept within the axis; NaN stays NaN."""
+    """Values as pixels between `start` and `end`, clipped to the axis; NaN stays NaN."""
     bounds = sorted((axis.low, axis.high))
     low, high, kept = axis.low, axis.high, np.clip(np.asarray(values, float), *bounds)
     if axis.log:

@@ -1,4 +1,4 @@
-"""The colours of pages and pictures, by name: what a mark is drawn in says what it shows."""
+"""The colours of pages and pictures by name; a colour has the same meaning everywhere."""
 
 _LIGHT = {
     "ink": "#1d2430",
@@ -24,7 +24,7 @@ _DARK = {
     "second": "#c094dc",
     "fit": "#ff8a80",
 }
-# Of things that stand side by side: kinds of layer, families of arms.
+# Colours of things that are compared: kinds of layer, families of arms.
 _KINDS_LIGHT = ("#3a6ea8", "#c24e22", "#1f7f68", "#80519b", "#9a7400", "#b5366f", "#4b7a1e", "#5d6878")
 _KINDS_DARK = ("#82aee6", "#f18a5d", "#5cc4a4", "#c094dc", "#dcb650", "#ee86b4", "#a0cc6c", "#9aa5b5")
 
@@ -33,6 +33,6 @@ DARK = _DARK | {f"k{k}": colour for k, colour in enumerate(_KINDS_DARK)}
 
 
 def look(place: int) -> tuple[str, str]:
-    """Colour and shape of the thing at that place: the eight colours repeat with another shape."""
+    """Colour and shape of the thing number `place`; after eight, colours repeat with other shapes."""
     shapes = ("circle", "square", "triangle", "diamond")
     return f"k{place % 8}", shapes[(place + place // 8) % 4]

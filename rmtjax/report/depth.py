@@ -1,4 +1,4 @@
-"""Metrics over the depth of a model and by kind of layer."""
+"""Charts of metrics over the depth of a model, and their medians by kind of layer."""
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,12 @@ from rmtjax.report.numbers import show, show_metric
 from rmtjax.report.pages import Cell, Table
 from rmtjax.spectra.metrics import METRICS, shown, title
 
-_LAYOUT = ("slices", "N", "M", "Q", "num_evals", "edge", "sigma")  # sigma is alpha_se once more
-_BESIDE = ("_null", "_null_low", "_null_high", "_se")  # drawn with the metric they belong to
+_LAYOUT = ("slices", "N", "M", "Q", "num_evals", "edge", "sigma")  # not metrics; sigma equals alpha_se
+_BESIDE = ("_null", "_null_low", "_null_high", "_se")  # drawn together with their metric
 
 
 def measured_metrics(table: pd.DataFrame) -> list[str]:
-    """The table's numeric columns that measure something in at least one row, in the order of METRICS."""
+    """The metrics in the table that have a value in at least one row, in the order of METRICS."""
     found = [
         str(name)
         for name in table.columns
@@ -27,17 +27,17 @@ def measured_metrics(table: pd.DataFrame) -> list[str]:
 
 
 def about(metric: str) -> str:
-    """One sentence about a metric; empty for a column that is not ours."""
+    """One sentence about a metric; empty for a column that METRICS does not have."""
     return METRICS[metric].about if metric in METRICS else ""
 
 
 def of_update_alone(metric: str) -> bool:
-    """Whether only an update between two models has that metric."""
+    """Whether the metric exists only for an update between two models."""
     return metric in METRICS and METRICS[metric].group in ("update", "alignment")
 
 
 def words(kind: str) -> str:
-    """A kind of layer for people."""
+    """The name of a kind of layer, with spaces."""
     return kind.replace("_", " ")
 
 
@@ -49,9 +49,9 @@ def keys(table: pd.DataFrame, compared: bool) -> list[Key]:
 
 
 def charts(table: pd.DataFrame, chosen: list[str], names: list[str], links: dict[str, str]) -> list[Chart]:
-    """A chart for each of the chosen metrics: every matrix at its place in `names`, kinds told apart.
+    """A chart for each of the chosen metrics: every matrix at its place in `names`, coloured by kind.
 
-    In a comparison the weights before and after share a chart, and the update has its own.
+    In a comparison the weights before and after share a chart, and the update has a chart of its own.
     """
     out = []
     kinds = list(dict.fromkeys(table["kind"]))
@@ -120,7 +120,7 @@ def _by_kind(
 
 
 def medians(table: pd.DataFrame) -> Table:
-    """Medians by kind of layer, and by stage where there are several; below them those of noise."""
+    """Medians by kind of layer, and by stage if there are several, with those of noise below."""
     chosen = [metric for metric in shown("medians") if layers.column(table, metric).notna().any()]
     stages = [which for which in layers.STAGES if (table["stage"] == which).any()]
     several = len(stages) > 1
@@ -135,7 +135,7 @@ def medians(table: pd.DataFrame) -> Table:
             lines.append(line + [_median(rows, metric) for metric in chosen])
     heads = ["kind of layer", *(["stage"] if several else []), "matrices", *map(title, chosen)]
     sentences = [""] * (len(heads) - len(chosen)) + [about(metric) for metric in chosen]
-    caption = "Medians by kind of layer; below: of noise of those shapes"
+    caption = "Medians by kind of layer; below: medians of noise of those shapes"
     return Table(caption, heads, lines, left=2 if several else 1, about=sentences)
 
 
@@ -145,5 +145,5 @@ def _median(rows: pd.DataFrame, metric: str) -> Cell:
 
 
 def median(values: pd.Series) -> float:
-    """The median of what is known; NaN where nothing is."""
+    """The median of the known values; NaN if there are none."""
     return float(values.median()) if values.notna().any() else float("nan")

@@ -1,4 +1,4 @@
-"""Diversity of data: its table as plain text, and a picture of the score against the number of examples."""
+"""Diversity of data: the table as plain text, and a figure of the score against the number of examples."""
 
 import os
 import pathlib
@@ -15,10 +15,13 @@ _COLOURS = ("before", "after", "update", "second")
 
 
 def diversity_table(table: pd.DataFrame | str | os.PathLike[str]) -> str:
-    """diversity.csv (or the table it holds) as plain text: values with their 95 % intervals and nulls.
+    """The table of diversity.csv as plain text: values with their 95 % intervals and nulls.
+
+    Args:
+      table: the table, or the path of its CSV file.
 
     Raises:
-      InputError: no such file.
+      InputError: there is no such file.
     """
     rows = table if isinstance(table, pd.DataFrame) else _read(pathlib.Path(table))
     lines = []
@@ -43,10 +46,10 @@ def diversity_table(table: pd.DataFrame | str | os.PathLike[str]) -> str:
 
 
 def rarefaction_figure(path: str | os.PathLike[str], picture: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws rarefaction.csv (set, space, n, value, low, high, null) as a PNG, a chart for each space.
+    """Draws a PNG of rarefaction.csv (set, space, n, value, low, high, null), with a chart for each space.
 
     Raises:
-      InputError: no such file.
+      InputError: there is no such file.
     """
     rows = _read(pathlib.Path(path))
     sets = list(dict.fromkeys(rows["set"]))
@@ -55,7 +58,7 @@ def rarefaction_figure(path: str | os.PathLike[str], picture: str | os.PathLike[
     ]
     keys = [Key(_colour(place), "line", ending(str(name))) for place, name in enumerate(sets)]
     keys.append(Key("null", "line", "isotropic noise"))
-    note = "bands: where one sample of that size lies, 95 %"
+    note = "bands: 95 % of samples of that size"
     return png.save(pathlib.Path(picture), charts, len(charts), keys, note)
 
 

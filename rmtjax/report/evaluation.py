@@ -1,4 +1,4 @@
-"""How good the model is, on its test set and on shifted ones: each number with its interval and its null."""
+"""Tables and charts of an evaluation: each number with its interval and its null."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ from rmtjax.results import number
 KEYS = (
     Key("after", "circle", "value, 95 % interval"),
     Key("after", "circle", "after temperature scaling", hollow=True),
-    Key("null", "bar", "null: a model of no merit"),
+    Key("null", "bar", "null: a model that has learned nothing"),
 )
 _SHOWN = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
 
 
 def whole_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of whole sets, without single corruptions and severities (other names may have a "/" too)."""
+    """The rows of whole sets, without those of single corruptions and severities."""
     return rows[~rows["set"].astype(str).str.startswith("corrupted/")]
 
 
 def value_of(rows: pd.DataFrame | None, name: str, metric: str) -> Any:
-    """The row of that set and metric, or None."""
+    """The row of a set and a metric; None if there is none."""
     if rows is None:
         return None
     found = rows[(rows["set"] == name) & (rows["metric"] == metric)]
@@ -32,7 +32,7 @@ def value_of(rows: pd.DataFrame | None, name: str, metric: str) -> Any:
 
 
 def pivot(caption: str, rows: pd.DataFrame) -> Table:
-    """A table of sets by metrics; a line below each set says how many examples it has."""
+    """A table of sets by metrics, with the number of examples below the name of each set."""
     metrics = _ordered(rows["metric"])
     lines = []
     for name in dict.fromkeys(rows["set"]):
@@ -52,7 +52,7 @@ def _ordered(metrics: pd.Series) -> list[str]:
 
 
 def sets_charts(rows: pd.DataFrame) -> list[Chart]:
-    """A chart per metric: a point with its interval for each set, the null as a bar."""
+    """A chart for each metric: a point with its interval for each set, and the null as a bar."""
     rows = whole_sets(rows)
     rows = rows[rows["kind"] != "ood"]
     metrics = [m for m in _SHOWN if np.isfinite(rows.loc[rows["metric"] == m, "value"]).any()]
@@ -79,7 +79,7 @@ def _sets_chart(rows: pd.DataFrame, metric: str, sets: list[str]) -> Chart:
 
 
 def severity_charts(rows: pd.DataFrame) -> list[Chart]:
-    """Accuracy by severity, a chart a corruption; the other corruptions stay in view behind."""
+    """Accuracy by severity: a chart for each corruption, with the others faintly behind it."""
     kept = rows[(rows["metric"] == "accuracy") & rows["set"].str.fullmatch("corrupted/[^/]+/[^/]+")].copy()
     if kept.empty:
         return []
@@ -113,7 +113,7 @@ def severity_charts(rows: pd.DataFrame) -> list[Chart]:
 
 
 def _with_clean(part: pd.DataFrame, clean: float) -> tuple[np.ndarray, np.ndarray]:
-    """Severities and accuracies of a corruption, from the clean set at severity 0 on where it is known."""
+    """Severities and accuracies of a corruption; the clean set, if it is known, has severity 0."""
     severity, value = part["severity"].to_numpy(float), part["value"].to_numpy(float)
     if np.isfinite(clean) and not (severity == 0).any():
         return np.r_[0.0, severity], np.r_[clean, value]
@@ -121,7 +121,7 @@ def _with_clean(part: pd.DataFrame, clean: float) -> tuple[np.ndarray, np.ndarra
 
 
 def reliability_charts(reliability: dict[str, Any] | None) -> list[Chart]:
-    """Accuracy by confidence for the first four sets, the area of a point being its share of the examples."""
+    """Accuracy by confidence for the first four sets; the area of a point is its share of the examples."""
     panels = {}
     for name, bins in (reliability or {}).items():
         columns = [np.asarray(bins.get(k, []), dtype=float) for k in ("confidence", "accuracy", "count")]

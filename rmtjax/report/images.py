@@ -1,4 +1,4 @@
-"""Pictures of examples, pixel by pixel: what a model saw, and what a generator made of each class."""
+"""Pictures of examples, pixel by pixel: training examples, and synthetic ones of each class."""
 
 import os
 import pathlib
@@ -12,8 +12,8 @@ from rmtjax.report.colours import LIGHT
 from rmtjax.report.numbers import shortened
 
 _DPI = 200
-_CELL = 104  # pixels that an example is enlarged to, about
-_TEXT = 26  # pixels that a line of text takes
+_CELL = 104  # approximate side of an enlarged example, in pixels
+_TEXT = 26  # height of a line of text, in pixels
 _SOURCES = (
     ("real", "real"),
     ("augmented", "augmented\n(as the model\nsaw them)"),
@@ -22,7 +22,7 @@ _SOURCES = (
 
 
 def samples(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `samples.png` of a workdir: real, augmented and synthetic examples, each under its class.
+    """Draws `samples.png` of a workdir: real, augmented and synthetic examples with their classes.
 
     Raises:
       InputError: the workdir has no samples.npz.
@@ -49,7 +49,7 @@ def samples(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def synthetic(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `synthetic.png` of a workdir: synthetic examples, a row for each class (at most 26 of them).
+    """Draws `synthetic.png` of a workdir: synthetic examples, one row for each class (at most 26 rows).
 
     Raises:
       InputError: the workdir has no synthetic_by_class.npz.
@@ -57,9 +57,8 @@ def synthetic(path: str | os.PathLike[str]) -> pathlib.Path:
     stored = _stored(path, "synthetic_by_class.npz")
     images = stored.get("images", np.zeros((0, 0, 1, 1, 1)))
     names = [str(name) for name in stored.get("classes", np.arange(len(images)))]
-    images = [
-        of_class[np.isfinite(of_class).any((1, 2, 3))] for of_class in images
-    ]  # a class of few is filled with NaN
+    # Classes with few examples are filled up with NaN.
+    images = [of_class[np.isfinite(of_class).any((1, 2, 3))] for of_class in images]
     shown = np.unique(np.linspace(0, len(images) - 1, min(len(images), 26)).round().astype(int))
     rows = [(names[k], images[k][:12], [""] * len(images[k][:12])) for k in shown if len(images[k])]
     return _grid(rows, pathlib.Path(path) / "synthetic.png", "synthetic_by_class.npz")
@@ -69,7 +68,7 @@ def _stored(path: str | os.PathLike[str], name: str) -> dict[str, np.ndarray]:
     stored = results.read_arrays(results.folder(path) / name)
     if stored is None:
         raise InputError(
-            f"no {name} in workdir {os.fspath(path)!r}: run it again to write what the picture is drawn from"
+            f"no {name} in workdir {os.fspath(path)!r}: run it again, which writes the data of the picture"
         )
     return stored
 
@@ -80,7 +79,7 @@ def _class_name(label: object, names: list[str]) -> str:
 
 
 def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, source: str) -> pathlib.Path:
-    """Writes rows of (title, images [n, H, W, C], captions) as a PNG, each pixel a square block of pixels."""
+    """Writes rows of (title, images [n, H, W, C], captions) to a PNG; a pixel becomes a block of pixels."""
     if not rows:
         raise InputError(f"{source} beside {str(path)!r} holds no images, so there is nothing to draw")
     pixels = [_enlarged(images) for _, images, _ in rows]
@@ -104,7 +103,7 @@ def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, sou
             drawn.text((left - 18) / width, middle, title, **look)
             for column, (image, caption) in enumerate(zip(block, captions, strict=False)):
                 x = left + column * cells
-                # figimage copies array entries to pixels, where imshow would resample them.
+                # figimage copies entries to pixels; imshow would resample them.
                 drawn.figimage(image, x, height - top - image.shape[0], origin="upper", vmin=0, vmax=1)
                 below = (x + image.shape[1] / 2) / width, 1 - (top + image.shape[0] + 4) / height
                 short = shortened(caption, max(4, image.shape[1] // 11))
@@ -114,7 +113,7 @@ def _grid(rows: list[tuple[str, np.ndarray, list[str]]], path: pathlib.Path, sou
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
-    """[n, H, W, C] of float in [0, 1] or uint8 to RGB in [0, 1], enlarged or averaged by a whole factor."""
+    """Converts images [n, H, W, C] to RGB in [0, 1], enlarged or averaged by a whole factor."""
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     images = np.clip(np.nan_to_num(np.asarray(images, np.float32) / scale), 0, 1)
     if images.ndim == 3:
@@ -128,6 +127,6 @@ def _enlarged(images: np.ndarray) -> np.ndarray:
         h, w = (size // factor * factor for size in images.shape[1:3])
         blocks = images[:, :h, :w].reshape(len(images), h // factor, factor, w // factor, factor, 3)
         return blocks.mean((2, 4))
-    # Even, since a page shows the picture at half its size: there too a pixel is a block of whole pixels.
+    # The factor is even, so that pixels stay whole blocks on a page, which halves the size.
     factor = 2 * round(_CELL / 2 / side) or 1
     return images.repeat(factor, 1).repeat(factor, 2)

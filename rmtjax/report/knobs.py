@@ -1,4 +1,4 @@
-"""Knobs of a generator against what its sets are like: a column for each knob, a row for each number."""
+"""The figure of a generator's knobs: a column of charts for each knob, a row for each number."""
 
 import os
 import pathlib
@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.report import png
-from rmtjax.report.chart import Band, Chart, Dots, Line, Mark, Rule, Spans, fitted
+from rmtjax.report.chart import Band, Chart, Mark, Rule, estimates, fitted
+from rmtjax.report.seeds import intervals
 from rmtjax.statistics import mean_interval
 
 SHOWN = {
@@ -32,11 +33,11 @@ _NAMES = {
 
 
 def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws a PNG of means over seeds with their 95 % t intervals; a band is that of the training examples.
+    """Draws a PNG of means over seeds with 95 % t intervals; the band is the interval of training examples.
 
     Args:
       table: columns knob, setting, seed, set, metric, value (`generate.curves.measure`).
-      path: of the PNG.
+      path: path of the PNG.
     """
     knobs = list(dict.fromkeys(table["knob"]))
     charts = []
@@ -44,14 +45,14 @@ def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.P
         rows = table[table["metric"] == metric]
         if len(rows):
             charts += _charts(rows, knobs, metric)
-    note = "mean and 95 % interval over seeds; grey: training examples, as many (of distances: test images)"
+    note = "mean and 95 % interval over seeds; grey: as many training examples (for distances: test images)"
     return png.save(pathlib.Path(path), charts, len(knobs), note=note)
 
 
 def _charts(rows: pd.DataFrame, knobs: list[str], metric: str) -> list[Chart]:
-    """A number against every knob, on one scale."""
+    """One number against each knob, on a common scale."""
     parts = {knob: rows[rows["knob"] == knob] for knob in knobs}
-    real = {knob: _of_training_examples(part, metric) for knob, part in parts.items()}
+    real = {knob: _training_interval(part, metric) for knob, part in parts.items()}
     made = {knob: _by_setting(part[part["set"] == "synthetic"]) for knob, part in parts.items()}
     y = fitted([*(np.array(one) for one in real.values()), *(means for _, means in made.values())], log=False)
     charts = []
@@ -61,22 +62,19 @@ def _charts(rows: pd.DataFrame, knobs: list[str], metric: str) -> list[Chart]:
         marks: tuple[Mark, ...] = (
             Band([x.low, x.high], [low, low], [high, high], "null"),
             Rule(mean, "null", "solid", level=True),
-            Spans(settings, means[:, 1], means[:, 2], "after"),
-            Line(settings, means[:, 0], "after"),
-            Dots(settings, means[:, 0], "after"),
+            *estimates(settings, means, joined=True),
         )
         charts.append(Chart(x, y, marks, f"{SHOWN[metric]} by {knob}", SHOWN[metric], (250, 170)))
     return charts
 
 
-def _of_training_examples(part: pd.DataFrame, metric: str) -> tuple[float, float, float]:
-    if metric == "distance_ratio":  # of test images, by its definition
+def _training_interval(part: pd.DataFrame, metric: str) -> tuple[float, float, float]:
+    if metric == "distance_ratio":  # test images have 1 by definition
         return 1.0, float("nan"), float("nan")
     return mean_interval(part[part["set"] == "real"].drop_duplicates("seed")["value"].to_numpy(float))
 
 
 def _by_setting(made: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Settings in order, and the mean and the ends of its interval for each."""
+    """The settings in order, and for each the mean and the ends of its interval [settings, 3]."""
     settings = np.sort(made["setting"].unique()).astype(float)
-    ends = [mean_interval(made.loc[made["setting"] == one, "value"].to_numpy(float)) for one in settings]
-    return settings, np.array(ends, float).reshape(-1, 3)
+    return settings, intervals(made.loc[made["setting"] == one, "value"] for one in settings)

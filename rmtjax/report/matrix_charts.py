@@ -1,4 +1,4 @@
-"""The spectrum of one matrix in charts, from the curves of `spectra.curves`."""
+"""Charts of the spectrum of one matrix, from the curves of `spectra.curves`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,21 +10,21 @@ from rmtjax.report.numbers import show
 Curves = Mapping[str, np.ndarray]  # of one matrix, by curve
 
 KEYS = (
-    Key("ink", "line", "Marchenko-Pastur law of the noise, dotted its upper edge"),
+    Key("ink", "line", "Marchenko-Pastur law of the noise; dotted: its upper edge"),
     Key("second", "bar", "spikes: eigenvalues beyond noise"),
-    Key("fit", "line", "power law from xmin on; the chosen xmin"),
-    Key("null", "line", "start of the ERG tail; α of noise, 90 %"),
+    Key("fit", "line", "power law above xmin; the chosen xmin"),
+    Key("null", "line", "start of the ERG tail; 90 % range of α for noise"),
 )
 
 
 def charts(curves: Curves, row: Mapping[str, float], colour: str, what: str) -> list[Chart]:
-    """Density, density on logarithmic axes, and alpha by xmin.
+    """Charts of the density, of the density on logarithmic axes, and of alpha by xmin.
 
     Args:
-      curves: of the matrix, at least `density` and `log_density`.
-      row: its numbers in the table; absent or NaN where unknown.
-      colour: of its stage.
-      what: the matrix in plain text, for those who do not see the charts.
+      curves: the curves of the matrix, at least `density` and `log_density`.
+      row: its numbers in the table; unknown ones are absent or NaN.
+      colour: the colour of its stage.
+      what: the name of the matrix, for descriptions of the charts in words.
     """
     drawn = [_density(curves, row, colour, what), _log_density(curves, row, colour, what)]
     if "exponents" in curves:
@@ -72,7 +72,7 @@ def _log_density(curves: Curves, row: Mapping[str, float], colour: str, what: st
 
 
 def _straight(x: np.ndarray, y: np.ndarray, floor: float) -> Line:
-    """The line through two points on logarithmic axes, which ends where it falls below `floor`."""
+    """A straight line between two points on logarithmic axes, cut off where it falls below `floor`."""
     if y[1] < floor < y[0]:
         share = np.log(floor / y[0]) / np.log(y[1] / y[0])
         x, y = np.array([x[0], x[0] * (x[1] / x[0]) ** share]), np.array([y[0], floor])
@@ -98,24 +98,24 @@ def _exponents(exponents: np.ndarray, row: Mapping[str, float], colour: str, wha
 
 
 def shift(moved: np.ndarray, what: str) -> Chart:
-    """How far training moved each singular value, largest first, in units of the largest one before."""
+    """The shift of each singular value by training, largest first, in units of the largest one before."""
     rank, by = moved
     y = fitted([by, [0.0]], log=False)
     x = Axis(1.0, max(float(rank[-1]), 1.5) * 1.02, log=True, label="rank, largest first")
     marks = (Rule(0.0, "muted", level=True), Line(rank, by, "after"), Dots(rank[:1], by[:1], "after"))
     alt = f"Shift of each singular value of {what}"
-    return Chart(x, y, marks, alt, "shift of each singular value, of the largest")
+    return Chart(x, y, marks, alt, "shift of each singular value / the largest")
 
 
 def survival(curves: Mapping[str, Curves], rows: Mapping[str, Mapping[str, float]], name: str) -> Chart:
-    """Share of eigenvalues of at least λ before and after training, on logarithmic axes, with fits and edges.
+    """The share of eigenvalues ≥ λ, before and after training, on logarithmic axes, with fits and edges.
 
-    Nothing is binned, and a power law with density λ^-α is a straight line of slope 1 - α above xmin.
+    Nothing is binned. A power law with density λ^-α is a straight line of slope 1 - α above xmin.
     """
     known = [one["survival"] for one in curves.values()]
     edges = [rows[which].get("edge", np.nan) for which in curves]
     top = max(float(one[0, -1]) for one in known)
-    # The smallest eigenvalues of a square matrix span decades and tell little: the tail gets the room.
+    # The smallest eigenvalues of a square matrix span decades and show little: leave room for the tail.
     bottom = max(min(float(one[0, 0]) for one in known), 1e-4 * top)
     bottom = float(np.nanmin([bottom, *(np.array(edges) / 1.5)]))
     lowest = min(float(one[1, -1]) for one in known)
@@ -136,6 +136,6 @@ def survival(curves: Mapping[str, Curves], rows: Mapping[str, Mapping[str, float
 
 
 def overview(names: Sequence[str], most: int = 8) -> list[str]:
-    """Up to eight of the names, spread over all of them."""
+    """Picks at most `most` of the names, spread evenly."""
     places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
     return [names[k] for k in np.unique(places)]

@@ -1,4 +1,4 @@
-"""Numbers, names and tables as text for people."""
+"""Numbers, names of metrics, and tables as text for readers."""
 
 import math
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ _NAMES = {
     "between_share": "share between classes",
 }
 _SPACES = ("pixel", "feature", "unigram")
-# The p of an alpha below all simulated quantiles, of which 0.005 is the least.
+# p of an alpha below all simulated quantiles, the smallest of which is 0.005.
 _RAREST_IN_NOISE = 0.0025
 
 
 def show(value: float, digits: int = 3) -> str:
-    """A number for people: about `digits` significant digits, an en dash for NaN, never a long tail."""
+    """A number as text: about `digits` significant digits, an en dash for NaN, no long tail."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -54,7 +54,7 @@ def show(value: float, digits: int = 3) -> str:
 
 
 def show_metric(metric: str, value: float) -> str:
-    """A number of the table of spectra: as `show`, but probabilities no smaller than they are known to be."""
+    """A number of the table of spectra: as `show`, with a lower bound for probabilities too small to know."""
     if metric == "alpha_null_p" and value <= _RAREST_IN_NOISE:
         return "< 0.005"
     if (metric.endswith("_p") or metric.startswith("p_")) and value < 1e-6:
@@ -63,33 +63,33 @@ def show_metric(metric: str, value: float) -> str:
 
 
 def fraction(value: float) -> str:
-    """A share, a loss or a calibration error: three decimals below 10, so that a column lines up."""
+    """A share, a loss or a calibration error as text: three decimals below 10, so that columns line up."""
     return f"{value:.3f}".replace("-", "−") if abs(value) < 10 else show(value)
 
 
 def interval(low: float, high: float) -> str:
-    """[low, high], or nothing where there is none."""
+    """[low, high] as text; empty if there is no interval."""
     return "" if math.isnan(low) or math.isnan(high) else f"[{fraction(low)}, {fraction(high)}]"
 
 
 def metric_name(metric: str, space: str = "") -> str:
-    """The name of a metric of evaluation or diversity as the field writes it, with its space behind it."""
+    """The usual name of a metric of evaluation or diversity, followed by its space."""
     name = _NAMES.get(metric, metric.replace("_", " "))
     return f"{name}, {space}s" if space in _SPACES else f"{name} {space}".strip()
 
 
 def ending(text: str, most: int = 40) -> str:
-    """The text, or its end where it is longer than that: what tells names apart stands at their ends."""
+    """The text, or its end if it is longer than `most`, since names differ at their ends."""
     return text if len(text) <= most else "…" + text[1 - most :]
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, or its beginning where it is longer than that."""
+    """The text, or its beginning if it is longer than `most`."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
-    """A table in plain text: the first `left` columns set to the left, the others to the right."""
+    """A table in plain text: the first `left` columns are aligned left, the others right."""
     widths = [max(len(line[k]) for line in [heads, *rows]) for k in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The page of a run: everything its workdir holds, in one file that needs nothing else."""
+"""The page of a run: the content of its workdir in one self-contained file."""
 
 import os
 import pathlib
@@ -40,29 +40,29 @@ from rmtjax.results import Run, number
 from rmtjax.spectra.metrics import shown
 
 _BRACKETS = (
-    "Brackets: bootstrap 95 % intervals. Null: what a model of no merit would show; for a calibration "
-    "error, what a perfectly calibrated model with the same confidences would. Accuracy: higher is better; "
-    "the others: lower."
+    "Brackets: bootstrap 95 % intervals. Null: the value for a model that has learned nothing; for a "
+    "calibration error, the value for a perfectly calibrated model with the same confidences. Higher is "
+    "better for accuracy, lower for all others."
 )
 _DIVERSITY = (
     "Brackets: 95 % intervals over examples. Vendi score: the effective number of different examples. "
     "Coverage: the share of test examples with an example of the set in their neighbourhood. Weighted "
-    "Vendi: the score times the cosine between augmented examples and those they were made from; unpaired: "
-    "times the cosine between the mean of a set and that of the real training split. Fed: an epoch as it "
-    "is trained on, at the size of the real training split. Nulls: isotropic noise, an upper end, for the "
-    "Vendi score; as many fresh examples of the test set’s own law for coverage; pairs at random for "
+    "Vendi: the score times the cosine between augmented examples and their originals; unpaired: times the "
+    "cosine between the mean of a set and that of the real training split. Fed: an epoch of training "
+    "examples, as many as the real training split has. Nulls: isotropic noise (an upper end) for the Vendi "
+    "score; as many fresh examples from the distribution of the test set for coverage; random pairs for "
     "weighted Vendi."
 )
 _TEXTS = {"real": "text", "augmented": "as augmented", "synthetic": "synthetic text"}
 
 
 def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `report.html` of a workdir, and its figures as `figures/*.png` too; returns the page's path.
+    """Draws `report.html` of a workdir and its figures `figures/*.png`; returns the path of the page.
 
-    A part whose file is missing is left out, with a sentence that says so.
+    If a file is missing, a sentence takes the place of its section.
 
     Raises:
-      InputError: no such folder, or a damaged file in it.
+      InputError: there is no such folder, or a file in it is damaged.
     """
     run = results.read(path)
     spectra = spectral_data.load(run.path)
@@ -72,7 +72,7 @@ def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
         Section("spectra", "Spectra of the weights", _spectra(run, spectra)),
         Section("diversity", "Diversity of the data", _diversity(run)),
         Section("synthetic", "Synthetic data", _synthetic(run)),
-        Section("samples", "What the model saw", _samples(run)),
+        Section("samples", "Training examples", _samples(run)),
         Section("config", "Config", _config(run)),
         Section("run", "This run", _facts(run)),
     ]
@@ -132,7 +132,7 @@ def _drawn(
     columns: int = 3,
     keys: Sequence[Key] = (),
 ) -> Charts:
-    """Charts for the page, which are written as figures/<name>.png as well."""
+    """Charts for the page; they are also written to figures/<name>.png."""
     if charts:
         png.save(run.path / results.FIGURES / f"{name}.png", charts, columns, keys)
     return Charts(charts, caption, columns if columns < 4 else 0, keys)
@@ -145,16 +145,14 @@ def _training(run: Run) -> list[Any]:
     if not charts:
         return [absent("metrics.jsonl holds no finite values yet.")]
     caption = (
-        "Faint: every step; strong: the running mean. In long runs the band is the range of the steps in it."
+        "Faint: every step; strong: the running mean. In long runs the band is the range over nearby steps."
     )
     return [_drawn(run, "training", charts, caption, keys=training.KEYS)]
 
 
 def _evaluation(run: Run) -> list[Any]:
     if run.evaluation is None:
-        missing = (
-            "There is no evaluation.json in this workdir, so nothing is known about how good the model is."
-        )
+        missing = "There is no evaluation.json in this workdir, so the quality of the model is not known."
         return [absent(missing)]
     whole = evaluation.whole_sets(run.evaluation)
     ood, known = whole[whole["kind"] == "ood"], whole[whole["kind"] != "ood"]
@@ -171,12 +169,10 @@ def _evaluation(run: Run) -> list[Any]:
         caption = f"After temperature scaling (temperature{temperature}, fitted on validation)"
         blocks.append(evaluation.pivot(caption, known[scaled]))
     if len(ood):
-        blocks.append(
-            evaluation.pivot("Telling examples of other classes apart (test against each set)", ood)
-        )
+        blocks.append(evaluation.pivot("Detection of examples of other classes (test against each set)", ood))
     severity = evaluation.severity_charts(run.evaluation)
     if severity:
-        caption = "Accuracy by severity, 0: as it is. Faint: the other corruptions; dotted: the null."
+        caption = "Accuracy by severity; 0: no corruption. Faint: the other corruptions; dotted: the null."
         blocks += [Heading("By corruption and severity"), _drawn(run, "severity", severity, caption, 4)]
     reliability = evaluation.reliability_charts(run.reliability)
     if reliability:
@@ -188,7 +184,7 @@ def _evaluation(run: Run) -> list[Any]:
 
 
 def _spectra(run: Run, spectra: spectral_data.Spectra | None) -> list[Any]:
-    """The body of the spectra page, each of its sections below a heading."""
+    """The body of the page of spectra; each of its sections has a heading."""
     if spectra is None:
         return [absent("There is no spectra.parquet in this workdir, so nothing is known about the weights.")]
     main = [metric for metric in depth.measured_metrics(spectra.table) if metric in shown("depth")]
@@ -198,7 +194,7 @@ def _spectra(run: Run, spectra: spectral_data.Spectra | None) -> list[Any]:
         png.save(run.path / results.FIGURES / "spectra_profile.png", over_depth, 2, keys)
     overview = _overview(spectra)
     if overview:
-        note = "eigenvalues λ of WᵀW; dashed: power law from xmin on; dotted: upper edge of the MP bulk"
+        note = "eigenvalues λ of WᵀW; dashed: power law above xmin; dotted: upper edge of the MP bulk"
         png.save(run.path / results.FIGURES / "spectra.png", overview, 4, note=note)
     blocks: list[Any] = page_of_spectra.introduction(spectra)
     for section in page_of_spectra.body(spectra):
@@ -207,7 +203,7 @@ def _spectra(run: Run, spectra: spectral_data.Spectra | None) -> list[Any]:
 
 
 def _overview(spectra: spectral_data.Spectra) -> list[Chart]:
-    """Before and after training, of up to eight matrices spread over the model."""
+    """Spectra before and after training, for up to eight matrices spread over the model."""
     drawable = {}
     for name in spectra.names:
         of = {which: one for which, one in spectra.curves.get(name, {}).items() if which != "update"}
@@ -249,10 +245,10 @@ def _synthetic(run: Run) -> list[Any]:
         path = images.synthetic(run.path)
         caption = "Synthetic examples by class."
         blocks.append(Picture(path, "Synthetic examples, a row for each class", caption))
-    said = ("recognised", "nearest_", "distance_ratio")
-    rest = [(name, value) for name, value in words.all_fields(facts) if not name.startswith(said)]
+    shown_above = ("recognised", "nearest_", "distance_ratio")
+    rest = [(name, value) for name, value in words.all_fields(facts) if not name.startswith(shown_above)]
     if rest:
-        blocks.append(Details("The set’s manifest", [Pairs(rest)]))
+        blocks.append(Details("The manifest of the set", [Pairs(rest)]))
     return blocks or [absent("synthetic.json is empty.")]
 
 
@@ -260,7 +256,7 @@ def _recognised(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     judged = facts.get("recognised")
     judged = judged if isinstance(judged, dict) else {"value": judged}
     value, n = number(judged.get("value")), number(judged.get("n"))
-    name = "recognised as their class by a judge"
+    name = "assigned to their class by a judge"
     if np.isfinite(value):
         spread = interval(number(judged.get("low")), number(judged.get("high")))
         of = f" of {n:.0f}" if np.isfinite(n) else ""
@@ -275,7 +271,7 @@ def _distances(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if np.isfinite(near):
         items.append(("median distance to the nearest training example", show(near)))
     if np.isfinite(reference):
-        items.append(("the same of real test examples", show(reference)))
+        items.append(("the same distance for real test examples", show(reference)))
     if np.isfinite(near) and reference > 0:
         meaning = "1: as far as unseen real examples; near 0: copies"
         items.append(("ratio of these distances", f"{near / reference:.2f} ({meaning})"))
@@ -284,7 +280,7 @@ def _distances(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _samples(run: Run) -> list[Any]:
     if run.samples is None:
-        return [absent("There is no samples.npz in this workdir, so what the model saw is not shown.")]
+        return [absent("There is no samples.npz in this workdir, so no training examples are shown.")]
     if any(np.asarray(run.samples[name]).dtype.kind == "U" for name in _TEXTS if name in run.samples):
         return _tables_of_texts(run.samples, run.classes or [])
     caption = "Examples as they entered the model, with their classes."
@@ -294,7 +290,7 @@ def _samples(run: Run) -> list[Any]:
 
 
 def _tables_of_texts(samples: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[Any]:
-    """The texts of samples.npz with their classes; real ones beside what augmentation made of them."""
+    """The texts of samples.npz with their classes; real ones beside their augmented versions."""
     blocks = []
     for caption, columns in (("Real texts", ("real", "augmented")), ("Synthetic texts", ("synthetic",))):
         there = [name for name in columns if name in samples]
@@ -311,7 +307,7 @@ def _config(run: Run) -> list[Any]:
     if run.config is None:
         return [absent("There is no config.json in this workdir.")]
     rows = [[text_cell(part) for part in line] for line in words.changed_fields(run.config)]
-    changed = Table("What differs from the defaults", ["field", "value", "default"], rows, left=3)
+    changed = Table("Fields that differ from the defaults", ["field", "value", "default"], rows, left=3)
     every = Details("All fields", [Pairs(words.all_fields(run.config))])
     return [changed if rows else Text("Every field has its default.", ""), every]
 

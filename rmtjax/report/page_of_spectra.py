@@ -1,6 +1,6 @@
-"""The page of an analysis: what `spectra.Analysis.save` wrote, of one model or of two.
+"""The page of an analysis of one model or two, made from the files of `spectra.Analysis.save`.
 
-The page of a run embeds its body.
+The page of a run contains its body.
 """
 
 import os
@@ -22,27 +22,27 @@ from rmtjax.report.spectral_data import Spectra, load
 from rmtjax.spectra.metrics import shown
 
 _MOST_MATRICES = 300
-_OPEN = 3  # matrices whose charts are open from the start
+_OPEN = 3  # matrices whose charts are unfolded from the start
 _ABOUT = (
-    "Eigenvalues λ are of WᵀW, not divided by N; W is N × M with N ≥ M. α: exponent of a power law fitted "
-    "above xmin by maximum likelihood. Noise of that shape: what a matrix of independent entries shows; a "
-    "value near it says nothing about training. MP: Marchenko-Pastur."
+    "Eigenvalues λ are those of WᵀW, not divided by N; W is N × M with N ≥ M. α: exponent of a power law "
+    "fitted above xmin by maximum likelihood. Noise of that shape: the value for a matrix of independent "
+    "entries; a value near it is no evidence of training. MP: Marchenko-Pastur."
 )
 _ABOUT_CHARTS = (
-    "Left: histogram on linear axes. Middle: in logarithmic bins on logarithmic axes. Right: what α would "
-    "be for each start of the tail, with its standard error; where it is flat, α does not depend on xmin."
+    "Left: histogram on linear axes. Middle: histogram with logarithmic bins and axes. Right: α for each "
+    "start of the tail, with its standard error; where it is flat, α does not depend on xmin."
 )
 
 
 def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `report.html` of a folder that holds spectra.parquet; returns the page's path.
+    """Draws `report.html` in a folder that holds spectra.parquet; returns the path of the page.
 
-    The table may have a column `stage` (before, after, update), with curves and eigenvalues under
-    `<stage>/<name>`, or none, with them under `<name>`. Only columns that exist are shown. Without
-    spectra_curves.npz and spectra.npz no spectrum is drawn.
+    If the table has a column `stage` (before, after, update), curves and eigenvalues are stored under
+    `<stage>/<name>`, else under `<name>`. Only columns that exist are shown. Without spectra_curves.npz and
+    spectra.npz no spectrum is drawn.
 
     Raises:
-      InputError: no such folder, no spectra.parquet in it, or a damaged file.
+      InputError: there is no such folder, it has no spectra.parquet, or a file is damaged.
     """
     path = results.folder(directory)
     spectra = load(path)
@@ -59,7 +59,7 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def body(spectra: Spectra) -> list[Section]:
-    """Medians and charts over depth, the table, and the charts of each matrix."""
+    """The sections: medians and charts over depth, the table, and the charts of each matrix."""
     drawable = [name for name in spectra.names if spectra.curves.get(name)][:_MOST_MATRICES]
     places = {name: k for k, name in enumerate(spectra.names)}
     links = {name: f"matrix-{places[name]}" for name in drawable}
@@ -71,7 +71,7 @@ def body(spectra: Spectra) -> list[Section]:
 
 
 def introduction(spectra: Spectra) -> list[Any]:
-    """Warnings, what was left out, and what the words mean."""
+    """Warnings, the tensors that were left out, and an explanation of the terms."""
     reasons = spectra.attrs.get("left_out")
     without = []
     if isinstance(reasons, dict) and reasons:
@@ -81,7 +81,7 @@ def introduction(spectra: Spectra) -> list[Any]:
 
 
 def _sources(attrs: Mapping[Any, Any]) -> list[str]:
-    """Where the weights came from, of a comparison before and after; empty where nobody wrote it down."""
+    """The sources of the weights (of a comparison: before, after); empty if they were not recorded."""
     source = attrs.get("source")
     if isinstance(source, dict):
         source = list(source.values())
@@ -109,7 +109,7 @@ def _facts(attrs: Mapping[Any, Any], sources: list[str]) -> list[Pairs]:
 
 
 def _warnings(table: pd.DataFrame) -> list[Text]:
-    """How often each warning was given; those that differ only in numbers count as one."""
+    """Each warning with the number of its matrices; warnings that differ only in numbers count as one."""
     if "warning" not in table:
         return []
     given = table.loc[table["stage"] != "before", ["name", "warning"]]
@@ -138,7 +138,7 @@ def _by_kind(spectra: Spectra, links: dict[str, str]) -> list[Any]:
         Legend(depth.keys(spectra.table, spectra.compared)),
         Charts(
             depth.charts(spectra.table, first, spectra.names, links),
-            "Matrices stand in the model’s order; a mark leads to its matrix.",
+            "Matrices are in the order of the model; a click on a mark leads to its matrix.",
             columns=2,
         ),
     ]
@@ -149,7 +149,7 @@ def _by_kind(spectra: Spectra, links: dict[str, str]) -> list[Any]:
 
 
 def _columns(spectra: Spectra) -> list[tuple[str, str]]:
-    """(metric, stage) of the columns of the table; of the weights before only what training is watched by."""
+    """(metric, stage) of each column; for the weights before only the metrics of the observer."""
     out = []
     for metric in shown("compared" if spectra.compared else "page"):
         for which, rows in spectra.stages.items():
@@ -169,7 +169,7 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
         heads.append(depth.title(metric) + (f" {which}" if staged else ""))
     short = layers.short_names(spectra.names)
     kinds = dict(zip(spectra.table["name"], spectra.table["kind"], strict=True))
-    # Noise of a shape is the same before and after, so it is said once for the weights.
+    # Noise of a shape is the same before and after, so it is shown once for the weights.
     now = [which for which in stages if which != "before" or "after" not in stages]
     lines = []
     for place, name in enumerate(spectra.names):
@@ -181,8 +181,8 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
         line += [_value(rows[which], metric, which in now) for metric, which in columns]
         lines.append(line)
     caption = (
-        "Each matrix; below its name: slices × N × M, and warnings. Below a value: noise of that shape (of "
-        "α: 90 % of such matrices)."
+        "Each matrix; below its name: slices × N × M, and warnings. Below a value: noise of that shape (for "
+        "α: the range of 90 % of such matrices)."
     )
     return Table(caption, heads, lines, left=2, about=about)
 
@@ -192,7 +192,7 @@ def _shape(spectra: Spectra, name: str) -> str:
 
 
 def _value(row: Mapping[str, float], metric: str, with_null: bool) -> Cell:
-    """A number of the table, its standard error beside it and its null below where there are any."""
+    """A number of the table, with its standard error beside it and its null below if they exist."""
     ends = ("", "_null", "_se", "_null_low", "_null_high")
     value, null, error, low, high = (row.get(metric + end, np.nan) for end in ends)
     noise = f"{show(low)} – {show(high)}" if np.isfinite(low + high) else show(null)
@@ -205,14 +205,14 @@ def _value(row: Mapping[str, float], metric: str, with_null: bool) -> Cell:
 
 
 def _warning(spectra: Spectra, name: str) -> str:
-    """The warnings of a matrix: of the weights as they are, and those that the update has besides."""
+    """The warnings of a matrix: those of the newest weights, and others that the update has."""
     last = "after" if name in spectra.rows.get("after", {}) else "before"
     now, update = (spectra.text(which, name, "warning") for which in (last, "update"))
     return "; ".join(filter(None, [now, f"update: {update}" if update and update != now else ""]))
 
 
 def _everything(spectra: Spectra) -> Details:
-    """All numeric columns of the file, folded away."""
+    """All numeric columns of the file, in a folded table."""
     order = {name: place for place, name in enumerate(spectra.names)}
     rows = spectra.table.assign(place=spectra.table["name"].map(order)).sort_values("place", kind="stable")
     columns = [
@@ -245,7 +245,9 @@ def _matrices(spectra: Spectra, links: dict[str, str]) -> list[Any]:
     blocks: list[Any] = [Legend(matrix_charts.KEYS), Text(_ABOUT_CHARTS)]
     drawable = sum(1 for name in spectra.names if spectra.curves.get(name))
     if drawable > len(links):
-        blocks.append(Text(f"The first {len(links)} of {drawable} matrices are drawn; the table has all."))
+        blocks.append(
+            Text(f"Only the first {len(links)} of {drawable} matrices are drawn; the table has all.")
+        )
     short = layers.short_names(spectra.names)
     for place, (name, anchor) in enumerate(links.items()):
         note = _shape(spectra, name)
@@ -254,13 +256,13 @@ def _matrices(spectra: Spectra, links: dict[str, str]) -> list[Any]:
 
 
 def _matrix(spectra: Spectra, name: str) -> list[Charts]:
-    """The charts of one matrix, a line of them for each stage."""
+    """The charts of one matrix, a row of them for each stage."""
     blocks = []
     for which, curves in spectra.curves[name].items():
         if "density" in curves:
             row = spectra.row(which, name)
-            said = f"{which}: {_sentence(row)}" if spectra.compared else _sentence(row)
-            blocks.append(Charts(matrix_charts.charts(curves, row, which, name), said, columns=3))
+            caption = f"{which}: {_fit_in_words(row)}" if spectra.compared else _fit_in_words(row)
+            blocks.append(Charts(matrix_charts.charts(curves, row, which, name), caption, columns=3))
         if "shift" in curves:
             blocks.append(
                 Charts([matrix_charts.shift(curves["shift"], name)], "after against before", columns=3)
@@ -268,8 +270,8 @@ def _matrix(spectra: Spectra, name: str) -> list[Charts]:
     return blocks
 
 
-def _sentence(row: dict[str, float]) -> str:
-    """The fit in words: only what is known."""
+def _fit_in_words(row: dict[str, float]) -> str:
+    """The power law and other numbers of a matrix, as far as they are known."""
     alpha, error, low, high = (
         row.get(k, np.nan) for k in ("alpha", "alpha_se", "alpha_null_low", "alpha_null_high")
     )

@@ -1,4 +1,4 @@
-"""The page of a study: answers first, then figures, then tables. Drawn from the study's CSV files alone."""
+"""The page of a study: answers, figures and tables, made from the CSV files of the study alone."""
 
 import os
 import pathlib
@@ -10,11 +10,24 @@ import pandas as pd
 from rmtjax import results
 from rmtjax.errors import InputError
 from rmtjax.report import pages, png
-from rmtjax.report.chart import Axis, Band, Cells, Chart, Dots, Key, Line, Mark, Rule, Spans, fitted, named
+from rmtjax.report.chart import (
+    Axis,
+    Band,
+    Cells,
+    Chart,
+    Dots,
+    Key,
+    Line,
+    Mark,
+    Rule,
+    estimates,
+    fitted,
+    named,
+)
 from rmtjax.report.colours import look
 from rmtjax.report.numbers import interval
 from rmtjax.report.pages import Charts, Section, Table, Text, number_cell, text_cell
-from rmtjax.statistics import mean_interval
+from rmtjax.report.seeds import intervals
 
 _DOSED = (
     ("backbone", "update/stable_rank"),
@@ -32,14 +45,15 @@ _DIVERSITY = (
 )
 _ARMS = (Key("after", "line", "highest dose"), Key("null", "line", "baseline"))
 _CAPTIONS = {
-    "similarity": "Cosine between the effects of two families on all layer groups and metrics, without what "
-    "a common baseline makes alike (similarity.csv). On the diagonal the reliability: how much of a family's "
-    "effect is more than noise.",
+    "similarity": "Cosine between the effects of two families on all layer groups and metrics, corrected for "
+    "the similarity that a common baseline causes (similarity.csv). The diagonal shows the reliability: how "
+    "much of the effect of a family is more than noise.",
     "doses": "Means over seeds with their intervals, against the dose of each family (study.csv); the line "
     "is the baseline.",
-    "spectra": "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: "
-    "mean over seeds with its interval, the highest dose of each family beside its baseline in grey; those "
-    "below 1e-4 are in the first bin (spectra.csv has all arms).",
+    "spectra": "Density of the eigenvalues of the update, over the matrices of the backbone; the eigenvalues "
+    "of each matrix are divided by their mean. Shown are the mean over seeds and its interval, for the "
+    "highest dose of each family and, in grey, its baseline. Eigenvalues below 1e-4 are in the first bin. "
+    "spectra.csv has all arms.",
     "calibration": "Expected calibration error of each arm, mean over seeds with its interval (study.csv); "
     "the line is the baseline.",
     "diversity": "Accuracy out of distribution against diversity. Each point is an arm, the mean over its "
@@ -49,12 +63,12 @@ _SHOWN = 40  # effects in the page; effects.csv has all
 
 
 def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws `study.html` of a study's folder, and its figures as `figures/*.png`, from the study's CSV files.
+    """Draws `study.html` and its figures `figures/*.png` from the CSV files in the folder of a study.
 
-    answers.csv and study.csv must be there; effects.csv, similarity.csv and spectra.csv may be.
+    answers.csv and study.csv are needed; effects.csv, similarity.csv and spectra.csv are used if they exist.
 
     Raises:
-      InputError: a table is not there.
+      InputError: a needed table is missing.
     """
     folder = pathlib.Path(out)
     answers, table = _needed(folder / "answers.csv"), _needed(folder / "study.csv")
@@ -63,7 +77,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     few, many = int(seeds.min()), int(seeds.max())
     header = Text(
         f"{len(runs)} runs in {len(seeds)} arms, {few if few == many else f'{few} to {many}'} seeds per arm. "
-        "The unit is the seed: intervals are of 95 %, over seeds.",
+        "Intervals are 95 % intervals over seeds.",
         "",
     )
     told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in answers.itertuples()]
@@ -83,12 +97,12 @@ def _needed(path: pathlib.Path) -> pd.DataFrame:
 
 
 def _found(path: pathlib.Path) -> pd.DataFrame | None:
-    """A study's CSV file, in which "null" is the name of a family; None where there is none."""
+    """Reads a CSV file, in which "null" is the name of a family; None if there is no such file."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else None
 
 
 def _figures(folder: pathlib.Path, table: pd.DataFrame) -> list[Charts | Text]:
-    """The figures that the tables allow, each as figures/NAME.png too."""
+    """All figures for which there are data; each is also written to figures/NAME.png."""
     families = [str(family) for family in dict.fromkeys(table["family"])]
     doses = _doses(table)
     several = len({chart.x.label for chart in doses})
@@ -121,7 +135,7 @@ def _similarity(found: pd.DataFrame | None) -> list[Chart]:
 
 
 def _doses(table: pd.DataFrame) -> list[Chart]:
-    """Numbers against doses: a row of charts for each number, a chart for each family of several doses."""
+    """Numbers against doses: a row of charts for each number, a chart for each family with several doses."""
     there = set(zip(table["group"], table["metric"], strict=True))
     dosed = table[table["arm"] != table["baseline"]].groupby("family", sort=False)["dose"].nunique()
     families = [str(name) for name, count in dosed.items() if count > 1]
@@ -137,32 +151,23 @@ def _dose_chart(of: pd.DataFrame, family: str, group: str, metric: str, y: Axis)
     part = of[of["family"] == family]
     base = of[of["arm"].isin(part["baseline"].unique())]["value"].to_numpy(float)
     doses = np.sort(part["dose"].unique())
-    means = _intervals([part.loc[part["dose"] == dose, "value"] for dose in doses])
+    means = intervals(part.loc[part["dose"] == dose, "value"] for dose in doses)
     places = np.arange(len(doses), dtype=float)
     marks: list[Mark] = [Rule(float(np.nanmean(base)), "null", "solid", level=True)] if len(base) else []
-    marks += [
-        Spans(places, means[:, 1], means[:, 2], "after"),
-        Line(places, means[:, 0], "after"),
-        Dots(places, means[:, 0], "after"),
-    ]
+    marks += estimates(places, means, joined=True)
     ticks = tuple((float(place), f"{dose:g}") for place, dose in zip(places, doses, strict=True))
     x = Axis(-0.4, len(doses) - 0.6, label=f"dose of {family}", ticks=ticks)
     number = f"{metric.replace('/', ', ').replace('_', ' ')}, {group}"
     return Chart(x, y, tuple(marks), f"{number}, by dose of {family}", number, (260, 170))
 
 
-def _intervals(samples: Sequence[pd.Series]) -> np.ndarray:
-    """Mean, low and high of each sample [samples, 3]."""
-    return np.array([mean_interval(values.to_numpy(float)) for values in samples], float).reshape(-1, 3)
-
-
 def _spectra(found: pd.DataFrame | None) -> list[Chart]:
-    """Densities of the update's eigenvalues: the highest dose of each family beside its baseline."""
+    """Densities of the eigenvalues of the update: the highest dose of each family beside its baseline."""
     if found is None or found.empty:
         return []
     arms = found.drop_duplicates("arm")
     highest = arms[arms["arm"] != arms["baseline"]].sort_values("dose").drop_duplicates("family", keep="last")
-    chosen = arms[arms["arm"].isin(highest["arm"])]  # in the design's order
+    chosen = arms[arms["arm"].isin(highest["arm"])]  # in the order of the design
     shown = found[found["arm"].isin([*chosen["arm"], *chosen["baseline"]])]
     x = fitted([shown["log10_eigenvalue"].to_numpy(float)], log=False, label="log₁₀ eigenvalue / mean")
     y = fitted([shown["high"].to_numpy(float)], log=False, floor=0.0)
@@ -187,12 +192,9 @@ def _calibration(table: pd.DataFrame) -> list[Chart]:
     for metric in dict.fromkeys(of_run["metric"]):
         of = of_run[of_run["metric"] == metric]
         base = of[of["arm"] == of["baseline"]]["value"].to_numpy(float)
-        means = _intervals([of.loc[of["arm"] == arm, "value"] for arm in arms])
+        means = intervals(of.loc[of["arm"] == arm, "value"] for arm in arms)
         marks: list[Mark] = [Rule(float(np.nanmean(base)), "null", "solid")] if len(base) else []
-        marks += [
-            Spans(places, means[:, 1], means[:, 2], "after", level=True),
-            Dots(means[:, 0], places, "after"),
-        ]
+        marks += estimates(places, means, level=True)
         title = "test" if metric == "ece" else metric.removesuffix("_ece").replace("_", " ")
         names = named([arm.replace("_", " ") for arm in arms])
         x = fitted([means], log=False, label="ECE")
@@ -213,18 +215,12 @@ def _ranking(table: pd.DataFrame, families: list[str]) -> list[Chart]:
         for family, part in wide.groupby(level="family", sort=False):
             colour, shape = look(families.index(family))
             tips = [str(arm) for arm in part.index.get_level_values("arm")]
-            marks.append(
-                Dots(
-                    part[measure].to_numpy(float),
-                    part["ood_accuracy"].to_numpy(float),
-                    colour,
-                    shape,
-                    tips=tips,
-                )
-            )
-        x = fitted([wide[measure].to_numpy(float)], log=False, label=measure.replace("_", " "))
-        alt = f"Accuracy out of distribution against {measure.replace('_', ' ')}"
-        charts.append(Chart(x, y, tuple(marks), alt, "accuracy out of distribution", (320, 240)))
+            x, accuracy = (part[name].to_numpy(float) for name in (measure, "ood_accuracy"))
+            marks.append(Dots(x, accuracy, colour, shape, tips=tips))
+        label = measure.replace("_", " ")
+        axis = fitted([wide[measure].to_numpy(float)], log=False, label=label)
+        alt = f"Accuracy out of distribution against {label}"
+        charts.append(Chart(axis, y, tuple(marks), alt, "accuracy out of distribution", (320, 240)))
     return charts
 
 
@@ -246,5 +242,7 @@ def _effects(found: pd.DataFrame | None) -> Table | Text:
         for row in found.loc[order].itertuples()
     ]
     heads = ["arm", "layers", "metric", "effect", "95 %", "in seed s.d.", "p, Holm", "seeds, test"]
-    caption = f"The {len(rows)} largest of {len(found)}, against each arm's baseline; effects.csv has all."
+    caption = (
+        f"The {len(rows)} largest of {len(found)}, each against the baseline of its arm; effects.csv has all."
+    )
     return Table(caption, heads, rows, left=3)

@@ -1,7 +1,7 @@
-"""Pages: sections of plain data, which one template makes into one HTML file that needs nothing else.
+"""Pages: sections of plain data, which a template turns into one self-contained HTML file.
 
-All text is plain and escaped by the template. The data here say what a page holds, `assets` how it looks,
-`templates` how it is written.
+All text is plain; the template escapes it. The classes here define what a page can hold, `templates` its
+HTML, and `assets` its style.
 """
 
 import base64
@@ -22,7 +22,7 @@ from rmtjax.report.numbers import fraction, interval, show
 
 
 class Cell(NamedTuple):
-    """A cell of a table: text, what it sorts by, a standard error, lines below, a goal in the page."""
+    """A cell of a table: text, key for sorting, standard error, lines below, anchor that it links to."""
 
     text: str
     key: float | int | str
@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A paragraph that begins with `strong`, a list of `items` below it; `look` is a class of the CSS."""
+    """A paragraph that begins with `strong`, with a list of `items` below; `look` is a CSS class."""
 
     text: str
     look: str = "note"
@@ -50,9 +50,9 @@ class Heading(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table that sorts by a click on a head. `left`: how many first columns are set to the left.
+    """A table that is sorted by a click on a head. The first `left` columns are aligned to the left.
 
-    `about`: a sentence for each head, shown to a reader who points at it.
+    `about` has a sentence for each head, which appears under the pointer.
     """
 
     caption: str
@@ -64,28 +64,28 @@ class Table(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Names and values, one below the other."""
+    """A list of names and values."""
 
     items: Sequence[tuple[str, str]]
     kind: str = "pairs"
 
 
 class Cards(NamedTuple):
-    """The main numbers: title, value, lines below."""
+    """The main numbers of a page: title, value, lines below."""
 
     items: Sequence[tuple[str, str, str]]
     kind: str = "cards"
 
 
 class Legend(NamedTuple):
-    """Marks and what they stand for."""
+    """Marks and their meanings."""
 
     keys: Sequence[Key]
     kind: str = "legend"
 
 
 class Charts(NamedTuple):
-    """Charts side by side. `columns`: at most so many; 0: as many as the page is wide for."""
+    """Charts side by side, at most `columns` of them; 0 fills the width of the page."""
 
     charts: Sequence[Chart]
     caption: str = ""
@@ -104,7 +104,7 @@ class Picture(NamedTuple):
 
 
 class Details(NamedTuple):
-    """Blocks below a line that opens them."""
+    """Blocks that are folded below a summary; a click opens them."""
 
     summary: str
     blocks: Sequence[Any]
@@ -123,28 +123,28 @@ class Section(NamedTuple):
 
 
 def absent(text: str) -> Text:
-    """A sentence in the place of a section whose file is missing."""
+    """A sentence in place of a section whose file is missing."""
     return Text(text, "absent")
 
 
 def text_cell(value: Any, below: str = "") -> Cell:
-    """A cell of plain text, with a smaller line below it."""
+    """A cell of plain text, with a smaller line below."""
     return Cell(str(value), str(value), below=below)
 
 
 def number_cell(value: float | int, digits: int = 3) -> Cell:
-    """A cell of one number."""
+    """A cell with one number."""
     return Cell(show(value, digits), value)
 
 
 def estimate(row: Any) -> Cell:
-    """The cell of a row with value, low, high and null: the value, below it its interval and null."""
+    """The cell of a row with value, low, high and null: the value, with its interval and null below."""
     null = "" if row.null != row.null else f"null {fraction(row.null)}"
     return Cell(fraction(row.value), row.value, below=interval(row.low, row.high), null=null)
 
 
 def render(title: str, header: Sequence[Any], sections: Sequence[Section]) -> bytes:
-    """The whole document."""
+    """The whole HTML document."""
     page = _environment().get_template("page.html")
     return page.render(title=title, header=header, sections=sections).encode()
 
@@ -178,7 +178,7 @@ def _variables(palette: dict[str, str]) -> Markup:
 
 
 def _breakable(name: str) -> Markup:
-    """A parameter's name, free to break after each / and dot."""
+    """The name of a parameter; a line may break after each slash and dot."""
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/.])(?=.)", name))
 
 
@@ -187,7 +187,7 @@ def _sort_key(cell: Cell) -> str:
 
 
 def _png(path: pathlib.Path) -> dict[str, Any]:
-    """A PNG's width in pixels, and its bytes as text."""
+    """The width of a PNG in pixels, and its bytes as base64."""
     data = path.read_bytes()
-    width = int.from_bytes(data[16:20], "big")  # in the header that every PNG begins with
+    width = int.from_bytes(data[16:20], "big")  # its place in the header of every PNG
     return {"width": width, "code": base64.b64encode(data).decode("ascii")}

@@ -1,4 +1,4 @@
-"""Charts as PNG files, from the same description as the pages.
+"""Draws charts as PNG files, from the same data as the pages.
 
 Only this module and `images` use matplotlib.
 """
@@ -23,13 +23,13 @@ from rmtjax.report.chart import Band, Bars, Cells, Chart, Dots, Key, Line, Note,
 from rmtjax.report.colours import LIGHT
 
 _INCH = 100  # pixels of a chart
-_POINT = 72 / _INCH  # points in one of them
+_POINT = 72 / _INCH  # points in one pixel
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 7.5,
     "text.color": LIGHT["ink"],
-    "text.parse_math": False,  # the name of somebody's layer or class may hold a dollar sign
+    "text.parse_math": False,  # names of layers and classes may hold dollar signs
     "figure.facecolor": LIGHT["paper"],
     "savefig.facecolor": LIGHT["paper"],
 }
@@ -46,25 +46,25 @@ _LINES: dict[str, dict[str, Any]] = {
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Within it figures are drawn and saved in this style; matplotlib's own settings come back afterwards."""
+    """A context in which matplotlib has the style of this package; afterwards its settings are restored."""
     with (
         mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **_SETTINGS}),
         warnings.catch_warnings(),
     ):
-        # A class may be named in a script that the font lacks: a box in the picture is enough of a notice.
+        # The font may lack the script of a class's name: a box in the picture is notice enough.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def figure(width: Number, height: Number, dpi: int = 200) -> Figure:
-    """An empty figure of that size in inches, apart from pyplot's."""
+    """An empty figure of that size in inches, unknown to pyplot."""
     made = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(made)
     return made
 
 
 def write(drawn: Figure, path: pathlib.Path) -> pathlib.Path:
-    """Writes the figure as a PNG, whole or not at all."""
+    """Writes the figure as a PNG; the file is whole or absent."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", metadata={"Software": None})
     return results.write(path, buffer.getvalue())
@@ -78,7 +78,7 @@ def save(
     widths = [max(row[k].size[0] for row in rows if k < len(row)) for k in range(len(rows[0]))]
     heights = [max(one.size[1] for one in row) for row in rows]
     width = sum(widths)
-    lines = -(-sum(40 + 6 * len(entry.text) for entry in keys) // width)  # of the legend
+    lines = -(-sum(40 + 6 * len(entry.text) for entry in keys) // width)  # lines of the legend
     height = sum(heights) + 20 * lines + 18 * bool(note)
     with drawing():
         drawn = figure(width / _INCH, height / _INCH)
@@ -114,7 +114,7 @@ def _handle(entry: Key) -> Line2D:
 
 
 def _draw(drawn: Figure, chart: Chart, left: Number, top: Number, width: Number, height: Number) -> None:
-    """One chart at its place of a figure of that size, all in pixels."""
+    """Draws one chart at its place in a figure of that size, all in pixels."""
     a, b, c, d = charts.pixels(chart)
     axes = drawn.add_axes(((left + a) / width, 1 - (top + d) / height, (b - a) / width, (d - c) / height))
     _axes(axes, chart)

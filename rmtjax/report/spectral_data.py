@@ -1,4 +1,4 @@
-"""The spectra in a folder, made fit to draw: the table, the curves of each matrix, medians over matrices."""
+"""The spectra in a folder, prepared for drawing: the table, curves of each matrix, medians over matrices."""
 
 import pathlib
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ from rmtjax.spectra.metrics import shown
 
 
 class Spectra(NamedTuple):
-    """What a folder holds about the spectra of one model, or of two and the update between them."""
+    """The spectra of one model, or of two models and the update between them, as a folder holds them."""
 
-    table: pd.DataFrame  # as `layers.measured` gives it
+    table: pd.DataFrame  # as `layers.measured` returns it
     attrs: dict[Any, Any]  # how the table was made
-    names: list[str]  # of the matrices, in their order for people
-    stages: dict[str, pd.DataFrame]  # rows by name of matrix, of each stage that is there
-    rows: dict[str, dict[str, dict[str, Any]]]  # the same as plain values: by stage, name and column
-    curves: dict[str, dict[str, Mapping[str, np.ndarray]]]  # by name, stage and curve
+    names: list[str]  # names of the matrices, as `layers.ordered_names` orders them
+    stages: dict[str, pd.DataFrame]  # stage -> rows indexed by the name of the matrix
+    rows: dict[str, dict[str, dict[str, Any]]]  # stage -> name -> column -> value
+    curves: dict[str, dict[str, Mapping[str, np.ndarray]]]  # name -> stage -> curve
     compared: bool
     has_eigenvalues: bool
 
     def row(self, which: str, name: str) -> dict[str, float]:
-        """The numbers of a matrix at a stage; NaN for what is none."""
+        """The numbers of a matrix at a stage; NaN for values that are not numbers."""
         found = self.rows.get(which, {}).get(name, {})
         return {key: results.number(value) for key, value in found.items()}
 
     def text(self, which: str, name: str, column: str) -> str:
-        """A text of a matrix at a stage, empty where there is none."""
+        """The text of a matrix at a stage in a column; empty if there is none."""
         value = self.rows.get(which, {}).get(name, {}).get(column)
         return "" if value is None or value != value else str(value)
 
 
 class Summary(NamedTuple):
-    """One metric over all matrices: medians of the weights and of the update, with those of noise."""
+    """Medians of one metric over all matrices: of the weights, of the update, and of noise."""
 
     metric: str
     before: float
@@ -50,18 +50,18 @@ class Summary(NamedTuple):
 
 
 def load(path: pathlib.Path) -> Spectra | None:
-    """The spectra in a folder; None where it has no spectra.parquet.
+    """Reads the spectra in a folder; None if it has no spectra.parquet.
 
     Curves that an older analysis did not store are computed from the eigenvalues.
 
     Raises:
-      InputError: a damaged file.
+      InputError: a file is damaged.
     """
     table, eigenvalues, _ = results.read_spectra(path)
     if table is None:
         return None
-    attrs, table.attrs = table.attrs, {}  # pandas copies them deeply at every step
-    measured = layers.measured(table, eigenvalues)
+    attrs, table.attrs = table.attrs, {}  # pandas would copy them at every step
+    measured = layers.measured(table)
     stored = results.read_arrays(path / results.CURVES)
     if stored is None:
         stored = curves_of.curves(measured, eigenvalues or {})
@@ -80,7 +80,7 @@ def load(path: pathlib.Path) -> Spectra | None:
 
 
 def _by_matrix(stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Mapping[str, np.ndarray]]]:
-    """Curves by matrix, stage and name; those of one model, which have no stage, are as "after"."""
+    """Curves by matrix, stage and name; the curves of a single model, without a stage, count as "after"."""
     found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for key, values in stored.items():
         name, _, curve = key.rpartition("/")
@@ -92,7 +92,7 @@ def _by_matrix(stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Mapping[
 
 
 def summary(table: pd.DataFrame) -> list[Summary]:
-    """Medians over matrices of the metrics that the words about a run name; only what the table holds."""
+    """Medians over matrices of the metrics of the summary, as far as the table holds them."""
     before, after, update = (layers.stage(table, which) for which in layers.STAGES)
     out = []
     for metric in shown("summary"):

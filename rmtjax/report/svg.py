@@ -1,4 +1,4 @@
-"""Charts as SVG for a page: light, and in the page's own colours and type. Colours are its CSS variables."""
+"""Draws charts as SVG for a page. Colours are CSS variables of the page, so that its dark mode applies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ Scale = Callable[[Values | Number], np.ndarray]
 
 
 class _Area:
-    """Where a chart's values lie in pixels."""
+    """Converts the values of a chart to pixels."""
 
     def __init__(self, chart: Chart):
         self.left, self.right, self.top, self.bottom = charts.pixels(chart)
@@ -55,7 +55,7 @@ def draw(chart: Chart) -> Markup:
 
 
 def key(entry: Key) -> Markup:
-    """The mark of a legend's entry."""
+    """The mark of an entry of a legend."""
     if entry.mark == "line":
         inside = f'<path class="line strong" style="stroke:var(--{entry.colour})" d="M0,6H12"/>'
     else:
@@ -89,7 +89,7 @@ def _axes(area: _Area) -> list[str]:
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """A path through pixels, broken where one is NaN."""
+    """A path through points in pixels, interrupted at NaN."""
     path, pen_down = [], False
     for a, b in zip(np.ravel(x).tolist(), np.ravel(y).tolist(), strict=True):
         known = a == a and b == b

@@ -1,4 +1,4 @@
-"""How the run went: loss, accuracy, learning rate, gradient norm and speed by step."""
+"""Training curves: loss, accuracy, learning rate, gradient norm and speed by step."""
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ def _chart(metrics: pd.DataFrame, title: str, names: list[str]) -> Chart:
 
 
 def _marks(metrics: pd.DataFrame, name: str) -> list[Mark]:
-    """One quantity: every step faintly and its running mean; long runs as means of bins with their range."""
+    """One quantity: every step and the running mean; for long runs the mean and range of bins of steps."""
     kept = metrics[["step", name]].replace([np.inf, -np.inf], np.nan).dropna()
     validation = name.startswith("validation/")
     colour = "after" if validation else "before"

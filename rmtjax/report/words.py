@@ -1,4 +1,4 @@
-"""What a run was and what came out, in sentences and in plain text."""
+"""A run and its results in sentences and in plain text."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _MODELS = {
 
 
 def trained(run: Run) -> str:
-    """What was trained on what: a few plain sentences, of what the run's files tell."""
+    """A few sentences about what was trained, on which data and how, from the files of the run."""
     config, facts = run.config or {}, run.facts or {}
     model, data = config.get("model", {}), config.get("data", {})
     size = number(facts.get("parameters"))
@@ -75,27 +75,16 @@ def _count(value: float) -> str:
 
 
 def changed_fields(config: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(field, value, default) where a run's config differs from the defaults; "-" for a field without one."""
-    defaults = _flat(json.loads(config_lib.to_json(config_lib.base())))
-    mine = _flat(config)
+    """(field, value, default) of each field that differs from its default; "-" if there is no default."""
+    defaults = config_lib.flat(json.loads(config_lib.to_json(config_lib.base())))
+    mine = config_lib.flat(config)
     changed = {name: value for name, value in mine.items() if name not in defaults or value != defaults[name]}
     return [(name, _plain(value), _plain(defaults.get(name, "-"))) for name, value in changed.items()]
 
 
 def all_fields(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Every field of a config and its value."""
-    return [(name, _plain(value)) for name, value in _flat(config).items()]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in tree.items():
-        out |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, dict) and value
-            else {f"{prefix}{key}": value}
-        )
-    return out
+    return [(name, _plain(value)) for name, value in config_lib.flat(config).items()]
 
 
 def _plain(value: Any) -> str:
@@ -103,11 +92,11 @@ def _plain(value: Any) -> str:
 
 
 def final_table(path: str | os.PathLike[str]) -> str:
-    """The table a run prints at its end: evaluation with intervals and nulls, spectra, where the page is.
+    """The text that a run prints at its end: evaluation with intervals and nulls, spectra, path of the page.
 
-    Plain text, drawn from the files of the workdir alone. A null is what a model of no merit would show (for
-    a calibration error: a perfectly calibrated model with the same confidences; for spectra: noise of the
-    same shape).
+    It is made from the files of the workdir alone. A null is the value of a model that has learned nothing
+    (for a calibration error: of a perfectly calibrated model with the same confidences; for spectra: of
+    noise of the same shape).
     """
     run = results.read(path)
     evaluated = "" if run.evaluation is None else _evaluation_text(run.evaluation, run.temperature)
@@ -120,7 +109,7 @@ def final_table(path: str | os.PathLike[str]) -> str:
 
 
 def evaluation_table(content: dict[str, Any]) -> str:
-    """The first part of the final table, from the content of evaluation.json. Plain text."""
+    """The first part of the final table, from the content of evaluation.json."""
     rows = results.rows(content, "the evaluation")
     if rows is None:
         return ""
@@ -153,7 +142,7 @@ def _evaluation_text(evaluation: pd.DataFrame, temperature: float) -> str:
 def _spectra_text(run: Run) -> str:
     if run.spectra is None:
         return ""
-    lines = spectral_data.summary(layers.measured(run.spectra, run.eigenvalues))
+    lines = spectral_data.summary(layers.measured(run.spectra))
     if not lines:
         return ""
     rows = []
@@ -183,7 +172,7 @@ def _ascii(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a unit that fits."""
+    """A duration in seconds, minutes or hours, whichever reads best."""
     if not np.isfinite(seconds):
         return "–"
     if seconds < 120:
@@ -193,7 +182,7 @@ def duration(seconds: float) -> str:
 
 
 def facts_list(run: Run) -> list[tuple[str, str]]:
-    """run.json as names and values."""
+    """The content of run.json as names and values."""
     facts = run.facts or {}
     out = [("workdir", str(run.path))]
     for key, value in facts.items():

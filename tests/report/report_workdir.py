@@ -253,6 +253,8 @@ def spectra(path: pathlib.Path, shapes: dict[str, tuple[int, int]], rng: np.rand
                 "num_spikes": int((values > edge).sum()),
                 "mp_softrank": edge / values[-1],
             }
+            if stage == "update":
+                row["norm_ratio"] = np.sqrt(values.sum() / eigenvalues[f"before/{name}"].sum())
             row |= {"alpha_null_low": row["alpha_null"] * 0.8, "alpha_null_high": row["alpha_null"] * 1.5}
             row["warning"] = "alpha as low is common in noise of this shape" if row["alpha"] > 2.5 else ""
             rows.append(row)

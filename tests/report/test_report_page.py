@@ -238,7 +238,7 @@ def test_other_peoples_data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     assert "<b>shift" not in text
     assert "&lt;b&gt;shift" in text
     assert "This run is not finished: stopped, at step 5." in text
-    assert "The first 2 of 100 matrices are drawn; the table has all" in text
+    assert "Only the first 2 of 100 matrices are drawn; the table has all" in text
     assert text.count('<th scope="row"') >= 100
     assert "nan" not in text.lower().replace("isnan", "")
     assert "mine.deep.er" in text
@@ -275,8 +275,9 @@ def test_frozen_weights_have_an_update_of_zero(tmp_path: pathlib.Path) -> None:
     }
     np.savez(tmp_path / "spectra.npz", **values)
     rows = [
-        {"stage": s, "name": "w", "N": 3, "M": 3, "stable_rank": 1.75 if s != "update" else np.nan}
-        for s in ("before", "after", "update")
+        {"stage": "before", "name": "w", "N": 3, "M": 3, "stable_rank": 1.75},
+        {"stage": "after", "name": "w", "N": 3, "M": 3, "stable_rank": 1.75},
+        {"stage": "update", "name": "w", "N": 3, "M": 3, "norm_ratio": 0.0},
     ]
     pd.DataFrame(rows).to_parquet(tmp_path / "spectra.parquet")
     text = report.run_page(tmp_path).read_text()

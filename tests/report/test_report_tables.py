@@ -102,46 +102,6 @@ def test_order_counts_numbers_and_keeps_the_rest() -> None:
     assert ordered[3:5] == ["block_1/a/kernel", "block_1/b/kernel"]
 
 
-@pytest.mark.parametrize(
-    ("names", "labels"),
-    [
-        (
-            list(report_workdir.vit_shapes(3)),
-            [
-                "embed/patch",
-                "attention/out",
-                "attention/key",
-                "attention/query",
-                "attention/value",
-                "mlp/down",
-                "mlp/up",
-                "head",
-            ],
-        ),
-        (
-            [
-                "conv1.weight",
-                "layer1.0.conv1.weight",
-                "layer1.0.conv2.weight",
-                "layer2.0.conv1.weight",
-                "fc.weight",
-            ],
-            ["conv#.weight", "layer#.#.conv#.weight", "fc"],
-        ),
-        (
-            ["model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"],
-            ["self_attn/q_proj"],
-        ),
-        (["a"], ["a"]),
-        (["3"], ["#"]),
-    ],
-)
-def test_groups_are_the_kinds_that_repeat_over_depth(names: list[str], labels: list[str]) -> None:
-    grouped = layers.groups(names)
-    assert list(grouped) == labels
-    assert sorted(name for members in grouped.values() for name in members) == sorted(names)
-
-
 def test_short_names_drop_what_all_share() -> None:
     names = ["params/a/kernel", "params/b/c/kernel"]
     assert list(layers.short_names(names).values()) == ["a", "b/c"]
@@ -150,29 +110,13 @@ def test_short_names_drop_what_all_share() -> None:
     assert list(layers.short_names(["a/kernel", "a"]).values()) == ["a/kernel", "a"]
 
 
-def test_size_of_the_update_from_whatever_is_there() -> None:
-    rows = [
-        {"stage": "before", "name": "w", "log_norm": 2.0},
-        {"stage": "update", "name": "w", "log_norm": 0.0},
-    ]
-
-    def size(of: list[dict], eigenvalues: dict | None = None) -> float:
-        table = layers.measured(pd.DataFrame(of), eigenvalues)
-        return float(layers.column(layers.stage(table, "update"), "norm_ratio")["w"])
-
-    assert size(rows) == pytest.approx(0.1)
-    eigenvalues = {"before/w": np.array([4.0, 12.0]), "update/w": np.array([1.0, 3.0])}
-    assert size(rows, eigenvalues) == pytest.approx(0.5)
-    assert size([rows[0], rows[1] | {"norm_ratio": 0.25}], eigenvalues) == 0.25
-    assert np.isnan(size(rows[1:]))
-
-
 def test_failed_fits_are_missing_not_minus_one() -> None:
     table = layers.measured(
         pd.DataFrame(
             {
                 "stage": ["after"] * 3,
                 "name": list("abc"),
+                "kind": "dense",
                 "alpha": [-1.0, 0.9, 2.5],
                 "xmin": [-1.0, 1.0, 1.0],
                 "bulk_max": [-1.0, 2.0, np.inf],
@@ -190,7 +134,9 @@ def test_the_drawn_power_law_meets_the_spectrum_at_xmin() -> None:
     """Through (xmin, share of eigenvalues >= xmin) with slope 1 - alpha; along the curve of a true law."""
     share = (np.arange(400, 0, -1)) / 400
     values = share ** (-1 / 1.5)  # complementary distribution λ^-1.5: alpha = 2.5, xmin = 1
-    rows = [{"stage": "after", "name": "w", "alpha": 2.5, "xmin": values[100], "bulk_max": 3.0}]
+    rows = [
+        {"stage": "after", "name": "w", "kind": "dense", "alpha": 2.5, "xmin": values[100], "bulk_max": 3.0}
+    ]
     table = layers.measured(pd.DataFrame(rows))
     found = {
         key.removeprefix("after/w/"): one for key, one in curves.curves(table, {"after/w": values}).items()
