@@ -2,7 +2,7 @@
 
 `nest(open(path))` is a whole tree of arrays. Readers are in the folder formats, one file each.
 
-What needs Orbax is imported when it is first used: `checkpoints.open` of a safetensors file does without.
+Modules that need Orbax are imported on first use: `checkpoints.open` of a safetensors file does not need it.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What a reader of a format gives: names, shapes and dtypes at once, numbers when they are asked for."""
+"""What a reader of a format returns: names, shapes and dtypes at once, numbers when they are asked for."""
 
 import pathlib
 from collections.abc import Callable
@@ -17,12 +17,12 @@ class Tensor(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a reader gives.
+    """What a reader returns.
 
     Attributes:
-      tensors: by name, in the file's order.
-      layout: "flax", "keras" or "torch"; None: only the names tell.
-      refused: name of a tensor, or of a group that holds no weights -> why it is not read.
+      tensors: the tensors by name, in the order of the file.
+      layout: "flax", "keras" or "torch"; None if only the names decide.
+      refused: name of a tensor, or of a group that holds no weights -> the reason why it is not read.
     """
 
     tensors: dict[str, Tensor]
@@ -34,12 +34,12 @@ Reader = Callable[[pathlib.Path], Contents]
 
 
 class Verdict(NamedTuple):
-    """What a quantised layout says of a tensor that it knows.
+    """What a quantised layout decides about a tensor that it recognises.
 
     Attributes:
-      tensor: the weights, multiplied out when they are read; None: they are refused.
+      tensor: the weights, dequantised when they are read; None if they are refused.
       reason: why they are refused.
-      parts: names of the tensors that belong to it, such as its scales, and are no weights themselves.
+      parts: names of tensors that belong to the layout, such as scales, and are not weights themselves.
     """
 
     tensor: Tensor | None
@@ -48,5 +48,5 @@ class Verdict(NamedTuple):
 
 
 def named_bits(dtype: np.dtype) -> np.dtype:
-    """The dtype; bfloat16 where two bytes have no name, which is how numpy stores it."""
+    """The dtype; bfloat16 in place of two nameless bytes, as which numpy stores it."""
     return np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype

@@ -1,9 +1,9 @@
-"""Checksums of arrays that do not depend on how the arrays are laid out over devices.
+"""Checksums of arrays that do not depend on how an array is sharded over devices.
 
-The digest of an array is the sum modulo 2^32 of mix(word_i XOR i * GOLDEN) over its 32-bit words word_i, i
-being the position in row-major order. A sum can be taken in any order and in parts, so an array sharded over
-eight devices, or over two processes, has the digest it has on one. `mix` is a bijection, so a change of any
-one element always changes the digest; any other damage escapes with probability 2^-32, as with a CRC-32.
+The digest of an array is the sum modulo 2^32 of mix(word_i XOR i * GOLDEN) over its 32-bit words word_i,
+where i is the position in row-major order. A sum can be taken in any order and in parts, so an array has the
+same digest on one device, on eight, and over two processes. `mix` is a bijection, so a change of one element
+always changes the digest; other damage goes unseen with probability 2^-32, as with a CRC-32.
 """
 
 from typing import Any
@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CHECKSUMS = "checksums.json"  # the file of a checkpoint that holds them
-GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, made odd: consecutive positions get words far apart
-CHUNK = 1 << 15  # elements hashed at a time on the host, so that the temporaries stay in the cache
+CHECKSUMS = "checksums.json"  # the file inside a checkpoint that stores its checksums
+GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, rounded to an odd number: spreads consecutive positions
+CHUNK = 1 << 15  # elements hashed at a time on the host, so that temporary arrays stay in the cache
 
 Entry = tuple[str, tuple[int, ...], int]  # dtype, shape, digest
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree under names such as "params/head/kernel" or "opt_state/0/count"."""
+    """The leaves of a pytree by names such as "params/head/kernel" or "opt_state/0/count"."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -28,9 +28,10 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 def digest_tree(tree: Any) -> dict[str, Entry]:
     """The dtype, shape and digest of every array of a pytree, by name.
 
-    Arrays in host memory (numpy, or the CPU backend's where this process holds all of it) are hashed by
-    numpy, which compiles nothing; all others on their devices, so that 4 bytes an array cross the bus.
-    With several processes all must call this together, on the same tree.
+    Arrays in host memory (numpy arrays, and arrays on CPU devices that this process holds entirely) are
+    hashed by numpy, which compiles nothing. All others are hashed on their devices, so that only 4 bytes of
+    each array are copied to the host. If there are several processes, all must call this together, on the
+    same tree.
     """
     arrays = {
         name: x if isinstance(x, jax.Array) else np.asarray(x) for name, x in named_leaves(tree).items()
@@ -61,7 +62,7 @@ def _words(x: Any) -> list[Any]:
 
 
 def _mix(word: Any, key: Any) -> Any:
-    """MurmurHash3's 32-bit finaliser, a bijection of `word` for each key. In place on numpy's arrays."""
+    """The 32-bit finaliser of MurmurHash3: for each key, a bijection of `word`. Numpy works in place."""
     h = word ^ key
     h ^= h >> 16
     h *= np.uint32(0x85EBCA6B)
@@ -73,7 +74,7 @@ def _mix(word: Any, key: Any) -> Any:
 
 def _host_digest(x: np.ndarray) -> int:
     flat = x.reshape(-1)
-    words = len(_words(flat[:0]))  # in one element
+    words = len(_words(flat[:0]))  # words of one element
     keys = np.arange(min(CHUNK, flat.size), dtype=np.uint32) * np.uint32(words * GOLDEN % 2**32)
     total = 0
     for start in range(0, flat.size, CHUNK):
@@ -90,7 +91,7 @@ def _device_digest(x: jax.Array) -> jax.Array:
     shape = words[0].shape
     keys = jnp.zeros(shape, jnp.uint32)
     stride = len(words)
-    for axis in reversed(range(len(shape))):  # no reshape: a sharded array stays where it is
+    for axis in reversed(range(len(shape))):  # no reshape, which could move a sharded array
         iota = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
         keys += iota * np.uint32(stride * GOLDEN % 2**32)
         stride *= shape[axis]

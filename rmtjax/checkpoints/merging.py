@@ -1,4 +1,4 @@
-"""Loaded weights into a model's parameters: every parameter is accounted for, or the merge is refused."""
+"""Puts loaded weights into a model's parameters; refuses if any parameter is left unaccounted for."""
 
 import re
 from collections.abc import Mapping
@@ -11,17 +11,18 @@ from rmtjax.errors import InputError
 
 
 def merge(params: Any, loaded: Any, reinit: str = "") -> Any:
-    """The parameters with the values of `loaded` in the place of their own.
+    """The parameters of a model with the values of `loaded` in place of their own.
 
     Args:
         params: the model's fresh parameters (or their `ShapeDtypeStruct`s), a pytree.
-        loaded: the weights that were read, a pytree; only names and shapes must agree, not dtypes.
-        reinit: a regular expression matched against whole names such as "head/kernel". A parameter that
-            matches keeps its fresh value if the file lacks it or has another shape; a weight of the file
-            that matches and has no place in the model is left out.
+        loaded: the weights that were read, a pytree; names and shapes must agree, dtypes need not.
+        reinit: a regular expression that must match whole names such as "head/kernel". A parameter that
+            matches keeps its fresh value if the file lacks it or stores another shape. A weight of the
+            file that matches is left out if the model has no such parameter.
 
     Returns:
-        A pytree of the structure of `params`, leaves from `loaded` except where `reinit` says otherwise.
+        A pytree of the structure of `params`; its leaves are those of `loaded`, except where `reinit`
+        says otherwise.
 
     Raises:
         InputError: a mismatch that `reinit` does not allow; the message lists both sides.
@@ -49,7 +50,7 @@ def merge(params: Any, loaded: Any, reinit: str = "") -> Any:
 def mismatch(
     fresh: Mapping[str, Any], given: Mapping[str, Any]
 ) -> tuple[list[str], list[str], dict[str, str]]:
-    """Names only in `fresh`, names only in `given`, and "(2, 3) here, (3, 3) there" where shapes differ."""
+    """Names only in `fresh`, names only in `given`, and for each name of two shapes a phrase with both."""
     missing = [name for name in fresh if name not in given]
     extra = [name for name in given if name not in fresh]
     reshaped = {

@@ -1,8 +1,9 @@
 """The one door to weights: any checkpoint as a flat mapping of names to arrays, read one by one.
 
-The format is told by the content; nothing is unpickled but by torch with `weights_only=True`. Names are the
-file's own; in Flax's dots become slashes, and what is around the parameters falls away. What is not read (a
-quantised layout that is not known, an optimiser's state) is refused by name.
+The content of a file decides its format. Nothing is unpickled, except by torch with `weights_only=True`.
+Names are those of the file; in Flax's names dots become slashes, and groups around the parameters (`params/`)
+are removed. What is not read (an unknown quantised layout, the state of an optimiser) is listed with the
+reason.
 """
 
 import fnmatch
@@ -27,14 +28,14 @@ from rmtjax.results import CHECKPOINTS
 
 
 class Sign(NamedTuple):
-    """How the files of a format are told. Their content is asked first, the ending of their name last.
+    """How files of a format are recognised: first by their content, last by the ending of their name.
 
     Attributes:
-      module: of rmtjax/checkpoints/formats, whose `read` reads them.
+      module: the file in rmtjax/checkpoints/formats whose `read` reads them.
       start: bytes that a file has at the position `at`.
       member: pattern of the name of a file inside, for formats that are zip archives.
-      endings: of the names of files that their content does not tell.
-      shards: pattern of the names of files that together make up a folder's weights.
+      endings: endings of names, for files whose content does not decide.
+      shards: pattern of the names of the files that together hold the weights of a folder.
     """
 
     module: str
@@ -45,7 +46,7 @@ class Sign(NamedTuple):
     shards: str = ""
 
 
-# One line a format; where several fit, the first counts.
+# One entry for each format; if several fit, the first counts.
 SIGNS = (
     Sign("safetensors_files", start=b"{", at=8, endings=(".safetensors",), shards="*.safetensors"),
     Sign(
@@ -66,14 +67,14 @@ _KINDS = (
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """Arrays by name; each is read when it is asked for, and not kept.
+    """Arrays by name. Each is read anew whenever it is asked for.
 
     Attributes:
-      specs: name -> shape and dtype, known without reading, in the file's order.
+      specs: name -> shape and dtype, known without reading the array, in the order of the file.
       layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
         (`(out, in)`, `(out, in, *window)`).
-      refused: name of a tensor, or of a group beside the weights -> why it is not read.
-      source: what was opened.
+      refused: name of a tensor, or of a group beside the weights -> the reason why it is not read.
+      source: the path that was opened.
     """
 
     def __init__(
@@ -104,21 +105,21 @@ def open(
     item: str = "params",
     say: Callable[[str], None] = logging.warning,
 ) -> Weights:
-    """Opens weights that any of the usual programs wrote; nothing on disk is changed.
+    """Opens weights that any of the usual programs wrote, and changes nothing on disk.
 
     Args:
-      path: a run's folder (its newest good checkpoint; damaged ones are passed over) or one of its
-        checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
+      path: the folder of a run (its newest good checkpoint is opened, damaged ones are skipped) or one of
+        its checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
         `.npz`, a Flax `.msgpack`, an `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a folder of
-        safetensors or torch shards, such as Hugging Face's.
-      step: of a folder with several checkpoints; None: the newest.
-      item: "params", or "model_state" for what a run's model keeps beside its parameters (batch statistics).
-        Everything but a run and its checkpoints holds parameters alone: its model state is empty.
-      say: gets one sentence for every damaged checkpoint that is passed over.
+        safetensors or torch shards, as Hugging Face stores them.
+      step: which checkpoint of a folder of several; None is the newest.
+      item: "params", or "model_state" for what the model of a run keeps beside its parameters (batch
+        statistics). All other formats hold parameters alone, so that their model state is empty.
+      say: called with one sentence for every damaged checkpoint that is skipped.
 
     Raises:
-      InputError: nothing there, not one of these, damaged, an optional library is missing, or no such step. A
-        run's files are verified here, and each of its arrays when it is read.
+      InputError: nothing is there, it is of another kind, it is damaged, an optional library is missing, or
+        there is no such step. The files of a run are verified here, each of its arrays when it is read.
     """
     path = pathlib.Path(os.path.abspath(path))
     if not path.exists():
@@ -138,35 +139,35 @@ def open(
 def nest(weights: Weights) -> dict[str, Any]:
     """Reads all weights into a nested dict of numpy arrays in host memory.
 
-    Names are nested by "/", or by "." if no name has a "/". float16 and bfloat16 come as float32, others as
-    stored.
+    Names are split at "/", or at "." if no name has a "/". float16 and bfloat16 are returned as float32,
+    other dtypes as they are stored.
 
     Raises:
-      InputError: an array is damaged, or a name is also the beginning of another one.
+      InputError: an array is damaged, or one name is both an array and a folder of others.
     """
     arrays = {name: widened(_owned(array)) for name, array in weights.items()}
     return _nested(arrays, weights.source)
 
 
 def widened(array: Any) -> Any:
-    """An array (numpy or JAX) of float16 or bfloat16 as float32; others as they are."""
+    """Converts an array (numpy or JAX) of float16 or bfloat16 to float32; returns others unchanged."""
     return array.astype(np.float32) if array.dtype in (np.float16, ml_dtypes.bfloat16) else array
 
 
 def is_own(path: str | os.PathLike[str]) -> bool:
-    """Is it a run's folder or one of its checkpoints, with model state beside the parameters?"""
+    """Whether a path is the folder of a run or one of its checkpoints, which also hold model state."""
     path = pathlib.Path(path)
     return (path / CHECKSUMS).is_file() or any((path / CHECKPOINTS).glob(f"[0-9]*/{CHECKSUMS}"))
 
 
-def told_by_names(names: Mapping[str, Tensor]) -> str:
-    """The layout of files that any framework writes: Flax's names have slashes or end in `kernel`."""
+def layout_from_names(names: Mapping[str, Tensor]) -> str:
+    """The layout, for formats that any framework writes: Flax's names have slashes or end in `kernel`."""
     flax = any("/" in name or name.endswith("kernel") for name in names)
     return "flax" if flax else "torch"
 
 
 def _owned(array: np.ndarray) -> np.ndarray:
-    """A copy of what belongs to a mapped file."""
+    """The array itself, or a copy if it is a read-only view of a mapped file."""
     return array if array.flags.writeable else array.copy()
 
 
@@ -187,13 +188,13 @@ def _nested(flat: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _file(path: pathlib.Path) -> Contents:
-    return _selected(_reader(_told_by_content(path))(path))
+    return _weights_of(_reader(_module_for(path))(path))
 
 
-def _selected(contents: Contents) -> Contents:
-    """Says the layout where only the names tell it; in Flax's, takes the weights alone."""
+def _weights_of(contents: Contents) -> Contents:
+    """Sets the layout if only the names decide it; keeps only the weights if the layout is Flax's."""
     tensors, refused = contents.tensors, contents.refused
-    layout = contents.layout or told_by_names(tensors)
+    layout = contents.layout or layout_from_names(tensors)
     if layout == "flax":
         if not any("/" in name for name in tensors):
             tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
@@ -206,14 +207,14 @@ def _reader(module: str) -> Reader:
     return importlib.import_module(f"rmtjax.checkpoints.formats.{module}").read
 
 
-def _told_by_content(path: pathlib.Path) -> str:
-    """The module that reads a file. Raises InputError, with the reason, for a file that none reads."""
+def _module_for(path: pathlib.Path) -> str:
+    """The module that reads a file. Raises InputError, with the reason, if none does."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
         raise InputError(f"{str(path)!r} is empty")
     if start.startswith(b"PK"):
-        return _told_by_members(path)
+        return _module_for_zip(path)
     _refuse_known(path, start)
     for sign in SIGNS:
         if sign.start and start[sign.at :].startswith(sign.start):
@@ -223,18 +224,18 @@ def _told_by_content(path: pathlib.Path) -> str:
             return sign.module
     if start[0] == 0x80 and start[1] in (2, 3, 4, 5):
         raise InputError(
-            f"{str(path)!r} is a pickle, which could run any program: it is not opened; "
+            f"{str(path)!r} is a pickle, which could run any program, so it is not opened: "
             "save the weights as safetensors"
         )
     raise InputError(f"{str(path)!r} is not of a kind that can be read: {_KINDS}")
 
 
 def _refuse_known(path: pathlib.Path, start: bytes) -> None:
-    """Raises InputError for kinds of files that are known and not read."""
+    """Raises InputError for files of a known kind that is not read."""
     if start.startswith(b"GGUF"):
         raise InputError(
-            f"{str(path)!r} is a GGUF file: its quantised layouts are not read; "
-            "take the safetensors it was made of"
+            f"{str(path)!r} is a GGUF file, whose quantised layouts are not read: "
+            "use the safetensors files it was made from"
         )
     if start.startswith(b"version https://git-lfs"):
         raise InputError(
@@ -242,7 +243,7 @@ def _refuse_known(path: pathlib.Path, start: bytes) -> None:
         )
 
 
-def _told_by_members(path: pathlib.Path) -> str:
+def _module_for_zip(path: pathlib.Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
@@ -255,20 +256,20 @@ def _told_by_members(path: pathlib.Path) -> str:
 
 
 def _folder(path: pathlib.Path, step: int | None, item: str, say: Callable[[str], None]) -> Contents:
-    """A run of this project, files that belong together, or Orbax checkpoints of another program."""
+    """A run of this project, shards that belong together, or Orbax checkpoints of another program."""
     if not is_own(path) and step is None:
         for sign in SIGNS:
             shards = sorted(path.glob(sign.shards)) if sign.shards else []
             shards = [shard for shard in shards if not shard.name.startswith(".")]
             if shards:
-                return _selected(_joined(path, shards, _reader(sign.module)))
+                return _weights_of(_joined(path, shards, _reader(sign.module)))
     from rmtjax.checkpoints import checkpoint_folders
 
     return checkpoint_folders.read(path, step, item, say)
 
 
 def _joined(path: pathlib.Path, shards: list[pathlib.Path], reader: Reader) -> Contents:
-    """All tensors of a folder's shards, in the order of their names' numbers where shards are numbered."""
+    """All tensors of the shards of a folder, shard by shard in the order of their names."""
     missing = _missing_shard(path, shards)
     if missing:
         raise InputError(f"{str(path)!r} lacks the shard {missing!r} that its index names")
@@ -289,14 +290,14 @@ def _joined(path: pathlib.Path, shards: list[pathlib.Path], reader: Reader) -> C
 
 
 def _missing_shard(folder: pathlib.Path, shards: list[pathlib.Path]) -> str:
-    """The first file that an index of the folder names and that is not there; empty if none."""
+    """The first file that an index of the folder names and that is missing; empty if none is."""
     present = {shard.name for shard in shards}
     for index in folder.glob("*.index.json"):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{str(index)!r} is not an index of shards: it is truncated, or no JSON with a weight_map"
+                f"{str(index)!r} is not an index of shards: it is truncated, or not JSON with a weight_map"
             ) from error
         missing = sorted(name for name in named - present if name.endswith(shards[0].suffix))
         if missing:

@@ -1,6 +1,6 @@
-"""Mutes Orbax when it is imported.
+"""Silences the log of Orbax; importing this module is enough.
 
-Orbax logs dozens of lines a save, and the traceback of every error, which it also raises.
+Orbax logs dozens of lines for each save, and the traceback of every error that it also raises.
 """
 
 import logging

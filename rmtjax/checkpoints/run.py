@@ -1,4 +1,4 @@
-"""A training run's checkpoints: saved while training goes on, verified before they are trusted."""
+"""The checkpoints of a training run: saved while training continues, verified before they are used."""
 
 import contextlib
 import errno
@@ -25,8 +25,8 @@ from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
 from rmtjax.checkpoints.merging import describe_mismatch
 from rmtjax.errors import InputError
 
-UNFINISHED = ".orbax-checkpoint-tmp"  # Orbax's suffix until a checkpoint is whole
-SPARE_BYTES = 2**20  # beside the arrays: config, checksums, Orbax's own files
+UNFINISHED = ".orbax-checkpoint-tmp"  # suffix that Orbax gives a checkpoint until it is complete
+SPARE_BYTES = 2**20  # for what is stored beside the arrays: config, checksums, Orbax's own files
 
 
 class Restored(NamedTuple):
@@ -41,15 +41,15 @@ def open_run(
     best: str = "validation/accuracy",
     say: Callable[[str], None] = logging.warning,
 ) -> "Run":
-    """Opens (and makes, if need be) the checkpoints of a run, under `<workdir>/checkpoints`.
+    """Opens the checkpoints of a run under `<workdir>/checkpoints`; makes the folder if it is missing.
 
-    Clears what an interrupted save left. With several processes all must call this, and every method of the
-    result, together.
+    It removes what an interrupted save left behind. If there are several processes, all of them must call
+    this function, and every method of its result, together.
 
     Args:
         workdir: the run's directory, shared by all processes.
-        best: the metric, higher being better, whose best checkpoint is kept.
-        say: gets one sentence for every damaged checkpoint (in process 0).
+        best: the validation metric whose best (highest) checkpoint is kept.
+        say: called in process 0 with one sentence for every damaged checkpoint.
 
     Raises:
         InputError: the directory cannot be made.
@@ -63,7 +63,7 @@ def open_run(
 
 
 class Run:
-    """The checkpoints of one run. Kept: step 0, the last two and the best by validation."""
+    """The checkpoints of one run. It keeps step 0, the last two, and the best by validation."""
 
     def __init__(self, root: pathlib.Path, best: str, say: Callable[[str], None]) -> None:
         self.directory = root
@@ -77,20 +77,21 @@ class Run:
     def save(
         self, step: int, state: Any, config: dict[str, Any], metrics: dict[str, float] | None = None
     ) -> None:
-        """Saves a state; returns once it is copied to the host and writes it while training goes on.
+        """Copies a state to the host, then returns; the files are written while training continues.
 
-        The state may be donated to the next step as soon as this returns. A step that is saved already is
-        left as it is.
+        The state may be donated to the next step as soon as this returns. A step that was saved before is
+        not saved again.
 
         Args:
-            step: the number of steps done.
+            step: the number of training steps done.
             state: a pytree of arrays.
             config: plain data, stored with the state as JSON.
-            metrics: validation metrics of this very state, if there are any; floats, for they become JSON.
+            metrics: validation metrics of this state, if it was validated; floats, since they are stored
+                as JSON.
 
         Raises:
-            OSError: the disk is full (ENOSPC); also raised for a save begun earlier.
-            RuntimeError: Orbax refused to save, for instance a step below the newest one.
+            OSError: the disk is full (ENOSPC), for this save or for an earlier one that was still writing.
+            RuntimeError: Orbax refused to save, for instance because a newer step exists.
         """
         if step == self.latest_step():
             return
@@ -99,7 +100,7 @@ class Run:
         arrays = digest_tree(state)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config))
         with self._full_disk():
-            self._manager.wait_until_finished()  # the save before; it frees the space of the steps dropped
+            self._manager.wait_until_finished()  # the save before this one, which deletes old steps
             self._check_free_space(state)
             self._saving = step, arrays
             saved = self._manager.save(step, args=items, metrics=metrics)
@@ -112,14 +113,15 @@ class Run:
     def restore(self, abstract_state: Any) -> Restored | None:
         """Restores the newest good checkpoint, or returns None if there is none.
 
-        Call it before the loop starts. A damaged checkpoint (truncated, a flipped byte, a missing file) is
-        moved to `<workdir>/damaged/<step>`, `say` is told so, and the one before it is used.
+        Call it before the loop starts. A damaged checkpoint (a truncated or missing file, a changed byte)
+        is moved to `<workdir>/damaged/<step>`, `say` is called, and the checkpoint before it is tried.
 
         Args:
-            abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings, on any topology.
+            abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings; the devices may be others
+                than those of the run that saved.
 
         Raises:
-            InputError: a good checkpoint holds other arrays than `abstract_state`; the message lists both.
+            InputError: a good checkpoint holds other arrays than `abstract_state`; the message lists them.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -132,23 +134,23 @@ class Run:
                 self._manager.reload()
                 continue
             if self._damaged:
-                self._say(f"going on from checkpoint {step}")
+                self._say(f"continuing from checkpoint {step}")
             return Restored(state, step)
         if self._damaged:
-            self._say(f"no good checkpoint is left in {str(self.directory)!r}: starting afresh")
+            self._say(f"no good checkpoint is left in {str(self.directory)!r}: starting from step 0")
         return None
 
     def latest_step(self) -> int | None:
-        """The newest checkpoint, which may still be being written."""
+        """The step of the newest checkpoint, which may still be in writing; None if there is none."""
         return self._manager.latest_step()
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk. Raises OSError (ENOSPC) if the disk is full."""
+        """Waits until all saves are on disk. Raises OSError (ENOSPC) if the disk is full."""
         with self._full_disk():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits as `wait` does, and ends Orbax's threads."""
+        """Waits as `wait` does, then ends the threads of Orbax."""
         with self._full_disk():
             self._manager.close()
 
@@ -158,7 +160,7 @@ class Run:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if error is None:
             self.close()
-        else:  # the first error is the one to show
+        else:  # show the first error, not one that it causes here
             with contextlib.suppress(Exception):
                 self.close()
 
@@ -180,7 +182,7 @@ class Run:
         return state
 
     def _set_aside_unreadable(self) -> None:
-        """Sets aside what would stop Orbax from listing the checkpoints; `restore` looks at all the rest."""
+        """Moves checkpoints away that Orbax could not even list; `restore` verifies all others."""
         if jax.process_index() == 0:
             for step in steps.committed(self.directory):
                 step_dir = self.directory / str(step)
@@ -201,10 +203,10 @@ class Run:
             n += 1
             target = folder / f"{step}-{n}"
         os.rename(self.directory / str(step), target)
-        self._say(f"checkpoint {step} is damaged ({problem}) and now lies in {str(target)!r}")
+        self._say(f"checkpoint {step} is damaged ({problem}) and was moved to {str(target)!r}")
 
     def _add_checksums(self) -> None:
-        """Called by Orbax in its thread when all is written, before the checkpoint is renamed into place."""
+        """Orbax calls this in its thread once all is written, before it renames the checkpoint into place."""
         if jax.process_index() == 0 and self._saving is not None:
             step, arrays = self._saving
             unfinished = self.directory.glob(f"{step}{UNFINISHED}*")
@@ -213,7 +215,7 @@ class Run:
     def _check_free_space(self, state: Any) -> None:
         """Raises OSError before anything is written.
 
-        Found while writing, a full disk leaves half a checkpoint and tracebacks from TensorStore's threads.
+        If the disk fills up during a save, half a checkpoint and tracebacks of TensorStore's threads remain.
         """
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
         if _any_process(shutil.disk_usage(self.directory).free < needed):
@@ -221,7 +223,7 @@ class Run:
 
     @contextlib.contextmanager
     def _full_disk(self) -> Iterator[None]:
-        """Raises a full disk as OSError, whatever Orbax wraps it in; removes what is half-written."""
+        """Reports a full disk as OSError, whatever Orbax wraps it in, and removes half-written folders."""
         try:
             yield
         except Exception as error:
@@ -239,14 +241,14 @@ def _manager(root: pathlib.Path, best: str, before_commit: Callable[[], None]) -
 
     keep = checkpoint_managers.AnyPreservationPolicy(
         [
-            checkpoint_managers.CustomSteps([0]),  # the weights before training: spectra compare with them
+            checkpoint_managers.CustomSteps([0]),  # weights before training, which spectra compare with
             checkpoint_managers.LatestN(2),
             checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
         ]
     )
     options = ocp.CheckpointManagerOptions(
         preservation_policy=keep,
-        best_fn=score,  # the policy ranks without it, but Orbax writes metrics to disk only with it
+        best_fn=score,  # the policy does not need it, but without it Orbax writes no metrics to disk
         cleanup_tmp_directories=True,
         async_options=ocp.options.AsyncOptions(post_finalization_callback=before_commit),
     )

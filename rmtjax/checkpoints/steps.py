@@ -1,14 +1,14 @@
-"""One checkpoint on disk: what lies where, and whether it is what was saved.
+"""One checkpoint on disk: which files it has, and whether they are what was saved.
 
-Orbax writes `<workdir>/checkpoints/<step>/{state, config, metrics}` under another name, `checksums.json` is
-added, and Orbax renames the folder into place. `state` is an OCDBT database with a zarr array for each leaf,
-written by TensorStore, Orbax's own storage engine, and read here with TensorStore too: Orbax restores damaged
-bytes without a word, prints tracebacks from its threads where a file is truncated, and leaves the other
-processes waiting at its barrier. Nothing here waits for other processes.
+Orbax writes the folders `state`, `config` and `metrics` under a temporary name, we add `checksums.json`, and
+Orbax renames the whole to `<workdir>/checkpoints/<step>`. `state` is an OCDBT database with a zarr array for
+each leaf. TensorStore, the storage engine of Orbax, writes it, and we read it with TensorStore directly:
+Orbax restores damaged bytes silently, prints tracebacks of its threads if a file is truncated, and leaves
+the other processes waiting at its barrier. Nothing here waits for other processes.
 
-There are two kinds of checksums. Those of the arrays go from device memory to device memory. Those of the
-files also cover what the arrays do not depend on, so that a single wrong byte in any file is found, named by
-its file, before anything is made of it.
+There are two kinds of checksums. Those of the arrays are computed in device memory before saving and after
+restoring. Those of the files cover every byte on disk, so that a single wrong byte is found, with the name
+of its file, before anything is read from it.
 """
 
 import json
@@ -25,24 +25,24 @@ import tensorstore as ts
 from rmtjax.checkpoints.digests import CHECKSUMS, Entry, named_leaves
 
 STATE = "state"
-# Without a checksum: Orbax writes them last, and nobody needs them.
+# Files without a checksum: Orbax writes them last, and nothing depends on them.
 UNCHECKED = {CHECKSUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
-READERS = 8  # arrays read at a time
+READERS = 8  # threads, each of which reads an array
 
 
 class DamagedError(Exception):
-    """A checkpoint is not what was saved; the message says what is wrong with it."""
+    """A checkpoint differs from what was saved; the message says how."""
 
 
 class Checksums(NamedTuple):
-    """Of one checkpoint."""
+    """The checksums of one checkpoint."""
 
     arrays: dict[str, Entry]  # name -> dtype, shape, digest
-    files: dict[str, tuple[int, int]]  # path in the checkpoint -> bytes, CRC-32
+    files: dict[str, tuple[int, int]]  # path inside the checkpoint -> size in bytes, CRC-32
 
 
 def committed(root: pathlib.Path) -> list[int]:
-    """The steps with a checkpoint in the folder `root`, ascending; half-written ones have other names."""
+    """The steps of the complete checkpoints in the folder `root`, ascending."""
     if not root.is_dir():
         return []
     return sorted(int(path.name) for path in root.iterdir() if path.name.isdecimal() and path.is_dir())
@@ -58,7 +58,7 @@ def write_checksums(step_dir: pathlib.Path, arrays: dict[str, Entry]) -> None:
 
 
 def read_checksums(step_dir: pathlib.Path) -> Checksums:
-    """Raises DamagedError if the checkpoint has no checksums, or they are not what was saved."""
+    """Raises DamagedError if a checkpoint has no checksums, or if their file is damaged."""
     try:
         content = json.loads((step_dir / CHECKSUMS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -72,7 +72,7 @@ def read_checksums(step_dir: pathlib.Path) -> Checksums:
 
 
 def check_files(step_dir: pathlib.Path, files: dict[str, tuple[int, int]]) -> None:
-    """Raises DamagedError for the first file that is missing, of another length or has other bytes."""
+    """Raises DamagedError for the first file that is missing or has another size or other bytes."""
     for name, (size, crc) in files.items():
         try:
             found_size, found_crc = _file_checksum(step_dir / name)
@@ -85,7 +85,7 @@ def check_files(step_dir: pathlib.Path, files: dict[str, tuple[int, int]]) -> No
 
 
 def verify(saved: dict[str, Entry], read: dict[str, Entry]) -> None:
-    """Raises DamagedError where an array that was read is not the one that was saved."""
+    """Raises DamagedError if an array that was read is not the one that was saved."""
     bad = [name for name, entry in read.items() if saved.get(name) != entry]
     if bad:
         more = f" (and of {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -95,10 +95,10 @@ def verify(saved: dict[str, Entry], read: dict[str, Entry]) -> None:
 class Arrays:
     """The arrays of an Orbax pytree, each read when it is asked for.
 
-    All share one context of TensorStore, which keeps the index; threads may read side by side.
+    All share one context of TensorStore, which caches the index. Several threads may read at once.
 
     Attributes:
-      folder: the pytree's.
+      folder: where the pytree is stored.
     """
 
     def __init__(self, folder: pathlib.Path, zarr3: bool = False) -> None:
@@ -113,15 +113,15 @@ class Arrays:
 
 
 def read_shards(tree_dir: pathlib.Path, abstract_state: Any) -> Callable[[], Any]:
-    """Reads what this process holds of a state: for each leaf, the parts its sharding puts on its devices.
+    """Reads the part of a state that this process holds: the shards of each leaf on its devices.
 
     Args:
-        tree_dir: the checkpoint's state.
+        tree_dir: the folder of the state inside a checkpoint.
         abstract_state: a pytree of `ShapeDtypeStruct`; a leaf without sharding becomes a numpy array.
 
     Returns:
-        A function that makes the state of what was read. It cannot fail for reasons of the file, so that
-        processes can agree first that all could read their parts.
+        A function that builds the state from what was read. It reads no file, so the processes can first
+        agree that all of them could read their parts.
 
     Raises:
         DamagedError: a part is missing or cannot be read.
@@ -160,7 +160,7 @@ def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
 
 
 def _context() -> ts.Context:
-    """With a cache: without one every array would read the index anew."""
+    """A context with a cache; without it the index would be read again for every array."""
     return ts.Context({"cache_pool": {"total_bytes_limit": 2**27}})
 
 
@@ -176,7 +176,7 @@ def _read_parts(folder: pathlib.Path, parts: dict[str, list[Bounds]]) -> dict[tu
 def _read_parts_of(
     folder: pathlib.Path, name: str, parts: list[Bounds], zarr3: bool, context: ts.Context
 ) -> dict[tuple[str, Bounds], np.ndarray]:
-    """Reads parts of an array; the bounds () stand for the whole. Raises DamagedError if it cannot."""
+    """Reads parts of an array; the bounds () mean all of it. Raises DamagedError if that fails."""
     base = {"driver": "file", "path": f"{folder}/"}
     if (folder / "manifest.ocdbt").exists():
         base = {"driver": "ocdbt", "base": base}

@@ -1,4 +1,4 @@
-"""Which of a checkpoint's arrays are the model's weights; what lies beside them is named, with the reason."""
+"""Picks the weights among the arrays of a checkpoint; gives the reason why each other group is left out."""
 
 import re
 from collections import Counter
@@ -7,13 +7,13 @@ from typing import Any
 
 # opt, opt_state, optimizer, optimizer_states, optim, opt_g, g_optimizer
 _OPTIMISER = re.compile(r"(?i)(.*_)?opt(im|imi[sz]er)?s?(_.*)?")
-_COUNTERS = re.compile(r"step|count|rngs?")  # of one array each, but rngs
-# What programs that use torch call their weights.
+_COUNTERS = re.compile(r"step|count|rngs?")  # each is one array, except rngs
+# Keys under which programs that use torch store weights.
 _TORCH = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights")
 
 
 def of_run(tensors: Mapping[str, Any], item: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arrays of an item of a run's state, such as "params", and name -> reason of the other items."""
+    """The arrays of one item of the state of a run, such as "params", and the reason for each other item."""
     groups = Counter(name.split("/")[0] for name in tensors)
     refused = {key: _reason(key, count, item) for key, count in groups.items() if key != item}
     prefix = f"{item}/"
@@ -22,11 +22,12 @@ def of_run(tensors: Mapping[str, Any], item: str) -> tuple[dict[str, Any], dict[
 
 
 def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Weights among arrays with names such as `params/head/kernel`, and name -> reason of other groups.
+    """The weights among arrays with names such as `params/head/kernel`, and the reason for each other group.
 
-    They lie below `params`, as deep as it is nested; `batch_stats` beside it stays. Without `params` they are
-    all but the optimiser's state, counters and random keys; then a `model` that holds all the rest is entered
-    as well. The `value` that ends every name of an NNX state is dropped.
+    Weights are what is below `params`, which may be nested several times, and `batch_stats` beside it. If
+    there is no `params`, they are everything except the optimiser's state, counters and random keys; if all
+    of that is below `model`, this prefix is removed. The suffix `value` of every name of an NNX state is
+    removed too.
     """
     kept, refused, above = dict(tensors), dict[str, str](), ""
     while (nested := any(name.startswith("params/") for name in kept)) or not above:
@@ -50,17 +51,21 @@ def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
     return kept, refused
 
 
-def _no_weights(key: str, alone: bool) -> bool:
-    """A group of arrays, or an array `alone`; a module may be called `step`, but none is called `rngs`."""
-    if alone:
+def _no_weights(key: str, single: bool) -> bool:
+    """Whether a group of arrays, or a single array, is no weights.
+
+    A module may be called `step`, but none is called `rngs`.
+    """
+    if single:
         return _COUNTERS.fullmatch(key) is not None
     return key == "rngs" or _OPTIMISER.fullmatch(key) is not None
 
 
 def of_torch(loaded: Any, leaf: type) -> tuple[dict[str, Any], dict[str, str]]:
-    """Weights in what `torch.load` gives, by name, and name -> reason of groups of tensors that are none.
+    """The weights by name in what `torch.load` returns, and the reason for each other group of tensors.
 
-    They lie below the first of the keys that are usual; without it, they are all but the optimiser's state.
+    Weights are what is below the first of the usual keys. If there is none, they are everything except the
+    optimiser's state.
     """
     refused: dict[str, str] = {}
     inside = loaded
@@ -94,4 +99,4 @@ def _reason(key: str, count: int, chosen: str) -> str:
         return f"state of the optimiser, not weights ({arrays})"
     if _COUNTERS.fullmatch(key):
         return f"counter or random state, not weights ({arrays})"
-    return f"beside {chosen!r}, which alone is read as weights ({arrays})"
+    return f"beside {chosen!r}, and only that is read as weights ({arrays})"

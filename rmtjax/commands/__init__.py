@@ -1,4 +1,4 @@
-"""Commands: flags and wiring, above all libraries.
+"""Commands: their flags, and calls of the libraries below.
 
-Each module has `main(argv=None) -> exit status`. `rmtjax/*/__main__.py` make `python -m` find them.
+Each module has `main(argv=None) -> exit status`. `python -m` finds them by `rmtjax/*/__main__.py`.
 """

@@ -1,4 +1,4 @@
-"""Times this program beside others, in one run.
+"""Times this program and others side by side.
 
 python -m rmtjax.bench spectra [--repeats=5] [--no-peer] [--no-cold]
 python -m rmtjax.bench diversity [--repeats=3] [--no-peer]
@@ -40,21 +40,25 @@ def _parser() -> argparse.ArgumentParser:
 
     train = bench("train", "training through the pipeline against plain JAX on ready batches")
     train.add_argument("--config", default="configs/digits.py", help="default: %(default)s")
-    train.add_argument("--steps", type=int, default=60, help="timed steps of each way; default: %(default)s")
+    train.add_argument("--steps", type=int, default=60, help="timed steps of each; default: %(default)s")
     population = bench("population", "training many models together against one by one")
     population.add_argument("--config", default="configs/study_digits.py", help="default: %(default)s")
     population.add_argument("--members", type=int, default=16, help="models; default: %(default)s")
-    population.add_argument("--steps", type=int, default=20, help="of a repetition; default: %(default)s")
+    population.add_argument(
+        "--steps", type=int, default=20, help="steps per repetition; default: %(default)s"
+    )
     population.add_argument("--repeats", type=int, default=3, help="repetitions; default: %(default)s")
-    spectra = bench("spectra", "the spectral pass beside WeightWatcher and bare linear algebra")
+    spectra = bench("spectra", "the spectral analysis beside WeightWatcher and plain linear algebra")
     spectra.add_argument("--repeats", type=int, default=5, help="repetitions; default: %(default)s")
     spectra.add_argument("--no-peer", dest="peer", action="store_false", help="without WeightWatcher")
-    spectra.add_argument("--no-cold", dest="cold", action="store_false", help="without whole processes")
+    spectra.add_argument(
+        "--no-cold", dest="cold", action="store_false", help="without timing whole processes"
+    )
     diversity = bench("diversity", "Vendi scores beside the vendi-score package")
     diversity.add_argument("--repeats", type=int, default=3, help="repetitions; default: %(default)s")
     diversity.add_argument("--no-peer", dest="peer", action="store_false", help="without vendi-score")
-    data = bench("data", "augmented and corrupted images a second beside peers")
+    data = bench("data", "augmented and corrupted images per second beside other libraries")
     data.add_argument("--names", default="", help="augmentations and corruptions; default: all")
-    data.add_argument("--seconds", type=float, default=1.0, help="that each is timed for; default: 1")
+    data.add_argument("--seconds", type=float, default=1.0, help="time for each of them; default: 1")
     data.add_argument("--repeats", type=int, default=3, help="repetitions; default: %(default)s")
     return parser

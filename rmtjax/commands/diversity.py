@@ -1,14 +1,17 @@
-"""Measures the diversity of a set of images, texts or features, or of two compared at equal n.
+"""Measures the diversity of a set of images, texts or features, or compares two sets at equal n.
 
 python -m rmtjax.diversity SET [--against=SET] [--space=pixel|feature|unigram] [--model=RUN] [--out=DIR]
 python -m rmtjax.diversity digits@train --against=digits@test
 
-SET is one of: digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or another source of data/, with
-@train or @test for one part of it; the folder of a set that python -m rmtjax.generate made; an npy or npz
-file of `features` [n, d] (and `labels`). Features come from the shipped letters model (16 x 16 grey
-images) or from the model of a run. Texts are words, or the tokens of that run. Scores come with
-intervals and nulls, for whole sets first and then by class. With --out, the folder DIR gets
-diversity.csv, rarefaction.csv and rarefaction.png.
+SET is one of:
+  digits, tfds:NAME, npz:FILE, folder:PATH, a set of texts, or another source that a config may name;
+    @train or @test at the end picks one part of it
+  the folder of a set that python -m rmtjax.generate made
+  an npy or npz file of `features` [n, d] (and `labels`)
+
+Features of images come from the shipped letters model (16 x 16 grey images) or from the model of a run.
+Texts are read as words, or as the tokens of that run. Scores come with intervals and nulls, first for whole
+sets and then by class. --out=DIR writes diversity.csv, rarefaction.csv and rarefaction.png to DIR.
 """
 
 import argparse
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 NEED_REFERENCE = ("coverage", "precision", "recall", "density")
 NEED_TWO = (*NEED_REFERENCE, "weighted_vendi_unpaired")
-MOST = 2000  # examples of each set where --n does not say
+MOST = 2000  # examples of each set, unless --n is given
 LEAST = {"n": 2, "class_n": 2, "seed": 0, "neighbours": 1, "top": 1, "image_size": 1}
 COLUMNS = ["set", "space", "class", "metric", "value", "low", "high", "null", "n", "detail"]
 
@@ -66,39 +69,41 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = flags.parser("diversity", __doc__)
-    parser.add_argument("set", metavar="SET", help="what is measured: see above")
+    parser.add_argument("set", metavar="SET", help="the set that is measured: see above")
     parser.add_argument(
-        "--against", metavar="SET", help="compared at equal n; the reference of coverage, cut to n as well"
+        "--against",
+        metavar="SET",
+        help="a second set, compared at equal n; it is also the reference of coverage",
     )
     parser.add_argument("--paired", action="store_true", help="row i of SET was made from row i of --against")
-    parser.add_argument("--space", choices=["pixel", "feature", "unigram"], help="default: all there are")
+    parser.add_argument("--space", choices=["pixel", "feature", "unigram"], help="default: all that apply")
     parser.add_argument("--model", default="letters", help="letters, or the folder of a run")
     parser.add_argument(
         "--metrics", default="default", help="default, all, or names such as vendi_score,density,distinct_2"
     )
-    parser.add_argument("--out", help="a folder for the tables and the picture")
+    parser.add_argument("--out", help="folder for the tables and the picture")
     parser.add_argument(
-        "--n", type=int, help="examples of each set; default: as many as the smaller set has, 2,000 at most"
+        "--n", type=int, help="examples of each set; default: the size of the smaller set, at most 2,000"
     )
     parser.add_argument(
         "--class_n",
         type=int,
-        help="examples of each class, classes with fewer being left out; default: as many as the smallest "
-        "has, and no more than n in all",
+        help="examples of each class (classes with fewer are left out); default: the size of the smallest "
+        "class, at most n in all",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of subsets and intervals; default: 0")
-    parser.add_argument("--order", type=float, default=1.0, help="q of the Vendi scores")
+    parser.add_argument("--seed", type=int, default=0, help="seed of subsets and intervals; default: 0")
+    parser.add_argument("--order", type=float, default=1.0, help="order q of the Vendi scores")
     parser.add_argument("--neighbours", type=int, default=3, help="k of coverage and density")
     parser.add_argument("--top", type=int, default=20, help="eigenvalues of the truncated score")
     parser.add_argument(
         "--bandwidth",
         type=float,
-        help="of gaussian_vendi; default: the median distance within --against, or SET",
+        help="bandwidth of gaussian_vendi; default: the median distance within --against, or SET",
     )
     parser.add_argument(
         "--image_size",
         type=int,
-        help="side that images get; default: the run's, 16 for digits and letters, else 32",
+        help="side that images are resized to; default: that of the run, 16 for digits and letters, else 32",
     )
     flags.add_process_flags(parser)
     arguments = parser.parse_args(argv)
@@ -117,8 +122,8 @@ def _check_asked(asked: list[str], arguments: argparse.Namespace) -> None:
             raise InputError(f"--metrics asks for {metric}, which needs a second set: give --against=SET")
         if metric == "weighted_vendi" and not arguments.paired:
             raise InputError(
-                "--metrics asks for weighted_vendi, which needs rows that are paired: give "
-                "--against=SET --paired, or take weighted_vendi_unpaired"
+                "--metrics asks for weighted_vendi, which needs paired rows: give --against=SET --paired, "
+                "or use weighted_vendi_unpaired"
             )
 
 
@@ -128,7 +133,7 @@ def _folder(name: str) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"--out={name!r} cannot be made ({error.strerror}): name a folder that is new or there"
+            f"--out={name!r} cannot be made ({error.strerror}): name a new folder or an existing one"
         ) from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"--out={name!r} cannot be written to: name another folder")
@@ -136,7 +141,7 @@ def _folder(name: str) -> pathlib.Path:
 
 
 def _metrics(words: str) -> tuple[list[str], list[str]]:
-    """The metrics wanted, and those of them that were asked for by name."""
+    """The metrics to compute, and those among them that the user named."""
     from rmtjax import diversity
 
     known = [*diversity.METRICS, *diversity.TEXT_METRICS]
@@ -147,12 +152,12 @@ def _metrics(words: str) -> tuple[list[str], list[str]]:
     wanted: list[str] = [m for word in words.split(",") for m in named.get(word, [word])]
     unknown = [m for m in wanted if m not in known]
     if unknown:
-        raise InputError(f"--metrics has {unknown[0]!r}: use default, all, or of {', '.join(known)}")
+        raise InputError(f"--metrics has {unknown[0]!r}: use default, all, or some of {', '.join(known)}")
     return list(dict.fromkeys(wanted)), [m for m in words.split(",") if m in known]
 
 
 def _check_alike(sets: list[Any], asked: list[str]) -> None:
-    """Refuses two sets of one name or of different shapes, and metrics of texts for other sets."""
+    """Refuses two sets with the same name or with different shapes, and metrics of texts for other sets."""
     from rmtjax import diversity
 
     if len(sets) == 2 and sets[0].name == sets[1].name:
@@ -167,13 +172,13 @@ def _check_alike(sets: list[Any], asked: list[str]) -> None:
     of_texts = [m for m in asked if m in diversity.TEXT_METRICS]
     if of_texts and sets[0].kind != "tokens":
         raise InputError(
-            f"--metrics asks for {of_texts[0]}, which is of texts, and {sets[0].name} has {sets[0].kind}: "
+            f"--metrics asks for {of_texts[0]}, which is for texts, but {sets[0].name} has {sets[0].kind}: "
             "leave it out"
         )
 
 
 def _examples_of_each(sets: list[Any], arguments: argparse.Namespace) -> int:
-    """How many examples of each set are compared. Raises InputError where a set has fewer than --n."""
+    """How many examples of each set are compared. Raises InputError if a set has fewer than --n."""
     n = arguments.n or min(MOST, *(len(s.values) for s in sets))
     short = [s for s in sets if len(s.values) < n]
     if short:
@@ -187,7 +192,7 @@ def _examples_of_each(sets: list[Any], arguments: argparse.Namespace) -> int:
 
 
 def _examples_of_a_class(sets: list[Any], n: int, arguments: argparse.Namespace) -> int:
-    """Examples scored of each class: as many as the smallest of all sets has, within n of a set."""
+    """How many examples of each class are scored: the size of the smallest class, at most n for a set."""
     import numpy as np
 
     counts = [np.unique(s.labels, return_counts=True)[1] for s in sets if s.labels is not None]
@@ -203,7 +208,7 @@ def _measure(
     *,
     with_curves: bool,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of scores, and rows of how the score grows with n."""
+    """Rows of scores, and rows of rarefaction curves (how the score grows with n)."""
     from rmtjax import diversity
     from rmtjax.commands import named_sets
 
@@ -238,7 +243,7 @@ def _rows_of_whole_sets(
     n: int,
     arguments: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """Scores of each set, then those of the first against the second; `cut` has n examples of each."""
+    """Scores of each set, then those of the first against the second; `cut` has n examples of each set."""
     from rmtjax import diversity
 
     first, second = names[0], names[1] if len(names) == 2 else None
@@ -272,15 +277,15 @@ def _rows_of_whole_sets(
 def _rows_by_class(
     one: Any, features: "np.ndarray", space: str, n: int, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Scores of a set's classes, n examples of each; none where there are no two classes or n is below 2."""
+    """Scores of the classes of a set, n examples of each; none if there is one class or n is below 2."""
     from rmtjax import diversity
 
     if one.labels is None or len(set(one.labels.tolist())) < 2:
         return []
     if n < 2:
         _report(
-            f"{one.name}: nothing by class, since --n or the smallest class leaves {n} of each: "
-            "scores need 2 or more, as --class_n=2 has it (classes with fewer are left out)"
+            f"{one.name}: no scores by class, since --n or the smallest class leaves {n} of each: "
+            "give --class_n=2 or more, which leaves out classes with fewer"
         )
         return []
     _report(f"{one.name}: by class, in {space}s")
@@ -289,13 +294,13 @@ def _rows_by_class(
             features, one.labels, one.classes, n=n, q=arguments.order, seed=arguments.seed
         )
     except ValueError as error:
-        _report(f"{one.name}: nothing by class at --class_n={n}, since {error}")
+        _report(f"{one.name}: no scores by class at --class_n={n}, since {error}")
         return []
     return [{"set": one.name, "space": space, **row} for row in rows]
 
 
 def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    """The rows of whole sets, then those pooled over classes, then those of single classes."""
+    """A table of the rows of whole sets, then those pooled over classes, then those of single classes."""
     import pandas as pd
 
     rows = sorted(rows, key=lambda row: ("class" in row) + (row.get("class", "all") != "all"))
@@ -303,7 +308,7 @@ def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
 
 
 def _write(out: pathlib.Path, table: "pd.DataFrame", curves: list[dict[str, Any]]) -> list[pathlib.Path]:
-    """The files of a folder of results."""
+    """Writes the tables and the figure; returns their paths."""
     import pandas as pd
 
     from rmtjax import files, report

@@ -1,4 +1,4 @@
-"""Evaluates a run again, or any checkpoint: accuracy, calibration, shifted tests, detection of other data.
+"""Evaluates a run or any checkpoint: accuracy, calibration, shifted tests, detection of foreign data.
 
 python -m rmtjax.evaluate WORKDIR
 python -m rmtjax.evaluate CHECKPOINT --config=configs/digits.py --out=DIR
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     overrides = flags.overrides(rest)
     folder, workdir = _weights_and_run(arguments.path)
     config = _config(arguments, overrides, folder, workdir)
-    of_reference = _evaluated(arguments.reference) if arguments.reference else None
-    baselines = [_evaluated(path)["rows"] for path in arguments.baselines]
+    of_reference = _read_evaluation(arguments.reference) if arguments.reference else None
+    baselines = [_read_evaluation(path)["rows"] for path in arguments.baselines]
     flags.initialise(arguments)
 
     from rmtjax import evaluation, measure, train
@@ -41,23 +41,24 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = flags.parser("evaluate", __doc__)
     parser.add_argument(
-        "path", help="a run's folder, one of its checkpoints/STEP, or anything that model.init_from may be"
+        "path",
+        help="the folder of a run, one of its checkpoints/STEP, or any weights that model.init_from takes",
     )
-    parser.add_argument("--config", help="which model and data; default: the run's own")
+    parser.add_argument("--config", help="config of the model and data; default: that of the run")
     parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
     parser.add_argument("--reference", help="folder of an evaluated run whose errors mCE is a multiple of")
     parser.add_argument(
         "--baselines",
         nargs="+",
         default=[],
-        help="folders of at least three evaluated runs: the line that effective robustness is measured from",
+        help="folders of at least three evaluated runs, which fit the line of effective robustness",
     )
     flags.add_process_flags(parser)
     return parser
 
 
 def _weights_and_run(name: str) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """Where the weights are, and the folder of the run that they belong to."""
+    """The path of the weights, and the folder of the run that they belong to."""
     from rmtjax import files, results
     from rmtjax.models import SHIPPED
 
@@ -78,13 +79,13 @@ def _config(
     if arguments.config:
         return config_lib.load(arguments.config, overrides)
     if workdir is None:
-        raise InputError(f"{str(folder)!r} belongs to no run: say by --config which model and data it is for")
+        raise InputError(f"{str(folder)!r} belongs to no run: give --config=FILE with its model and data")
     if overrides:
-        raise InputError(f"'--config.{overrides[0]}' needs --config: a run is evaluated as it was configured")
+        raise InputError(f"'--config.{overrides[0]}' needs --config: a run is evaluated with its own config")
     return config_lib.from_stored(json.loads((workdir / results.CONFIG).read_text(encoding="utf-8")))
 
 
-def _evaluated(run: str) -> dict[str, Any]:
+def _read_evaluation(run: str) -> dict[str, Any]:
     from rmtjax import results
 
     path = pathlib.Path(run) / results.EVALUATION
@@ -94,7 +95,7 @@ def _evaluated(run: str) -> dict[str, Any]:
 
 
 def _show(content: dict[str, Any], out: pathlib.Path | None, workdir: pathlib.Path | None) -> None:
-    """Writes evaluation.json to a folder if one is given, redraws a run's page, and prints the table."""
+    """Prints the table; writes evaluation.json if a folder is given, and redraws the page of a run."""
     import jax
 
     from rmtjax import files, report, results

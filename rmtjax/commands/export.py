@@ -1,12 +1,12 @@
-"""Writes a run's newest good weights as one safetensors file, with the config that made them.
+"""Writes the newest good weights of a run to one safetensors file, with the config of the run.
 
     python -m rmtjax.checkpoints runs/pretrain_letters letters.safetensors [--dtype=float16]
 
-For another program, under its names and in its layouts (a table of rmtjax/models/name_tables.py):
+To write them for another program, with its names and layouts (a table of rmtjax/models/name_tables.py):
 
     python -m rmtjax.checkpoints runs/cifar10_resnet20 resnet20.safetensors --names=resnet_cifar
 
-Low-rank factors are then multiplied out into their kernels.
+In that case low-rank factors are multiplied out into their kernels.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from rmtjax.errors import InputError
 
 def main(argv: list[str] | None = None) -> int:
     parser = flags.parser("export", __doc__, "checkpoints")
-    parser.add_argument("run", help="a run's folder")
+    parser.add_argument("run", help="the folder of a run")
     parser.add_argument("file", help="the .safetensors file to write")
     parser.add_argument(
         "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="default: float32"
     )
-    parser.add_argument("--names", default="rmtjax", help="whose names and layouts; default: this project's")
+    parser.add_argument("--names", default="rmtjax", help="table of names and layouts; default: rmtjax")
     arguments = parser.parse_args(argv)
 
     from rmtjax import checkpoints, results

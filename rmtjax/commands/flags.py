@@ -1,6 +1,6 @@
 """Command lines: one style of help, a config file with overrides, and how processes find each other.
 
-Light: what a command needs is imported when it begins its work, so that `--help` is quick.
+Commands import what they need when they begin their work, so that `--help` is quick.
 """
 
 import argparse
@@ -28,12 +28,12 @@ def program(name: str) -> str:
 
 
 def parser(name: str, description: str | None, module: str = "") -> argparse.ArgumentParser:
-    """A parser whose help begins with a command's docstring, written for the way in which it was called.
+    """A parser whose help begins with the docstring of a command; its examples match the user's call.
 
     Args:
-      name: of the subcommand, such as "spectra".
-      description: the docstring, with examples that say `python -m rmtjax.NAME`.
-      module: what stands for NAME in these where it is not the name.
+      name: the name of the subcommand, such as "spectra".
+      description: the docstring, whose examples say `python -m rmtjax.NAME`.
+      module: NAME in these examples, if it is not the name of the subcommand.
     """
     made = program(name)
     text = (description or "").replace(f"python -m rmtjax.{module or name}", made)
@@ -53,24 +53,25 @@ def parse(
     workdir: bool = True,
     more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> "tuple[ConfigDict, argparse.Namespace]":
-    """A config and the other flags; `--config.field.name=value` overrides a field.
+    """Parses a config and the other flags; `--config.field.name=value` overrides a field.
 
     Args:
-      name, description: as `parser` takes them.
-      more: adds flags of a command's own.
+      name, description: see `parser`.
+      more: adds further flags of the command.
 
     Returns:
-      The checked, locked config, and a namespace with `config` (the file), `workdir` (default
+      The checked and locked config, and a namespace with `config` (the file), `workdir` (default
       `runs/<config name>`) and the multi-process flags.
     """
     made = parser(name, description)
     made.add_argument("--config", required=True, help="a file such as configs/synthetic.py")
     if workdir:
         made.add_argument(
-            "--workdir", help="where results go and a stopped run goes on; default runs/<config name>"
+            "--workdir",
+            help="folder of the results, where a stopped run continues; default runs/<config name>",
         )
     made.add_argument(
-        "--cache", help="where synthetic sets are stored and looked for; default runs/synthetic"
+        "--cache", help="folder where synthetic sets are stored and found again; default runs/synthetic"
     )
     more(made)
     add_process_flags(made)
@@ -91,7 +92,7 @@ def overrides(words: list[str]) -> list[str]:
     """`field=value` of each `--config.field=value` or `--config.field value`.
 
     Raises:
-      InputError: an argument that is neither.
+      InputError: an argument has neither form.
     """
     found, words = [], list(words)
     while words:
@@ -111,16 +112,18 @@ def add_process_flags(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="join the processes that SLURM, Open MPI or Kubernetes started",
     )
-    group.add_argument("--coordinator", help="host:port of process 0, where nothing tells it")
-    group.add_argument("--num_processes", type=int, help="how many there are, with --coordinator")
-    group.add_argument("--process_id", type=int, help="which of them this is, from 0 on")
+    group.add_argument("--coordinator", help="host:port of process 0, if no scheduler provides it")
+    group.add_argument("--num_processes", type=int, help="number of processes, with --coordinator")
+    group.add_argument("--process_id", type=int, help="number of this process, from 0, with --coordinator")
 
 
 def initialise(arguments: argparse.Namespace) -> None:
-    """Logging, compilation cache and, if asked for, jax.distributed. Before anything asks for a device.
+    """Sets up logging, the compilation cache and, with multi-process flags, jax.distributed.
+
+    Call it before anything uses a device.
 
     Raises:
-      InputError: incomplete multi-process flags.
+      InputError: the multi-process flags are incomplete.
     """
     log = logging.getLogger("rmtjax")
     log.setLevel(logging.INFO)
@@ -130,7 +133,7 @@ def initialise(arguments: argparse.Namespace) -> None:
     import absl.logging
     import jax
 
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs every rename, and warns of what is intended
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax logs every rename, and warns without need
     set_compilation_cache()
     given = [arguments.coordinator, arguments.num_processes, arguments.process_id]
     if any(value is not None for value in given):
@@ -145,7 +148,7 @@ def initialise(arguments: argparse.Namespace) -> None:
 
 
 def set_compilation_cache(**options: Any) -> None:
-    """Programs that were compiled once serve every later process; `options` are further settings of JAX."""
+    """Lets later processes reuse compiled programs; `options` are further settings of JAX."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -1,9 +1,10 @@
-"""Fits a generator to a config's training split and stores a synthetic set, with a manifest and a picture.
+"""Fits a generator to the training split of a config; stores a synthetic set, a manifest and a picture.
 
 python -m rmtjax.generate --config=configs/synthetic.py [--cache=DIR] [--config.synthetic.guidance=1.5 ...]
 python -m rmtjax.generate --config=configs/synthetic.py --curve=guidance:0,1,2,4 --seeds=0-4 --out=DIR
 
-The second makes a set at each setting and seed, and knobs.csv and knobs.png of their quality and diversity.
+The second command makes a set for each setting and seed, and writes their quality and diversity to
+knobs.csv and knobs.png.
 """
 
 import argparse
@@ -18,10 +19,10 @@ from rmtjax.errors import InputError
 
 def _add_flags_of_curves(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--curve", action="append", default=[], help="a knob and its settings: guidance:0,1,2"
+        "--curve", action="append", default=[], help="a knob and its settings, such as guidance:0,1,2"
     )
-    parser.add_argument("--seeds", default="0-4", help="of the curves, such as 0-4 or 0,3,7; default 0-4")
-    parser.add_argument("--out", default="", help="folder of the curves' table and picture")
+    parser.add_argument("--seeds", default="0-4", help="seeds for --curve, such as 0-4 or 0,3,7; default 0-4")
+    parser.add_argument("--out", default="", help="folder for the table and the picture of --curve")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     except train.Stopped as stopped:
         print(
             f"stopped by SIGTERM after step {stopped.step} of the generator; "
-            "the same command goes on from there",
+            "the same command continues from there",
             file=sys.stderr,
         )
         return 128 + signal.SIGTERM

@@ -1,4 +1,4 @@
-"""The command `rmtjax`: a map of the subcommands, each of which is a module beside this one."""
+"""The command `rmtjax`: the list of subcommands. Each is a module in this folder."""
 
 import difflib
 import importlib
@@ -13,9 +13,9 @@ COMMANDS = {
     "generate": ("fits a generator and stores a synthetic set", "--config=configs/synthetic.py"),
     "spectra": ("analyses the weights of a checkpoint, or of two", "runs/synthetic"),
     "diversity": ("measures the diversity of a set, or of two", "digits@train --against=digits@test"),
-    "study": ("runs arms x seeds and makes one table", "--config=configs/study_digits.py --out=runs/study"),
+    "study": ("trains arms x seeds and makes one table", "--config=configs/study_digits.py --out=runs/study"),
     "bench": ("times this program beside others", "spectra"),
-    "export": ("writes a run's weights as one file", "runs/synthetic synthetic.safetensors"),
+    "export": ("writes the weights of a run to one file", "runs/synthetic synthetic.safetensors"),
 }
 
 
@@ -41,5 +41,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run() -> None:
-    """What the console script starts."""
+    """The entry point of the console script."""
     run_command(main)

@@ -1,4 +1,4 @@
-"""Sets of examples by name, for commands that measure them: sources, synthetic sets, files of features."""
+"""Finds sets of examples by name, for commands: sources of data, synthetic sets, files of features."""
 
 import dataclasses
 import itertools
@@ -26,33 +26,38 @@ GREY = ("digits", "letters", "letters_unlike_digits", "printed_digits")
 
 
 class Set(NamedTuple):
+    """A set of examples that is measured."""
+
     name: str
     values: np.ndarray  # images [n, h, w, c], tokens [n, T] or features [n, d]
     labels: np.ndarray | None
     classes: tuple[str, ...]
     kind: str  # "images", "tokens" or "features"
-    words: tuple[str, ...] = ()  # that the tokens are numbers of; empty where they are a model's
+    words: tuple[str, ...] = ()  # vocabulary of the tokens; empty if they are those of a model
 
 
 class Model(NamedTuple):
+    """A model that gives features."""
+
     name: str
     features: Callable[[np.ndarray], np.ndarray]
     image_size: int
-    tokens: Tokens | None = None  # how the model reads texts; None: it does not
+    tokens: Tokens | None = None  # how the model reads texts; None if it does not
 
 
 def read_together(names: list[str], model: Model, *, image_size: int | None, most: int) -> list[Set]:
-    """Sets to be compared, each by `read`: words have the same numbers in all, and names tell files apart."""
+    """Reads sets that are to be compared; gives them distinct names and one vocabulary."""
     sets = [read(name, model, image_size=image_size, most=most) for name in names]
     paths = [pathlib.Path(name).resolve() for name in names]
     if len({s.name for s in sets}) < len(sets) == len(set(paths)):
         ends = ([pathlib.Path(*path.parts[-depth:]) for path in paths] for depth in itertools.count(1))
-        told_apart = next(some for some in ends if len(set(some)) == len(sets))
-        sets = [s._replace(name=str(end)) for s, end in zip(sets, told_apart, strict=True)]
-    return _numbered_alike(sets) if all(s.kind == "tokens" for s in sets) else sets
+        distinct = next(some for some in ends if len(set(some)) == len(sets))
+        sets = [s._replace(name=str(end)) for s, end in zip(sets, distinct, strict=True)]
+    return _with_one_vocabulary(sets) if all(s.kind == "tokens" for s in sets) else sets
 
 
-def _numbered_alike(sets: list[Set]) -> list[Set]:
+def _with_one_vocabulary(sets: list[Set]) -> list[Set]:
+    """Gives each word the same number in all sets, and pads all texts to one length."""
     number = {"": 0}
     width = max(s.values.shape[1] for s in sets)
     made = []
@@ -65,18 +70,18 @@ def _numbered_alike(sets: list[Set]) -> list[Set]:
 
 
 def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
-    """A set by name. Texts become tokens of the model, or words where the model does not read texts.
+    """Reads a set by its name. Texts become tokens of the model, or words if the model does not read texts.
 
     Args:
-      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data`, with
-        @train or @test if wanted.
-      model: gives the image size and the tokens.
-      image_size: side of images; None: that of the run, else 16 for digits, letters and synthetic sets and 32
-        for others.
-      most: how many examples of a source are read, with the classes' shares.
+      name: a file of `features` (npy or npz), the folder of a synthetic set, or a source of `data`, which
+        @train or @test may follow.
+      model: decides the image size and the tokens.
+      image_size: side of images. If it is None, it is that of the run; without a run it is 16 for digits,
+        letters and synthetic sets, and 32 for others.
+      most: the largest number of examples read from a source; classes keep their shares.
 
     Raises:
-      InputError: there is nothing of that name, or it cannot be read.
+      InputError: there is no set of that name, or it cannot be read.
     """
     path = pathlib.Path(name)
     if path.suffix == ".npy" or (path.suffix == ".npz" and path.is_file()):
@@ -95,7 +100,7 @@ def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
     if part not in ("", "train", "test"):
         raise InputError(f"{name!r} names the part {part!r}: it must be @train or @test")
     source = _source(name, whole, part, size, model)
-    # No more are read than are measured.
+    # Read only as many examples as are measured.
     numbers = data.stratified(source, min(most, source.num_examples))
     labels, classes = source.labels[numbers], source.classes
     if source.modality.kind == "images":
@@ -106,7 +111,7 @@ def read(name: str, model: Model, *, image_size: int | None, most: int) -> Set:
 
 
 def _source(name: str, whole: str, part: str, size: int, model: Model) -> data.Source:
-    """The source `whole`, or a part of it, with the model's tokens if the model reads texts."""
+    """The source `whole`, or a part of it; texts have the tokens of the model if it reads texts."""
     if config_lib.is_text(whole) and model.tokens is not None:
         parts = texts.parts(whole, model.tokens.tokenizer, model.tokens.length)
         if part and part not in parts:
@@ -122,7 +127,7 @@ def _source(name: str, whole: str, part: str, size: int, model: Model) -> data.S
 
 
 def _features(name: str, path: pathlib.Path) -> Set | None:
-    """The features [n, d] in a file; None where an npz file holds something else."""
+    """The features [n, d] in a file; None if an npz file holds something else."""
     arrays = _arrays(path)
     features = arrays.get("features", next(iter(arrays.values())) if len(arrays) == 1 else None)
     if features is None or features.ndim != 2:
@@ -174,17 +179,17 @@ def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:
 
 
 def model(name: str) -> Model:
-    """The model whose features are taken: "letters", or the folder of a run.
+    """The model that gives features, by its name: "letters", or the folder of a run.
 
     Raises:
-      InputError: it is neither.
+      InputError: `name` is neither.
     """
     if name == "letters":
         return Model(LETTERS, letters_features, 16)
     stored = pathlib.Path(name) / results.CONFIG
     if not stored.is_file():
         raise InputError(
-            f"--model={name!r} is no run: give the folder of one (with its config.json), or letters"
+            f"--model={name!r} is not a run: give the folder of a run (with its config.json), or letters"
         )
     config = config_lib.from_stored(json.loads(stored.read_text(encoding="utf-8")))
     result = train.restore(config, name)
@@ -195,8 +200,8 @@ def model(name: str) -> Model:
     def features(inputs: np.ndarray) -> np.ndarray:
         if inputs.shape[1:] != tuple(expected):
             raise InputError(
-                f"--model={name!r} takes inputs of shape {list(expected)}, the set's have "
-                f"{list(inputs.shape[1:])}"
+                f"--model={name!r} takes inputs of shape {list(expected)}, but those of the set have "
+                f"shape {list(inputs.shape[1:])}: choose another model, or set --image_size"
             )
         zeros = np.zeros(len(inputs), np.int32)
         origin = zeros.astype(np.int8)
@@ -215,7 +220,7 @@ def model(name: str) -> Model:
 
 
 def spaces(sets: list[Set], only: str | None, model: Model) -> dict[str, list[np.ndarray]]:
-    """The vectors of each set, by space: examples as they are, counts of tokens, or features of the model."""
+    """The vectors of each set in each space: pixels, counts of tokens, or features of the model."""
     kind, shape = sets[0].kind, sets[0].values.shape[1:]
     fits = kind == "images" and (shape == (16, 16, 1) or model.name != LETTERS)
     possible = {"images": ["pixel"], "tokens": ["unigram"], "features": ["feature"]}[kind]
@@ -224,7 +229,7 @@ def spaces(sets: list[Set], only: str | None, model: Model) -> dict[str, list[np
     if only and only not in possible:
         raise InputError(
             f"--space={only} does not exist for {sets[0].name}, which has {kind} of shape {list(shape)}: "
-            f"use {' or '.join(possible)}, or give by --model a run that takes them"
+            f"use {' or '.join(possible)}, or give --model a run that takes them"
         )
     made: dict[str, list[np.ndarray]] = {}
     for space in [only] if only else possible:

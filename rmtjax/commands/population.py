@@ -14,7 +14,7 @@ from rmtjax.errors import run_command
 
 def main(argv: list[str] | None = None) -> int:
     parser = flags.parser("population", __doc__, "commands.population")
-    parser.add_argument("unit", help="JSON: a config's path, and overrides and workdir of each run")
+    parser.add_argument("unit", help="JSON file: path of a config; overrides and workdir of each run")
     flags.add_process_flags(parser)
     arguments = parser.parse_args(argv)
     content = json.loads(pathlib.Path(arguments.unit).read_text(encoding="utf-8"))

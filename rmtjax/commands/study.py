@@ -1,4 +1,4 @@
-"""Trains and measures arms by seeds and makes one table of them. The same command goes on where it stopped.
+"""Trains and measures arms by seeds, and makes one table. A stopped study continues with the same command.
 
 python -m rmtjax.study --config=configs/study_digits.py --out=runs/study --workers=2      # with answers
 python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --out=runs/table
@@ -18,30 +18,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", required=True, help="the config that every arm starts from")
     parser.add_argument(
         "--arms",
-        help="a Python file whose get_arms(config) gives name -> ['field=value', ...]; "
-        "without it, the config's design",
+        help="a Python file whose get_arms(config) returns name -> ['field=value', ...]; "
+        "default: the design in the config's file",
     )
     parser.add_argument(
         "--seeds",
-        help="such as 0-4 or 0,3,7; default 0-4, or the seeds of the design, of which it takes some",
+        help="such as 0-4 or 0,3,7; default 0-4, or all seeds of the design, from which this picks",
     )
     parser.add_argument("--out", required=True, help="folder of the runs and tables")
     parser.add_argument(
-        "--workers", type=int, default=1, help="runs at the same time, each on its share of the cores"
+        "--workers", type=int, default=1, help="number of parallel runs, each on its share of the cores"
     )
     parser.add_argument(
         "--population",
         type=int,
-        help="how many runs one process trains together at most, where they differ only in numbers and data; "
-        "default 1, or what the design says",
+        help="the most runs that one process trains together, if they differ only in numbers and data; "
+        "default 1, or the number in the design",
     )
     parser.add_argument(
         "--shard",
-        help="K/N: do every N-th part of the work from the K-th on (0 to N - 1), and make no tables",
+        help="K/N: do only the K-th of N parts of the work (K from 0 to N - 1), and make no tables",
     )
     parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the runs, with the time to expect, and stop"
+        "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
     )
     arguments = parser.parse_args(argv)
     base = config_lib.load(arguments.config)
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = study.execute(runs, arguments.workers, members, shard)
     if shard:
         print(f"shard {arguments.shard} is done: the command without --shard makes the tables")
-        return 0  # what failed is for that command to tell
+        return 0  # that command reports failed runs
     by_arm = seeds if isinstance(seeds, dict) else dict.fromkeys(arms, seeds)
     table = results.collect(out, arms, by_arm)
     found = study.write_tables(table, out, pairs)
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"page: {report.study_page(out)}")
     print(f"tables: {out / 'results.csv'}, {out / 'summary.csv'}; figure: {out / 'results.png'}")
     if failed:
-        print(f"{len(failed)} of {len(runs)} runs failed: the same command tries them again")
+        print(f"{len(failed)} of {len(runs)} runs failed: the same command repeats them")
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""Trains one config and measures what came out.
+"""Trains one config and measures the result.
 
 python -m rmtjax.train --config=configs/synthetic.py [--workdir=DIR] [--config.field=value ...]
 """
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     earlier = workdir_lib.prepare(config, workdir)
     if earlier.get("status") == "finished":
         print(f"{workdir} is finished: nothing to train. For another run choose another --workdir.")
-        if not (workdir / results.PAGE).exists():  # killed while it was drawn
+        if not (workdir / results.PAGE).exists():  # the run was killed while the page was drawn
             report.run_page(workdir)
         print(report.final_table(workdir))
         return 0
@@ -45,17 +45,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> int:
-    """Trains one config, or several together as a population, and measures what came out.
+    """Trains one config, or several together as a population, and measures the results.
 
-    Leaves in each folder what a run leaves there, but for the page. A member of a population that diverges
-    is marked so in its run.json; the others go on.
+    It writes all files of a run to each folder, except the page. A member of a population that diverges is
+    marked in its run.json, and the others continue.
 
     Returns:
       The exit status: 0, or that of a stop by SIGTERM.
 
     Raises:
-      InputError: a config is bad, or several do not make one population (`train.members.key`).
-      train.Diverged: the one run diverged.
+      InputError: a config has an error, or several do not make one population (`train.members.key`).
+      train.Diverged: a single run diverged.
     """
     from rmtjax import generate, train
     from rmtjax.train import population
@@ -97,31 +97,31 @@ def _measure(
         return
     if config.spectra.enabled and left:
         measure.spectra_of_runs(config, [workdirs[i] for i in left])
-    fed: dict[str, pathlib.Path] = {}
+    measured: dict[str, pathlib.Path] = {}  # the first folder with each set of training data
     for i in left:
         folder, result = workdirs[i], trained.member(i) if many else trained
         if config.diversity.enabled:
-            same = fed.setdefault(_what_was_fed(configs[i]), folder)
-            if same is folder:
+            first = measured.setdefault(_training_data_key(configs[i]), folder)
+            if first is folder:
                 measure.diversity_of_run(configs[i], folder, result)
             else:
                 with files.atomic(folder / results.DIVERSITY) as temporary:
-                    shutil.copyfile(same / results.DIVERSITY, temporary)
+                    shutil.copyfile(first / results.DIVERSITY, temporary)
         if (found := made.get(config_lib.to_json(configs[i]))) is not None:
             generate.write_run_files(found, folder)
         result.record.update(status="finished")
 
 
-def _what_was_fed(config: ConfigDict) -> str:
-    """Runs for which this is the same have the same diversity."""
+def _training_data_key(config: ConfigDict) -> str:
+    """A key of the data a run was trained on; runs with the same key have the same diversity."""
     plain = json.loads(config_lib.to_json(config))
-    # Features of texts are the model's own.
+    # "model" is among them, since features of texts come from the model itself.
     sections = ("seed", "data", "augment", "synthetic", "diversity", "model")
     return json.dumps({name: plain[name] for name in sections}, sort_keys=True)
 
 
 def _say_stopped(where: str) -> None:
-    os.write(2, f"\nstopped by SIGTERM {where}: the same command goes on from there\n".encode())
+    os.write(2, f"\nstopped by SIGTERM {where}: the same command continues from there\n".encode())
 
 
 def _stopped_between_steps(number: int, frame: Any) -> None:

@@ -1,20 +1,18 @@
-"""Which examples: sources, splits, mixtures with synthetic data, augmentation and batches.
+"""Data: sources, splits, mixtures with synthetic examples, augmentation and batches.
 
-The only room that imports TensorFlow. What leaves it are numpy arrays.
+This is the only room that imports TensorFlow. It returns numpy arrays.
 """
 
 import contextlib
 import os
 
-# TensorFlow reads these when it is imported: errors alone are logged, and no oneDNN kernels (they change last
-# bits).
+# TensorFlow reads these on import: log only errors, and do not use oneDNN kernels, which change last bits.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
 
-# Accelerators belong to JAX, and so do most cores. A program that has used TensorFlow before keeps its own
-# settings.
+# Leave accelerators and most cores to JAX. A program that has already used TensorFlow keeps its settings.
 with contextlib.suppress(RuntimeError):
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -1,11 +1,11 @@
 """Augmentation by a config: which operations, in which order, each with a strength in [0, 1].
 
 An operation is a stateless function of images and seeds, `(images float32 [b, h, w, c] in [0, 1], seeds int32
-[b, 2], strength)`, or of one image [h, w, c] and one seed [2], that keeps shape and range. What happens to an
-image is a function of its own seed alone, and the same eagerly and inside tf.data. Strength 0 returns the
-images as they are, bit for bit. Where an operation has a published magnitude, strength is a fraction of it;
-otherwise it is the probability that the operation is applied. Images may be grey; what colour means there,
-each operation says.
+[b, 2], strength)`, or of one image [h, w, c] and one seed [2]. It keeps shape and range. What happens to an
+image depends on its own seed alone, and is the same eagerly and inside tf.data. Strength 0 returns the images
+unchanged, bit for bit. If an operation has a published magnitude, strength is a fraction of it; otherwise it
+is the probability that the operation is applied. Images may be grey; each operation documents what it does to
+them.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,8 @@ from rmtjax.data.tokens import Tokens
 
 ImageOp = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-# In the order in which they are applied, each with the number of its seed (which no later change may touch:
-# it would change what is drawn). The paper's Auto1-3 are AutoAugment, flips, elastic and noise, in this
-# order.
+# In the order in which they are applied, each with the number of its seed, which must never change, since it
+# decides what is drawn. Auto1-3 of the paper are AutoAugment, flips, elastic and noise, in this order.
 OPERATIONS = {
     auto_augment: 5,
     auto_augment_cifar10: 6,
@@ -54,15 +53,15 @@ OPERATIONS = {
 
 
 class Augmentation(NamedTuple):
-    """What `train_batches` does to examples.
+    """The changes that `train_batches` makes to examples.
 
     Attributes:
       image: an operation on images, or None.
-      mixup: alpha of mixup's weights; 0: no mixup.
-      cutmix: alpha of CutMix's weights; 0: no CutMix.
-      batched: `image` takes batches of images [b, h, w, c] and seeds [b, 2], not one image and one seed.
-      modality: of what `image` puts out, where it is not the source's: texts may hold words that no source
-        has.
+      mixup: alpha of the weights of mixup; 0 means no mixup.
+      cutmix: alpha of the weights of CutMix; 0 means no CutMix.
+      batched: whether `image` takes batches of images [b, h, w, c] and seeds [b, 2], not one of each.
+      modality: modality of the output of `image`, if it differs from that of the source: augmented texts may
+        hold words that the source does not have.
     """
 
     image: ImageOp | None = None
@@ -78,13 +77,13 @@ class Augmentation(NamedTuple):
 
 
 def augmentation(config: ConfigDict, source: Source | None = None) -> Augmentation | None:
-    """The augmentation of a config's `augment` section; None where all strengths are 0.
+    """The augmentation of the `augment` section of a config; None if all strengths are 0.
+
+    Operations are applied in the order of `OPERATIONS`. Each draws from its own seed, so that switching one
+    on does not change the draws of the others.
 
     Args:
-      source: the training set; needed for texts alone, whose operations are those of `edits`.
-
-    Operations follow each other in the order of `OPERATIONS`. Each draws from its own seed, so that switching
-    one on leaves the others' draws as they were.
+      source: the training set; it is needed only for texts, whose operations are those of `edits`.
     """
     return _BY_KIND[source.modality.kind if source is not None else "images"](config, source)
 

@@ -1,9 +1,8 @@
-"""Batches of numpy from a source: the order of training, and one pass for evaluation.
+"""Numpy batches from a source: an endless stream for training, and one pass for evaluation.
 
 The order is a function of (seed, epoch): position p of the endless stream is entry p mod n of a permutation
-drawn for epoch p // n. So a stream starts at any step without going through the ones before, and every
-process finds its own part of every batch by itself. What is random about example i depends on (seed, epoch,
-i) alone.
+drawn for epoch p // n. So a stream can start at any step without reading those before it, and every process
+finds its own part of every batch. The randomness of example i depends only on (seed, epoch, i).
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ Tensors = dict[str, tf.Tensor]
 _COLUMNS = ("epoch", "index", "partner")
 _CHUNK = (
     2**22
-)  # values of images that are augmented at a time; fewer, and the drawing of numbers is what costs
+)  # values of images that are augmented at a time; with fewer, drawing numbers takes most of the time
 
 
 def train_batches(
@@ -39,28 +38,32 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Endless training batches: every example once an epoch, in an order drawn by (seed, epoch).
+    """Endless training batches: every example once per epoch, in an order drawn from (seed, epoch).
 
-    Epochs run together: a batch may end one and begin the next.
+    Epochs follow one another without a gap: a batch may end one and begin the next.
 
     Args:
-      batch_size: global; this process yields its contiguous part, `batch_size // process_count` examples.
-      seed: of the order and of the augmentation.
+      batch_size: global batch size; this process yields its contiguous part of `batch_size // process_count`
+        examples.
+      seed: seed of the order and of the augmentation.
       start_step: number of the first batch.
-      augment: from `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of
-        TensorFlow operations, of texts (words int32 [w], seed) -> words; the seed is made of (seed, epoch,
-        index). None: examples as they are.
+      augment: the result of `augmentation`, or a function (image float32 [h, w, c], seed int [2]) -> image of
+        TensorFlow operations (for texts, (words int32 [w], seed) -> words). The seed is made from (seed,
+        epoch, index). None leaves examples unchanged.
 
     Returns:
-      Batches `inputs [b, h, w, c] float32`, of texts tokens `[b, t] int32`; `label [b] int32`, `index [b]
-      int32` (the example's number in the source), `origin [b] int32`. With mixup, inputs are w x_i + (1 - w)
-      x_j; with CutMix, x_i with a rectangle from x_j, w being the share that is left of x_i. `label_mix [b]
-      int32` is the label of j, `mix_weight [b] float32` is w. The partners j are a permutation of the epoch,
-      real ones of real examples and synthetic ones of synthetic examples; j is augmented as it is on its own.
+      Batches with
+      inputs: images [b, h, w, c] float32, or tokens of texts [b, t] int32. With mixup they are
+        w x_i + (1 - w) x_j; with CutMix, x_i with a rectangle of x_j, where w is the share that is left of
+        x_i.
+      label [b] int32, index [b] int32 (number of the example in the source), origin [b] int32.
+      label_mix [b] int32, mix_weight [b] float32: with mixup or CutMix, the label of j, and w. The partners j
+        are a permutation of the epoch; real examples have real partners and synthetic ones synthetic
+        partners. x_j is augmented as it is by itself.
 
     Raises:
-      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded;
-        mixup of texts.
+      InputError: the batch size is not a multiple of the number of processes, an image cannot be decoded, or
+        texts are to be mixed.
     """
     local = _local_size(batch_size, process_count)
     if augment is not None and not isinstance(augment, Augmentation):
@@ -100,17 +103,17 @@ def train_batches(
 def evaluation_batches(
     source: Source, *, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
-    """One pass in the source's order; the last batch is padded, so all have one shape.
+    """One pass in the order of the source; the last batch is padded, so that all have one shape.
 
     Args:
-      batch_size: global; this process yields its contiguous part.
+      batch_size: global batch size; this process yields its contiguous part.
 
     Returns:
-      Batches `inputs`, `label`, `index`, and `mask [b] bool`: False where padded (inputs and label 0, index
-      -1). Every process gets the same number of batches.
+      Batches `inputs`, `label`, `index`, and `mask [b] bool`, which is False for padding (inputs and label 0,
+      index -1). Every process gets the same number of batches.
 
     Raises:
-      InputError: the batch size is not a multiple of the number of processes; an image cannot be decoded.
+      InputError: the batch size is not a multiple of the number of processes, or an image cannot be decoded.
     """
     local = _local_size(batch_size, process_count)
     n = source.num_examples
@@ -139,12 +142,12 @@ def evaluation_batches(
 
 
 def _without_autograph(function: Callable[[tf.Tensor], Tensors]) -> Callable[[tf.Tensor], Tensors]:
-    """Traced as it is written: there is no Python control flow on tensors for autograph to convert."""
+    """Disables autograph, since there is no Python control flow on tensors to convert."""
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def _example(source: Source, index: tf.Tensor) -> Tensors:
-    """One example, or a batch of them where the source is in memory."""
+    """One example, or a batch of examples if the source is in memory."""
     return {
         "inputs": source.read(index),
         "label": tf.gather(source.labels, index),
@@ -160,7 +163,7 @@ def _with_inputs(source: Source, example: Tensors) -> Tensors:
 def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
     """The endless stream from position `first` on: rows int64 [:, 3] of epoch, index and mixup partner.
 
-    TensorFlow operations alone: a pipeline that calls back into Python can hang when the interpreter exits.
+    It uses TensorFlow operations alone, since a pipeline that calls Python can hang at interpreter exit.
     """
     n = len(origin)
     order, *partners = np.random.SeedSequence(seed).generate_state(3).astype(np.int32)
@@ -186,16 +189,16 @@ def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
 
 
 def _chunk(local: int, shape: tuple[int, ...]) -> int:
-    """How many images are augmented at a time: a divisor of a process's part of the batch.
+    """How many images are augmented at a time: a divisor of this process's part of the batch.
 
-    What comes out does not depend on it, nor does it depend on the step that a stream begins with.
+    The results depend neither on it nor on the first step of the stream.
     """
     most = max(1, _CHUNK // math.prod(shape))
     return max(k for k in range(1, local + 1) if local % k == 0 and k <= most)
 
 
 def _read(source: Source, numbers: tf.data.Dataset, chunk: int, partners: bool) -> tf.data.Dataset:
-    """Chunks of the stream: its numbers, with the examples of `index` and, on request, of `partner`."""
+    """Chunks of the stream, with the examples of `index` and, on request, those of `partner`."""
 
     def read(n: Tensors) -> Any:
         return n, _example(source, n["index"]), _example(source, n["partner"]) if partners else {}
@@ -210,7 +213,7 @@ def _read(source: Source, numbers: tf.data.Dataset, chunk: int, partners: bool) 
 
 
 def _make_augment(source: Source, seed: int, augment: Augmentation) -> Callable[..., Tensors]:
-    """Numbers, examples and partners as `_read` yields them -> augmented and mixed examples."""
+    """Augments and mixes the numbers, examples and partners that `_read` yields."""
     root = tf.constant(np.random.SeedSequence(seed).generate_state(2).astype(np.int32)[None])
 
     def images(index: tf.Tensor, epoch: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -251,10 +254,9 @@ def _iterate(
     """Batches as numpy arrays.
 
     Args:
-      members: `(k) -> numbers` of the examples read for batch k, among which one that fails is looked for.
+      members: `(k) -> numbers` of the examples in batch k; it serves to find an example that fails.
     """
-    # TensorFlow's tuning of parallelism goes to sleep for up to a minute, and an iterator waits for it when
-    # it is dropped.
+    # TensorFlow's autotuning sleeps for up to a minute, and an iterator that is dropped waits for it.
     options = tf.data.Options()
     options.autotune.enabled = False
     iterator = batches.prefetch(2).with_options(options).as_numpy_iterator()

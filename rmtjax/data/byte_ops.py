@@ -1,11 +1,11 @@
-"""The operations that augmentation policies choose from, on bytes, each image with an operation of its own.
+"""The operations of augmentation policies, on bytes, with an own operation for each image of a batch.
 
-They are those of Pillow (`ImageOps`, `ImageEnhance`, `Image.transform`), which AutoAugment and its successors
-were published with, to the same bytes. A table lists the operations that a policy may choose, with their
-magnitudes; most is worked out there, once, as lookup tables and fixed-point maps. Images are then grouped by
-kind, and each kind is done in one go.
+They give the same bytes as Pillow (`ImageOps`, `ImageEnhance`, `Image.transform`), with which AutoAugment and
+its successors were published. A table lists the operations that a policy may choose, with their magnitudes,
+and prepares them once as lookup tables and fixed-point maps. Images are then grouped by kind of operation,
+and each kind is computed at once.
 
-Operations on colour leave grey images (one channel) as they are, as Pillow's do.
+As in Pillow, operations on colour do not change grey images (one channel).
 """
 
 import math
@@ -25,10 +25,10 @@ class Table(NamedTuple):
     """Operations by number.
 
     Attributes:
-      kind: names into `_KINDS`, [n].
-      lookup: uint8 [n, 256], what each byte becomes.
-      map: int32 [n, 6], fixed point: where in the input an output pixel comes from, rows of Pillow's AFFINE.
-      factor: float32 [n], of an enhancement: 0 is the degenerate image, 1 the image itself.
+      kind: [n], names in `_KINDS`.
+      lookup: uint8 [n, 256], the new value of each byte.
+      map: int32 [n, 6] in fixed point, from output to input pixels; rows of Pillow's AFFINE.
+      factor: float32 [n], factor of an enhancement: 0 gives the degenerate image, 1 the image itself.
     """
 
     kind: tuple[str, ...]
@@ -40,10 +40,10 @@ class Table(NamedTuple):
 def table(operations: Sequence[tuple[str, float]], height: int, width: int) -> Table:
     """The table of (name, magnitude) pairs, for images of one size.
 
-    Names and magnitudes: identity, autocontrast, equalize and invert (any); posterize (bits kept); solarize
-    (bytes from here on are inverted); brightness, color, contrast, sharpness (factor - 1); shear_x, shear_y
-    (pixels along one axis a pixel of the other); translate_x, translate_y (pixels to the right, down); rotate
-    (degrees, anticlockwise). Nearest neighbours, black outside.
+    The magnitudes of the names are: identity, autocontrast, equalize, invert: any; posterize: bits that are
+    kept; solarize: the lowest byte that is inverted; brightness, color, contrast, sharpness: factor - 1;
+    shear_x, shear_y: pixels along one axis for each pixel of the other; translate_x, translate_y: pixels to
+    the right or down; rotate: degrees anticlockwise. Moved images use nearest neighbours, black outside.
     """
     byte, n = np.arange(256), len(operations)
     lookup, maps = np.tile(byte.astype(np.uint8), (n, 1)), np.zeros((n, 6), np.int32)
@@ -71,10 +71,10 @@ def table(operations: Sequence[tuple[str, float]], height: int, width: int) -> T
 
 
 def apply(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
-    """Each image under the operation chosen for it: uint8 [b, h, w, c] of uint8 [b, h, w, c] and int32 [b].
+    """Applies to each image its chosen operation: uint8 [b, h, w, c] from uint8 [b, h, w, c] and int32 [b].
 
     Raises:
-      InputError: images of neither one nor three channels.
+      InputError: images have neither one nor three channels.
     """
     if images.shape[-1] not in (1, 3):
         raise InputError(
@@ -116,7 +116,7 @@ def _lookup(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tenso
 
 
 def _autocontrast(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
-    """Each channel stretched to 0..255; in double precision and cut off, as in Pillow, where .9999 counts."""
+    """Stretches each channel to 0..255; as in Pillow in double precision and rounded down."""
     low = tf.cast(tf.reduce_min(images, (1, 2)), tf.float64)[..., None]
     high = tf.cast(tf.reduce_max(images, (1, 2)), tf.float64)[..., None]
     scale = 255 / tf.where(high > low, high - low, 1.0)
@@ -126,7 +126,7 @@ def _autocontrast(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf
 
 
 def _equalize(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
-    """Each channel's histogram made as flat as a map of bytes can make it."""
+    """Equalises the histogram of each channel as far as a map of bytes can."""
     number, channels = tf.shape(images)[0], images.shape[-1]
     cells = number * channels * 256
     counts = tf.math.bincount(tf.reshape(_cells(images, channels), [-1]), minlength=cells, maxlength=cells)
@@ -163,7 +163,7 @@ def _color(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor
 
 
 def _sharpness(images: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
-    """Away from the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; pixels at the edge stay as they are."""
+    """Moves away from the image smoothed by [1 1 1; 1 5 1; 1 1 1] / 13; pixels at the edge do not change."""
     _, height, width, channels = images.shape
     if height < 3 or width < 3:
         return images
@@ -197,7 +197,7 @@ def pixels_at(images: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor
 
 
 def _cells(images: tf.Tensor, tables: int) -> tf.Tensor:
-    """Where each value lies in a row of tables [b, 1 or c, 256], flattened: int32 [b, h * w * c]."""
+    """The position of each value in a row of tables [b, 1 or c, 256], flattened: int32 [b, h * w * c]."""
     number, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
     values = tf.cast(tf.reshape(images, (number, height * width * channels)), tf.int32)
     first = tf.range(number)[:, None] * (tables * 256)
@@ -207,13 +207,13 @@ def _cells(images: tf.Tensor, tables: int) -> tf.Tensor:
 
 
 def _looked_up(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
-    """Bytes through tables uint8 [b, 1 or c, 256]."""
+    """Maps bytes by tables uint8 [b, 1 or c, 256]."""
     flat = tf.gather(tf.reshape(tables, [-1]), _cells(images, tables.shape[1]))
     return tf.reshape(flat, tf.shape(images))
 
 
 def _grey(values: tf.Tensor) -> tf.Tensor:
-    """Luminance as Pillow rounds it, of float32 [b, h, w, c] whole numbers; in all channels alike."""
+    """Luminance of float32 [b, h, w, c] whole numbers, rounded as in Pillow, in every channel."""
     if values.shape[-1] == 1:
         return values
     # Whole numbers below 2^24, so exact in float32.
@@ -223,7 +223,7 @@ def _grey(values: tf.Tensor) -> tf.Tensor:
 
 
 def _enhance(degenerate: tf.Tensor, values: tf.Tensor, chosen: tf.Tensor, operations: Table) -> tf.Tensor:
-    """Pillow's blend: from the degenerate image (0) through the image (1) and beyond, cut off to bytes."""
+    """Pillow's blend: from the degenerate image (0) through the image (1) and beyond, clipped to bytes."""
     factor = tf.gather(tf.constant(operations.factor), chosen)
     factor = tf.reshape(factor, [-1] + [1] * (len(degenerate.shape) - 1))
     return _bytes(degenerate + factor * (values - degenerate))

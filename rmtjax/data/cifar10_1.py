@@ -16,13 +16,12 @@ def parts(path: str, image_size: int) -> dict[str, Source]:
     """The set as its authors publish it, a "test" part with the classes of CIFAR-10.
 
     Args:
-      path: of `cifar10.1_v4_data.npy` or `cifar10.1_v6_data.npy` [n, 32, 32, 3] uint8, or of the folder if
-        one alone of them is in it; the labels [n] lie beside it in `cifar10.1_v6_labels.npy`. Nothing is
-        unpickled.
+      path: path of `cifar10.1_v4_data.npy` or `cifar10.1_v6_data.npy` [n, 32, 32, 3] uint8, or of a folder
+        with one of them; the labels [n] are beside it in `cifar10.1_v6_labels.npy`. Nothing is unpickled.
       image_size: images are resized to this side.
 
     Raises:
-      InputError: a file is missing or not so, or a folder holds several versions.
+      InputError: a file is missing or of another kind, or a folder holds several versions.
     """
     name = f"cifar10_1:{path}"
     data = _data_file(name, pathlib.Path(path))

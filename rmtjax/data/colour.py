@@ -1,7 +1,7 @@
-"""Augmentations of single pixels' values: contrast, brightness, colour, noise and erasing.
+"""Augmentations of the values of pixels: contrast, brightness, colour, noise and erasing.
 
 Each takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or one image [h, w, c] and
-one seed [2]. Images held as bytes enter as byte / 255; nothing is rounded.
+one seed [2]. Images that are stored as bytes enter as byte / 255; nothing is rounded.
 """
 
 import math
@@ -21,7 +21,7 @@ ERASED_RATIO = 0.3  # height / width of the erased part in 0.3..1/0.3 (Zhong et 
 
 @of_batches
 def contrast_brightness(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Contrast about the image's mean, then brightness, by factors in 1 +- .9 strength; clipped to [0, 1]."""
+    """Scales contrast around the mean, then brightness, by factors in 1 +- .9 strength; clips to [0, 1]."""
     width = strength * ENHANCEMENT
     contrast, brightness = (_per_image(f) for f in draws.uniform(seeds, 2, 1 - width, 1 + width))
     mean = _mean(images)
@@ -32,9 +32,9 @@ def contrast_brightness(images: tf.Tensor, seeds: tf.Tensor, strength: float) ->
 def colour_jitter(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """Brightness, contrast and saturation by factors in 1 +- .8 strength, hue by +- .2 strength; all uniform.
 
-    Operations and magnitudes of SimCLR's colour distortion at its strength 1, where hue is in turns;
-    torchvision's ColorJitter(.8, .8, .8, .2), in that order and not a random one. After each the values are
-    clipped to [0, 1]. Grey images have neither saturation nor hue.
+    Operations and magnitudes are those of SimCLR's colour distortion at strength 1, where hue is in turns:
+    torchvision's ColorJitter(.8, .8, .8, .2), but in that fixed order, not a random one. After each operation
+    values are clipped to [0, 1]. Grey images have neither saturation nor hue.
     """
     widths = [strength * width for width in JITTER]
     drawn = draws.uniform(seeds, 4, -1.0, 1.0)
@@ -88,7 +88,7 @@ def _per_image(values: tf.Tensor) -> tf.Tensor:
 
 
 def _mean(images: tf.Tensor) -> tf.Tensor:
-    """The mean of each image, in double precision: in single it would depend on the number summed at once."""
+    """The mean of each image in double precision; in single it would depend on the number summed at once."""
     mean = tf.reduce_mean(tf.cast(images, tf.float64), (1, 2, 3), keepdims=True)
     return tf.cast(mean, tf.float32)
 

@@ -1,4 +1,4 @@
-"""Draws `contact_sheet.png` beside this file: every augmentation at four strengths, on pictures drawn here.
+"""Draws `contact_sheet.png` beside this file: every augmentation at four strengths, on two drawn pictures.
 
 python rmtjax/data/contact_sheet.py
 """
@@ -66,7 +66,7 @@ def scenes(side: int) -> np.ndarray:
 
 
 def rows(images: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """The sheet's rows: each operation by its name, one image a strength."""
+    """The rows of the sheet: each operation by name, with one image for each strength."""
     image, other = tf.constant(images[:1]), tf.constant(images[1:])
     seeds = [tf.constant([[5, k]], tf.int32) for k in range(len(STRENGTHS))]
     out = {}

@@ -1,4 +1,4 @@
-"""Handwritten digits: the 1,797 of UCI's optical recognition test set that scikit-learn carries."""
+"""Handwritten digits: the 1,797 digits of UCI's optical recognition test set, which scikit-learn contains."""
 
 import functools
 
@@ -22,5 +22,5 @@ def handwritten(image_size: int) -> Source:
 def from_counts(
     counts: Float[np.ndarray, "n 8 8"], image_size: int
 ) -> Float[np.ndarray, "n {image_size} {image_size} 1"]:
-    """UCI's counts of black pixels, 0..16 in each 4 x 4 block of a 32 x 32 bitmap, as images in [0, 1]."""
+    """Converts UCI's counts of black pixels (0..16 in each 4 x 4 block of a bitmap) to images in [0, 1]."""
     return resize((counts / 16).astype(np.float32)[..., None], image_size)

@@ -1,9 +1,9 @@
 """TensorFlow's stateless random numbers for many seeds at once.
 
-`tf.random.stateless_uniform` takes one seed, so that examples with seeds of their own would be drawn for one
-by one. Here a row of `seeds` gives, bit for bit, what TensorFlow's function of the same name gives for that
-seed: its generator, Philox 4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3), in
-operations on vectors. What a row draws does not depend on the others.
+`tf.random.stateless_uniform` takes one seed, so it needs a call for each example that has its own seed. The
+functions here take many seeds. For each row of `seeds` they give, bit for bit, the numbers of TensorFlow's
+function of the same name: they compute its generator, Philox 4x32-10 (Salmon et al. 2011, Parallel random
+numbers: as easy as 1, 2, 3), with operations on vectors. The draws of a row do not depend on the others.
 """
 
 import functools
@@ -22,9 +22,9 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 
 def of_batches(op: BatchOp) -> BatchOp:
-    """An operation on images [b, h, w, c] and seeds [b, 2], made to take one image and one seed [2] too.
+    """Makes an operation on images [b, h, w, c] and seeds [b, 2] accept one image and one seed [2] too.
 
-    At strength 0 the images are returned as they are.
+    At strength 0 it returns the images unchanged.
     """
 
     @functools.wraps(op)
@@ -44,7 +44,7 @@ def fold_in(seeds: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
     """`tf.random.experimental.stateless_fold_in` of each row: [b, 2] of the type of `data`, int32 or int64.
 
     Args:
-      data: one number for all rows, or one for each, [b]; one row of seeds takes several numbers too.
+      data: one number for all rows, or one for each, [b]; a single row of seeds also takes several numbers.
     """
     data = tf.convert_to_tensor(data)
     words = _words(seeds, data.dtype.size // 4)
@@ -70,9 +70,9 @@ def uniform(seeds: tf.Tensor, count: int, low: float = 0.0, high: float = 1.0) -
 
 
 def choose(first: tf.Tensor, images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Row by row `images` where `first`, bool [b], else `others`; both [b, ...].
+    """For each row, `images` if `first` (bool [b]), else `others`; both are [b, ...].
 
-    Not `tf.where`, which is five times slower when it has to spread the condition over an image.
+    It does not use `tf.where`, which is five times slower if it must broadcast the condition over an image.
     """
     return tf.raw_ops.Select(condition=first, x=images, y=others)
 
@@ -105,7 +105,7 @@ def _words(seeds: tf.Tensor, count: int) -> tf.Tensor:
 
 @functools.cache
 def _words_of_blocks(blocks: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """int64 [b, 2] -> uint64 [4 blocks, b], traced once: some 200 operations that every draw is made of."""
+    """int64 [b, 2] -> uint64 [4 blocks, b]; traced once, since each draw needs its some 200 operations."""
     signature = [tf.TensorSpec((None, 2), tf.int64)]
     return tf.function(functools.partial(_philox_stream, blocks), input_signature=signature, autograph=False)
 

@@ -1,12 +1,13 @@
 """Augmentation of texts: EDA (Wei & Zou 2019, 1901.11196) and AEDA (Karimi et al. 2021, 2108.13230).
 
-Each edit is a stateless function of (words int32 [w], seed int32 [2], strength, lexicon): a text's words by
-number, 0 after the last, to words of the same shape. Strength is a share of the text's words; 0 returns the
-text itself. What an insertion pushes beyond the row's end is lost, as its tokens there would be.
+Each edit is a stateless function of (words int32 [w], seed int32 [2], strength, lexicon), which returns words
+of the same shape. Words are numbers, with 0 after the last. Strength is a share of the words of the text; 0
+returns the text itself. Words that an insertion pushes beyond the end of the row are lost, as their tokens
+would be.
 
-What differs from the papers' programs: synonym replacement draws places, not words (a word that is there
-twice may be replaced once); the pairs that are swapped do not overlap; several insertions are drawn together,
-not one after the other, and may come last.
+Differences from the programs of the papers: synonym replacement draws places, not words (a word that occurs
+twice may be replaced once); swapped pairs do not overlap; several insertions are drawn together, not one
+after the other, and may come last.
 """
 
 import functools
@@ -26,12 +27,12 @@ _CHANGED = 2000  # folded into a text's seed for whether it is changed at all, a
 
 
 class Lexicon(NamedTuple):
-    """What edits know of words.
+    """The words that edits use.
 
     Attributes:
-      tokens: the source's words and those that edits bring in.
-      synonyms: int32 [words, most], the numbers of each word's synonyms, 0 after the last.
-      marks: int32 [6], the numbers of AEDA's punctuation marks.
+      tokens: the words of the source and those that edits add.
+      synonyms: int32 [words, most], the numbers of the synonyms of each word, 0 after the last.
+      marks: int32 [6], the numbers of the punctuation marks of AEDA.
     """
 
     tokens: Tokens
@@ -55,13 +56,14 @@ def lexicon(source: Source, kind: str, cosine: float) -> Lexicon:
 
 
 def text_operation(config: ConfigDict, source: Source) -> tuple[functools.partial, Tokens] | None:
-    """The edits of a config's `augment.text` section, one after the other, and the words they put out.
+    """The edits of the `augment.text` section of a config, one after the other, and their table of words.
 
     Args:
       source: the training texts, from which synonyms come.
 
     Returns:
-      (words int32 [w], seed int32 [2]) -> words, and the table of words; None where all strengths are 0.
+      A function (words int32 [w], seed int32 [2]) -> words, and the table of words; None if all strengths are
+      0.
     """
     active = tuple(
         (k, edit, float(config[edit.__name__])) for k, edit in enumerate(EDITS) if config[edit.__name__]
@@ -83,7 +85,7 @@ def _edit_text(
 
 
 def synonym_replacement(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexicon) -> tf.Tensor:
-    """As many words as the strength says, of those that have synonyms, are replaced by one each."""
+    """Replaces a share `strength` of the words by synonyms, chosen among words that have one."""
     if not strength:
         return words
     seeds = tf.random.experimental.stateless_split(seed, 2)
@@ -93,7 +95,7 @@ def synonym_replacement(words: tf.Tensor, seed: tf.Tensor, strength: float, know
 
 
 def random_insertion(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexicon) -> tf.Tensor:
-    """As often as the strength says, a synonym of one of the words is put somewhere into the text."""
+    """Inserts synonyms of random words at random places; their number is a share `strength` of the words."""
     if not strength:
         return words
     seeds = tf.random.experimental.stateless_split(seed, 3)
@@ -107,7 +109,7 @@ def random_insertion(words: tf.Tensor, seed: tf.Tensor, strength: float, known: 
 
 
 def random_swap(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexicon) -> tf.Tensor:
-    """As often as the strength says, two words change places; half the words at most."""
+    """Swaps pairs of words; their number is a share `strength` of the words, at most half of them."""
     if not strength:
         return words
     length, pairs = _length(words), words.shape[0] // 2
@@ -123,7 +125,7 @@ def random_swap(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexic
 
 
 def random_deletion(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexicon) -> tf.Tensor:
-    """Every word is left out with probability `strength`; where none would be left, one is kept at random."""
+    """Deletes every word with probability `strength`; if none would be left, keeps a random one."""
     if not strength:
         return words
     key = tf.random.stateless_uniform(words.shape, seed)
@@ -133,7 +135,7 @@ def random_deletion(words: tf.Tensor, seed: tf.Tensor, strength: float, known: L
 
 
 def punctuation_insertion(words: tf.Tensor, seed: tf.Tensor, strength: float, known: Lexicon) -> tf.Tensor:
-    """Before 1 to strength x length of the words, a punctuation mark (AEDA, whose strength is 1/3)."""
+    """Inserts punctuation marks before 1 to strength x length words (AEDA, whose strength is 1/3)."""
     if not strength:
         return words
     seeds = tf.random.experimental.stateless_split(seed, 3)
@@ -151,25 +153,25 @@ def _length(words: tf.Tensor) -> tf.Tensor:
 
 
 def _number_of_words(words: tf.Tensor, strength: float) -> tf.Tensor:
-    """That share of the words' number, rounded down, and 1 at least."""
+    """A share of the number of words, rounded down, at least 1."""
     return tf.maximum(tf.cast(strength * tf.cast(_length(words), tf.float32), tf.int32), 1)
 
 
 def _integers(shape: tf.TensorShape | tuple[()], seed: tf.Tensor, end: tf.Tensor | int) -> tf.Tensor:
-    """Uniform in 0..end - 1; 0 where `end` is 0."""
+    """A uniform whole number in 0..end - 1; 0 if `end` is 0."""
     end = tf.cast(end, tf.int32)
     drawn = tf.random.stateless_uniform(shape, seed) * tf.cast(end, tf.float32)
     return tf.maximum(tf.minimum(tf.cast(drawn, tf.int32), end - 1), 0)
 
 
 def _choose_places(among: tf.Tensor, seed: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Marks `count` of the places that `among` marks, or all of them if there are fewer."""
+    """Marks `count` random places among those that `among` marks, or all if there are fewer."""
     key = tf.where(among, tf.random.stateless_uniform(among.shape, seed), 2.0)
     return among & (tf.argsort(tf.argsort(key)) < count)
 
 
 def _synonym(words: tf.Tensor, seed: tf.Tensor, known: Lexicon) -> tf.Tensor:
-    """One synonym of each word, at random; 0 for a word that has none."""
+    """A random synonym of each word; 0 for a word without any."""
     row = tf.gather(known.synonyms, words)
     count = tf.reduce_sum(tf.cast(row != PADDING, tf.int32), -1)
     drawn = tf.random.stateless_uniform(words.shape, seed) * tf.cast(count, tf.float32)
@@ -178,7 +180,7 @@ def _synonym(words: tf.Tensor, seed: tf.Tensor, known: Lexicon) -> tf.Tensor:
 
 
 def _insert(words: tf.Tensor, new: tf.Tensor, before: tf.Tensor) -> tf.Tensor:
-    """`words` with each of `new` that is not 0 inserted before the place that `before` gives."""
+    """`words` with each entry of `new` that is not 0 inserted before its place in `before`."""
     places = tf.concat([2 * tf.range(words.shape[0]) + 1, 2 * before], 0)
     both = tf.concat([words, new], 0)
     return moved_left(tf.gather(both, tf.argsort(places, stable=True)))[: words.shape[0]]

@@ -16,17 +16,18 @@ _GREY = ("1", "L", "LA", "I;16")
 
 
 def parts(path: str, image_size: int) -> dict[str, Source]:
-    """The sources in a folder: "all", or "train" and, where they are, "validation" and "test".
+    """The sources in a folder: "all", or "train" and, if they exist, "validation" and "test".
 
     Args:
-      path: its sub-folders are classes, or they are train/, val/ (or validation/) and test/ with the classes
-        inside. Images are PNG, JPEG or BMP; other files are passed over. All are grey, or all become colour.
+      path: a folder whose sub-folders are classes, or are train/, val/ (or validation/) and test/ with the
+        classes inside. Images are PNG, JPEG or BMP; other files are ignored. If not all images are grey, all
+        become colour.
       image_size: images are resized to this side.
 
     Raises:
-      InputError: no such folder, no classes, a class without images, or an image whose header is damaged. (An
-        image damaged further on is found when it is decoded, which for sets under 1 GiB is before training
-        too.)
+      InputError: there is no such folder, it has no classes, a class has no images, or the header of an image
+        is damaged. (Damage in the rest of an image is found when it is decoded; for sets below 1 GiB that is
+        also before training.)
     """
     root = pathlib.Path(path)
     if not root.is_dir():

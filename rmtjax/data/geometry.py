@@ -23,13 +23,13 @@ _TRIES = 10  # at a crop that fits into the image, as in torchvision
 
 @of_batches
 def horizontal_flip(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Left and right exchanged, with probability `strength` (.5 is usual)."""
+    """Exchanges left and right with probability `strength` (.5 is usual)."""
     return _flip(images, seeds, strength, 2)
 
 
 @of_batches
 def vertical_flip(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Top and bottom exchanged, with probability `strength`."""
+    """Exchanges top and bottom with probability `strength`."""
     return _flip(images, seeds, strength, 1)
 
 
@@ -40,10 +40,10 @@ def _flip(images: tf.Tensor, seeds: tf.Tensor, strength: float, axis: int) -> tf
 
 @of_batches
 def shift_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Padded with black and cropped at random: moved by up to strength / 8 of the side along each axis.
+    """Pads with black and crops at random: moves by up to strength / 8 of the side along each axis.
 
-    The move is uniform in that range and rounded at random to a whole pixel, up or down in proportion: no
-    pixel is interpolated, and small strengths act on some of the images.
+    The move is uniform in that range and rounded at random to a whole pixel, with the probabilities that keep
+    its mean. So no pixel is interpolated, and small strengths act on some of the images.
     """
     height, width = images.shape[1:3]
     down, right, *rounding = draws.uniform(seeds, 4)
@@ -56,10 +56,10 @@ def shift_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tenso
 
 @of_batches
 def random_resized_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """A part of the image enlarged to the whole, bilinear: torchvision's RandomResizedCrop at strength 1.
+    """Enlarges a part of the image to the whole, bilinear: torchvision's RandomResizedCrop at strength 1.
 
-    The part's share of the area is uniform in [1 - .92 strength, 1], the logarithm of width / height in
-    +- strength log(4/3); of ten such draws the first that fits in, else the whole image.
+    The share of the area is uniform in [1 - .92 strength, 1], the logarithm of width / height in
+    +- strength log(4/3). The first of ten draws that fits into the image is used, or else the whole image.
     """
     height, width = images.shape[1:3]
     top, left, *drawn = draws.uniform(seeds, 2 + 2 * _TRIES)
@@ -83,7 +83,7 @@ def random_resized_crop(images: tf.Tensor, seeds: tf.Tensor, strength: float) ->
 
 
 def _stretch(images: tf.Tensor, start: tf.Tensor, length: tf.Tensor, axis: int) -> tf.Tensor:
-    """Entries start..start + length - 1 of an axis, stretched to the whole axis by linear interpolation."""
+    """Stretches entries start..start + length - 1 of an axis to the whole axis by linear interpolation."""
     size = images.shape[axis]
     place = (tf.range(size, dtype=tf.float32) + 0.5) * (length / size)[:, None] - 0.5
     place = tf.clip_by_value(place, 0.0, length[:, None] - 1)
@@ -98,7 +98,7 @@ def _stretch(images: tf.Tensor, start: tf.Tensor, length: tf.Tensor, axis: int) 
 
 @of_batches
 def rotation(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Turned about the centre by an angle uniform in +- strength x 30 degrees; bilinear, black outside."""
+    """Rotates about the centre by an angle uniform in +- strength x 30 degrees; bilinear, black outside."""
     height, width = images.shape[1:3]
     angle = draws.uniform(seeds, 1, -1.0, 1.0)[0] * (strength * ROTATION)
     # In double precision: a cosine's last bit depends on where in a vector it is computed.
@@ -119,12 +119,12 @@ def rotation(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
 
 @of_batches
 def elastic(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
-    """Pixels moved by smooth random amounts; bilinear, black outside: torchvision's ElasticTransform(40, 6).
+    """Moves pixels by smooth random amounts; bilinear, black outside: torchvision's ElasticTransform(40, 6).
 
-    Along each axis the displacement is alpha / 2 pixels times noise, uniform in [-1, 1] and smoothed by a
-    Gaussian of standard deviation 6 pixels, with alpha = 40 strength (torchvision divides by the side in a
-    frame 2 wide): at strength 1 about half a pixel in standard deviation at every size, which is .24 % of the
-    224 pixels of the paper's models and 1.7 % of 32.
+    Along each axis the displacement is alpha / 2 pixels times noise that is uniform in [-1, 1] and smoothed
+    by a Gaussian of standard deviation 6 pixels, with alpha = 40 strength (torchvision divides by the side,
+    in a frame of width 2). At strength 1 its standard deviation is about half a pixel at every size: .24 %
+    of the 224 pixels of the paper's models, and 1.7 % of 32.
     """
     height, width = images.shape[1:3]
     noise = 2 * draws.uniform_images(seeds, (2, height, width)) - 1
@@ -136,7 +136,7 @@ def elastic(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def _smoothing(size: int) -> tf.Tensor:
-    """The matrix [size, size] of a Gaussian filter over 8 sigma pixels, mirrored at the edges."""
+    """The matrix [size, size] of a Gaussian filter over 8 sigma pixels, with mirrored edges."""
     radius = int(8 * ELASTIC_SIGMA + 1) // 2
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / ELASTIC_SIGMA) ** 2)
     mirrored = np.pad(np.eye(size), ((radius, radius), (0, 0)), mode="reflect" if size > 1 else "edge")
@@ -145,7 +145,7 @@ def _smoothing(size: int) -> tf.Tensor:
 
 
 def _interpolate(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Images at float32 [b, h, w] rows and columns between their pixels, bilinear, black outside."""
+    """Interpolates images at float32 [b, h, w] rows and columns; bilinear, black outside."""
     top, left = tf.floor(y), tf.floor(x)
     down, right = (y - top)[..., None], (x - left)[..., None]
     row, column = tf.cast(top, tf.int32), tf.cast(left, tf.int32)

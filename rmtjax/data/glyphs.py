@@ -1,10 +1,10 @@
-"""Printed letters and digits, drawn from the fonts that matplotlib brings.
+"""Printed letters and digits, drawn with the fonts of matplotlib.
 
-Two ways of drawing. `letters` are drawn at the image's own resolution, with their case visible in their size.
-`printed_digits` and `letters_unlike_digits` are made as UCI made its handwritten digits: the glyph is cropped
-to its box, scaled to 32 x 32, and its black pixels counted in blocks of 4 x 4; so they differ from
-handwritten digits in what is written and not in how it was scanned. All is white on black, in [0, 1], and
-fixed: nothing depends on a run's seed.
+There are two ways of drawing. `letters` are drawn at the resolution of the image, and their size shows their
+case. `printed_digits` and `letters_unlike_digits` are made as UCI made its handwritten digits: the glyph is
+cropped to its box, scaled to 32 x 32, and its black pixels are counted in blocks of 4 x 4. So they differ
+from handwritten digits in what is written, not in how it was scanned. All images are white on black, in [0,
+1], and do not depend on the seed of a run.
 """
 
 import functools
@@ -61,7 +61,7 @@ def letters(image_size: int) -> tuple[Source, Source]:
 
 @functools.lru_cache(maxsize=4)
 def printed_digits(image_size: int) -> Source:
-    """1,100 digits, as UCI would have scanned them: 22 fonts, 5 slightly distorted copies of each digit."""
+    """1,100 digits, as if scanned by UCI: 22 fonts, 5 slightly distorted copies of each digit."""
     counts, labels = _scan(DIGITS, _fonts(*_STYLES), copies=5, seed=2)
     return from_arrays("printed_digits", from_counts(counts, image_size), labels, DIGITS)
 
@@ -98,7 +98,7 @@ def _glyph(font: pathlib.Path, character: str) -> Image.Image:
 
 
 def _maps(n: int, by: Distortion, seed: int) -> tuple[Float[np.ndarray, "n 2 2"], Float[np.ndarray, "n 2"]]:
-    """n linear maps (input from output offsets) and shifts; those of example i do not depend on n."""
+    """n linear maps (from output to input offsets) and shifts; those of example i do not depend on n."""
     draws = np.random.default_rng(seed).uniform(-1, 1, (n, 6))
     angle = np.deg2rad(by.rotation) * draws[:, 0]
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros(n), np.ones(n)

@@ -1,4 +1,4 @@
-"""Real and synthetic examples in one source."""
+"""Mixes real and synthetic examples into one source."""
 
 import dataclasses
 
@@ -12,22 +12,23 @@ from rmtjax.errors import InputError
 
 
 def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> Source:
-    """Real examples with synthetic ones among them, the synthetic ones in the real set's class shares.
+    """Mixes synthetic examples into a real set, with the class shares of the real set.
 
     Args:
       real: the training set.
-      synthetic: where synthetic examples are drawn from, without replacement. A larger share draws a
+      synthetic: the set from which synthetic examples are drawn, without replacement. A larger share draws a
         superset.
       mode: "add" keeps all real examples and adds round(share * n) synthetic ones; "replace" keeps the total
-        and every class's count, and puts synthetic examples in the place of round(share * n) real ones.
-      share: in [0, 1]. 0 returns `real` itself.
-      seed: of the draw.
+        and the count of every class, and replaces round(share * n) real examples by synthetic ones.
+      share: a number in [0, 1]; 0 returns `real` itself.
+      seed: seed of the draw.
 
     Returns:
-      A source with `origin` 1 where an example is synthetic; real examples come first, in their order.
+      A source whose `origin` is 1 for synthetic examples; real examples come first, in their order.
 
     Raises:
-      InputError: unknown mode, share out of range, other classes or shapes, too few synthetic examples.
+      InputError: the mode is unknown, the share is out of range, classes or shapes differ, or there are too
+        few synthetic examples.
     """
     if mode not in ("add", "replace"):
         raise InputError(f"synthetic.mode={mode!r} is unknown: it must be add or replace")
@@ -65,7 +66,7 @@ def mix(real: Source, synthetic: Source, mode: str, share: float, seed: int) -> 
 
 
 def proportional(counts: Int[np.ndarray, " k"], total: int) -> Int[np.ndarray, " k"]:
-    """`total` divided in the shares of `counts`, rounded by largest remainder; ties go to the first."""
+    """Divides `total` in the shares of `counts`, rounded by largest remainder; ties go to the first."""
     exact = counts * total / counts.sum()
     whole = np.floor(exact).astype(np.int64)
     most_left = np.argsort(whole - exact, kind="stable")[: total - whole.sum()]
@@ -105,7 +106,7 @@ def concatenate(first: Source, second: Source) -> Source:
 def _first_of_each_class(
     labels: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " k"], seed: list[int]
 ) -> Int[np.ndarray, " m"]:
-    """Sorted numbers of the first `wanted[c]` examples of every class c in a seeded order."""
+    """The sorted numbers of the first `wanted[c]` examples of every class c, in a seeded order."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     counts = np.bincount(labels, minlength=len(wanted))

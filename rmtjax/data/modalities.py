@@ -1,25 +1,24 @@
-"""What differs between images and texts: one object of a source, its modality."""
+"""The modality of a source: an object that holds what differs between images and texts."""
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Shaped
 
-# Multiplied by, not divided by 255: tf.data rewrites such a division so, and results must not depend on who
-# reads.
+# A factor, not a division by 255: tf.data replaces such a division by a product, and results must not differ.
 _BYTE = np.float32(1 / 255)
 
 
 class Modality:
-    """How the examples of a source become what a model gets; here they are that already.
+    """How stored examples become inputs of a model; in this base class they are inputs already.
 
-    Rooms above this one look up what differs for them by `kind`.
+    Rooms above this one decide by `kind`.
 
     Attributes:
       kind: "images" or "texts".
-      dtype: of a model's inputs.
-      vocabulary_size: every token is below it; 0 where a model gets no tokens.
+      dtype: dtype of the inputs of a model.
+      vocabulary_size: a number above every token; 0 if a model gets no tokens.
       mixable: whether mixup and CutMix apply.
-      shifts: the value of `evaluation.shifts` that needs no other set, as it is written on a command line.
+      shifts: the value of `evaluation.shifts` that needs no other set, as written on a command line.
     """
 
     kind: str
@@ -29,30 +28,30 @@ class Modality:
     shifts: str
 
     def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what a model gets of an example of this shape."""
+        """The shape of the input of a model for an example of this shape."""
         return shape
 
     def inputs(self, examples: tf.Tensor) -> tf.Tensor:
-        """What a model gets of examples as `Source.read` gives them, augmented or not, inside tf.data."""
+        """The inputs of a model for examples from `Source.read`, augmented or not, inside tf.data."""
         return examples
 
     def arrays(self, examples: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """What a model gets of examples as they are stored."""
+        """The inputs of a model for stored examples."""
         return examples
 
     def shown(self, inputs: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-        """What a model got, for people to see."""
+        """The inputs of a model in a form that people can read."""
         return inputs
 
     def joined(
         self, other: "Modality", examples: Shaped[np.ndarray, "..."] | None
     ) -> tuple["Modality", Shaped[np.ndarray, "..."] | None]:
-        """A modality for the examples of two sources, and the other's stored examples in its terms."""
+        """A modality for the examples of two sources, and the stored examples of the other one in it."""
         return self, examples
 
 
 class Images(Modality):
-    """Images, which may be stored as bytes: models get float32 in [0, 1]."""
+    """Images, which may be stored as bytes; models get float32 in [0, 1]."""
 
     kind = "images"
     dtype = np.float32
@@ -64,7 +63,7 @@ class Images(Modality):
 
 
 class Rows(Modality):
-    """Rows of numbers: tokens of a model, or the words of a language model's texts."""
+    """Rows of numbers: tokens of a model, or words of the texts of a language model."""
 
     kind = "texts"
     dtype = np.int32
@@ -76,7 +75,7 @@ IMAGES, ROWS = Images(), Rows()
 
 
 def unit_floats(pixels: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """float32 in [0, 1] of uint8 in 0..255; other types stay as they are."""
+    """Converts uint8 in 0..255 to float32 in [0, 1]; other types are not changed."""
     return pixels.astype(np.float32) * _BYTE if pixels.dtype == np.uint8 else pixels
 
 

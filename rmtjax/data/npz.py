@@ -13,16 +13,16 @@ _PARTS = {"": "all", "_train": "train", "_validation": "validation", "_test": "t
 
 
 def parts(path: str, image_size: int) -> dict[str, Source]:
-    """The sources in an npz file: "all", or "train" and, where they are, "validation" and "test".
+    """The sources in an npz file: "all", or "train" and, if they exist, "validation" and "test".
 
     Args:
-      path: of a file with `image` or `images` [n, h, w] or [n, h, w, c], uint8 or floats in [0, 1], and
+      path: path of a file with `image` or `images` [n, h, w] or [n, h, w, c], uint8 or floats in [0, 1], and
         `label` or `labels` [n], integers from 0. Names may end in `_train`, `_validation`, `_test`.
         `classes`, if there, names the classes. Nothing is unpickled.
       image_size: images are resized to this side.
 
     Raises:
-      InputError: the file, a key, a shape or a type is not so.
+      InputError: the file is missing or damaged, or a key, a shape or a type is wrong.
     """
     arrays = _read(path)
     pairs = {

@@ -25,8 +25,9 @@ def cutmix(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """x_i with a rectangle from the same place of x_j (Yun et al. 2019; alpha 1).
 
-    Its sides are sqrt(1 - w) of the image's, w ~ Beta(alpha, alpha), rounded down; its centre is anywhere in
-    the image, and what lies outside is cut off. The weight returned is the share of pixels left of x_i.
+    Its sides are sqrt(1 - w) of those of the image, with w ~ Beta(alpha, alpha), rounded down. Its centre is
+    anywhere in the image, and what lies outside is cut off. The returned weight is the share of pixels that
+    is left of x_i.
     """
     height, width = images.shape[1:3]
     share = tf.sqrt(1 - _weights(seeds, alpha))
@@ -55,8 +56,8 @@ def _weights(seeds: tf.Tensor, alpha: float) -> tf.Tensor:
 def log_odds_of_beta(alpha: float, seed: tf.Tensor) -> tf.Tensor:
     """log(w / (1 - w)) for a weight w ~ Beta(alpha, alpha), by one seed [2].
 
-    Gamma(alpha) = Gamma(alpha + 1) U^(1 / alpha), taken in logarithms: directly drawn, both Gamma variables
-    of a small alpha underflow and w is 0 / 0.
+    It uses Gamma(alpha) = Gamma(alpha + 1) U^(1 / alpha) in logarithms. If they were drawn directly, both
+    Gamma variables would underflow for a small alpha, and w would be 0 / 0.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     gamma = tf.random.stateless_gamma((2,), seeds[0], alpha=alpha + 1)

@@ -3,9 +3,9 @@
 The tables and magnitudes are those of torchvision 0.29, which Ba et al. (2024) used: nearest neighbours and
 black outside. Each function takes (images float32 [b, h, w, c] in [0, 1], seeds int32 [b, 2], strength), or
 one image [h, w, c] and one seed [2]. **Strength is the probability that the policy is applied to an image**,
-at its published magnitudes; an image that it is not applied to stays as it is, bit for bit. The operations
-work on bytes: floats are rounded to the nearest of 0, 1/255 ... 1, so that an image held as bytes and its
-float version give the same result.
+at its published magnitudes; other images are not changed, bit for bit. The operations work on bytes: floats
+are rounded to the nearest of 0, 1/255 ... 1, so that an image stored as bytes and its float version give the
+same result.
 """
 
 import numpy as np
@@ -61,14 +61,14 @@ def _magnitudes(name: str, bins: int, height: int, width: int) -> np.ndarray:
 
 
 def _wide_magnitudes(name: str, bins: int) -> np.ndarray:
-    """Those of TrivialAugmentWide, whatever the size of the image."""
+    """The magnitudes of TrivialAugmentWide, for any size of image."""
     largest = {"shear_x": 0.99, "shear_y": 0.99, "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0}
     largest |= dict.fromkeys(_ENHANCEMENTS, 0.99)
     return _scale(name, bins, largest, bits=(8, 6))
 
 
 def _mix_magnitudes(name: str, bins: int, height: int, width: int) -> np.ndarray:
-    """Those of AugMix."""
+    """The magnitudes of AugMix."""
     largest = {
         "shear_x": 0.3,
         "shear_y": 0.3,
@@ -89,7 +89,7 @@ def _scale(name: str, bins: int, largest: dict[str, float], bits: tuple[int, int
 
 
 def _both_signs(name: str, magnitude: float) -> list[tuple[str, float]]:
-    """With a sign drawn where the operation has one: twice, so that all draws are uniform."""
+    """Both signs of each operation; an operation without a sign occurs twice, so that draws are uniform."""
     return [(name, magnitude), (name, -magnitude if name in _SIGNED else magnitude)]
 
 
@@ -145,8 +145,8 @@ def trivial_augment(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.
 def aug_mix(images: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tensor:
     """AugMix (Hendrycks et al. 2020, 1912.02781), severity 3: the image mixed with three chains.
 
-    Chains have 1 to 3 of all 13 operations; weights are Dirichlet(1, 1, 1) between the chains and Beta(1, 1)
-    between image and chains. The chains are bytes, the mixture is not rounded.
+    Chains have 1 to 3 of all 13 operations. The weights of the chains are Dirichlet(1, 1, 1), that between
+    image and chains is Beta(1, 1). The chains are bytes; the mixture is not rounded.
     """
     names = [name for name in _RANDOM if name != "identity"]
     operations = [("identity", 0.0)]
@@ -186,7 +186,7 @@ def _apply_layers(
 
 
 def _index(uniform: tf.Tensor, count: int) -> tf.Tensor:
-    """Uniform in [0, 1) to uniform in 0..count - 1, int32."""
+    """Converts uniform numbers in [0, 1) to uniform int32 in 0..count - 1."""
     return tf.minimum(tf.cast(uniform * count, tf.int32), count - 1)
 
 

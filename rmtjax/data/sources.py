@@ -1,4 +1,4 @@
-"""A source: labelled images or texts that can be read by number, from memory or decoded on demand."""
+"""A source: labelled images or texts that are read by number, from memory or decoded on demand."""
 
 import dataclasses
 import functools
@@ -21,19 +21,18 @@ class Source:
     """Labelled examples of one shape: images, or texts as rows of words.
 
     Attributes:
-      name: for messages.
-      labels: int32 [n], numbers into `classes`.
-      classes: names.
-      shape: of every example: (height, width, channels) of an image, (words,) of a text.
+      name: name of the source in messages.
+      labels: int32 [n], positions in `classes`.
+      classes: names of the classes.
+      shape: shape of every example: (height, width, channels) of an image, (words,) of a text.
       origin: int8 [n], 0 for a real example and 1 for a synthetic one.
-      examples: of images, [n, height, width, channels], uint8 or float32 in [0, 1]; of texts, the numbers of
-        their words, int32 [n, words], 0 after the last. None where images are decoded on demand.
-      decode: turns an example's number (a scalar int64 tensor) into its image, float32 [height, width,
-        channels]; None where the examples are in memory.
-      describe: says where example i comes from, for messages.
-      modality: how examples become what a model gets.
-      stored: the same images before they were enlarged, where the set has them in one smaller size; else
-        None.
+      examples: images [n, height, width, channels], uint8 or float32 in [0, 1]; or the numbers of the words
+        of texts, int32 [n, words], 0 after the last. None if images are decoded on demand.
+      decode: converts the number of an example (a scalar int64 tensor) to its image, float32 [height, width,
+        channels]; None if the examples are in memory.
+      describe: returns where example i comes from, for messages.
+      modality: how examples become inputs of a model.
+      stored: the same images before they were enlarged, if the set has them in one smaller size; else None.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Source:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of what a model gets of one example."""
+        """The shape of the input of a model for one example."""
         return self.modality.input_shape(self.shape)
 
     @property
@@ -62,7 +61,7 @@ class Source:
 
     @property
     def vocabulary_size(self) -> int:
-        """Tokens are below it; 0 for images."""
+        """A number above all tokens; 0 for images."""
         return self.modality.vocabulary_size
 
     @property
@@ -73,14 +72,14 @@ class Source:
 
     @functools.cached_property
     def tensor(self) -> tf.Tensor:
-        """The examples as a tensor, made once."""
+        """The examples as a tensor, which is made once."""
         with tf.init_scope():  # also when first asked for while tf.data traces a function
             return tf.constant(self.examples)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Examples by number, inside tf.data: float32 [..., h, w, c] or words int32 [..., w].
+        """Reads examples by number, inside tf.data: float32 [..., h, w, c] or words int32 [..., w].
 
-        `index` is a scalar where `decode` is set.
+        `index` must be a scalar if `decode` is set.
         """
         if self.decode is not None:
             return tf.ensure_shape(self.decode(index), self.shape)
@@ -89,7 +88,7 @@ class Source:
     def inputs(
         self, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
     ) -> Shaped[np.ndarray, "n ..."]:
-        """What a model gets of some examples, or all: images float32 [n, h, w, c] or tokens int32 [n, t]."""
+        """Inputs of a model for some examples or all: images float32 [n, h, w, c] or tokens int32 [n, t]."""
         numbers = np.arange(self.num_examples) if indices is None else np.asarray(indices, np.int64)
         if self.examples is not None:
             return self.modality.arrays(self.examples[numbers])
@@ -99,7 +98,7 @@ class Source:
         return out
 
     def _decode_batches(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Decoded images in batches, each with its place among `numbers`."""
+        """Decodes images in batches; yields each with its position in `numbers`."""
         read = tf.autograph.experimental.do_not_convert(self.read)
         single = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
         start = 0
@@ -121,7 +120,7 @@ class Source:
             raise InputError(f"{self.name} cannot be read: {error.message}") from error
 
     def held(self) -> "Source":
-        """The source with its examples in memory, if under 1 GiB; as bytes where that loses nothing."""
+        """The source with its examples in memory, if below 1 GiB; as bytes if that loses nothing."""
         if self.examples is not None or self.num_examples * np.prod(self.shape) * 4 > _IN_MEMORY:
             return self
         pixels = np.empty((self.num_examples, *self.shape), np.uint8)
@@ -137,16 +136,16 @@ class Source:
 
 
 def resize(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "n {size} {size} c"]:
-    """Images resized to `size` x `size`: bilinear between pixel centres, and antialiased where they shrink.
+    """Resizes images to `size` x `size`: bilinear between pixel centres, antialiased if they shrink.
 
-    The one way that images change size in this project, so that real, printed and synthetic examples stay
-    alike. Images of that size already are returned unchanged; a side ratio other than 1 is not kept.
+    All images of this project are resized by it, so that real, printed and synthetic examples stay
+    comparable. Images of that size are returned unchanged; the ratio of the sides is not kept.
     """
     return np.asarray(resize_tensor(images, size))
 
 
 def resize_tensor(images: tf.Tensor | np.ndarray, size: int) -> tf.Tensor | np.ndarray:
-    """`resize` of one image [h, w, c] or a batch, inside tf.data too."""
+    """`resize` for one image [h, w, c] or a batch; it also works inside tf.data."""
     if tuple(images.shape[-3:-1]) == (size, size):
         return images
     # Its weights sum to 1 up to rounding: white may come out a last bit above 1.
@@ -162,13 +161,13 @@ def from_arrays(
     """A source of images in memory.
 
     Args:
-      name: for messages.
-      images: [n, h, w, c], c = 1 or 3, uint8 or floats in [0, 1].
+      name: name of the source in messages.
+      images: [n, h, w, c] with c = 1 or 3, uint8 or floats in [0, 1].
       labels: [n] integers, 0 to len(classes) - 1.
-      classes: names.
+      classes: names of the classes.
 
     Raises:
-      InputError: shapes, types or values are not so.
+      InputError: shapes, types or values are others.
     """
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise InputError(
@@ -209,7 +208,7 @@ def from_arrays(
 
 
 def of_classes(source: Source, classes: Sequence[str]) -> Source:
-    """The examples of some classes, which are numbered anew in that order; of none: all.
+    """The examples of some classes, which get new numbers in that order; without classes, all examples.
 
     Raises:
       InputError: the source has no class of that name.
@@ -229,7 +228,7 @@ def of_classes(source: Source, classes: Sequence[str]) -> Source:
 
 
 def take(source: Source, indices: Sequence[int] | Int[np.ndarray, " n"]) -> Source:
-    """The examples numbered `indices`, in that order, as a source of its own."""
+    """A source of the examples with the numbers `indices`, in that order."""
     numbers = np.asarray(indices, np.int64)
     part = dataclasses.replace(
         source,

@@ -1,25 +1,21 @@
 """Named sources, and their division into training, validation and test parts.
 
-The sets of Ba et al. (2024), and how a config names them; those of TFDS must have been prepared on a machine
-with a network, and a message says so where they are not:
+These are the sets of Ba et al. (2024), and how a config names them. Sets of TFDS must have been prepared on a
+machine with a network; if they were not, an error says so.
 
 - CIFAR-10, CIFAR-100, Stanford Cars: `data.source="tfds:cifar10"`, `"tfds:cifar100"`, `"tfds:cars196"`, with
-TFDS's own
-  test parts.
-- CIFAR-10's shifts: `evaluation.shifts=("corrupted", "tfds:cifar10_1/v6", "tfds:cifar10_corrupted/fog_3")`:
-corrupted
-  here, CIFAR-10.1, and CIFAR-10-C as it was published; `"cifar10_1:PATH"` has CIFAR-10.1 from its authors'
-  files.
-  Out of distribution: `evaluation.ood=("npz:data:cifar100_ood/images.npz",)`, any arrays `image` and `label`.
-- DomainNet: one domain to train on, `"tfds:domainnet/real"`, the others as shifts, `"tfds:domainnet/sketch"`
-and so on
-  (their test parts). All domains have the same 345 classes, of which `data.classes` may name some; a shift of
-  other classes is refused.
-- Office-Home, a folder of images by class for each domain: `"folder:PATH/Real World"`, the others as shifts
-(all of
-  their images). Without parts of its own, a fifth of a folder is the fixed test part, stratified; a tenth of
-  the images as `data.validation_examples` (436 of Real World's 4,357) and `data.train_examples=None` make the
-  paper's 70/10/20.
+  the test parts of TFDS.
+- Shifts of CIFAR-10: `evaluation.shifts=("corrupted", "tfds:cifar10_1/v6", "tfds:cifar10_corrupted/fog_3")`,
+  which are corrupted here, CIFAR-10.1, and CIFAR-10-C as it was published. `"cifar10_1:PATH"` is CIFAR-10.1
+  from the files of its authors.
+- Out of distribution: `evaluation.ood=("npz:data:cifar100_ood/images.npz",)`, any arrays `image` and `label`.
+- DomainNet: train on one domain, `"tfds:domainnet/real"`; the others are shifts, `"tfds:domainnet/sketch"`
+  and so on (their test parts). All domains have the same 345 classes, of which `data.classes` may name some.
+  A shift with other classes is refused.
+- Office-Home, a folder of images by class for each domain: `"folder:PATH/Real World"`; the others are shifts
+  (all of their images). A folder without parts has a fixed, stratified fifth as its test part. With a tenth
+  of the images as `data.validation_examples` (436 of the 4,357 of Real World) and
+  `data.train_examples=None` this gives the paper's 70/10/20.
 """
 
 import dataclasses
@@ -47,7 +43,7 @@ class Splits(NamedTuple):
 
 
 def stratified_order(labels: Int[np.ndarray, " n"], seed: int | list[int]) -> Int[np.ndarray, " n"]:
-    """A seeded order of which every prefix has the classes' shares, to within about one example.
+    """A seeded order in which every prefix keeps the shares of the classes, to within about one example.
 
     Each class is shuffled and spread evenly over the whole; prefixes of one order are nested subsets.
     """
@@ -63,18 +59,18 @@ def stratified_order(labels: Int[np.ndarray, " n"], seed: int | list[int]) -> In
 
 
 def load_source(name: str, image_size: int, like: Modality = IMAGES, classes: Sequence[str] = ()) -> Source:
-    """The whole of a set; of one that has a test part of its own, that part.
+    """Loads a whole set; if it has a test part, only that part.
 
     Args:
       name: digits, letters, letters_unlike_digits, printed_digits, tfds:NAME, folder:PATH, npz:PATH or
         cifar10_1:PATH; of texts, one of `config.TEXT_SETS` or texts:PATH. A PATH may be `data:...`
         (`files.located`).
-      image_size: side in pixels of the images returned.
-      like: the modality of the set that the model is trained on: texts become tokens in the same way.
+      image_size: side of the returned images in pixels.
+      like: the modality of the set that the model is trained on; texts become tokens in the same way.
       classes: see `of_classes`.
 
     Raises:
-      InputError: unknown name, an unknown class, the set cannot be read, or it has texts and `like` is of
+      InputError: the name or a class is unknown, the set cannot be read, or it has texts and `like` is for
         images.
     """
     if config_lib.is_text(name):
@@ -89,19 +85,19 @@ def _whole(parts: dict[str, Source]) -> Source:
 
 
 def load(config: ConfigDict, seed: int) -> Splits:
-    """Training, validation and test parts of a source, stratified by class.
+    """Loads the training, validation and test parts of a source, stratified by class.
 
-    The test part is the set's own, or a fixed 797 of the digits, or a fixed fifth of a set that has none: it
+    The test part is that of the set, or 797 fixed digits, or a fixed fifth of a set without a test part. It
     does not depend on the seed, and no part depends on the image size. Validation examples come from the
-    set's own validation part or else from the training part; they and the training examples are drawn by
-    seed. At one seed a smaller training set is part of a larger one.
+    validation part of the set, or else from its training part; the seed draws them and the training examples.
+    For one seed, a smaller training set is a subset of a larger one.
 
     Args:
       config: the `data` section of the config.
-      seed: of the run.
+      seed: seed of the run.
 
     Raises:
-      InputError: unknown source or class, it cannot be read, or it has fewer examples than are asked for.
+      InputError: the source or a class is unknown, the source cannot be read, or it has too few examples.
     """
     parts = (
         _text_parts(config) if config_lib.is_text(config.source) else _parts(config.source, config.image_size)
@@ -122,7 +118,7 @@ def _text_parts(config: ConfigDict) -> dict[str, Source]:
 
 
 def _with_test_part(parts: dict[str, Source], config: ConfigDict) -> dict[str, Source]:
-    """Parts with "train" and "test"; without a test part, the validation part or a share takes its place."""
+    """Parts with "train" and "test"; a missing test part is replaced by the validation part or a share."""
     if "all" in parts:
         whole = parts["all"]
         order = stratified_order(whole.labels, _TEST_SPLIT_SEED)
@@ -145,7 +141,7 @@ def _with_test_part(parts: dict[str, Source], config: ConfigDict) -> dict[str, S
 
 
 def _parts(name: str, image_size: int) -> dict[str, Source]:
-    """The parts a set comes in: "all", or some of "train", "validation" and "test"."""
+    """The parts of a set: "all", or some of "train", "validation" and "test"."""
     kind, _, rest = name.partition(":")
     if rest and kind == "tfds":
         return tfds_sets.splits(rest, image_size)
@@ -170,7 +166,7 @@ def _parts(name: str, image_size: int) -> dict[str, Source]:
 
 
 def _divide(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
-    """The numbers asked for of each part."""
+    """The numbers of examples that the config wants in each part."""
     rest = parts["train"]
     order = stratified_order(rest.labels, [seed, 0])
     if "validation" in parts:
@@ -196,10 +192,10 @@ def _divide(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
 
 
 def stratified(source: Source, number: int | None) -> Int[np.ndarray, " n"]:
-    """Numbers of some test examples (None: of all), in order, with the classes' shares; alike in every run.
+    """Indices of some test examples (None: all), in order, with the shares of the classes; always the same.
 
     Raises:
-      InputError: there are fewer.
+      InputError: there are too few.
     """
     if number is not None and number > source.num_examples:
         raise InputError(

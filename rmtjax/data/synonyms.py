@@ -1,4 +1,4 @@
-"""Words that may stand for one another: near ones of the training texts, or WordNet's."""
+"""Synonyms of words: neighbours in the training texts, or those of WordNet."""
 
 from collections.abc import Sequence
 
@@ -20,13 +20,13 @@ _ENDINGS = ("ing", "ed", "ly", "s")  # coarse parts of speech
 
 
 def find_synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[str]]:
-    """Synonyms of words, nearest first, five at most; stop words and words without any are absent.
+    """Synonyms of words, nearest first, at most five; stop words and words without any are absent.
 
     Args:
-      source: texts, those trained on.
-      kind: "corpus": words of `source` in like company, see `neighbours`; "wordnet": the lemmas of a word's
-        synsets, by nltk.
-      cosine: of corpus neighbours, at least.
+      source: the training texts.
+      kind: "corpus" for words of `source` in similar contexts, see `neighbours`; "wordnet" for the lemmas of
+        the synsets of a word, by nltk.
+      cosine: the smallest cosine of corpus neighbours.
 
     Raises:
       InputError: nltk or its WordNet is not installed.
@@ -46,11 +46,11 @@ def find_synonyms(source: Source, kind: str, cosine: float) -> dict[str, list[st
 
 
 def neighbours(rows: Int[np.ndarray, "n w"], wanted: Int[np.ndarray, " k"], cosine: float) -> list[list[int]]:
-    """For each of the words `wanted`, those others of them that keep like company, nearest first.
+    """For each of the words `wanted`, others of them that occur in similar contexts, nearest first.
 
-    A word is its row of positive pointwise mutual information with the words within two places of it, context
-    frequencies to the power .75, taken to 100 dimensions by the singular value decomposition, singular values
-    to the power 1/2 (Levy, Goldberg & Dagan 2015). Likeness is the cosine.
+    The vector of a word is its positive pointwise mutual information with the words within two places of it,
+    with context frequencies to the power .75, reduced to 100 dimensions by the singular value decomposition
+    with singular values to the power 1/2 (Levy, Goldberg & Dagan 2015). Similarity is the cosine.
     """
     if len(wanted) < 2:
         return [[] for _ in wanted]
@@ -87,7 +87,7 @@ def _nearest(
 
 
 def _means_something(word: str) -> bool:
-    """Not a stop word, a number or a punctuation mark."""
+    """Whether a word is neither a stop word nor a number nor a punctuation mark."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     return word.isalpha() and len(word) > 1 and word not in ENGLISH_STOP_WORDS

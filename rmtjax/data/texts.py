@@ -1,4 +1,4 @@
-"""Labelled texts: intents (BANKING77, CLINC150), subjectivity, questions (TREC), and a user's own tables."""
+"""Labelled texts: intents (BANKING77, CLINC150), subjectivity, questions (TREC), and tables of the user."""
 
 import io
 import json
@@ -30,17 +30,17 @@ class Labelled(NamedTuple):
 
 
 def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]:
-    """The parts a set of texts comes in: "all", or some of "train", "validation" and "test".
+    """The parts of a set of texts: "all", or some of "train", "validation" and "test".
 
     Args:
       name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv
         file with the columns text and label (or category), or a folder of train, validation and test files of
         this kind; PATH may be `data:...` (`files.located`).
-      tokenizer: how texts are split and what their words' tokens are.
-      max_tokens: of every row, with those that begin and end it.
+      tokenizer: how texts are split, and which tokens words have.
+      max_tokens: number of tokens of every row, with those that begin and end it.
 
     Raises:
-      InputError: the set is not there, or a file is not of this kind.
+      InputError: the set is missing, or a file is of another kind.
     """
     kind, _, path = name.partition(":")
     tables, classes = (
@@ -78,7 +78,7 @@ def _clinc150(folder: pathlib.Path) -> Tables:
 
 
 def _clinc150_oos(folder: pathlib.Path) -> Tables:
-    """The texts of no class: what is out of scope."""
+    """The texts that are out of scope and belong to no class."""
     content = _clinc(folder, "clinc150_oos")
     return {
         part: content[f"oos_{key}"]
@@ -105,7 +105,7 @@ def _trec(folder: pathlib.Path) -> Tables:
 
 
 def _read_lines(name: str, file: pathlib.Path, classes: Sequence[str]) -> Labelled:
-    """`<number> <text>` a line, in Latin-1, in which some characters end a line for str.splitlines alone."""
+    """Reads lines `<number> <text>` in Latin-1, some characters of which end a line for str.splitlines."""
     lines = _read(name, file, "latin-1").rstrip("\n").split("\n")
     numbers, texts = zip(*(line.partition(" ")[::2] for line in lines), strict=True)
     try:

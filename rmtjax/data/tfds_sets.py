@@ -1,9 +1,8 @@
 """Image classification sets that TensorFlow Datasets has prepared on this machine.
 
-Their records are read by number: one pass over the files notes where each record lies and its label, and
-later a record is read from its place and decoded. So large sets are shuffled as a whole, cut into stratified
-parts and resumed at any step exactly as small ones are, with nothing skipped over and nothing decoded in
-vain.
+Their records are read by number: one pass over the files notes the place and the label of each record; later
+a record is read from its place and decoded. So large sets can be shuffled as a whole, cut into stratified
+parts and resumed at any step exactly as small ones, without reading or decoding records that are not used.
 """
 
 import dataclasses
@@ -20,8 +19,7 @@ from rmtjax.data.modalities import unit_tensor
 from rmtjax.data.sources import Source, resize_tensor
 from rmtjax.errors import InputError
 
-# TFDS has numbers in the place of names for sets that were made after CIFAR-10; a shift must have the
-# classes' names.
+# TFDS has numbers in place of class names for sets derived from CIFAR-10, but a shift must have the names.
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _OF_CIFAR10 = ("cifar10_corrupted", "cifar10_1")
 
@@ -30,7 +28,7 @@ _BUFFER = 2**14  # bytes read at a time
 
 
 class _Records(NamedTuple):
-    """Where a split's records begin (file number, byte), and their labels."""
+    """Where the records of a split begin (file number, byte), and their labels."""
 
     files: tuple[str, ...]
     file: np.ndarray
@@ -39,15 +37,16 @@ class _Records(NamedTuple):
 
 
 def splits(name: str, image_size: int) -> dict[str, Source]:
-    """The labelled splits of a prepared set: its "train", "validation" and "test", whichever it has.
+    """The labelled splits of a prepared set, among "train", "validation" and "test".
 
     Args:
-      name: as TFDS knows it, with configuration and version if wanted: "cifar10", "cifar100", "cars196",
+      name: the name in TFDS, with configuration and version if needed: "cifar10", "cifar100", "cars196",
         "domainnet/real", "cifar10_corrupted/brightness_1", "cifar10_1/v6".
       image_size: images are resized to this side.
 
     Raises:
-      InputError: the set is not prepared, not of images with one label each, or not in TFRecord files.
+      InputError: the set is not prepared, has not one image and one label in each record, or is not stored in
+        TFRecord files.
     """
     builder = _builder(name, _folder())
     image_key, label_key = _keys(name, builder)
@@ -82,9 +81,9 @@ def splits(name: str, image_size: int) -> dict[str, Source]:
 
 
 def _record(file: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """The record of a TFRecord file that begins at a byte, its checksum verified.
+    """The record of a TFRecord file that begins at a byte; its checksum is verified.
 
-    The operation itself, because tf.data.TFRecordDataset does not offer its byte_offsets.
+    It calls the operation directly, because tf.data.TFRecordDataset does not expose `byte_offsets`.
     """
     from_there = tf.raw_ops.TFRecordDatasetV2(
         filenames=file[None],
@@ -109,7 +108,7 @@ def _builder(name: str, folder: pathlib.Path) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        # Looked for on disk first: TFDS otherwise asks its servers about sets that are not here.
+        # Look on disk first, since TFDS asks its servers about sets that are missing.
         prepared = (folder / _base(name)).is_dir()
         builder = tfds.builder(name, data_dir=folder) if prepared else None
     except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, RuntimeError) as error:
@@ -156,7 +155,7 @@ def _unknown_configuration(name: str) -> str:
 
 
 def _configurations(name: str) -> list[str] | None:
-    """Names of a set's configurations from TFDS's code, without its servers; None for an unknown set."""
+    """The configurations of a set from the code of TFDS, without its servers; None for an unknown set."""
     import tensorflow_datasets as tfds
 
     try:
@@ -174,7 +173,7 @@ def _subfolders(folder: pathlib.Path) -> list[str]:
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:
-    """Names of the image and of its label among the set's features."""
+    """The names of the image and of its label among the features of a set."""
     import tensorflow_datasets as tfds
 
     def only(kind: type) -> str | None:

@@ -1,9 +1,9 @@
-"""From texts to words, and from words to the tokens that a model gets.
+"""Converts texts to words, and words to the tokens of a model.
 
-A text enters as a row of numbers of words, so that augmentation can act on words inside tf.data. A table then
-turns words into tokens, since a word's pieces do not depend on its neighbours: BERT's tokenizer cuts at white
-space and punctuation first, and within what is left afterwards (WordPiece; Wu et al. 2016, 1609.08144). The
-tokens of a row are those of the whole text.
+A text is stored as a row of numbers of words, so that augmentation can act on words inside tf.data. A table
+then converts words to tokens. This is possible because the pieces of a word do not depend on its neighbours:
+BERT's tokenizer first splits at white space and punctuation, then splits the resulting words (WordPiece; Wu
+et al. 2016, 1609.08144). So the tokens of a row equal those of the whole text.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ _APOSTROPHES = ("'", "’")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """How texts are cut into words, and words into tokens.
+    """How texts are split into words, and words into tokens.
 
     Attributes:
-      split: a text's words, normalised (lower case, no accents, if that is the tokenizer's way).
-      pieces: the tokens of each word, one at least and none of them 0.
-      read: a row of tokens as a text.
+      split: returns the words of a text, normalised as the tokenizer does (lower case, no accents).
+      pieces: returns the tokens of each word; at least one, and none is 0.
+      read: returns the text of a row of tokens.
       begin, end: the tokens around a text ([CLS] and [SEP] of BERT).
-      size: of the vocabulary: every token is below it.
+      size: size of the vocabulary; every token is below it.
     """
 
     split: Callable[[str], list[str]]
@@ -51,10 +51,10 @@ class Tokens(Rows):
     """The modality of texts: how rows of words become rows of tokens.
 
     Attributes:
-      words: by number; number 0 is "", no word.
-      pieces: int32 [words, most pieces], each word's tokens, 0 after the last.
-      length: tokens of every row: begin, pieces, end, then 0; a text that is longer is cut.
-      tokenizer: what `pieces` was made with, for other texts that the same model is to read.
+      words: the words by number; number 0 is "", no word.
+      pieces: int32 [words, most pieces], the tokens of each word, 0 after the last.
+      length: number of tokens in every row: begin, pieces, end, then 0; longer texts are cut.
+      tokenizer: the tokenizer that made `pieces`, for other texts of the same model.
     """
 
     words: tuple[str, ...]
@@ -70,7 +70,7 @@ class Tokens(Rows):
         return (self.length,)
 
     def inputs(self, words: tf.Tensor) -> tf.Tensor:
-        """Rows of words, int32 [..., w], to rows of tokens, int32 [..., length]."""
+        """Converts rows of words int32 [..., w] to rows of tokens int32 [..., length]."""
         pieces = tf.gather(tf.constant(self.pieces), words)
         pieces = tf.reshape(
             pieces, tf.concat([tf.shape(words)[:-1], [words.shape[-1] * pieces.shape[-1]]], 0)
@@ -94,17 +94,17 @@ class Tokens(Rows):
         return both, np.array([number[word] for word in other.words], np.int32)[examples]
 
     def using(self, tokenizer: Tokenizer) -> "Tokens":
-        """The same words under another tokenizer that splits alike."""
+        """The same words with another tokenizer that splits texts in the same way."""
         return dataclasses.replace(self, pieces=_table(self.words, tokenizer), tokenizer=tokenizer)
 
     def with_words(self, words: Iterable[str]) -> "Tokens":
-        """With these words too, numbered after its own."""
+        """A copy with further words, numbered after its own."""
         every = tuple(dict.fromkeys([*self.words, *words]))
         return dataclasses.replace(self, words=every, pieces=_table(every, self.tokenizer))
 
 
 def moved_left(row: tf.Tensor) -> tf.Tensor:
-    """Rows, int32 [..., n], with their zeros after all else; the rest keeps its order."""
+    """Moves zeros to the end of rows int32 [..., n]; the rest keeps its order."""
     order = tf.argsort(tf.cast(row == 0, tf.int32), axis=-1, stable=True)
     return tf.gather(row, order, batch_dims=row.shape.rank - 1, axis=-1)
 
@@ -112,10 +112,9 @@ def moved_left(row: tf.Tensor) -> tf.Tensor:
 def rows(
     texts: Iterable[Sequence[str]], tokenizer: Tokenizer, length: int
 ) -> tuple[list[Int[np.ndarray, "n w"]], Tokens]:
-    """Rows of words, int32 [n, length - 2], of several groups of texts, and the words with their tokens.
+    """Rows of words int32 [n, length - 2] of several groups of texts, and the words with their tokens.
 
-    A row holds as many words as could have a token each; the words of a longer text that come after are left
-    out.
+    A row holds at most as many words as fit if each has one token; further words are left out.
     """
     number = {"": PADDING}
     groups = []
@@ -138,12 +137,12 @@ def _table(words: Sequence[str], tokenizer: Tokenizer) -> Int[np.ndarray, "words
 
 
 def unknown_words() -> Tokenizer:
-    """BERT's way to split texts, before there is a vocabulary: every word is unknown."""
+    """BERT's splitting of texts without a vocabulary, so that every word is unknown."""
     return _whole_words({})
 
 
 def trained_words(text: Tokens, words: Int[np.ndarray, "n w"]) -> Tokenizer:
-    """A vocabulary of the whole words that occur at least twice in these rows, the most frequent first."""
+    """A vocabulary of all words that occur at least twice in these rows, the most frequent first."""
     count = np.bincount(words.reshape(-1), minlength=len(text.words))
     often = [i for i in np.argsort(-count, kind="stable") if i != PADDING and count[i] >= _LEAST_OFTEN]
     return _whole_words({text.words[i]: len(_SPECIAL) + place for place, i in enumerate(often)})
@@ -165,13 +164,13 @@ def _whole_words(number: dict[str, int]) -> Tokenizer:
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """A WordPiece tokenizer from its file: `tokenizer.json`, `vocab.txt`, or a folder with one of them.
+    """Reads a WordPiece tokenizer from `tokenizer.json`, `vocab.txt`, or a folder with one of them.
 
-    Beside a `vocab.txt`, `do_lower_case` of a `tokenizer_config.json` is followed; without it, texts become
-    lower case.
+    For a `vocab.txt`, `do_lower_case` in `tokenizer_config.json` beside it decides the case; without it,
+    texts become lower case.
 
     Raises:
-      InputError: nothing there, not of this kind, or a special token is missing.
+      InputError: there is no file, it is of another kind, or a special token is missing.
     """
     file = pathlib.Path(path)
     if file.is_dir():
@@ -186,7 +185,7 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     missing = [token for token, number in numbers.items() if number is None]
     if missing or numbers["[PAD]"] != PADDING:
         what = f"lacks {', '.join(missing)}" if missing else f"has [PAD] as number {numbers['[PAD]']}, not 0"
-        raise InputError(f"data.vocabulary: {str(file)!r} {what}: a vocabulary as BERT's is wanted")
+        raise InputError(f"data.vocabulary: {str(file)!r} {what}: give a vocabulary like that of BERT")
 
     def pieces(words: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encode_batch(words, add_special_tokens=False)]
@@ -245,8 +244,8 @@ def _from_json(file: pathlib.Path) -> Any:
         built.pre_tokenizer, pre_tokenizers.BertPreTokenizer
     ):
         raise InputError(
-            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer as BERT's: take the model's "
-            "vocab.txt"
+            f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer like that of BERT: use the "
+            "vocab.txt of the model"
         )
     built.no_truncation()
     built.no_padding()
@@ -255,7 +254,7 @@ def _from_json(file: pathlib.Path) -> Any:
 
 def _splitter(normalizer: Any, pre_tokenizer: Any) -> Callable[[str], list[str]]:
     def split(text: str) -> list[str]:
-        """Words as the tokenizer cuts them, but for "can't", which augmentation had better not take apart."""
+        """Splits words as the tokenizer does, except "can't", which augmentation should not take apart."""
         clean = normalizer.normalize_str(text) if normalizer is not None else text
         cuts = pre_tokenizer.pre_tokenize_str(clean)
         words: list[str] = []

@@ -1,4 +1,4 @@
-"""How diverse a set of examples is, from features [n, d] alone; a library of its own.
+"""Measures how diverse a set of examples is, from its features [n, d] alone.
 
 diversity.vendi_interval(features)         # effective number of different examples, with its interval
 diversity.coverage(reference, candidates)  # share of the reference that the candidates reach

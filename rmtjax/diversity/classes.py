@@ -4,11 +4,10 @@ With K classes of n examples each, H the entropy of all together and H_k that of
 
     pooled = exp(H),   within = exp(mean_k H_k),   between = pooled / within,   share = (H - mean_k H_k) / H.
 
-`between` is the effective number of classes, 1 where classes look alike and K where they have no direction in
-common (the parts into which ecology divides diversity: Jost 2007). H - mean_k H_k is never negative at order
-1, since the entropy is concave; at orders above 1 it may be. Groups that mean nothing have `between` above 1
-too, since fewer examples show less
-diversity: the null is the same with the labels dealt out at random.
+`between` is the effective number of classes: 1 if all classes look alike, K if no two have a direction in
+common. (Ecology divides diversity in this way: Jost 2007.) H - mean_k H_k is never negative at order 1, since
+the entropy is concave; at orders above 1 it can be. Meaningless groups have `between` above 1 too, since
+fewer examples show less diversity. Therefore the null is the same number with the labels in random order.
 """
 
 import math
@@ -33,25 +32,24 @@ def class_rows(
     q: float | int = 1.0,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The Vendi score of each class at equal n, and how much of the whole lies within and between classes.
+    """The Vendi score of each class at equal n, and the diversity within and between classes.
 
     Args:
-      features: of all classes.
-      labels: numbers into `classes`.
-      classes: names.
-      n: examples of each class; smaller classes are left out. None: as many as the smallest class that is
-        there has.
-      q: order.
-      seed: of the examples drawn, without replacement, and of the labels of the null.
+      features: features of the examples of all classes.
+      labels: for each example, the position of its class in `classes`.
+      classes: names of the classes.
+      n: examples of each class; smaller classes are left out. None is the size of the smallest class.
+      q: order of the Vendi scores.
+      seed: seed of the examples, drawn without replacement, and of the random labels of the null.
 
     Returns:
-      Rows `{"class", "metric", "value", "low", "high", "null", "n"}`. One row "vendi_score" for each class;
-      then of the class "all": "vendi_score" (n: of all classes together), "within_classes", "between_classes"
-      (effective number of classes) and "between_share". Nulls: isotropic noise of the same n and d; of the
-      last two, labels at random.
+      Rows `{"class", "metric", "value", "low", "high", "null", "n"}`: first one row "vendi_score" for each
+      class, then the rows of the class "all": "vendi_score" (n is that of all classes together),
+      "within_classes", "between_classes" (effective number of classes) and "between_share". The null is
+      isotropic noise of the same n and d; for the last two it is random labels.
 
     Raises:
-      ValueError: fewer than two classes are left, or one example of each.
+      ValueError: fewer than two classes are left, or n is below 2.
     """
     counts = np.bincount(labels, minlength=len(classes))
     size = int(counts[counts > 0].min()) if n is None else n
@@ -108,7 +106,7 @@ def class_rows(
 def _share(
     pooled: Entropy, within: float, of_within: np.ndarray, chance: float
 ) -> tuple[float, np.ndarray, float]:
-    """Share between classes, each example's influence on it, and the share by chance."""
+    """The share between classes, the influence of each example on it, and the share by chance."""
     if pooled.value < 1e-9:  # all examples are alike
         return 0.0, np.zeros_like(of_within), 0.0
     influence = (within / pooled.value * pooled.influence - of_within) / pooled.value
@@ -116,7 +114,7 @@ def _share(
 
 
 def _stratified_error(influence: np.ndarray, groups: np.ndarray) -> float:
-    """Standard error of a mean over examples drawn class by class."""
+    """The standard error of a mean over examples that are drawn class by class."""
     variances = [np.var(influence[groups == g]) / np.sum(groups == g) for g in np.unique(groups)]
     return float(np.sqrt(np.sum(variances)) / len(variances))
 
@@ -138,18 +136,19 @@ def rarefaction(
 ) -> list[dict[str, Any]]:
     """The Vendi score at growing numbers of examples: rows `{"n", "value", "low", "high", "null"}`.
 
-    A curve that still climbs at its end has not seen all there is, and scores at different n do not compare.
+    If the curve still climbs at its end, the examples do not show the whole diversity of their source, and
+    scores at different n cannot be compared.
 
     Args:
-      features: [m, d].
-      sizes: those below m count, and m itself is the last.
-      draws: samples of each size, without replacement; the value is their (geometric) mean.
-      q: order.
-      seed: of the draws.
+      features: features [m, d].
+      sizes: numbers of examples; those below m are used, and m itself is the last.
+      draws: number of samples of each size, drawn without replacement; the value is their geometric mean.
+      q: order of the Vendi score.
+      seed: seed of the draws.
 
     Returns:
-      The interval is where the score of one sample of that size lies, by its jackknife (`vendi`): what to
-      hold beside another set's score at the same n. Null: isotropic noise of the same n and d.
+      The rows. The interval is that of the score of one sample of that size, by the jackknife (`vendi`);
+      compare it with the score of another set at the same n. The null is isotropic noise of the same n and d.
     """
     rows = []
     for n in [size for size in sizes if size < len(features)] + [len(features)]:

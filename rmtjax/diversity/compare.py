@@ -1,4 +1,4 @@
-"""Sets compared at equal size, and the rows of diversity.json."""
+"""Compares sets at equal size, and makes the rows of diversity.json."""
 
 import dataclasses
 import functools
@@ -31,18 +31,18 @@ METRICS = (  # in the order of the rows
     "density",
 )
 TEXT_METRICS = (*(f"distinct_{n}" for n in texts.SIZES), "ngram_vendi")
-_EXACT = 2000  # the Gaussian kernel's matrix is made for at most so many examples
+_EXACT = 2000  # the largest number of examples for which the Gaussian kernel's matrix is made
 
 
 def at_equal_n(sets: Mapping[str, Examples], *, seed: int, n: int | None = None) -> dict[str, np.ndarray]:
-    """Each set cut to the same number of examples, drawn without replacement, in their old order.
+    """Draws the same number of examples from each set, without replacement; their order is kept.
 
-    Sets of the same length keep the same rows, so that sets paired by row (real and augmented) stay paired.
+    In sets of the same length the same rows are drawn, so that paired sets (real and augmented) stay paired.
 
     Args:
       sets: arrays [n_i, ...] by name.
-      seed: of the draw.
-      n: examples of each; None: as many as the smallest set has.
+      seed: seed of the draw.
+      n: examples of each set; None is the size of the smallest set.
 
     Raises:
       ValueError: a set has fewer than n examples.
@@ -71,7 +71,7 @@ class _Measured(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """What is the same for all sets of one table."""
+    """Settings that all sets of one table share."""
 
     q: float | int
     k: int
@@ -109,35 +109,39 @@ def diversity_rows(
     bandwidth: float | int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows `{"set", "space", "metric", "value", "low", "high", "null", "n"}`: scores at equal n, with nulls.
+    """Scores of several sets at equal n, with intervals and nulls.
 
     Args:
       sets: examples by name, e.g. "real", "augmented", "synthetic", "mixed": images (flattened here, for
-        pixel space) or features (for feature space). They are cut to equal n by `at_equal_n`.
-      reference: the whole set that coverage is measured against, e.g. the test set; None: no coverage rows.
-      space: what the numbers are, "pixel" or "feature"; it is only noted in the rows.
-      k: the radius of a ball of coverage is the distance to the k-th neighbour.
+        pixel space) or features (for feature space). `at_equal_n` cuts them to equal n.
+      reference: the whole set that coverage is measured against, e.g. the test set; without it there are no
+        rows of coverage.
+      space: "pixel" or "feature"; it is only noted in the rows.
+      k: the balls of coverage reach to the k-th neighbour.
       q: order of the Vendi scores.
-      seed: of `at_equal_n` and of all other random draws.
-      n: examples of each set; None: the size of the smallest set.
-      metrics: names from `METRICS`. A metric that lacks its reference, pair or base gives no row.
+      seed: seed of `at_equal_n` and of all other random draws.
+      n: examples of each set; None is the size of the smallest set.
+      metrics: names from `METRICS`. A metric that lacks its reference, pair or base has no row.
       paired: for `weighted_vendi`, the set that each set was made from row by row, e.g. {"augmented":
         "real"}.
       base: the set that `weighted_vendi_unpaired` compares the others with.
       top: number of eigenvalues that `truncated_vendi` keeps.
-      bandwidth: of `gaussian_vendi`; None: the median distance within the reference, or within the first set
-        if there is no reference. The rows' `detail` states it.
-      report: is called with a sentence before each set is measured.
+      bandwidth: bandwidth of `gaussian_vendi`. None is the median distance within the reference, or within
+        the first set if there is no reference. The column `detail` states it.
+      report: called with a sentence before each set is measured.
 
     Returns:
-      The rows, each set's in the order of `METRICS`. Nulls: for Vendi scores, RKE and effective rank,
-      isotropic noise of the same n and d (an upper end: how far the score could go); for the Gaussian kernel,
-      noise drawn with the set's total variance; for "coverage" and "density", samples of the reference's own
-      law at these sizes; for "precision" and "recall", one half of the reference against the other; for
-      "weighted_vendi", rows paired at random; for "weighted_vendi_unpaired", 0.
+      Rows `{"set", "space", "metric", "value", "low", "high", "null", "n"}`, for each set in the order of
+      `METRICS`. The nulls are:
+      Vendi scores, RKE, effective rank: isotropic noise of the same n and d, an upper end of the score;
+      the Gaussian kernel: noise with the total variance of the set;
+      "coverage", "density": samples of these sizes from the distribution of the reference;
+      "precision", "recall": one half of the reference against the other;
+      "weighted_vendi": rows that are paired at random;
+      "weighted_vendi_unpaired": 0.
 
     Raises:
-      ValueError: an unknown metric, sets of different widths, or as the metrics' own functions.
+      ValueError: a metric is unknown, sets differ in width, or the function of a metric raises it.
     """
     _check_names(metrics, METRICS)
     flat = {name: _flat(examples) for name, examples in at_equal_n(sets, seed=seed, n=n).items()}
@@ -166,7 +170,7 @@ def diversity_rows(
 def _available(
     features: Num[np.ndarray, "n d"], pair: np.ndarray | None, base: np.ndarray | None, settings: _Settings
 ) -> dict[str, Callable[[], _Measured]]:
-    """For each metric that this set can have, the function that measures it."""
+    """The functions of the metrics that can be measured on a set, by metric."""
     n, d = features.shape
     q, k, top = settings.q, settings.k, settings.top
     entropy = functools.cache(lambda: vendi_entropy(features, q))
@@ -214,14 +218,13 @@ def text_rows(
     n: int | None = None,
     metrics: Sequence[str] = TEXT_METRICS,
 ) -> list[dict[str, Any]]:
-    """Rows like those of `diversity_rows` for sets of tokens `[n, T]` (0: padding), at equal n.
+    """Rows like those of `diversity_rows`, for sets of tokens `[n, T]` (0 is padding), at equal n.
 
-    Null: the same tokens dealt out anew to texts of the same lengths (`texts.dealt_anew`). It leaves
-      distinct_1
-    as it is.
+    The null is the same tokens in random order in texts of the same lengths (`texts.dealt_anew`). For
+    distinct_1 it equals the value.
 
     Raises:
-      ValueError: an unknown metric, or as the metrics' own functions.
+      ValueError: a metric is unknown, or the function of a metric raises it.
     """
     _check_names(metrics, TEXT_METRICS)
     rows = []
@@ -239,7 +242,7 @@ def text_rows(
 
 
 def _gaussian(features: Num[np.ndarray, "n d"], settings: _Settings) -> _Measured:
-    """Exact for few examples, by random features for more; the null is measured in the same way."""
+    """The score of the Gaussian kernel and its null: exact for few examples, by random features for more."""
     assert settings.bandwidth is not None
     bandwidth, q, seed = settings.bandwidth, settings.q, settings.seed
     noise = np.random.default_rng(seed).standard_normal(features.shape, np.float32)

@@ -1,9 +1,9 @@
-"""How far one set of features lies from another: Frechet and kernel distance, as FID and KID have them.
+"""Distances between two sets of features: the Frechet distance and the kernel distance of FID and KID.
 
-Both are named after the features of Inception-v3; in other features the numbers mean something else, so a
-result must name its model. Both fall to 0 as the laws agree. The Frechet distance is biased upwards at finite
-n (by hundreds where n is near d), the kernel distance is not: so the first is shown beside what real images
-of the same number score.
+FID and KID are these distances for the features of Inception-v3. Other features give other numbers, so a
+result must name its model. Both distances approach 0 as the two distributions agree. The kernel distance is
+unbiased. The Frechet distance is biased upwards at finite n (by hundreds if n is near d), so it is shown
+beside the value of as many real images.
 """
 
 import jax
@@ -18,8 +18,8 @@ from rmtjax.diversity.neighbours import check_finite
 def frechet_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m d"]) -> float:
     """Frechet distance, |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
 
-    arXiv 1706.08500. The covariances divide by n - 1. It is the squared 2-Wasserstein distance of the two
-    normal laws with these moments, computed in float64; a value that rounding alone puts below 0 is 0.
+    arXiv 1706.08500. The covariances divide by n - 1. It is the squared 2-Wasserstein distance between the
+    normal distributions with these moments, computed in float64; values below 0, from rounding, become 0.
 
     Raises:
       ValueError: fewer than two examples, or features that are not finite.
@@ -50,7 +50,7 @@ def kernel_distance(a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.nda
 @jax.jit
 def _frechet(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]:
     def root(x: Array) -> Array:
-        """R with R^T R = C: no eigenvalue's rounding has its root taken, as it would of C where n < d."""
+        """R with R^T R = C. Unlike a root of C itself, it takes no root of rounding errors if n < d."""
         made: Array = jnp.linalg.qr((x - x.mean(0)[None]) / jnp.sqrt(len(x) - 1), mode="r")
         return made
 
@@ -66,7 +66,7 @@ def _frechet(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]
 @jax.jit
 def _kernel(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]:
     def sums(x: Array, y: Array) -> Array:
-        # Row by row in blocks: no matrix of all pairs.
+        # Row by row in blocks, so that no matrix of all pairs is made.
         one = lambda row: jnp.sum((y @ row / x.shape[1] + 1) ** 3)  # noqa: E731
         return jnp.sum(jax.lax.map(one, x, batch_size=256))
 

@@ -1,4 +1,4 @@
-"""Gradient features: how each example would move a model's weights, projected to fewer dimensions."""
+"""Gradient features: the gradient of each example, projected to fewer dimensions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,24 +15,24 @@ def gradient_features(
     loss: Callable[[Any, Any], Any], params: Any, examples: Any, *, dims: int = 1024, seed: int = 0,
     block: int = 32,
 ) -> Float[np.ndarray, "n dims"]:  # fmt: skip
-    """Each example's gradient, projected at random to `dims` dimensions; their Vendi score is G-Vendi.
+    """The gradient of each example, randomly projected to `dims` dimensions; its Vendi score is G-Vendi.
 
-    Jung et al. 2025 (arXiv 2505.20161). Inner products are kept in expectation, to about dims^(-1/2) of the
-    lengths. The projection is a count sketch (Charikar et al. 2002) with buckets of equal size: parameters
-    are put in a random order with random signs, and every `dims`-th summed. It has no matrix, and gives the
-    same numbers on every call.
+    G-Vendi is by Jung et al. 2025 (arXiv 2505.20161). The projection preserves inner products in expectation,
+    with an error of about dims^(-1/2) of the lengths. It is a count sketch (Charikar et al. 2002) with
+    buckets of equal size: parameters are put in a random order with random signs, and every `dims`-th one is
+    summed. It needs no matrix, and gives the same numbers on every call.
 
     Args:
       loss: `(params, example) -> scalar`, differentiable, of a single example (a slice of `examples`).
       params: any pytree of floats.
       examples: any pytree of arrays with the examples along the first axis, such as `{"inputs": x, "label":
         y}`.
-      dims: of the features.
-      seed: of the projection. Sets to be compared take the same.
-      block: examples at a time; each needs memory for a gradient.
+      dims: number of dimensions of the features.
+      seed: seed of the projection. Use the same seed for sets that are compared.
+      block: number of examples at a time; each needs memory for a gradient.
 
     Raises:
-      ValueError: dims below 1, or no examples.
+      ValueError: dims is below 1, or there are no examples.
     """
     if dims < 1:
         raise ValueError(f"dims={dims} is out of range: gradients need at least one dimension")

@@ -1,9 +1,8 @@
 """Vendi scores with other kernels: the Gaussian, exactly or by random features; any kernel at order 2.
 
-The Gaussian kernel is k(x, y) = exp(-|x - y|^2 / (2 s^2)) with bandwidth s. What it calls alike is the
-bandwidth's choice, which decides the score: with s small all examples differ, with s large none do. So one
-bandwidth, that of the reference (`median_distance`), serves all sets that are compared, and is said beside
-the numbers.
+The Gaussian kernel is k(x, y) = exp(-|x - y|^2 / (2 s^2)) with bandwidth s. The bandwidth decides the score:
+if s is small all examples differ, if it is large none do. So all sets that are compared use one bandwidth,
+that of the reference (`median_distance`), and it is stated beside the numbers.
 """
 
 import math
@@ -27,10 +26,10 @@ _SAMPLE = 1000  # examples whose distances are taken
 def median_distance(features: Features, seed: int = 0) -> float:
     """The median distance between two examples, as a bandwidth for the Gaussian kernel.
 
-    At most 1,000 examples, drawn by seed, are used.
+    It uses at most 1,000 random examples.
 
     Raises:
-      ValueError: fewer than two examples, features that are not finite, or half the pairs are copies.
+      ValueError: there are fewer than two examples, features are not finite, or half the pairs are copies.
     """
     checked(features)
     rows = np.sort(np.random.default_rng(seed).permutation(len(features))[:_SAMPLE])
@@ -69,10 +68,11 @@ def gaussian_vendi(
 ) -> Estimate:
     """Vendi score of order q of the Gaussian kernel, exactly, with a 95 % interval.
 
-    Makes the n x n matrix, at a cost of n^2 d + n^3: for a few thousand examples; for more there is `fkea`.
+    It makes the n x n matrix, at a cost of n^2 d + n^3. Use it for at most a few thousand examples, and
+    `fkea` for more.
 
     Raises:
-      ValueError: as `vendi_score`, or the bandwidth is not above 0.
+      ValueError: see `vendi_score`; also if the bandwidth is not above 0.
     """
     _check(features, bandwidth, q, top)
     with jax.enable_x64(True):
@@ -87,16 +87,16 @@ def fkea(
 ) -> Estimate:  # fmt: skip
     """Vendi score of order q of the Gaussian kernel by random Fourier features, at a cost linear in n (FKEA).
 
-    Cosines and sines of r random frequencies, drawn from N(0, 1/bandwidth^2), have inner products that are
-    the kernel's up to r^(-1/2) (Rahimi & Recht 2007; Ospanov et al., NeurIPS 2024). The score is at most 2 r,
-    and below the exact one where that nears 2 r. The interval is over examples, with the frequencies held.
+    The inner products of cosines and sines of r random frequencies, drawn from N(0, 1/bandwidth^2), equal the
+    kernel up to r^(-1/2) (Rahimi & Recht 2007; Ospanov et al., NeurIPS 2024). The score is at most 2 r, and
+    too low if the exact one is near 2 r. The interval is over examples, with fixed frequencies.
 
     Args:
-      frequencies: r; the second moment is 2 r x 2 r.
-      seed: of the frequencies. Sets to be compared take the same.
+      frequencies: the number r; the second moment is 2 r x 2 r.
+      seed: seed of the frequencies. Use the same seed for sets that are compared.
 
     Raises:
-      ValueError: as `vendi_score`, or the bandwidth is not above 0.
+      ValueError: see `vendi_score`; also if the bandwidth is not above 0.
     """
     _check(features, bandwidth, q, top)
     with jax.enable_x64(True):
@@ -108,16 +108,15 @@ def fkea(
 def rke(features: Features, kernel: Kernel | None = None) -> Estimate:
     """The Vendi score of order 2 without eigenvalues, with a 95 % interval (RKE).
 
-    The Renyi kernel entropy score is 1 / ||K / n||_F^2.
-
-    Jalali et al., NeurIPS 2023. In blocks, at a cost of n^2 d, or of n d^2 for the cosine where d < n.
+    The Renyi kernel entropy score is 1 / ||K / n||_F^2 (Jalali et al., NeurIPS 2023). It is computed in
+    blocks, at a cost of n^2 d, or of n d^2 for the cosine if d < n.
 
     Args:
-      kernel: `(example [d], examples [n, d]) -> similarities [n]`, 1 of an example to itself; None: the
-        cosine.
+      kernel: `(example [d], examples [n, d]) -> similarities [n]`, which is 1 for an example and itself; None
+        is the cosine.
 
     Raises:
-      ValueError: no examples, or features that are not finite.
+      ValueError: there are no examples, or features are not finite.
     """
     rows = checked(features)
     if kernel is None:
@@ -138,7 +137,7 @@ def _check(features: Features, bandwidth: float | int, q: float | int, top: int 
 
 
 def _hashable(kernel: Kernel) -> Kernel:
-    """A kernel that jit takes as an argument, so that another bandwidth compiles nothing anew."""
+    """A kernel that is an argument of jit, so that another bandwidth needs no new compilation."""
     if isinstance(kernel, jax.tree_util.Partial):
         return kernel
     wrapped: Kernel = jax.tree_util.Partial(kernel)  # type: ignore[no-untyped-call]

@@ -1,16 +1,16 @@
-"""How much of a reference set a set of candidates reaches, and how much of it lies within: k-NN balls.
+"""Precision, recall, density and coverage of candidates against a reference, by k-NN balls.
 
-The ball of a point reaches to its k-th nearest neighbour in its own set, border included (points that float64
-cannot tell apart, some sqrt(d) 1e-8 of the features' spread, count as one). With n reference points and m
-candidates (Kynkaanniemi et al. 2019, arXiv 1904.06991; Naeem et al. 2020, arXiv 2002.09797):
+The ball of a point reaches to its k-th nearest neighbour in its own set, border included. (Points that
+float64 cannot distinguish, some sqrt(d) 1e-8 of the spread of the features, count as one.) With n reference
+points and m candidates (Kynkaanniemi et al. 2019, arXiv 1904.06991; Naeem et al. 2020, arXiv 2002.09797):
 
     precision  share of candidates inside some reference ball
     recall     share of reference points inside some candidate's ball
     density    mean over candidates of the number of reference balls they are in, divided by k
     coverage   share of reference balls with a candidate inside
 
-Precision and recall are led by outliers, whose balls are large; density and coverage are not. For two samples
-of one continuous law the expectation of density is 1, and that of coverage `expected_coverage`.
+Outliers, whose balls are large, dominate precision and recall, but not density and coverage. For two samples
+of one continuous distribution the expectation of density is 1, and that of coverage is `expected_coverage`.
 """
 
 import functools
@@ -38,10 +38,11 @@ class Manifolds(NamedTuple):
 
 
 def expected_coverage(n: int, m: int, k: int) -> float:
-    """Coverage expected when n reference points and m candidates are samples of one continuous law.
+    """The coverage expected if n reference points and m candidates have one continuous distribution.
 
-    A ball holds no candidate just if its centre's k nearest among all n - 1 + m others are reference points:
-    1 - prod_{j<k} (n - 1 - j) / (n - 1 + m - j), exact at any n, m and dimension; 1 - 2^-k for n = m large.
+    A ball holds no candidate exactly if the k nearest of all n - 1 + m other points are reference points. So
+    it is 1 - prod_{j<k} (n - 1 - j) / (n - 1 + m - j), exact at any n, m and dimension; 1 - 2^-k for large
+    n = m.
 
     >>> round(expected_coverage(1000, 1000, k=3), 3)
     0.875
@@ -55,7 +56,7 @@ def manifold_scores(
     """Precision, recall, density and coverage of candidates against a reference.
 
     Raises:
-      ValueError: k not below the size of a set, or features that are not finite.
+      ValueError: k is not below the size of each set, or features are not finite.
     """
     _check(reference, candidates, k, ("reference", "candidate"))
     with jax.enable_x64(True):
@@ -68,11 +69,11 @@ def manifold_intervals(
 ) -> dict[str, Estimate]:
     """Precision, recall and density by name, each with a 95 % interval over the examples of both sets.
 
-    By the jackknife of 20 groups: a twentieth of both sets is left out at a time. Costs 21 times
-    `manifold_scores`.
+    The interval is by a jackknife of 20 groups, which leaves out a twentieth of both sets at a time. It costs
+    21 times `manifold_scores`.
 
     Raises:
-      ValueError: as `manifold_scores`, at 19 twentieths of each set.
+      ValueError: see `manifold_scores`, for 19 twentieths of each set.
     """
     whole = manifold_scores(reference, candidates, k)
     rows = [np.arange(len(points)) % _GROUPS for points in (reference, candidates)]
@@ -96,20 +97,21 @@ def manifold_intervals(
 def coverage(
     reference: Float[Array | np.ndarray, "n d"], candidates: Float[Array | np.ndarray, "m d"], k: int = 3
 ) -> Estimate:
-    """Coverage with a 95 % interval for the coverage expected at these n and m.
+    """Coverage, with a 95 % interval for the coverage expected at these n and m.
 
     Coverage grows with m: compare sets at equal m against the same reference.
 
-    The variance is the sum of that over reference points with the candidates held, c (1 - c) / n, and that
-    over candidates with the reference held, by the jackknife: leaving candidate j out uncovers the balls that
-    only j is in. The interval is Wilson's at the n that has this variance, so that it stays in [0, 1] and has
-    a width at 0 and 1. A bootstrap over reference points alone (the first part) is too narrow: over six pairs
-    of laws, digits among them, its 95 % intervals held the expectation in .66 to .99 of cases; the jackknife
-    errs on the wide side, the whole being 1.0 to 1.6 times the true spread. A bootstrap of the candidates
-    would double some, which covers nothing new.
+    The variance is a sum of two parts: over reference points with fixed candidates, c (1 - c) / n, and over
+    candidates with a fixed reference, by the jackknife (leaving out candidate j uncovers the balls that hold
+    no other). The interval is Wilson's for the n that has this variance, so that it stays in [0, 1] and has a
+    width at 0 and 1. A bootstrap over reference points alone (the first part) is too narrow: for six pairs of
+    distributions, among them digits, its 95 % intervals held the expectation in .66 to .99 of cases. The
+    jackknife is too wide rather than too narrow: in all, 1.0 to 1.6 times the true spread. A bootstrap of the
+    candidates would only repeat some, which covers nothing new.
 
     Raises:
-      ValueError: k not below the size of the reference, no candidates, or features that are not finite.
+      ValueError: k is not below the size of the reference, there are no candidates, or features are not
+        finite.
 
     >>> points = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
     >>> coverage(points, points[:3], k=1).value
@@ -127,9 +129,9 @@ def coverage(
 
 
 def _near_the_origin(*sets: Array | np.ndarray) -> list[Float[Array, "_ d"]]:
-    """The sets in float64, less the median of some of the first set's rows, so that squares stay small.
+    """The sets in float64 minus the median of some rows of the first, so that squares stay small.
 
-    No outlier moves the median.
+    Outliers do not move the median.
     """
     first, *_ = wide = [jnp.asarray(features, jnp.float64) for features in sets]
     middle = jnp.median(first[:: -(-len(first) // _MIDDLE)], axis=0)
@@ -147,7 +149,7 @@ def _wilson(share: float, n: float) -> Estimate:
 def _covered(
     reference: Float[Array, "n d"], candidates: Float[Array, "m d"], k: int
 ) -> tuple[Bool[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]:
-    """For each reference ball: is a candidate inside, the nearest candidate, and is no other one inside?"""
+    """For each reference ball: whether a candidate is inside, the nearest one, and whether it is alone."""
     radii = neighbours.balls(reference, k)
 
     def one(item: tuple[Array, Array]) -> tuple[Array, Array, Array]:

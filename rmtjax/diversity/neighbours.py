@@ -1,7 +1,7 @@
-"""Distances to nearest neighbours, in blocks: no matrix of all distances is ever made.
+"""Distances to nearest neighbours, in blocks, so that no matrix of all distances is made.
 
-Distances are Euclidean and float64, since the squares of two close points' features cancel to a few digits in
-float32, and close points are what is asked about.
+Distances are Euclidean and float64: for close points, which matter here, the difference of squares has only
+a few correct digits in float32.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _ELEMENTS = 2**22  # squared distances in a block: 32 MB
 
 
 def over_points(function: Callable[[Any], Any], points: Any, columns: int) -> Any:
-    """The function of each point, vectorised over blocks of points.
+    """Maps a function over points, vectorised over blocks of them.
 
     Args:
-      function: of one point (or tuple with one), computing distances to `columns` others.
-      points: array, or tuple of arrays, with the points along the first axis.
-      columns: sizes the blocks.
+      function: a function of one point (or of a tuple), which computes distances to `columns` others.
+      points: an array, or a tuple of arrays, with the points along the first axis.
+      columns: decides the size of the blocks.
     """
     block = max(1, _ELEMENTS // max(1, columns))
     if block >= len(jax.tree.leaves(points)[0]):
@@ -31,13 +31,13 @@ def over_points(function: Callable[[Any], Any], points: Any, columns: int) -> An
 
 
 def squared_distances(point: Float[Array, " d"], points: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Squared distances of one point to many; over many `point`s by vmap, one matrix product."""
+    """Squared distances of one point to many; under vmap over `point` it is one matrix product."""
     squares = jnp.sum(points**2, axis=1)
     return jnp.maximum(squares - 2 * (points @ point) + jnp.dot(point, point), 0.0)
 
 
 def smallest(values: Float[Array, " n"], k: int) -> tuple[Float[Array, " k"], Int[Array, " k"]]:
-    """The k smallest values, ascending, and where they stand. k passes: for small k faster than sorting."""
+    """The k smallest values, ascending, and their positions; by k passes, which for small k beat sorting."""
 
     def take(values: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
         index = jnp.argmin(values)
@@ -51,9 +51,10 @@ def smallest(values: Float[Array, " n"], k: int) -> tuple[Float[Array, " k"], In
 def nearest_distances(
     a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m d"]
 ) -> Float[np.ndarray, " n"]:
-    """Distance of each row of a to the nearest row of b: exactly 0 for a row that b holds too.
+    """Distance of each row of a to the nearest row of b; exactly 0 for a row that b also holds.
 
-    For the memorisation report: generated against training images, beside held-out against training images.
+    To detect memorisation, compare the distances from generated to training images with those from held-out
+    to training images.
 
     Raises:
       ValueError: b is empty, or features are not finite.
@@ -72,7 +73,7 @@ def nearest_distances(
 @jax.jit
 def _nearest(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, " n"]:
     def one(point: Array) -> Array:
-        # From the difference itself, not from the squares, which cancel where the two are close.
+        # Computed from the difference itself, since the squares cancel if the two are close.
         distance: Array = jnp.linalg.norm(b[jnp.argmin(squared_distances(point, b))] - point)
         return distance
 
@@ -81,13 +82,11 @@ def _nearest(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, " n
 
 
 def balls(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
-    """Squared radius of each point's ball: the squared distance to its k-th nearest other point.
+    """Squared radius of the ball of each point: the squared distance to its k-th nearest other point.
 
-    Points equal to it count as others.
-
-    Wider by as much as `squared_distances` may be off, which is in proportion to the squared lengths of the
-    points, so that what lies on the border is inside (of copies the radius is 0, and the border all there
-    is). Take points near the origin.
+    Points equal to it count as others. The radius is enlarged by the largest error of `squared_distances`, so
+    that points on the border are inside (copies have radius 0, and all of their ball is border). The error is
+    proportional to the squared lengths of the points, so use points near the origin.
     """
 
     def one(item: tuple[Array, Array]) -> Array:
@@ -96,8 +95,8 @@ def balls(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
         return smallest(others, k)[0][-1]
 
     found: Array = over_points(one, (jnp.arange(len(points)), points), len(points))
-    # A distance r from x is off by (d + 5) eps / 2 (2 |x| + r)^2 at most, and so is the one it is compared
-    # with.
+    # A squared distance r^2 from x has an error of at most (d + 5) eps / 2 (2 |x| + r)^2, and so has the one
+    # that it is compared with.
     off = (points.shape[1] + 5) * np.finfo(np.float64).eps
     return found + off * (8 * jnp.sum(points**2, axis=1) + 2 * found)
 

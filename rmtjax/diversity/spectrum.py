@@ -1,11 +1,11 @@
-"""Eigenvalues of a set's second moment, their entropy, and each example's influence on it.
+"""Eigenvalues of the second moment of a set, their entropy, and the influence of each example on it.
 
 A set of n rows r_i of width D (features scaled to unit length, or centred, or mapped to random Fourier
-features) has the second moment C = R^T R / n, whose non-zero eigenvalues are those of the Gram matrix R R^T /
-n. The smaller of the two is made, so the cost is n D min(n, D) + min(n, D)^3, and neither the rows nor an n x
-n matrix for n > D are ever whole in memory. Features stay as they are (float32, bytes); blocks of them are
-made float64, and all sums are float64: in float32 the rounding of hundreds of small eigenvalues would add to
-the entropy.
+features) has the second moment C = R^T R / n, whose non-zero eigenvalues are those of the Gram matrix
+R R^T / n. The smaller of the two is made, at a cost of n D min(n, D) + min(n, D)^3. Neither all rows nor an
+n x n matrix for n > D are ever in memory. Features keep their dtype (float32, bytes); blocks of them are
+converted to float64, and all sums are float64, since in float32 the rounding of hundreds of small eigenvalues
+would add to the entropy.
 """
 
 import functools
@@ -19,9 +19,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Num
 
-NORMAL_975 = 1.959963984540054  # quantile of the normal law: half a 95 % interval in standard errors
+NORMAL_975 = 1.959963984540054  # quantile of the normal distribution: half a 95 % interval in standard errors
 _ELEMENTS = 2**20  # float64 numbers in a block: 8 MB
-_SMALL = 600  # sides of a matrix up to which vectors take less time than compiling bisection
+_SMALL = 600  # up to this side of a matrix, eigenvectors take less time than compiling bisection
 
 Features = Num[Array | np.ndarray, "n d"]
 Rows = Callable[..., Any]  # (features [b, d], *parameters) -> rows [b, D] float64
@@ -34,8 +34,8 @@ class Estimate(NamedTuple):
 
 
 def unit(features: Num[Array, "b d"]) -> Float[Array, "b D"]:
-    """Rows scaled to length 1, and one more column that is 1 for rows of zeros: one kind of their own."""
-    # Scaled by the largest entry first: the squares of very large or small features leave float64's range.
+    """Rows scaled to length 1, with one more column that is 1 for rows of zeros: they are alike."""
+    # Scaled by the largest entry first, since squares of very large or small features leave float64's range.
     wide = features.astype(jnp.float64)
     scale = jnp.max(jnp.abs(wide), axis=1, keepdims=True)
     zero = scale == 0
@@ -45,18 +45,18 @@ def unit(features: Num[Array, "b d"]) -> Float[Array, "b D"]:
 
 
 def centred(features: Num[Array, "b d"], mean: Float[Array, " d"]) -> Float[Array, "b d"]:
-    """Rows less the mean, in the units of the features."""
+    """Rows minus their mean, in the units of the features."""
     return features.astype(jnp.float64) - mean[None]
 
 
 def fourier(features: Num[Array, "b d"], frequencies: Float[Array, "d r"]) -> Float[Array, "b 2*r"]:
-    """Random Fourier features, of length 1: their inner products estimate a shift-invariant kernel."""
+    """Random Fourier features of length 1; their inner products estimate a shift-invariant kernel."""
     angles = features.astype(jnp.float64) @ frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1) / math.sqrt(frequencies.shape[1])
 
 
 class Entropy(NamedTuple):
-    """Entropy of a set in nats, and each example's influence on it up to a constant (a jackknife)."""
+    """The entropy of a set in nats, and the influence of each example on it, up to a constant (jackknife)."""
 
     value: float
     influence: Float[np.ndarray, " n"]
@@ -77,11 +77,11 @@ def entropy(
     """Renyi entropy of order q of the eigenvalues of the rows' second moment, scaled to sum 1.
 
     Args:
-      features: checked, n of them.
+      features: features of n examples, already checked.
       rows: `unit`, `centred` or `fourier`.
-      parameters: that `rows` takes beside the features.
+      parameters: arguments of `rows` beside the features.
       q: order.
-      top: only so many of the largest eigenvalues count.
+      top: if given, only the `top` largest eigenvalues count.
     """
     with jax.enable_x64(True):
         held = jnp.asarray(features)
@@ -97,7 +97,7 @@ def entropy(
 def entropy_alone(
     features: Features, rows: Rows, *parameters: Array, q: float | int = 1.0, top: int | None = None
 ) -> float:
-    """The value of `entropy`, from eigenvalues without vectors."""
+    """The value of `entropy`, from eigenvalues without eigenvectors."""
     with jax.enable_x64(True):
         held = jnp.asarray(features)
         n, width = len(held), _width(held, rows, parameters)
@@ -106,7 +106,7 @@ def entropy_alone(
 
 
 def of_gram(gram: Float[Array | np.ndarray, "n n"], q: float | int, top: int | None = None) -> Entropy:
-    """Entropy from a positive semi-definite matrix K / n of similarities, of any kernel."""
+    """The entropy of a positive semi-definite matrix K / n of similarities by any kernel."""
     with jax.enable_x64(True):
         p, vectors = _eigh(jnp.asarray(gram))
         value, slope = renyi(_clean(np.asarray(p), len(gram)), q, top)
@@ -120,8 +120,8 @@ def renyi(
 
     Args:
       p: eigenvalues, not negative, ascending.
-      q: order, above 0; `math.inf` for the largest alone.
-      top: only so many of the largest count.
+      q: order, above 0; `math.inf` uses only the largest eigenvalue.
+      top: if given, only the `top` largest eigenvalues count.
     """
     present = p > 0
     if top is not None:
@@ -142,7 +142,7 @@ def renyi(
 
 
 def mean_squares(features: Features, rows: Rows, *parameters: Array) -> Float[np.ndarray, " n"]:
-    """mean_j (r_i . r_j)^2 for each example: what ||K / n||_F^2 is the mean of. No eigenvalues."""
+    """mean_j (r_i . r_j)^2 for each example, whose mean is ||K / n||_F^2; it needs no eigenvalues."""
     with jax.enable_x64(True):
         held = jnp.asarray(features)
         if _width(held, rows, parameters) < len(held):
@@ -151,7 +151,7 @@ def mean_squares(features: Features, rows: Rows, *parameters: Array) -> Float[np
 
 
 def row_scales(features: Features) -> Float[np.ndarray, " n"]:
-    """The largest size in each row; not finite where a row has an entry that is not."""
+    """The largest absolute value of each row; not finite if the row has an entry that is not."""
     with jax.enable_x64(True):
         return np.asarray(_scales(jnp.asarray(features)))
 
@@ -169,12 +169,10 @@ def blocks(
     start: Any,
     axis: int = 0,
 ) -> Any:
-    """Visits all rows (columns: axis 1) block by block, inside jit.
+    """Visits all rows (for axis 1, columns) block by block, inside jit.
 
-    `visit(block, first row, is each row new, carried) -> carried`.
-
-    The last block ends with the last row and begins among rows that were seen before. `width`: numbers made
-    of a row.
+    `visit(block, first row, whether each row is new, carried) -> carried`. The last block ends with the last
+    row, so its first rows may have been visited before. `width` is the number of values made from a row.
     """
     n = features.shape[axis]
     size = min(n, max(1, _ELEMENTS // max(1, width)))
@@ -258,9 +256,9 @@ def _eigh(matrix: Float[Array, "m m"]) -> tuple[Float[Array, " m"], Float[Array,
 
 @jax.jit
 def _eigenvalues(matrix: Float[Array, "m m"]) -> Float[Array, " m"]:
-    """Eigenvalues alone: of a large matrix by tridiagonal reduction and bisection.
+    """Eigenvalues without vectors: for a large matrix by tridiagonal reduction and bisection.
 
-    `eigvalsh` would make the vectors and drop them.
+    `eigvalsh` would compute the vectors and drop them.
     """
     if len(matrix) <= _SMALL:
         p: Array = jnp.linalg.eigvalsh(matrix)
@@ -271,7 +269,7 @@ def _eigenvalues(matrix: Float[Array, "m m"]) -> Float[Array, " m"]:
 
 
 def _clean(p: Float[np.ndarray, " r"], n: int) -> Float[np.ndarray, " r"]:
-    """Zero where rounding alone would put an eigenvalue."""
+    """The eigenvalues, with those that are only rounding errors set to zero."""
     return np.where(p > max(n, p.size) * np.finfo(np.float64).eps * p.max(), p, 0.0)
 
 

@@ -1,9 +1,9 @@
 """Diversity of texts from their tokens: distinct n-grams, and the Vendi score of n-gram counts.
 
-Tokens are numbers above 0, in rows `[n, T]` with 0 where a text has ended, or a list of numbers for each
+Tokens are numbers above 0, in rows `[n, T]` with 0 after the end of a text, or a list of numbers for each
 text. Both measures depend on the lengths of the texts and on their number (long texts repeat n-grams, and
-share them with others): compare sets of equal n and of like lengths, and read each beside its null, in which
-the same tokens are dealt out anew to texts of the same lengths.
+share them with others). So compare sets of equal n and similar lengths, and read each value beside its null:
+the same tokens in random order in texts of the same lengths.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,12 +21,12 @@ SIZES = (1, 2, 3, 4)
 
 
 def distinct_n(tokens: Tokens, n: int = 2) -> Estimate:
-    """Different n-grams as a share of all n-grams (Li et al. 2016), with a 95 % interval.
+    """The share of distinct n-grams among all n-grams (Li et al. 2016), with a 95 % interval.
 
     The interval is by the jackknife over texts: without text i the n-grams that only it has are missing.
 
     Raises:
-      ValueError: n below 1, or no text has n tokens.
+      ValueError: n is below 1, or no text has n tokens.
 
     >>> distinct_n([[1, 2, 3], [1, 2, 4]], n=2).value
     0.75
@@ -49,13 +49,13 @@ def distinct_n(tokens: Tokens, n: int = 2) -> Estimate:
 def ngram_vendi(tokens: Tokens, sizes: Sequence[int] = SIZES, q: float | int = 1.0) -> Estimate:
     """Vendi score of order q of the mean over n of the cosines between n-gram counts, with a 95 % interval.
 
-    The kernel of Friedman & Dieng (2022). Texts too short to have an n-gram count, for that n, as like one
-    another and unlike all others. The matrix is n x n, whose cost grows with n^3: take a sample of a few
-    thousand. (Hashing the counts into fewer columns would add its own collisions to every similarity, and its
-    noise to the score.)
+    The kernel is that of Friedman & Dieng (2022). Texts that are too short for an n-gram count, for that n,
+    as equal to one another and different from all others. The matrix is n x n and its cost grows with n^3, so
+    use a sample of at most a few thousand. (Hashing the counts into fewer columns would add collisions to
+    every similarity, and noise to the score.)
 
     Raises:
-      ValueError: no texts, an n below 1, or q not above 0.
+      ValueError: there are no texts, an n is below 1, or q is not above 0.
     """
     check_order(q)
     padded = _padded(tokens)
@@ -66,7 +66,7 @@ def ngram_vendi(tokens: Tokens, sizes: Sequence[int] = SIZES, q: float | int = 1
 
 
 def dealt_anew(tokens: Tokens, seed: int = 0) -> Int[np.ndarray, "n T"]:
-    """The same tokens in random order across all texts, whose lengths stay: what random texts would show."""
+    """The same tokens in random order across all texts, which keep their lengths; it is the null."""
     padded = _padded(tokens).copy()
     present = padded > 0
     padded[present] = np.random.default_rng(seed).permutation(padded[present])
@@ -88,7 +88,7 @@ def _padded(tokens: Tokens) -> Int[np.ndarray, "n T"]:
 
 
 def _grams(padded: Int[np.ndarray, "n T"], n: int) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    """For every n-gram, its text and its number (equal n-grams have equal numbers, from 0 without gaps)."""
+    """For every n-gram its text and its number (equal n-grams have equal numbers, from 0 without gaps)."""
     if n < 1:
         raise ValueError(f"n={n} is out of range: n-grams have at least one token")
     width = padded.shape[1] - n + 1

@@ -1,11 +1,11 @@
-"""The weighted Vendi score: how diverse an arm's data are, times how near they stay to their source.
+"""The weighted Vendi score: the diversity of the data of an arm, times their similarity to their source.
 
     WVS_q = VS_q(arm) * rho,   rho = <X_base, X_arm>_F / (||X_base||_F ||X_arm||_F)
 
-with rows paired: row i of the arm was made from row i of the base, as augmentation makes it (Ba et al., the
-code released with arXiv 2410.14602; there in the features of a model). A set against itself has WVS = VS.
-Where rows are not paired, as in synthetic data, rho is the cosine between the two sets' mean features. Both
-are near 1 where all features share a direction, whatever the sets hold.
+The rows are paired: row i of the arm was made from row i of the base, as augmentation does. (The score is
+from Ba et al., the code released with arXiv 2410.14602, in the features of a model.) A set against itself has
+WVS = VS. If rows are not paired, as for synthetic data, rho is the cosine between the mean features of the
+two sets. Both rho are near 1 if all features share a direction, whatever the sets hold.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ Arm = Num[Array | np.ndarray, "_ _"]
 
 
 class Weighted(NamedTuple):
-    """A weighted score, its 95 % interval, and its null: arm and base share nothing but their means."""
+    """A weighted score, its 95 % interval, and its null: arm and base share only their means."""
 
     value: float
     low: float
@@ -32,20 +32,20 @@ class Weighted(NamedTuple):
 
 
 def weighted_vendi(base: Features, arm: Arm, q: float | int = 1.0, of_arm: Entropy | None = None) -> Weighted:
-    """Weighted Vendi score of order q of an arm whose rows are paired with the base's.
+    """Weighted Vendi score of order q of an arm whose rows are paired with those of the base.
 
     Args:
-      base: [n, d].
-      arm: [n, d].
-      q: order.
+      base: features [n, d] of the source.
+      arm: features [n, d] of the arm.
+      q: order of the Vendi score.
       of_arm: `vendi_entropy(arm, q)`, if it is known.
 
     Returns:
-      The interval is over pairs, by each pair's influence (`vendi`). Null: the expectation of the score with
-      rows paired at random.
+      The score. The interval is over pairs, by the influence of each pair (see `vendi`). The null is the
+      expectation of the score if rows are paired at random.
 
     Raises:
-      ValueError: shapes differ, all features of a set are 0, or as `vendi_score`.
+      ValueError: the shapes differ, or all features of a set are 0; see also `vendi_score`.
 
     >>> base = np.eye(3)
     >>> round(weighted_vendi(base, base).value, 6), round(weighted_vendi(base, -base).value, 6)
@@ -75,22 +75,22 @@ def weighted_vendi(base: Features, arm: Arm, q: float | int = 1.0, of_arm: Entro
 def weighted_vendi_unpaired(
     base: Features, arm: Arm, q: float | int = 1.0, of_arm: Entropy | None = None
 ) -> Weighted:
-    """Weighted Vendi score of order q of an arm whose rows are not paired with the base's.
+    """Weighted Vendi score of order q of an arm whose rows are not paired with those of the base.
 
     The weight is the cosine between the mean features.
 
     Args:
-      base: [m, d].
-      arm: [n, d].
-      q: order.
+      base: features [m, d] of the source.
+      arm: features [n, d] of the arm.
+      q: order of the Vendi score.
       of_arm: `vendi_entropy(arm, q)`, if it is known.
 
     Returns:
-      The interval is over the examples of both. Null: 0, as of means in directions that have nothing to do
-      with each other.
+      The score. The interval is over the examples of both sets. The null is 0, for means in unrelated
+      directions.
 
     Raises:
-      ValueError: as `vendi_score`, or a mean that is 0.
+      ValueError: a mean is 0; see also `vendi_score`.
     """
     if base.shape[1] != arm.shape[1]:
         raise ValueError(
@@ -120,7 +120,7 @@ def weighted_vendi_unpaired(
 def _products(
     base: Num[Array, "n d"], arm: Num[Array, "n d"]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"], Float[Array, ""]]:
-    """b_i . a_i, |b_i|^2, |a_i|^2, and the product of the means; each set at a scale of its own."""
+    """b_i . a_i, |b_i|^2, |a_i|^2, and the product of the means; each set has its own scale."""
     wide = [features.astype(jnp.float64) for features in (base, arm)]
     scales = [jnp.max(jnp.abs(features)) for features in wide]
     b, a = (x / jnp.where(scale == 0, 1.0, scale) for x, scale in zip(wide, scales, strict=True))

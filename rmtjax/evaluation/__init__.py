@@ -1,4 +1,4 @@
-"""How good a classifier is, in and out of distribution, from its logits and the labels alone.
+"""Measures a classifier, in and out of distribution, from its logits and the labels alone.
 
     rows = evaluation.classification_rows("test", "id", logits, labels, temperature=t)
 

@@ -1,12 +1,12 @@
-"""Does a model's confidence mean what it says? Calibration errors, what chance would show, and temperature.
+"""Calibration errors, their values for a perfectly calibrated model, and temperature scaling.
 
-All errors here are of the top label: they ask whether the examples predicted with confidence c are right in
-a share c of cases (Guo et al. 2017, arXiv 1706.04599).
+All errors here are for the top label: they compare confidence c with the share of correct examples among
+those predicted with confidence c (Guo et al. 2017, arXiv 1706.04599).
 
-**Bias.** A calibration error is a sum of absolute values, so that a perfectly calibrated model does not show
-0: over 15 bins and confidences distributed as Beta(8, 1) it shows .020 at n = 1000 and .0065 at n = 10000.
-Nothing is subtracted here; `calibration_null` says what a calibrated model with the same confidences would
-show, to be read beside the value.
+**Bias.** A calibration error is a sum of absolute values, so it is not 0 for a perfectly calibrated model:
+with 15 bins and confidences distributed as Beta(8, 1) it is .020 at n = 1000 and .0065 at n = 10000. Nothing
+is subtracted here; `calibration_null` gives the value for a calibrated model with the same confidences, to be
+read beside the error.
 """
 
 import functools
@@ -26,7 +26,7 @@ TEMPERATURES = (0.01, 100.0)  # bounds of a fitted temperature
 def top_label(
     logits: Float[Array | np.ndarray, "n k"], labels: Int[Array | np.ndarray, " n"]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The largest probability of each example, and 1.0 where its class is the label, else 0.0."""
+    """The largest probability of each example, and 1.0 if its class is the label, else 0.0."""
     logits = jnp.asarray(logits)
     correct = jnp.argmax(logits, axis=-1) == jnp.asarray(labels)
     return jnp.max(jax.nn.softmax(logits), axis=-1), correct.astype(jnp.float32)
@@ -46,9 +46,9 @@ def expected_calibration_error(
 
     Args:
       confidence: probability of the predicted class, in [0, 1].
-      correct: 1.0 where the prediction is right, else 0.0.
+      correct: 1.0 if the prediction is right, else 0.0.
       bins: number of bins.
-      weights: of the examples; None: all 1.
+      weights: weights of the examples; None means all 1.
 
     >>> confidence, correct = np.array([0.9, 0.9, 0.6, 0.6], np.float32), np.array([1, 1, 1, 0], np.float32)
     >>> round(float(expected_calibration_error(confidence, correct)), 4)
@@ -77,7 +77,7 @@ def adaptive_calibration_error(
     the examples nor on whether bins divides n. (Top label, no threshold; Nixon et al. 2019, arXiv 1904.01685,
     call the version over all classes ACE.)
 
-    Args: as `expected_calibration_error`.
+    For arguments see `expected_calibration_error`.
     """
     confidence, correct = jnp.asarray(confidence, jnp.float32), jnp.asarray(correct, jnp.float32)
     order = jnp.argsort(confidence)
@@ -96,16 +96,16 @@ def adaptive_calibration_error(
 def calibration_null(
     confidence: Float[Array | np.ndarray, "*conditions n"], bins: int = 15, *, seed: int, draws: int = 200
 ) -> tuple[Float[np.ndarray, "*conditions"], Float[np.ndarray, "*conditions"]]:
-    """ECE and adaptive ECE that a perfectly calibrated model with these confidences shows on average.
+    """Mean ECE and adaptive ECE of a perfectly calibrated model with these confidences.
 
-    Outcomes are drawn as right with probability `confidence`, which is the law of the top label's outcome
-    when labels are drawn from the predicted probabilities.
+    A drawn outcome is right with probability `confidence`, as if labels were drawn from the predicted
+    probabilities.
 
     Args:
-      confidence: of the top label, for any number of conditions.
-      bins: of both errors.
-      seed: of the draws.
-      draws: outcomes drawn per condition.
+      confidence: confidences of the top label, for any number of conditions.
+      bins: number of bins of both errors.
+      seed: seed of the draws.
+      draws: number of draws for each condition.
 
     Returns:
       The means over the draws of (`expected_calibration_error`, `adaptive_calibration_error`).
@@ -134,10 +134,10 @@ def _null_means(
 def fit_temperature(logits: Float[Array | np.ndarray, "n k"], labels: Int[Array | np.ndarray, " n"]) -> float:
     """The temperature T that minimises the NLL of softmax(logits / T), fitted on validation data.
 
-    The NLL is convex in 1/T, so that the root of its derivative, sum_k p_k z_k - z_label averaged over the
-    examples, is the minimum; it is found by Brent's method in ln T, in float64 (Guo et al. 2017). T is kept
-    within `TEMPERATURES`. Where every label already has the largest logit the NLL falls for ever as T goes
-    to 0: such data says nothing of the temperature, and 1.0 is returned.
+    The NLL is convex in 1/T, so its minimum is the root of its derivative, sum_k p_k z_k - z_label averaged
+    over the examples. It is found by Brent's method in ln T, in float64 (Guo et al. 2017), within
+    `TEMPERATURES`. If every label has the largest logit, the NLL falls without end as T goes to 0: such data
+    do not determine the temperature, and 1.0 is returned.
 
     >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
     >>> round(fit_temperature(logits, np.array([0, 0, 0, 1])), 4)  # softmax(2 / T) = 3 / 4

@@ -1,8 +1,8 @@
 """Accuracy, negative log-likelihood and Brier score of a classifier's logits.
 
 Every metric takes optional example weights. A weight of 2 counts an example twice, which is what makes a
-bootstrap resample a vector of weights (`rmtjax.evaluation.resampling`). All are float32; all are smaller-is-
-better but accuracy.
+bootstrap resample a vector of weights (`rmtjax.evaluation.resampling`). All are float32. Lower is better,
+except for accuracy.
 """
 
 import jax
@@ -25,7 +25,7 @@ def accuracy(
     labels: Int[Array | np.ndarray, " n"],
     weights: Float[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
-    """Share of examples whose largest logit is the label's (the first of equal ones counts).
+    """Share of examples whose largest logit is that of the label (the first of equal ones counts).
 
     >>> float(accuracy(np.array([[2.0, 1.0], [0.0, 3.0]], np.float32), np.array([0, 0])))
     0.5
@@ -62,7 +62,7 @@ def brier_score(
 
 
 def no_merit(labels: Int[Array | np.ndarray, " n"]) -> dict[str, float]:
-    """What a model shows that knows these labels' frequencies and nothing of the inputs.
+    """The metrics of a model that knows the frequencies of the labels and nothing of the inputs.
 
     It gives every example the class frequencies p as probabilities: accuracy is the share of the largest
     class, NLL the entropy of p in nats, and the Brier score 1 - sum p^2. No constant prediction does better.

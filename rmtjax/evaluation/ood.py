@@ -1,9 +1,9 @@
-"""Telling inputs of unknown classes from known ones: scores, AUROC and FPR at 95 % TPR.
+"""Detection of inputs of unknown classes: scores, AUROC and FPR at 95 % TPR.
 
 The **positive class is in-distribution** and a higher score means more in-distribution, as in Hendrycks &
-Gimpel 2017 (arXiv 1610.02136) and Liu et al. 2020 (arXiv 2010.03759). AUROC is the same either way round;
-FPR95 is not: here it is the share of out-of-distribution inputs that are let in when 95 % of the
-in-distribution ones are.
+Gimpel 2017 (arXiv 1610.02136) and Liu et al. 2020 (arXiv 2010.03759). Exchanging the classes does not change
+AUROC, but it changes FPR95: here it is the share of out-of-distribution inputs that are accepted if 95 % of
+the in-distribution inputs are.
 """
 
 import jax
@@ -17,7 +17,7 @@ from jaxtyping import Float
 def max_softmax(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
     """Largest probability (Hendrycks & Gimpel 2017).
 
-    It rounds to 1 where a model is very confident; `auroc` counts the ties.
+    It rounds to 1 if a model is very confident; `auroc` handles such ties.
     """
     return jnp.max(jax.nn.softmax(jnp.asarray(logits)), axis=-1)
 
@@ -67,7 +67,7 @@ def fpr_at_tpr(
 ) -> Float[Array, ""]:
     """Share of OOD scores at or above the highest threshold that at least `tpr` of the ID scores reach.
 
-    Chance is `tpr`. The threshold is one of the ID scores; no interpolation.
+    Chance is `tpr`. The threshold is one of the ID scores, without interpolation.
 
     >>> float(fpr_at_tpr(np.array([0.9, 0.8], np.float32), np.array([0.1, 0.85], np.float32)))
     0.5
@@ -77,7 +77,7 @@ def fpr_at_tpr(
     ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
     order = jnp.argsort(-id_scores)
     accepted = jnp.cumsum(id_weights[order])
-    # Half a count of slack: weights are counts, and tpr * n must not be missed by a rounding error.
+    # Half a count of slack: weights are counts, and a rounding error must not miss tpr * n.
     enough = accepted >= jnp.ceil(tpr * accepted[-1] - 1e-3) - 0.5
     threshold = id_scores[order][jnp.argmax(enough)]
     return jnp.sum(jnp.where(ood_scores >= threshold, ood_weights, 0)) / jnp.sum(ood_weights)

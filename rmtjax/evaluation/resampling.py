@@ -1,8 +1,8 @@
 """Bootstrap intervals for any metric that takes example weights.
 
-A resample of n examples with replacement is a vector of n counts, so the metric is computed with these as
-weights: whatever does not depend on them (softmax, sorting) is done once per block of resamples, not once
-per resample.
+A resample of n examples with replacement is a vector of n counts, and the metric is computed with them as
+weights. What does not depend on the weights (softmax, sorting) is done once for a block of resamples, not for
+each resample.
 """
 
 import functools
@@ -28,14 +28,14 @@ class Interval(NamedTuple):
 def bootstrap(
     statistic: Statistic, data: Any, sizes: tuple[int, ...], *, seed: int, resamples: int = 1000
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A statistic of the sample, and of `resamples` resamples of it.
+    """A statistic of a sample and of `resamples` resamples of it.
 
     Args:
-      statistic: `statistic(data, *weights)` with one weight vector [size] for each of `sizes`, returning a
-        dict of arrays. Vectorised over resamples by vmap, and compiled once per function object and shapes,
-        so define it once, not in a loop.
-      data: pytree of arrays, handed to `statistic` as it is.
-      sizes: examples in each independently resampled set; e.g. two for OOD detection.
+      statistic: `statistic(data, *weights)` with one weight vector [size] for each of `sizes`; it returns a
+        dict of arrays. It is vectorised over resamples by vmap, and compiled once for each function object
+        and shapes, so define it once, not in a loop.
+      data: a pytree of arrays, passed to `statistic` unchanged.
+      sizes: number of examples in each set that is resampled independently, e.g. two sets for OOD detection.
       seed: the same seed gives the same resamples, so that metrics of two models on one set are paired.
       resamples: number of resamples.
 
@@ -79,15 +79,15 @@ def percentile_interval(
     """The percentile bootstrap interval.
 
     Args:
-      value: of the sample.
-      replicates: of the resamples.
-      level: of confidence.
-      recentre: shift the interval by (value - mean of the replicates), for a statistic whose bias a resample
-        adds once more. The interval is then for the statistic's expectation at this n, bias included (for a
-        calibration error: what `calibration_null` is compared with), and not for a limit without bias. Kept
-        at or above 0. Measured for the ECE at n = 200 to 5000 and true errors of 0 to .15: .93 to .98 of the
-        95 % intervals hold that expectation; without recentring .89 to .96, and the value itself can lie
-        below its interval.
+      value: the statistic of the sample.
+      replicates: the statistic of each resample.
+      level: confidence level.
+      recentre: shifts the interval by (value - mean of the replicates), for a statistic whose bias a resample
+        adds once more. The interval is then for the expectation of the statistic at this n, bias included
+        (for a calibration error, that is what `calibration_null` is compared with), not for a limit without
+        bias. It is kept at or above 0. Measured for the ECE at n = 200 to 5000 and true errors of 0 to .15:
+        .93 to .98 of the 95 % intervals hold that expectation; without recentring .89 to .96, and the value
+        itself can lie below its interval.
 
     >>> low, high = percentile_interval(50.0, np.arange(101.0), level=0.9)[1:]
     >>> round(low, 6), round(high, 6)

@@ -1,15 +1,15 @@
-"""How much a shift costs, beside another model and beside what the accuracy lets expect.
+"""The cost of a shift, relative to another model and to what the accuracy in distribution predicts.
 
-- **mCE** (Hendrycks & Dietterich 2019): a model's errors under a corruption, summed over severities, divided
-  by those of a reference model, averaged over corruptions; 1 is the reference's robustness. Their reference
-  is AlexNet on ImageNet-C. For CIFAR-10-C there is none that all agree on: the reference is whatever run is
-  given, and a value means nothing without its name. Without a reference there is the plain mean error
-  (`corruption_error`), which weighs corruptions that are hard for every model more.
-- **Relative mCE**: the same of what each model loses against its own clean error. It rewards a model that is
-  bad to begin with.
+- **mCE** (Hendrycks & Dietterich 2019): the errors of a model under a corruption, summed over severities,
+  divided by those of a reference model, averaged over corruptions; 1 is as robust as the reference. Their
+  reference is AlexNet on ImageNet-C. For CIFAR-10-C there is no standard reference: it is the run that the
+  user gives, and a value means nothing without its name. The plain mean error (`corruption_error`) needs no
+  reference, but gives more weight to corruptions that are hard for every model.
+- **Relative mCE**: the same for the increase of the error over the clean error of each model. It favours
+  models with a large clean error.
 - **Effective robustness** (Taori et al. 2020, 2007.00644; Miller et al. 2021, 2107.04649): accuracy under a
-  shift, less that of the line which baseline models keep to when both accuracies are put on a logit or probit
-  scale. It tells "more robust" from "better in distribution". It is 0 on the line.
+  shift minus the accuracy predicted by the line of baseline models, with both accuracies on a logit or probit
+  scale. It separates "more robust" from "better in distribution". It is 0 on the line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ CLEAN = "corrupted/clean"  # the set of the examples that are corrupted, as they
 
 
 class Images(NamedTuple):
-    """Which images were corrupted."""
+    """Identifies the images that were corrupted."""
 
     n: int
     shape: list[int]  # that they had then; what the model gets may be larger
@@ -36,7 +36,7 @@ class Images(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """Another model's errors, for `mean_corruption_error`."""
+    """Errors of another model, for `mean_corruption_error`."""
 
     errors: dict[str, list[float]]  # by corruption; severity 1 first
     clean: float
@@ -45,7 +45,7 @@ class Reference(NamedTuple):
 
 
 def check_same_images(reference: Reference, images: Images) -> None:
-    """Raises InputError unless the reference's errors are on these images."""
+    """Raises InputError unless the errors of the reference are those on these images."""
     if reference.images.n != images.n:
         raise InputError(
             f"the reference {reference.name!r} was evaluated on {reference.images.n} corrupted examples and "
@@ -63,7 +63,7 @@ def mean_corruption_error(
     errors: Float[Array | np.ndarray, "types severities"],
     reference: Float[Array | np.ndarray, "types severities"],
 ) -> Float[Array, ""]:
-    """mCE: mean over types of (sum over severities of the errors / the same of the reference's).
+    """mCE: mean over types of (sum over severities of the errors / the same sum for the reference).
 
     >>> round(float(mean_corruption_error(np.array([[0.1, 0.3]]), np.array([[0.2, 0.6]]))), 4)
     0.5
@@ -77,7 +77,7 @@ def relative_mean_corruption_error(
     reference: Float[Array | np.ndarray, "types severities"],
     reference_clean: float,
 ) -> Float[Array, ""]:
-    """Relative mCE: `mean_corruption_error` of what is lost against each model's own clean error."""
+    """Relative mCE: `mean_corruption_error` of the increase over the clean error of each model."""
     return mean_corruption_error(jnp.asarray(errors) - clean, jnp.asarray(reference) - reference_clean)
 
 
@@ -87,10 +87,10 @@ def reference_of(content: Mapping[str, Any], name: str) -> Reference:
     Args:
       content: `rows` with the sets "corrupted/<type>/<severity>" and "corrupted/clean", and `corrupted`, the
         `Images`.
-      name: of the run, for messages.
+      name: name of the run, for messages.
 
     Raises:
-      InputError: it was not evaluated on corrupted examples.
+      InputError: the run was not evaluated on corrupted examples.
     """
     errors: dict[str, list[float]] = {}
     clean = None
@@ -119,19 +119,19 @@ def effective_robustness(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Accuracy under a shift, less what the baselines' line gives for the accuracy in distribution.
+    """Accuracy under a shift minus the prediction of the line of baselines for the accuracy in distribution.
 
-    The line is fitted by least squares on the scale, and the difference is one of accuracies. The interval is
-    the bootstrap's over the baseline runs: it says how well they fix the line, and holds this model's
-    accuracies fixed.
+    The line is fitted by least squares on the chosen scale; the difference is one of accuracies. The interval
+    is by a bootstrap over the baseline runs, with the accuracies of this model fixed: it shows how well the
+    runs determine the line.
 
     Args:
-      accuracy, shifted: of the model, in distribution and under the shift; in (0, 1).
-      baselines, baselines_shifted: the same of the baseline runs.
+      accuracy, shifted: accuracies of the model in distribution and under the shift, in (0, 1).
+      baselines, baselines_shifted: the same for the baseline runs.
       scale: "logit" or "probit".
 
     Raises:
-      InputError: fewer than three baselines, all of one accuracy, or an accuracy of 0 or 1.
+      InputError: there are fewer than three baselines, all have one accuracy, or an accuracy is 0 or 1.
     """
     to, back = {
         "logit": (scipy.special.logit, scipy.special.expit),
@@ -166,11 +166,11 @@ def effective_robustness_rows(
     """Rows "effective_robustness" on the logit scale, one for each shifted set that all baselines have.
 
     Args:
-      rows: of the model's evaluation.json.
-      baselines: those of the baseline runs.
+      rows: rows of the model's evaluation.json.
+      baselines: rows of each baseline run.
 
     Raises:
-      InputError: no such set, or too few baselines for a line.
+      InputError: there is no such set, or there are too few baselines for a line.
     """
 
     def accuracies(of: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""From logits and labels to the rows of evaluation.json.
+"""Makes the rows of evaluation.json from logits and labels.
 
-A row is `{"set", "kind", "metric", "value", "low", "high", "null", "n"}`: value with its 95 % bootstrap
-interval over the examples (the model is held fixed: the spread between training seeds is not in it), and what
-a model of no merit shows. Kinds are "id" (in-distribution), "shift" (same classes, other inputs) and "ood".
+A row is `{"set", "kind", "metric", "value", "low", "high", "null", "n"}`: the value, its 95 % bootstrap
+interval over examples (for this model; it does not include the spread between training seeds), and the value
+for a model that has learned nothing. Kinds are "id" (in-distribution), "shift" (same classes, other inputs)
+and "ood".
 """
 
 import functools
@@ -39,25 +40,25 @@ def classification_rows(
 ) -> list[Row]:
     """A row for each of `METRICS` and `SCALED_METRICS`.
 
-    Where the same examples were seen under several conditions (logits [s, n, k], e.g. corruptions), a metric
-    is the mean of its s values and a resample draws examples with all their conditions, since the conditions
-    of one example are no independent evidence.
+    If the same examples were seen under several conditions (logits [s, n, k], e.g. corruptions), a metric is
+    the mean of its s values, and a resample draws examples with all their conditions, since the conditions of
+    one example are not independent.
 
-    The calibration errors' intervals are recentred and their nulls are those of `calibration_null`; the other
+    Intervals of calibration errors are recentred, and their nulls are those of `calibration_null`; all other
     nulls are those of `no_merit`.
 
     Args:
-      name: of the set, e.g. "test".
+      name: name of the set, e.g. "test".
       kind: "id" or "shift".
-      logits: before the softmax, [n, k] or [s, n, k].
-      labels: in [0, k).
-      temperature: from `fit_temperature` on validation logits.
-      bins: of the calibration errors.
-      resamples: of the bootstrap.
-      seed: of the bootstrap and of the nulls' draws.
+      logits: outputs before the softmax, [n, k] or [s, n, k].
+      labels: labels in [0, k).
+      temperature: temperature from `fit_temperature` on validation logits.
+      bins: number of bins of the calibration errors.
+      resamples: number of resamples of the bootstrap.
+      seed: seed of the bootstrap and of the draws of nulls.
 
     Raises:
-      InputError: no examples, sizes that differ, labels out of range, logits that are not finite.
+      InputError: there are no examples, sizes differ, labels are out of range, or logits are not finite.
     """
     stacked = jnp.asarray(_checked(name, logits, labels))
     n = stacked.shape[1]
@@ -132,18 +133,18 @@ def corrupted_rows(
     """Rows for the set "corrupted" and, accuracy only, "corrupted/<type>" and "corrupted/<type>/<severity>".
 
     "corrupted" is the mean over types and severities, "corrupted/<type>" the mean over severities. The set
-    "corrupted_without_noise", accuracy only, leaves out the types of noise, which arms that augment by noise
-    have been trained on; "corrupted/clean" are the same examples as they were. "corrupted" also has the plain
-    mean error as `corruption_error` and, with a reference, `mce` and `relative_mce` (see `robustness`). Args
-    as `classification_rows`, but for:
+    "corrupted_without_noise" (accuracy only) leaves out the types of noise, since arms that augment with
+    noise are trained on them. "corrupted/clean" has the same examples without corruption. "corrupted" also
+    has the plain mean error as `corruption_error` and, with a reference, `mce` and `relative_mce` (see
+    `robustness`). For other arguments see `classification_rows`.
 
     Args:
-      logits: by corruption type; severity 1 first. The same examples throughout.
-      clean: of these examples as they were.
-      reference: another model's errors on the same images, with the same types and severities at least.
+      logits: logits of the same examples, by corruption type; severity 1 is first.
+      clean: logits of these examples without corruption.
+      reference: errors of another model on the same images, with at least the same types and severities.
 
     Raises:
-      InputError: also for a reference that lacks a corruption or severity.
+      InputError: see `classification_rows`; also if the reference lacks a corruption or a severity.
     """
     shapes = {np.shape(of_type) for of_type in logits.values()}
     if len(shapes) != 1:
@@ -181,7 +182,7 @@ def corrupted_rows(
 
     add("corrupted", "corruption_error", 1 - accuracy, "error")
     if reference is not None:
-        # A model of no merit is as bad on everything: by these it loses nothing.
+        # A model that has learned nothing is equally bad on all images, so it loses nothing by a shift.
         constant = np.full((types, severities), 1 - accuracy)
         add("corrupted", "mce", float(robustness.mean_corruption_error(constant, divisors.errors)), "mce")
         add("corrupted", "relative_mce", 0.0, "relative_mce")
@@ -196,7 +197,7 @@ def corrupted_rows(
 
 
 class _Divisors(NamedTuple):
-    """A reference's errors [types, severities] and clean error; ones where there is no reference."""
+    """Errors [types, severities] and clean error of a reference; ones if there is no reference."""
 
     errors: Array
     clean: Array
@@ -250,13 +251,13 @@ def ood_rows(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Row]:
-    """A row for each of `OOD_METRICS`: ID test examples against those of unknown classes.
+    """A row for each of `OOD_METRICS`: ID test examples against examples of unknown classes.
 
-    Scores come from the logits as they are, without temperature scaling; both sets are resampled. `n` is the
-    number of OOD examples.
+    Scores come from the logits without temperature scaling; both sets are resampled. `n` is the number of OOD
+    examples.
 
     Raises:
-      InputError: no examples, other numbers of classes, logits that are not finite.
+      InputError: there are no examples, the numbers of classes differ, or logits are not finite.
     """
     inside, outside = (np.asarray(x, np.float32) for x in (id_logits, ood_logits))
     for which, z in (("in-distribution set", inside), (f"OOD set {name!r}", outside)):

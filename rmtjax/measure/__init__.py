@@ -1,4 +1,4 @@
-"""After training: how good the model is, what its weights look like, what it was fed. One file each."""
+"""Measurements after training: evaluation of the model, spectra of its weights, diversity of its data."""
 
 from rmtjax.measure.diversity import diversity_of_run as diversity_of_run
 from rmtjax.measure.diversity import unigrams as unigrams

@@ -1,4 +1,4 @@
-"""The diversity of what a model was fed: diversity.json."""
+"""Writes diversity.json: the diversity of the data a model was trained on."""
 
 import itertools
 import logging
@@ -22,12 +22,12 @@ Sets = dict[str, np.ndarray]
 
 
 class _Fed(NamedTuple):
-    """The sets that are measured, and the roles some of them have.
+    """The names of the sets that are measured, and the roles of some of them.
 
     Attributes:
-      compared: names of the sets that are compared at equal n.
-      as_fed: the name of the set that is an epoch as it is trained on.
-      base: the name of the set that is the real training split.
+      compared: the sets that are compared at equal n.
+      as_fed: the set that is an epoch of training examples.
+      base: the set that is the real training split.
       paired: whether these two hold the same examples in the same order.
     """
 
@@ -39,15 +39,15 @@ class _Fed(NamedTuple):
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
-    """diversity.json: what the model was fed, as it is and in the features of one fixed model.
+    """Writes diversity.json: the diversity of the training data, in pixels and in features of a fixed model.
 
     The sets "real", "augmented", "synthetic" and "mixed" are compared at equal n, that of the smallest. The
-    set "fed" is an epoch as it is trained on, synthetic and augmented as the recipe says; it is measured at
-    the size of the real training split and weighted by its likeness to that split. That size is the same for
-    every recipe, so runs are compared by "fed".
+    set "fed" is an epoch of training, with the synthetic and augmented examples of the recipe. It is measured
+    at the size of the real training split and weighted by its similarity to that split. That size is the same
+    for every recipe, so runs are compared by "fed".
 
-    At most 2,000 examples of each set are measured, drawn by the run's seed; images larger than 32 x 32 are
-    shrunk to that size.
+    At most 2,000 examples of each set are measured, drawn with the seed of the run. Images larger than
+    32 x 32 are shrunk to that size.
     """
     fed = _what_is_fed(config, result)
     measure_in = {"images": _image_spaces, "texts": _text_spaces}[result.train.modality.kind]
@@ -88,7 +88,7 @@ def _what_is_fed(config: ConfigDict, result: train.Result) -> _Fed:
 def _image_spaces(
     sets: Sets, config: ConfigDict, workdir: str | os.PathLike[str], model: Any
 ) -> tuple[str, dict[str, Sets]]:
-    """The name of the model whose features are taken, and the sets in each space."""
+    """The name of the model that gives the features, and the sets in each space."""
     LOG.info("diversity: pixels, and features of the shipped letters model")
     spaces = {"pixel": sets}
     if sets["test"].shape[1:] == features.LETTERS_SHAPE:
@@ -99,7 +99,7 @@ def _image_spaces(
 def _text_spaces(
     sets: Sets, config: ConfigDict, workdir: str | os.PathLike[str], model: Any
 ) -> tuple[str, dict[str, Sets]]:
-    """As `_image_spaces`; the features are those of the run's own model before training."""
+    """As `_image_spaces`, with features of the run's own model before training."""
     LOG.info("diversity: counts of tokens, and features of the model before training")
     before = checkpoints.nest(checkpoints.open(pathlib.Path(workdir) / results.CHECKPOINTS / "0"))
     featured = {name: _text_features(config, model, before, tokens) for name, tokens in sets.items()}
@@ -108,7 +108,7 @@ def _text_spaces(
 
 
 def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n: int) -> list[dict[str, Any]]:
-    """The rows of the sets compared at equal n, and those of "fed" at `n` examples."""
+    """The rows of the sets that are compared at equal n, and those of "fed" at `n` examples."""
     options = {"space": space, "k": config.diversity.neighbours, "seed": config.seed}
     compared = {name: examples[name] for name in fed.compared}
     rows = diversity.diversity_rows(compared, examples["test"], paired={"augmented": "real"}, **options)
@@ -125,7 +125,7 @@ def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n:
 
 
 def _draw_numbers(numbers: np.ndarray, seed: int) -> np.ndarray:
-    """All of a set's examples, or as many as are enough; of sets of one length the same places."""
+    """The examples of a set, at most as many as are needed; sets of one length give the same rows."""
     return numbers[np.sort(np.random.default_rng(seed).permutation(len(numbers))[:MOST])]
 
 
@@ -134,7 +134,7 @@ def _inputs(source: data.Source, numbers: np.ndarray) -> np.ndarray:
 
 
 def _augment_once(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
-    """Every example once, augmented as in an epoch of training, in the source's order."""
+    """Every example once, augmented as in an epoch of training, in the order of the source."""
     n = source.num_examples
     batches = data.train_batches(source, batch_size=min(n, 64), seed=seed, augment=augment)
     index, inputs = zip(
@@ -160,7 +160,7 @@ def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _text_features(config: ConfigDict, model: Any, params: Any, tokens: np.ndarray) -> np.ndarray:
-    """Pooled features of texts, which are given as the tokens that the model gets."""
+    """Pooled features of texts, given as tokens of the model."""
     zeros = np.zeros(len(tokens), np.int32)
     origin = zeros.astype(np.int8)
     source = data.Source("texts", zeros, ("any",), tokens.shape[1:], origin, examples=tokens, modality=ROWS)

@@ -1,4 +1,4 @@
-"""How good a trained model is: evaluation.json."""
+"""Writes evaluation.json: the accuracy, calibration and robustness of trained models."""
 
 import hashlib
 import logging
@@ -24,12 +24,11 @@ def evaluation_of_runs(
     workdirs: Sequence[str | os.PathLike[str]],
     trained: train.Result | Population,
 ) -> None:
-    """evaluation.json of runs: the test set, shifted tests and out-of-distribution sets, with intervals and
-    nulls.
+    """Writes evaluation.json of runs: test set, shifted and out-of-distribution sets, intervals and nulls.
 
     Args:
-      configs, workdirs: of the one run, or of all members of a population. Those that have diverged or are
-        finished already are left as they are.
+      configs, workdirs: those of the one run, or of all members of a population. Members that have diverged
+        or are finished are skipped.
     """
     config = configs[0]
     LOG.info("evaluation: test, %s", ", ".join((*config.evaluation.shifts, *config.evaluation.ood)))
@@ -43,10 +42,10 @@ def evaluation_of_runs(
 def evaluate(
     config: ConfigDict, result: train.Result, reference: evaluation_lib.Reference | None = None
 ) -> dict[str, Any]:
-    """What evaluation.json holds. With several processes all must call this together.
+    """The content of evaluation.json. If there are several processes, all must call this together.
 
     Args:
-      reference: another model's errors under corruptions, for mCE.
+      reference: errors of another model under corruptions, for mCE.
     """
     return _contents([config], result, [0], reference)[0]
 
@@ -57,7 +56,7 @@ def _contents(
     wanted: Sequence[int],
     reference: evaluation_lib.Reference | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """evaluation.json of one or of many, by number; every set goes through all of them at once."""
+    """The contents of evaluation.json by number of the member; all members get each set at once."""
     config = configs[0]  # the test set and all others but validation are the same for all
     logits = _logits(trained)
     if isinstance(trained, Population):
@@ -75,7 +74,7 @@ def _contents(
 
 
 def _logits(trained: train.Result | Population) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """`logits(batches) -> logits [members, n, k], label`; a run alone is one member."""
+    """Returns `logits(batches) -> logits [members, n, k], label`; a single run is one member."""
     if isinstance(trained, Population):
         predict = classification.make_predict(trained.tasks[0].model, trained.mesh, members=True)
 
@@ -94,7 +93,7 @@ def _logits(trained: train.Result | Population) -> Callable[..., tuple[np.ndarra
 
 
 class _Predictions(NamedTuple):
-    """Logits `[members, n, k]`, of one member `[n, k]`, and labels of all sets but validation."""
+    """Logits `[members, n, k]` (or `[n, k]` of one member) and labels of all sets except validation."""
 
     test: tuple[np.ndarray, np.ndarray]
     shifts: dict[str, Any]  # logits and labels; of "corrupted" logits [severities, n, k] by type
@@ -117,7 +116,7 @@ def _predictions(
     logits: Callable[[Any], tuple[np.ndarray, np.ndarray]],
     reference: evaluation_lib.Reference | None = None,
 ) -> _Predictions:
-    """The logits of all members for all sets but validation."""
+    """The logits of all members for all sets except validation."""
     test = logits(_batches(config, splits.test))
     shifts: dict[str, Any] = {}
     chosen, images = np.zeros(0, int), None
@@ -172,8 +171,7 @@ def _content(
 
 
 def _batches(config: ConfigDict, source: data.Source) -> Any:
-    """Evaluation batches that the devices can share; of a set that is smaller than one, a batch that it
-    fills."""
+    """Evaluation batches that the devices can share; the batch of a small set is only as large as needed."""
     devices = jax.device_count()
     size = -(-min(config.train.evaluation_batch_size, source.num_examples) // devices) * devices
     return data.evaluation_batches(
@@ -184,10 +182,10 @@ def _batches(config: ConfigDict, source: data.Source) -> Any:
 def _corrupted(
     corruption: str, severity: int, image_size: int
 ) -> Callable[[dict[str, np.ndarray]], dict[str, Any]]:
-    """A change of evaluation batches: corrupted as they come, then of the size that the model gets.
+    """A function that corrupts evaluation batches, then resizes them for the model.
 
-    The same for an example in batches of any size, on any number of processes, and in every run of whatever
-    seed: a corrupted set belongs to the data.
+    An example is corrupted in the same way in batches of any size, with any number of processes and any seed
+    of the run, since the corrupted set belongs to the data.
     """
     key = train.named_key(0, f"corruption/{corruption}/{severity}")
 
@@ -199,6 +197,6 @@ def _corrupted(
 
 
 def _images(source: data.Source) -> evaluation_lib.Images:
-    """What tells whether two runs were evaluated on the same corrupted images."""
+    """Identifies the corrupted images, to compare those of two runs."""
     digest = hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest()
     return evaluation_lib.Images(source.num_examples, list(source.shape), digest[:16])

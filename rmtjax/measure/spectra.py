@@ -1,4 +1,4 @@
-"""What the weights of runs look like: spectra.parquet and spectra.npz."""
+"""Writes spectra.parquet and spectra.npz: the spectra of the weights of runs."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ LOG = logging.getLogger(__name__)
 
 
 def spectra_of_runs(config: ConfigDict, workdirs: Sequence[str | os.PathLike[str]]) -> None:
-    """spectra.parquet and spectra.npz of runs: every layer before and after training, and of the update.
+    """Writes the spectra of every layer before and after training, and of the update.
 
     Args:
-      config: of any of them; several runs are a population's members.
+      config: the config of any of the runs; several runs are members of a population.
     """
     LOG.info("spectra of %d runs: before, after and update", len(workdirs))
     folders = [pathlib.Path(workdir) for workdir in workdirs]

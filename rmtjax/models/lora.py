@@ -69,7 +69,7 @@ class Lora:
         if not chosen:
             raise InputError(
                 f"LoRA's targets={self.targets!r} matches no parameter: "
-                f"names are such as {next(iter(named))!r}"
+                f"there are names like {next(iter(named))!r}"
             )
         factors = {}
         for name in chosen:

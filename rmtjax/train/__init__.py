@@ -1,4 +1,4 @@
-"""How weights change: sharding, optimisers, the step, the loop, a whole run."""
+"""Training: sharding, optimisers, the step, the loop, a whole run, a population of runs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _WITH_DATA = ("run", "restore", "Result")
 
 
 def __getattr__(name: str) -> Any:
-    """What needs TensorFlow is imported when asked for: the step and the loop run where there is none."""
+    """Imports what needs TensorFlow on first use, so that the step and the loop work without it."""
     if name in _WITH_DATA:
         from rmtjax.train import experiment
 

@@ -1,4 +1,4 @@
-"""The classification task: its loss, and what a model says about a whole data set."""
+"""The classification task: its loss, and the predictions of a model for a whole data set."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from rmtjax.train.step import LossFn
 def make_init(
     model: Model, input_shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> Callable[[jax.Array], tuple[Any, Any]]:
-    """`key -> params, model_state` for inputs `[B, *input_shape]`."""
+    """Returns `init(key) -> params, model_state` for inputs `[B, *input_shape]`."""
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         variables = dict(model.init(key, jnp.zeros((1, *input_shape), dtype), train=False))
@@ -29,11 +29,10 @@ def make_init(
 
 
 def make_loss(model: Model, label_smoothing: Any = 0.0) -> LossFn:
-    """Mean cross-entropy with label smoothing (Szegedy et al. 2016) and mixup's second label (Zhang et al.
-    2018).
+    """The mean cross-entropy, with label smoothing (Szegedy et al. 2016) and the second label of mixup.
 
-    The scalars hold the accuracy on the batch as it was trained on. A model that says it keeps statistics of
-    synthetic examples apart (`separate`) is told which they are.
+    Mixup is by Zhang et al. 2018. The scalars hold the accuracy on the batch in training mode. A model that
+    keeps separate statistics of synthetic examples (`separate`) gets the origin of each example.
     """
 
     def loss_fn(params: Any, model_state: Any, batch: Any, rngs: Any) -> Any:
@@ -62,13 +61,15 @@ def make_loss(model: Model, label_smoothing: Any = 0.0) -> LossFn:
 def make_predict(
     model: Model, mesh: jax.sharding.Mesh, members: bool = False
 ) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """`predict(params, model_state, batches) -> logits [n, K], features [n, D], label [n]`, numpy, in order.
+    """Returns `predict(params, model_state, batches) -> logits [n, K], features [n, D], label [n]`.
 
-    `batches` are evaluation batches with a mask; compiled once for all sets of one batch shape.
+    `batches` are evaluation batches with a mask. The results are numpy arrays in the order of the data set.
+    The model is compiled once for each shape of batch.
 
     Args:
-      members: weights are stacked, and logits and features are [members, n, ...]. All members see the same
-        batches; with `predict(..., each=True)` batches are stacked as well, and label is [members, n].
+      members: the weights are those of several members, stacked; logits and features are [members, n, ...].
+        All members see the same batches; with `predict(..., each=True)` the batches are stacked too, and
+        label is [members, n].
     """
 
     def apply(params: Any, model_state: Any, inputs: Any) -> Any:
@@ -84,14 +85,14 @@ def make_predict(
         spec = sharding_lib.BATCH if each or not members else P()
         parts = []
         for batch in batches:
-            # Fetched at once: on CPU one program is in flight at most.
+            # Fetched at once, because on CPU at most one program may be in flight.
             placed = sharding_lib.put_batch(batch, mesh, spec)
             parts.append(jax.device_get(forward(params, model_state, placed, each)))
         logits, features, label, mask, index = zip(*parts, strict=True)
         label, mask, index = (np.concatenate(part, -1) for part in (label, mask, index))
-        if each:  # sets of one length, in one order
+        if each:  # the sets have one length and one order
             mask, index = mask[0], index[0]
-        # Processes hold strided or contiguous parts of the set: the index puts them back in order.
+        # Each process holds a part of the set: the index restores the order.
         kept = np.flatnonzero(mask)
         kept = kept[np.argsort(index[kept], kind="stable")]
         logits, features = (np.concatenate(part, -2)[..., kept, :] for part in (logits, features))
@@ -103,7 +104,7 @@ def make_predict(
 def validation_scalars(
     logits: Float[np.ndarray, "*members n k"], label: Int[np.ndarray, "*members n"]
 ) -> dict[str, Any]:
-    """Mean cross-entropy and accuracy; of a population, arrays over its members."""
+    """Mean cross-entropy and accuracy: floats for one model, arrays over members for a population."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(-1)
     accuracy = (logits.argmax(-1) == label).mean(-1)
     scalars = {"validation/loss": np.asarray(loss), "validation/accuracy": np.asarray(accuracy)}

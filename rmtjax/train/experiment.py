@@ -1,4 +1,4 @@
-"""One training run, from a config to a folder, readable from top to bottom."""
+"""One training run, from a config to the files of its folder."""
 
 import functools
 import json
@@ -24,27 +24,27 @@ LOG = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
-    """A trained model and what it was trained on."""
+    """A trained model and the data it was trained on."""
 
     state: State
     model: models.Model
     splits: data.Splits
-    train: data.Source  # what was trained on: the training split, mixed with synthetic examples if any
+    train: data.Source  # the training split, mixed with synthetic examples if there are any
     mesh: jax.sharding.Mesh
     record: workdir_lib.RunFile | None  # run.json; None for a model that was only restored
 
 
 class Task(NamedTuple):
-    """What a config describes, checked and ready to be trained."""
+    """The data, model and durations of a config, checked and ready to be trained."""
 
     config: ConfigDict
     splits: data.Splits
-    train: data.Source  # the training split, mixed with synthetic examples if any
+    train: data.Source  # the training split, mixed with synthetic examples if there are any
     augment: Any
     model: models.Model
     init: Callable[[jax.Array], tuple[Any, Any]]
     load: Callable[[Any, Any], tuple[Any, Any]] | None
-    shapes: tuple[Any, Any]  # of params and model state
+    shapes: tuple[Any, Any]  # those of the parameters and of the model state
     total_steps: int
     warmup_steps: int
 
@@ -61,7 +61,7 @@ class Task(NamedTuple):
         )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says of it."""
+        """What run.json records about the task."""
         origin = self.train.origin
         return {
             "total_steps": self.total_steps,
@@ -82,7 +82,7 @@ def prepare(
     model: models.Model | None = None,
     augment: Any = None,
 ) -> Task:
-    """Data, model and durations of a config. Args and errors: as `run`."""
+    """Loads the data and builds the model of a config. For arguments and errors see `run`."""
     splits = data.load(config.data, config.seed)
     _check_evaluation_sets(config, splits)
     train = splits.train
@@ -98,7 +98,7 @@ def prepare(
     warmup_steps = config_lib.duration(config, "optim.warmup", train.num_examples)
     if warmup_steps >= total_steps:
         LOG.warning(
-            "the warm-up of %d steps is as long as the run of %d: the learning rate never falls",
+            "the warm-up of %d steps is as long as the run of %d steps: the learning rate never falls",
             warmup_steps,
             total_steps,
         )
@@ -107,12 +107,12 @@ def prepare(
     load = pretrained(config)
     shapes = jax.eval_shape(init, jax.random.key(0))
     if load is not None:
-        load(*shapes)  # a mismatch is said before anything is made
+        load(*shapes)  # raises now if the weights do not fit
     return Task(config, splits, train, augment, model, init, load, shapes, total_steps, warmup_steps)
 
 
 class Member(NamedTuple):
-    """A run on its way: one alone, or one of a population."""
+    """A run in training: a single one, or one of a population."""
 
     task: Task
     folder: pathlib.Path
@@ -125,7 +125,7 @@ def open_member(
     make_task: Callable[[], Task],
     together: int = 1,
 ) -> Member:
-    """Checks the folder and the config, before anything is written but the folder itself."""
+    """Checks the folder and the config; writes nothing except the folder itself."""
     folder = pathlib.Path(workdir)
     earlier = workdir_lib.prepare(config, folder)
     record = workdir_lib.RunFile(folder, earlier, workdir_lib.describe(config), together)
@@ -133,13 +133,13 @@ def open_member(
 
 
 class Recorder:
-    """Keeps what runs that train together leave in their folders: config, samples, status and metrics.
+    """Writes the files of runs that train together: config, samples, status and metrics.
 
-    A context: claims the folders, and on an exception says in run.json how the runs ended.
+    A context manager: it claims the folders, and after an exception records in run.json how the runs ended.
 
     Args:
-      members: by their numbers in the population; a run alone is number 0.
-      facts: what run.json says of the training besides `Task.facts`.
+      members: the members by their numbers in the population; a single run is number 0.
+      facts: what run.json records about the training besides `Task.facts`.
     """
 
     def __init__(self, members: dict[int, Member], facts: dict[str, Any]):
@@ -170,14 +170,14 @@ class Recorder:
             metrics.write(step, {name: float(x[i] if np.ndim(x) else x) for name, x in scalars.items()})
 
     def diverged(self, i: int, reason: str) -> None:
-        """Marks a member of a population; nothing more is written of it."""
+        """Marks a member of a population as diverged, and writes no more metrics for it."""
         if i in self.members and i not in self.failures:
             self.failures[i] = reason
             self.members[i].record.update(status="diverged", reason=reason)
             self._metrics.pop(i).close()
 
     def update(self, **facts: Any) -> None:
-        """run.json of all members that have not diverged."""
+        """Updates run.json of all members that have not diverged."""
         for i, member in self.members.items():
             if i not in self.failures:
                 member.record.update(**facts)
@@ -207,12 +207,12 @@ def fit_and_record(
     on_start: Callable[[int, State], None] | None = None,
     description: str,
 ) -> loop.Fitted:
-    """The loop as a config wants it, with the recorder's files: of a run alone as of a population.
+    """Runs the training loop with the settings of a config, for a single run or a population.
 
     Args:
-      task: of any member.
+      task: the task of any member.
       root: the folder of the checkpoints.
-      stored: plain data saved with every checkpoint.
+      stored: plain data that is saved with every checkpoint.
     """
     settings = task.config.train
 
@@ -250,18 +250,20 @@ def run(
     augment: Any = None,
     observers: Sequence[loop.Observer] = (),
 ) -> Result:
-    """Trains what the config describes in `workdir`, or goes on with what is there.
+    """Trains what the config describes in `workdir`, or continues from the checkpoints there.
 
     Args:
-      synthetic: makes the synthetic examples; asked only if `synthetic.share` is above 0.
-      model: a module of your own behind the models' seam, `(inputs, train=) -> (logits, features)`.
+      synthetic: makes the synthetic examples; called only if `synthetic.share` is above 0.
+      model: a module of your own, `(inputs, train=) -> (logits, features)`, in place of the config's.
       augment: an augmentation of your own, `(image [H, W, C] tensor, seed [2]) -> image`, in place of the
         config's.
-      observers: `(step, state) -> scalars or None`, after every step; scalars go to the step's line.
+      observers: functions `(step, state) -> scalars or None`, called after every step; their scalars are
+        written to the line of that step.
 
     Raises:
-      InputError: anything the config or the folder has wrong, before training starts.
-      loop.Diverged, loop.Stopped: see there.
+      InputError: the config or the folder has an error; raised before training starts.
+      loop.Diverged: the loss or the gradient is not finite.
+      loop.Stopped: SIGTERM came; the state is saved.
     """
     _check_batch(config)
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
@@ -309,14 +311,14 @@ def run(
 
 
 def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Model | None = None) -> Result:
-    """A trained model, to evaluate it.
+    """Loads a trained model, to evaluate it.
 
     Args:
-      config: says which model and data.
-      path: of its weights, anything that `model.init_from` may be; the head too must fit.
+      config: describes the model and the data.
+      path: the weights, in any form that `model.init_from` takes; the head must fit too.
 
     Raises:
-      InputError: no weights there, or of another model.
+      InputError: there are no weights, or they are those of another model.
     """
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
     splits = data.load(config.data, config.seed)
@@ -333,8 +335,10 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Mode
 
 
 def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | None:
-    """`params, model_state -> params, model_state` with the weights of `model.init_from`; None: from
-    scratch."""
+    """A function that loads the weights of `model.init_from`; None if the model starts from scratch.
+
+    It takes `params, model_state` and returns them with the weights in their place.
+    """
     source = config.model.init_from
     if source is None:
         return None
@@ -344,7 +348,7 @@ def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | No
             f"model.init_names={names!r} is for weights of other programs, and model.init_from={source!r} "
             f"is a run: set it to None"
         )
-    LOG.info("weights from %s, fresh where %r matches", source, config.model.reinit)
+    LOG.info("weights from %s, fresh ones for parameters that match %r", source, config.model.reinit)
     return functools.partial(
         weights.load,
         source,
@@ -356,9 +360,9 @@ def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | No
 
 
 def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:
-    """samples.npz: examples as the first batches hold them, and real ones as they were before augmentation.
+    """Writes samples.npz: examples of the first batches, and the real ones also before augmentation.
 
-    Images as they are, texts as text.
+    Images are stored as arrays, texts as strings.
     """
     images: dict[str, list[np.ndarray]] = {"augmented": [], "synthetic": [], "real": []}
     labels: dict[str, list[int]] = {name: [] for name in images}
@@ -379,7 +383,7 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
         if all(len(images[name]) >= most for name in present):
             break
     if images["real"] and np.array_equal(np.stack(images["real"]), np.stack(images["augmented"])):
-        del images["augmented"]  # nothing is augmented: one row says it
+        del images["augmented"]  # nothing is augmented: one row is enough
     arrays = {name: train.modality.shown(np.stack(rows)) for name, rows in images.items() if rows}
     arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
     with files.atomic(workdir / results.SAMPLES) as temporary:
@@ -387,8 +391,9 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
 
 
 def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:
-    """Shifted sets need the classes and shape of the test set, others the shape: said before training, not
-    after."""
+    """Checks before training that evaluation sets have the shape, and shifted ones the classes, of the test
+    set.
+    """
     if not config.evaluation.enabled:
         return
     for field, names in (("shifts", config.evaluation.shifts), ("ood", config.evaluation.ood)):

@@ -1,4 +1,4 @@
-"""Features of images under a model that everybody has: the letters ViT that comes with this package."""
+"""Features of images under the letters ViT, a model that comes with this package."""
 
 import functools
 import hashlib
@@ -20,20 +20,20 @@ LETTERS_SHAPE = (16, 16, 1)
 def letters_features(images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n d"]:
     """Pooled features `[n, 128]` of images `[n, 16, 16, 1]` in [0, 1] under the shipped letters model.
 
-    The last few sets are remembered: runs of a study share most of theirs.
+    The last few sets are cached, since the runs of a study share most of their images.
     """
     key = hashlib.sha256(np.ascontiguousarray(images).tobytes()).digest()
-    if key not in _REMEMBERED:
-        if len(_REMEMBERED) >= _MOST:
-            del _REMEMBERED[next(iter(_REMEMBERED))]
+    if key not in _CACHE:
+        if len(_CACHE) >= _CACHE_SIZE:
+            del _CACHE[next(iter(_CACHE))]
         source = data.from_arrays("images", images, np.zeros(len(images), np.int32), ("any",))
         predict, params = _letters()
-        _REMEMBERED[key] = predict(params, {}, data.evaluation_batches(source, batch_size=64))[1]
-    return _REMEMBERED[key].copy()
+        _CACHE[key] = predict(params, {}, data.evaluation_batches(source, batch_size=64))[1]
+    return _CACHE[key].copy()
 
 
-_MOST = 64
-_REMEMBERED: dict[bytes, np.ndarray] = {}
+_CACHE_SIZE = 64
+_CACHE: dict[bytes, np.ndarray] = {}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The training loop. It knows no task: a step, a start and batches come in, a state comes out."""
+"""The training loop, for any task: it takes a step, a start and batches, and returns a state."""
 
 import contextlib
 import functools
@@ -26,12 +26,12 @@ from rmtjax.train.step import State, named_key
 LOG = logging.getLogger(__name__)
 
 Observer = Callable[[int, State], dict[str, float] | None]
-"""`(finished steps, state) -> scalars or None`, called after every step. It must not keep the state, whose
-buffers the next step reuses."""
+"""`(finished steps, state) -> scalars or None`, called after every step. It must not keep the state, since
+the next step reuses its buffers."""
 
 StepFn = Callable[[State, Any], tuple[State, dict[str, Any]]]
-"""`(state, batch) -> state, scalars`, traceable. Scalars have no axes, or one over the members of a
-population; `loss` and `grad_norm` are among them."""
+"""`(state, batch) -> state, scalars`, traceable. The scalars include `loss` and `grad_norm`. For a population
+each has one axis, over the members."""
 
 
 class Diverged(InputError):
@@ -39,7 +39,7 @@ class Diverged(InputError):
 
 
 class Stopped(Exception):
-    """SIGTERM came; the state is saved where there are checkpoints. `step` is the last finished step."""
+    """SIGTERM came; the state is saved if there are checkpoints. `step` is the last finished step."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped by SIGTERM after step {step}")
@@ -50,9 +50,9 @@ class Start(NamedTuple):
     """The state that training starts from.
 
     Attributes:
-      abstract: its `ShapeDtypeStruct`s with their shardings; the steps keep these.
-      make: makes it on its devices; not called where a checkpoint is found.
-      mesh: the devices of the shardings.
+      abstract: its `ShapeDtypeStruct`s with shardings, which all later states keep.
+      make: makes the state on its devices; not called if there is a checkpoint.
+      mesh: the mesh of the shardings.
     """
 
     abstract: State
@@ -64,9 +64,9 @@ class Saving(NamedTuple):
     """Where and when the state is saved.
 
     Attributes:
-      run: the checkpoints.
-      every: a checkpoint every so many steps, besides step 0 and the last; None: these two alone.
-      config: plain data stored with every checkpoint.
+      run: the checkpoints of the run.
+      every: steps between two checkpoints; None saves only step 0 and the last step.
+      config: plain data that is stored with every checkpoint.
     """
 
     run: Run
@@ -75,11 +75,11 @@ class Saving(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """Measures the state every so many steps, at every regular checkpoint and at the end.
+    """How the state is validated: at regular steps, at every regular checkpoint and at the end.
 
     Attributes:
-      every: how many steps apart.
-      measure: `state -> scalars`, named `validation/...`.
+      every: steps between two validations.
+      measure: `state -> scalars` with names `validation/...`.
     """
 
     every: int
@@ -87,12 +87,12 @@ class Validation(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """Which steps are traced by `jax.profiler`.
+    """Which steps `jax.profiler` traces.
 
     Attributes:
       folder: where the trace is written.
-      steps: the first and the last step, or how many steps, from the second of this start on (the first
-        compiles).
+      steps: the first and the last step; or a number of steps, counted from the second step of this start,
+        since the first one compiles.
     """
 
     folder: pathlib.Path
@@ -103,8 +103,8 @@ class Fitted(NamedTuple):
     """What `fit` returns."""
 
     state: State
-    start_step: int  # 0, or the step it went on from
-    validation: dict[str, Any] | None = None  # of the last state; None where no step was left to do
+    start_step: int  # 0, or the step of the checkpoint that training continued from
+    validation: dict[str, Any] | None = None  # scalars of the last state; None if no step was left to do
 
 
 def fresh_start(
@@ -115,12 +115,12 @@ def fresh_start(
     rules: Sequence[tuple[str, str]] = ((r".*", "fsdp"),),
     load: Callable[[Any, Any], tuple[Any, Any]] | None = None,
 ) -> Start:
-    """The start of a single model, born on its devices.
+    """The start of a single model, whose state is made on its devices.
 
     Args:
       init: `key -> params, model_state`, traceable.
-      rules: how the state lies on the mesh; see `sharding.shardings`.
-      load: `params, model_state -> params, model_state`, on the host: where pre-trained weights come in.
+      rules: how the state is sharded over the mesh; see `sharding.shardings`.
+      load: `params, model_state -> params, model_state`, on the host; it loads pre-trained weights.
     """
 
     def of_key(key: jax.Array) -> State:
@@ -145,7 +145,7 @@ def fresh_start(
 
 
 def compiled_when_called(step_fn: StepFn, start: Start) -> StepFn:
-    """The step under `jax.jit`: the new state lies as the old one and takes over its memory."""
+    """The step under `jax.jit`: the new state has the shardings of the old one and reuses its memory."""
     placement = jax.tree.map(lambda x: x.sharding, start.abstract)
     return jax.jit(step_fn, out_shardings=(placement, sharding_lib.replicated(start.mesh)), donate_argnums=0)
 
@@ -165,26 +165,26 @@ def fit(
     write: Callable[[int, dict[str, Any]], None] | None = None,
     description: str = "train",
 ) -> Fitted:
-    """Trains from the newest good checkpoint, or from fresh, to `total_steps`.
+    """Trains from the newest good checkpoint, or else from the start, to `total_steps`.
 
     A population is trained by a step over members (`sharding.over_members`) on stacked states and batches.
-    Then all scalars have an axis over members, and a member that diverges is reported while the others go on.
+    All scalars then have an axis over members. A member that diverges is reported, and the others continue.
 
-    No step may move data between host and device by itself (`jax.transfer_guard`): batches are put on the
-    devices before it, and scalars are fetched after it.
+    A step must not move data between host and device (`jax.transfer_guard`): batches are put on the devices
+    before it, and scalars are fetched after it.
 
     Args:
-      batches: `start_step -> iterator` of this process's part of each batch.
+      batches: `start_step -> iterator` over this process's part of each batch.
       on_start: called once with the step and the state that training starts from.
-      on_diverged: `(member, reason)`, for every member of a population that diverges, before the line of
-        that step.
-      write: `(step, scalars)`, once a step, in order, one step late so that the device never waits for it.
-        `examples_per_second` counts neither validation nor saving; of a population, each member's own
-        examples.
+      on_diverged: called with `(member, reason)` for every member of a population that diverges, before the
+        scalars of that step are written.
+      write: called with `(step, scalars)` for each step in order, one step late so that the device never
+        waits for it. `examples_per_second` does not count the time of validation and saving; for a
+        population it counts the examples of one member.
 
     Raises:
-      Diverged: the loss or the gradient's norm of a single model is not finite.
-      Stopped: SIGTERM. The state is saved first.
+      Diverged: the loss or the norm of the gradient of a single model is not finite.
+      Stopped: SIGTERM came; the state is saved first.
     """
     first, state = _restored_or_made(start, checkpoints)
     if on_start:
@@ -229,7 +229,7 @@ def fit(
             stop = terminated(step)
             if stop or regular:
                 metrics = lines.validation()
-                lines.finish(last_saved)  # a state whose loss was not finite is never saved
+                lines.finish(last_saved)  # raises if the loss is not finite, so that no such state is saved
                 if checkpoints:
                     with lines.clock_stopped():
                         checkpoints.run.save(step, state, checkpoints.config, metrics)
@@ -257,27 +257,26 @@ class _Lines:
     def __init__(self, bar: Any, write: Any, report: Callable[..., None]) -> None:
         self._bar, self._write, self._report = bar, write, report
         self._step, self._examples = 0, 0
-        self._on_device: Any = None  # scalars that are not fetched yet
-        self._line: dict[str, Any] | None = None  # fetched and not written yet
+        self._on_device: Any = None  # scalars that are not yet fetched
+        self._line: dict[str, Any] | None = None  # scalars that are fetched and not yet written
         self._extra: dict[str, Any] = {}
         self._clock = time.perf_counter()
 
     def begin(self, step: int, on_device: dict[str, jax.Array], batch: dict[str, Any]) -> None:
         self._step, self._on_device, self._line, self._extra = step, on_device, None, {}
-        members = on_device["loss"].ndim  # a population's batches have an axis over members first
+        members = on_device["loss"].ndim  # 1 for a population, whose batches have members as first axis
         self._examples = next(iter(batch.values())).shape[members]
 
     def add(self, scalars: dict[str, Any]) -> None:
         self._extra.update(scalars)
 
     def validation(self) -> dict[str, Any] | None:
-        """Of the newest step, what a checkpoint's metrics are; None for a population, where they are
-        arrays."""
+        """The validation scalars of the newest step, for its checkpoint; None for a population's arrays."""
         found = {name: value for name, value in self._extra.items() if name.startswith("validation/")}
         return found if found and not any(map(np.ndim, found.values())) else None
 
     def fetch(self, last_saved: int | None) -> None:
-        """Waits for the newest step, which keeps one step in flight at most, and takes its time."""
+        """Waits for the newest step, so that at most one step is in flight, and measures its time."""
         if self._on_device is None:
             return
         fetched, self._on_device = jax.device_get(self._on_device), None
@@ -288,7 +287,7 @@ class _Lines:
         self._clock, self._line = now, line
 
     def finish(self, last_saved: int | None) -> None:
-        """Writes the newest step's line, once."""
+        """Writes the scalars of the newest step, once."""
         self.fetch(last_saved)
         if self._line is None:
             return
@@ -307,7 +306,7 @@ class _Lines:
 
 
 class _Trace:
-    """Writes a profiler's trace of some steps; of none where there is no profile."""
+    """Writes a profiler trace of some steps; does nothing if there is no profile."""
 
     def __init__(self, profile: Profile | None, start: int) -> None:
         self._folder = profile and profile.folder
@@ -342,7 +341,7 @@ def _report_divergence(
     scalars: dict[str, Any],
     last_saved: int | None,
 ) -> None:
-    """Raises Diverged for a single model; tells of every member of a population."""
+    """Raises Diverged for a single model; calls `on_diverged` for each diverged member of a population."""
     for name in ("loss", "grad_norm"):
         values = np.atleast_1d(scalars[name])
         for member in np.flatnonzero(~np.isfinite(values)):
@@ -359,7 +358,7 @@ def _report_divergence(
 
 @contextlib.contextmanager
 def _sigterm() -> Iterator[Callable[[int], bool]]:
-    """Yields `terminated(step)`. Several processes agree on the step, through JAX's preemption service."""
+    """Yields `terminated(step) -> bool`; several processes agree on the step by JAX's preemption service."""
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return
@@ -371,7 +370,7 @@ def _sigterm() -> Iterator[Callable[[int], bool]]:
 
     try:
         before = signal.signal(signal.SIGTERM, handler)
-    except ValueError:  # not the main thread: there is nothing to catch
+    except ValueError:  # only the main thread can catch signals
         yield lambda step: False
         return
     try:
@@ -381,7 +380,7 @@ def _sigterm() -> Iterator[Callable[[int], bool]]:
 
 
 def log_start(start: int, state: State, mesh: jax.sharding.Mesh, batch_size: int) -> None:
-    """Says what is trained, where it lies, and from which step."""
+    """Logs the devices, the mesh, the size of the model, and the step that training starts from."""
     leaves = jax.tree.leaves(state.params)
     count, total = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
     held = sharding_lib.bytes_per_device(state.params)

@@ -1,4 +1,4 @@
-"""Runs that can be trained together by one compiled step: which they are, and the step of one of them."""
+"""Which runs one compiled step can train together, and the step of one of them."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from rmtjax.train import classification, optim
 from rmtjax.train.step import State, make_step
 from rmtjax.train.workdir import FREE
 
-# What the compiled step takes as numbers.
+# Fields of the config that the compiled step takes as arguments.
 NUMBERS = (
     "regularization.dropout",
     "regularization.weight_decay",
@@ -25,11 +25,11 @@ NUMBERS = (
 
 
 def key(config: ConfigDict) -> str | None:
-    """Runs whose configs have the same key can be trained together; None: a run that is trained alone.
+    """Configs with the same key can be trained together; the key is None if a run must be trained alone.
 
-    They may differ in the seed, in `NUMBERS` (but not zero in one and above zero in another: what is off
-    costs nothing), in augmentation and, where training is as long for all, in synthetic data and the number
-    of training examples.
+    The configs may differ in the seed, in augmentation, and in each of `NUMBERS` as long as it is above zero
+    in all of them or zero in all (so that what is off costs nothing). If all train for the same number of
+    steps, they may also differ in synthetic data and in the number of training examples.
     """
     own_words = config_lib.is_text(config.data.source) and config.data.vocabulary is None
     if own_words or config.spectra.every_steps is not None:
@@ -49,7 +49,7 @@ def key(config: ConfigDict) -> str | None:
 
 
 def numbers_of(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
-    """What the step takes of each config, stacked: the seed, and those of `NUMBERS` that are not zero."""
+    """The arguments of the step, stacked over configs: the seed, and those of `NUMBERS` above zero."""
     columns = {name: np.asarray([_get(config, name) for config in configs], np.float32) for name in NUMBERS}
     seeds = np.asarray([config.seed for config in configs], np.int32)
     return {"seed": seeds} | {name: values for name, values in columns.items() if (values > 0).all()}
@@ -58,15 +58,14 @@ def numbers_of(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
 def make_steps(
     config: ConfigDict, params: Any, sizes: tuple[int, int], total_steps: int, warmup_steps: int
 ) -> tuple[Callable[..., State], Callable[..., tuple[State, dict[str, Any]]]]:
-    """`begin(params, model_state, numbers) -> state` and `step(state, batch) -> state, scalars` of one
-    member.
+    """Returns `begin(params, model_state, numbers) -> state` and `step(state, batch) -> state, scalars`.
 
-    A member's batch holds its numbers as `batch["numbers"]`.
+    Both are for one member, whose batch holds its numbers as `batch["numbers"]`.
 
     Args:
-      config: of any member; the numbers take the place of its own (see `numbers_of`).
-      params: a tree with the parameters' names; leaves are not read.
-      sizes: numbers of classes and of tokens, for `models.build`.
+      config: the config of any member; the numbers replace its own (see `numbers_of`).
+      params: a tree with the names of the parameters; its leaves are not read.
+      sizes: the number of classes and the number of tokens, for `models.build`.
     """
 
     def optimizer_of(numbers: Any) -> Any:
@@ -90,7 +89,7 @@ def make_steps(
 
 
 def _with_numbers(config: ConfigDict, numbers: dict[str, Any]) -> ConfigDict:
-    """The config with traced numbers in it."""
+    """The config with traced numbers in place of its own."""
     own = copy.deepcopy(config)
     with own.unlocked(), own.ignore_type():
         for name in set(numbers) & set(NUMBERS):

@@ -1,8 +1,8 @@
-"""Optimisers: who is decayed, how, and at which rate.
+"""Optimisers: which parameters are decayed, how, and at which learning rate.
 
-Decoupled decay (AdamW, Loshchilov & Hutter 2019) shrinks a weight by learning rate x decay; coupled L2 adds
-decay x weight to the gradient before Adam rescales it, which turns small gradients into nearly constant
-steps. The paper used the second; both are offered and named.
+Decoupled decay (AdamW, Loshchilov & Hutter 2019) shrinks a weight by learning rate x decay. Coupled L2 adds
+decay x weight to the gradient before Adam rescales it, so that the decay of weights with small gradients
+becomes a nearly constant step. The paper used coupled L2; the config offers both by name.
 """
 
 import operator
@@ -20,7 +20,7 @@ from rmtjax.train import rules
 def make_schedule(
     config: ConfigDict, learning_rate: Any, total_steps: int, warmup_steps: int
 ) -> optax.Schedule:
-    """Linear warm-up from 0, then constant, or to 0 at the last step along a line or a cosine."""
+    """Linear warm-up from 0; then constant, or a line or a cosine that reaches 0 at the last step."""
     decay_steps = max(total_steps - warmup_steps, 1)
     after = {
         "constant": optax.constant_schedule(learning_rate),
@@ -29,7 +29,7 @@ def make_schedule(
     }[config.optim.schedule]
     if not warmup_steps:
         return after
-    # The first step is already at 1 / warmup, so that no step is lost on a rate of zero.
+    # The first step has rate 1 / warmup of the full one, so that no step is wasted at a rate of zero.
     warmup = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, max(warmup_steps - 1, 1))
     return optax.join_schedules([warmup, after], [warmup_steps])
 
@@ -37,18 +37,19 @@ def make_schedule(
 def make_optimizer(
     config: ConfigDict, params: Any, total_steps: int, warmup_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The gradient transformation and the backbone's schedule.
+    """The gradient transformation and the learning-rate schedule of the backbone.
+
+    The transformation, in this order: sets gradients of frozen parameters to zero, clips the global norm,
+    adds coupled L2, applies moments, adds decoupled decay, and multiplies by minus the learning rate (the
+    head's own if it is given).
 
     Args:
-      config: the learning rate and the decay may be traced numbers; only a Python 0 is no decay.
-      params: a tree with the parameters' names; leaves are not read.
+      config: the learning rate and the decay may be traced numbers; only a Python 0 turns decay off.
+      params: a tree with the names of the parameters; its leaves are not read.
 
     Raises:
-      InputError: a regex that is meant to do something matches no parameter, or decay none that is trained.
-
-    Returns:
-      The transformation. Order: frozen gradients to zero, global norm clipped, coupled L2 added, moments,
-      decoupled decay added, learning rate (the head's own where given) with the minus sign.
+      InputError: a regular expression of the config that is in use matches no parameter, or decay is on and
+        no decayed parameter is trained.
     """
     optim, rate = config.optim, config.regularization.weight_decay
     frozen = _matching("optim.freeze", optim.freeze, params, wanted=optim.freeze is not None)
@@ -79,7 +80,7 @@ def make_optimizer(
 
 
 def _matching(field: str, regex: str | None, params: Any, wanted: bool, besides: Any = None) -> Any:
-    """A tree of booleans: which parameters match and are not among `besides` (a tree of booleans)."""
+    """A tree of booleans: which parameters match `regex` and are not in `besides` (a tree of booleans)."""
     mask, kept = rules.mask(regex, params, field), jax.tree.map(lambda _: True, params)
     if besides is not None:
         kept = _no(besides)
@@ -88,7 +89,7 @@ def _matching(field: str, regex: str | None, params: Any, wanted: bool, besides:
         names: list[str] = []
         rules.map_named(lambda name, trained: names.append(name) if trained else None, kept)
         trained = "" if besides is None else " that is trained"
-        such = f"names are such as {names[0]!r} and {names[-1]!r}" if names else "all are frozen"
+        such = f"there are names like {names[0]!r} and {names[-1]!r}" if names else "all are frozen"
         raise InputError(f"{field}={regex!r} matches no parameter{trained}: {such}")
     return mask
 

@@ -1,11 +1,12 @@
-"""Runs that differ only in numbers and in what they are fed, trained together by one compiled step over all
-of them.
+"""A population: runs that differ only in numbers and data, trained together by one compiled step.
 
 The members of a population are split over the devices. Each has its own seed, data, augmentation, dropout
-rate, decay, smoothing and learning rate, and comes out as it does alone, up to the order of additions.
+rate, decay, label smoothing and learning rate. Its result is that of a single run, up to the order of
+additions.
 
-While it trains, a population has checkpoints of its own, of all members stacked, in `population-<digest of
-the members>` below the folder of its first member. They are deleted once every member has its own.
+During training a population has checkpoints of all members stacked, in the folder `population-<digest>`
+(a digest of the members) below the folder of the first member. They are deleted once every member has its
+own checkpoints.
 """
 
 import functools
@@ -35,19 +36,19 @@ from rmtjax.train.step import State, named_key
 LOG = logging.getLogger(__name__)
 
 _DONE = ("trained", "finished")
-_OWN_CHECKPOINTS = "population-"  # the folder's name, before the digest
+_OWN_CHECKPOINTS = "population-"  # name of the folder, before the digest
 
 
 class Population(NamedTuple):
     """Trained members.
 
     Attributes:
-      tasks: what each was.
-      params, model_state: stacked [members and fillers, ...], over the devices; fillers repeat the first
-        member.
-      mesh: its devices.
-      records: run.json of each.
-      failures: why a member has no weights to speak of, by its number.
+      tasks: the task of each member.
+      params, model_state: stacked [members and fillers, ...] and split over the devices; fillers, which make
+        the number a multiple of that of the devices, repeat the first member.
+      mesh: the devices.
+      records: run.json of each member.
+      failures: number of a diverged member -> the reason.
     """
 
     tasks: list[experiment.Task]
@@ -59,7 +60,7 @@ class Population(NamedTuple):
 
     @property
     def unmeasured(self) -> list[int]:
-        """Numbers of the members that were trained and are not finished."""
+        """The numbers of the members that are trained and not yet measured."""
         return [
             i
             for i, record in enumerate(self.records)
@@ -67,7 +68,7 @@ class Population(NamedTuple):
         ]
 
     def member(self, i: int) -> experiment.Result:
-        """One of them by itself, its weights in host memory."""
+        """One member as the result of a single run, with weights in host memory."""
         params, model_state = jax.tree.map(lambda x: np.asarray(x[i]), (self.params, self.model_state))
         task, state = self.tasks[i], State(np.int32(self.tasks[i].total_steps), params, model_state, ())
         return experiment.Result(state, task.model, task.splits, task.train, self.mesh, self.records[i])
@@ -79,25 +80,29 @@ def run(
     *,
     synthetic: Callable[[ConfigDict], data.Source] | None = None,
 ) -> Population:
-    """Trains the members, or goes on from the population's last checkpoint.
+    """Trains the members, or continues from the last checkpoint of the population.
 
-    Each member gets the files that `experiment.run` leaves; its `checkpoints` are the first and the last
-    step. Members that are finished are trained along, so that the others come out the same, and left as they
-    are.
+    Each member gets the files that `experiment.run` writes; its `checkpoints` hold the first and the last
+    step. Finished members are trained again with the others, so that the program and its results stay the
+    same, but their files are not changed.
 
     Args:
-      configs: of one `key`.
-      synthetic: makes the synthetic examples of a config; asked only where `synthetic.share` is above 0.
+      configs: configs with one `key`.
+      synthetic: makes the synthetic examples of a config; called only if `synthetic.share` is above 0.
 
     Raises:
-      InputError: configs of several keys, several processes, or anything a config or folder has wrong.
-      loop.Stopped: SIGTERM; the state is saved.
+      InputError: the configs have several keys, there are several processes, or a config or a folder has an
+        error.
+      loop.Stopped: SIGTERM came; the state is saved.
     """
     keys = {key(config) for config in configs}
     if len(keys) != 1 or None in keys:
         raise InputError(f"{len(configs)} configs do not make one population: train them alone")
     if jax.process_count() > 1:
-        raise InputError(f"a population is trained by one process, and there are {jax.process_count()}")
+        raise InputError(
+            f"a population is trained by one process, but there are {jax.process_count()}: "
+            "start a single process, or train the configs alone"
+        )
     mesh = sharding_lib.make_mesh()
     members = [
         experiment.open_member(
@@ -146,7 +151,7 @@ def _fit(
     mesh: jax.sharding.Mesh,
     root: pathlib.Path,
 ) -> tuple[State, dict[str, np.ndarray]]:
-    """The last state, stacked over the lanes, and its validation."""
+    """Trains; returns the last state, stacked over the lanes, and its validation."""
     task, each = lanes[0], (True, True, True)
     sizes = len(task.train.classes), task.train.vocabulary_size
     begin, step = make_steps(task.config, task.shapes[0], sizes, task.total_steps, task.warmup_steps)
@@ -183,7 +188,7 @@ def _fit(
 
 
 def _root(members: list[experiment.Member], lanes: list[int]) -> pathlib.Path:
-    """The folder of the population's own checkpoints: another one for other members, or on other devices."""
+    """The folder of the population's checkpoints; it differs for other members or numbers of devices."""
     what = [
         [str(len(lanes))],
         *([member.folder.name, config_lib.to_json(member.task.config)] for member in members),
@@ -199,7 +204,7 @@ def _remove_own_checkpoints(members: list[experiment.Member]) -> None:
 
 
 def _initial(init: Callable[[jax.Array], Any], task: experiment.Task) -> tuple[Any, Any]:
-    """Parameters and model state of a member before training, in host memory."""
+    """Parameters and model state of a member before training, as numpy arrays."""
     start = jax.device_get(_jitted(init)(named_key(task.config.seed, "init")))
     return jax.device_get(task.load(*start)) if task.load else start
 
@@ -210,7 +215,7 @@ def _jitted(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
 
 
 def _stored(member: experiment.Member) -> tuple[Any, Any]:
-    """Parameters and model state of a member that was trained."""
+    """Parameters and model state of a trained member, from its folder."""
     alpha = member.task.config.model.lora.alpha
     return jax.device_get(weights.load(str(member.folder), *member.task.shapes, alpha=alpha))
 
@@ -220,7 +225,7 @@ def _stacked(trees: Iterable[Any]) -> Any:
 
 
 def together(streams: Iterable[Any]) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of one stream a member as stacked batches."""
+    """Stacks the batches of several streams, one stream for each member."""
     return map(_stacked, zip(*map(iter, streams), strict=True))
 
 
@@ -231,8 +236,7 @@ def _on_devices(stacked: Any, mesh: jax.sharding.Mesh) -> Any:
 def _save(
     member: experiment.Member, first: tuple[Any, Any], last: State, validation: dict[str, float]
 ) -> None:
-    """Checkpoints of the first and the last step, as a run alone leaves them, but for the optimiser's state
-    of the first."""
+    """Saves checkpoints of the first and the last step; the optimiser's state of the first is set to zero."""
     placement = sharding_lib.replicated(sharding_lib.local_mesh())
     plain = json.loads(config_lib.to_json(member.task.config))
     with checkpoints.open_run(member.folder, say=LOG.warning) as manager:

@@ -1,6 +1,6 @@
-"""Which parameters: a regular expression on `a/b/kernel`, first match wins.
+"""Rules that pick parameters: a regular expression on names such as `a/b/kernel`; the first match wins.
 
-The one idiom for decay, freezing, learning rates and sharding.
+Decay, freezing, learning rates and sharding all use them.
 """
 
 import logging
@@ -14,21 +14,20 @@ LOG = logging.getLogger(__name__)
 
 
 def name_of(path: tuple[Any, ...]) -> str:
-    """`a/b/kernel` of a tree path: its dictionary keys. The tuples that an optimiser wraps round are
-    skipped."""
+    """The name of a tree path: its dictionary keys, as in `a/b/kernel`. An optimiser's tuples are skipped."""
     return "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
-    """`function(name, leaf)` over a pytree."""
+    """Maps `function(name, leaf)` over a pytree."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: function(name_of(path), leaf), tree)
 
 
 def first_match(rules: Sequence[tuple[str, Any]], default: Any, tree: Any, what: str) -> Any:
-    """A tree of the value of the first rule `(regex, value)` whose regex matches the whole name.
+    """A tree that gives each leaf the value of the first rule `(regex, value)` that matches its whole name.
 
     Args:
-      what: what the rules decide, for the log.
+      what: what the rules decide, to be named in the log.
     """
 
     def value(name: str, _: Any) -> Any:
@@ -42,5 +41,5 @@ def first_match(rules: Sequence[tuple[str, Any]], default: Any, tree: Any, what:
 
 
 def mask(regex: str | None, tree: Any, what: str) -> Any:
-    """A tree of booleans: does the whole name match? None matches nothing."""
+    """A tree of booleans: whether the whole name matches. None matches nothing."""
     return first_match([(regex, True)] if regex else [], False, tree, what)

@@ -1,4 +1,4 @@
-"""The mesh, and which array lies how on it. "pjit" is `jax.jit` with `NamedSharding` in and out."""
+"""The device mesh, and how arrays are sharded over it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ BATCH = P(("data", "fsdp"))
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-    """A `("data", "fsdp")` mesh over all devices; -1 takes all that are left.
+    """A `("data", "fsdp")` mesh over all devices; a size of -1 takes all devices that are left.
 
     Raises:
       InputError: the sizes do not multiply to the number of devices.
@@ -29,26 +29,26 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
             f"train.mesh=(data={data}, fsdp={fsdp}) does not fit {count} devices: the product must be "
             f"{count}, and one of them may be -1"
         )
-    # Auto axes: under explicit ones (jax.make_mesh's default) linen's Embed and Dropout fail.
+    # Auto axes: linen's Embed and Dropout fail under explicit ones, the default of jax.make_mesh.
     return jax.make_mesh(tuple(filled), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def local_mesh() -> Mesh:
-    """A mesh of this process's first device alone: for work that needs no other."""
+    """A mesh of only the first device of this process, for small work."""
     return jax.make_mesh(
         (1, 1), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto), devices=jax.local_devices()[:1]
     )
 
 
 def shardings(tree: Any, rules: Sequence[tuple[str, str]], mesh: Mesh) -> Any:
-    """A `NamedSharding` for each leaf (anything with a shape), by rule.
+    """A `NamedSharding` for each leaf (anything with a shape), by rules on its name.
 
     Args:
-      rules: (regex, "fsdp" | "replicate"), first match wins. `fsdp` splits the largest dimension that the
-        axis divides; an array with none is replicated.
+      rules: (regex, "fsdp" | "replicate") pairs; the first match wins. `fsdp` splits the largest dimension
+        that is a multiple of the axis; an array without one is replicated.
 
     Raises:
-      InputError: an unknown rule value.
+      InputError: a rule has another value.
     """
     for regex, value in rules:
         if value not in ("fsdp", "replicate"):
@@ -72,14 +72,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: dict[str, Any], mesh: Mesh, spec: P = BATCH) -> dict[str, Any]:
-    """This process's part of a batch as global arrays, split over all devices unless `spec` says
-    otherwise."""
+    """Makes global arrays of this process's part of a batch; `spec` says how they are split over devices."""
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(lambda value: jax.make_array_from_process_local_data(sharding, value), batch)
 
 
 def put(tree: Any, placement: Any) -> Any:
-    """Host or device arrays, the same on every process, as global arrays with the given shardings."""
+    """Makes global arrays with the given shardings of arrays that are the same on every process."""
 
     def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
@@ -91,7 +90,7 @@ def put(tree: Any, placement: Any) -> Any:
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Bytes that the fullest local device holds of a tree of arrays."""
+    """The bytes of a tree of arrays on the local device that holds most of them."""
     held: dict[Any, int] = {}
     for leaf in jax.tree.leaves(tree):
         for shard in leaf.addressable_shards:
@@ -105,12 +104,12 @@ def over_members(
     each: Sequence[bool],
     vectorised: bool | None = None,
 ) -> Callable[..., Any]:
-    """A function of one member as a function of stacked ones, of which every device does its own.
+    """Turns a function of one member into a function of stacked members, which are split over the devices.
 
     Args:
-      each: of the function's arguments, which are stacked; the others are the same for all members.
-      vectorised: by vmap; else one member after the other, in the same program. None: vmap but on CPUs,
-        where small members are up to twice as fast one by one, since what each works on stays in the cache.
+      each: for each argument of the function, whether it is stacked; the others are shared by all members.
+      vectorised: True for vmap, False for one member after the other in the same program. None is vmap,
+        except on CPUs: there small members are up to twice as fast one by one, because they fit the cache.
     """
     if vectorised is None:
         vectorised = mesh.devices.flat[0].platform != "cpu"

@@ -10,21 +10,20 @@ import optax
 
 Params = Any
 LossFn = Callable[[Params, Any, dict[str, Any], dict[str, Any]], tuple[jax.Array, tuple[Any, dict[str, Any]]]]
-"""`loss_fn(params, model_state, batch, rngs) -> loss, (model_state, scalars)`; loss is a mean over the
-batch."""
+"""`loss_fn(params, model_state, batch, rngs) -> loss, (model_state, scalars)`; the loss is a batch mean."""
 
 
 class State(NamedTuple):
-    """All that training changes. `step` counts finished steps; nothing random is inside."""
+    """Everything that training changes. `step` counts finished steps; there is no random key."""
 
     step: Any  # int32 scalar
     params: Any
-    model_state: Any  # e.g. {"batch_stats": ...}; {} where there is none
+    model_state: Any  # e.g. {"batch_stats": ...}; {} if there is none
     opt_state: Any
 
 
 def named_key(seed: Any, name: str) -> jax.Array:
-    """The random stream of a seed for one purpose."""
+    """The random key that belongs to a seed and a purpose."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
@@ -36,15 +35,16 @@ def make_step(
     accumulate: int = 1,
     schedule: optax.Schedule | None = None,
 ) -> Callable[[State, dict[str, Any]], tuple[State, dict[str, Any]]]:
-    """A step `(state, batch) -> state, scalars`; scalars hold the loss, the gradient's norm and the task's
-    own.
+    """Returns `step(state, batch) -> state, scalars`.
+
+    The scalars are the loss, the norm of the gradient (`grad_norm`), and those of the loss function.
 
     Args:
-      seed: an int or a traced int32; step s draws its randomness from `fold_in(stream, s)`, so a resumed run
-        repeats the unbroken one.
-      accumulate: the batch is split into so many parts, one after the other; gradients and scalars are
-        averaged, model state is passed from part to part.
-      schedule: adds `learning_rate` to the scalars.
+      seed: an int or a traced int32. Step s derives its randomness from `fold_in(key, s)`, so that a resumed
+        run equals one that was never stopped.
+      accumulate: the number of parts that the batch is split into, one after the other. Gradients and
+        scalars are averaged; model state is passed from part to part.
+      schedule: if given, its value is added to the scalars as `learning_rate`.
     """
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -58,7 +58,7 @@ def make_step(
             (loss, (model_state, scalars)), new = gradient(state.params, model_state, micro, rngs)
             return (model_state, jax.tree.map(jnp.add, grads, new)), {"loss": loss} | scalars
 
-        # Part i takes rows i, i + accumulate, ...: every device then splits its own rows, and none move.
+        # Part i takes rows i, i + accumulate, ..., so that each device splits the rows it has.
         micro = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
         carry = (state.model_state, jax.tree.map(jnp.zeros_like, state.params))
         if accumulate == 1:

@@ -1,4 +1,4 @@
-"""A model's weights from wherever a config says they are."""
+"""Loads the weights that a config names into a model."""
 
 import json
 import pathlib
@@ -24,21 +24,22 @@ def load(
     alpha: float | None = None,
     new_factors: bool = False,
 ) -> tuple[Any, Any]:
-    """`params, model_state` with the weights of `source` in their place; narrow floats become float32.
+    """Returns `params, model_state` with the weights of `source`; float16 and bfloat16 become float32.
 
     Args:
-      source: as `model.init_from`: shipped weights' name, a run or one of its checkpoints, an Orbax
-        checkpoint, or weights of another program, whose names are turned into ours.
-      params, model_state: the model's own, or their shapes.
-      reinit: regex of parameters that may be missing there or of another shape, and then stay as they are.
-      names: the table of `models.pretrained.TABLES` they are under; None: told by the names.
-      alpha: of the model's low-rank factors, if it has any. Factors of `source` are kept if so, and else
-        multiplied out into their kernels.
-      new_factors: weights without factors leave the model's as they are.
+      source: as `model.init_from`: the name of shipped weights, a run or one of its checkpoints, an Orbax
+        checkpoint, or weights of another program, whose names are translated.
+      params, model_state: those of the model, or their shapes.
+      reinit: a regular expression of parameters that keep their values if `source` lacks them or stores
+        another shape.
+      names: the table of `models.pretrained.TABLES` that translates the names; None finds it by the names.
+      alpha: alpha of the low-rank factors of the model, if it has any. Then factors of `source` are kept;
+        if the model has none, they are multiplied out into their kernels.
+      new_factors: if `source` has no low-rank factors, those of the model keep their values.
 
     Raises:
-      InputError: nothing there, damaged, names that no table knows, factors of another alpha or of none that
-        is known, or a mismatch; the message lists both sides.
+      InputError: nothing is there, it is damaged, no table has the names, low-rank factors have another
+        alpha or an unknown one, or the weights do not fit the model; the message lists the differences.
     """
     path, variables = SHIPPED.get(source) or files.located(source), {"params": params} | model_state
     if checkpoints.is_own(path):
@@ -51,7 +52,7 @@ def load(
     given, given_state = pretrained.convert(weights, variables, names)
     wanted_factors, factors = (_factors(tree) for tree in (pretrained.flat(params), given))
     if factors:
-        given = _fitting(source, path, given, alpha if wanted_factors else None)
+        given = _with_factors_for(source, path, given, alpha if wanted_factors else None)
     elif wanted_factors and new_factors:
         reinit = f"{reinit}|{FACTORS}"
     try:
@@ -65,7 +66,7 @@ def load(
 
 
 def is_own(source: str) -> bool:
-    """Is it a run of this project or one of its checkpoints?"""
+    """Whether `source` is a run of this project or one of its checkpoints."""
     return source not in SHIPPED and checkpoints.is_own(files.located(source))
 
 
@@ -73,9 +74,8 @@ def _factors(names: Iterable[str]) -> list[str]:
     return [name for name in names if re.fullmatch(FACTORS, name)]
 
 
-def _fitting(source: str, path: pathlib.Path, given: dict[str, Any], alpha: float | None) -> Any:
-    """Parameters with low-rank factors as a model with factors of this alpha wants them, or, for None,
-    without any."""
+def _with_factors_for(source: str, path: pathlib.Path, given: dict[str, Any], alpha: float | None) -> Any:
+    """Checks low-rank factors against the alpha of the model; multiplies them out if that is None."""
     texts = [
         file.read_text(encoding="utf-8")
         for file in (path / results.CONFIG, path.parent.parent / results.CONFIG, path / "config" / "metadata")
@@ -86,14 +86,14 @@ def _fitting(source: str, path: pathlib.Path, given: dict[str, Any], alpha: floa
     theirs = json.loads(texts[0]).get("model", {}).get("lora", {}) if texts else {}
     if not theirs.get("rank"):
         raise InputError(
-            f"{source!r} has low-rank factors but no config that says their alpha: name the folder of the "
-            f"run itself"
+            f"{source!r} has low-rank factors but no config with their alpha: name the folder of the run "
+            "itself"
         )
     if alpha is None:
         return Lora(None, theirs["rank"], theirs["alpha"]).merged(jax.tree.map(checkpoints.widened, given))
     if alpha != theirs["alpha"]:
         raise InputError(
-            f"{source!r} has low-rank factors of model.lora.alpha={theirs['alpha']} and the model has "
-            f"{alpha}: set it so"
+            f"{source!r} has low-rank factors of model.lora.alpha={theirs['alpha']}, but the model has "
+            f"{alpha}: set model.lora.alpha={theirs['alpha']}"
         )
     return given

@@ -1,5 +1,6 @@
-"""A run's folder: whose it is, what it says of itself, and its metrics."""
+"""The folder of a run: which config it belongs to, its record run.json, and its metrics."""
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -17,7 +18,7 @@ from rmtjax import config as config_lib
 from rmtjax import files, results
 from rmtjax.errors import InputError
 
-# Where a run happens and what is drawn of it, not what it computes: these may change between two starts.
+# Fields that may change between two starts, since they do not change what a run computes.
 FREE = ("train.mesh", "train.sharding", "train.profile_steps", "synthetic.cache")
 VERSIONS = (
     "rmtjax",
@@ -33,13 +34,13 @@ VERSIONS = (
 
 
 def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Makes the folder, or checks that it belongs to the same config. Claims it for none: see `claim`.
+    """Makes the folder of a run, or checks that it belongs to the same config. `claim` writes the config.
 
     Returns:
-      What an earlier start wrote to run.json, {} if there was none.
+      What an earlier start wrote to run.json; {} if there was none.
 
     Raises:
-      InputError: the folder cannot be made or written, or holds a run with another config.
+      InputError: the folder cannot be made or written to, or it holds a run with another config.
     """
     folder = pathlib.Path(workdir)
     try:
@@ -49,13 +50,11 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
         probe.unlink()
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(
-            f"the workdir {str(folder)!r} cannot be made, a part of its path is a file: choose another "
+            f"the workdir {str(folder)!r} cannot be made, since a part of its path is a file: choose another "
             f"--workdir"
         ) from error
-    except (PermissionError, OSError) as error:
-        if (
-            isinstance(error, OSError) and not isinstance(error, PermissionError) and error.errno != 30
-        ):  # EROFS
+    except OSError as error:
+        if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
             raise
         raise InputError(
             f"the workdir {str(folder)!r} cannot be written to: choose another --workdir"
@@ -73,7 +72,7 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
 
 
 def claim(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
-    """Writes config.json, once all that could be wrong with the input has been looked at."""
+    """Writes config.json; call it after all checks of the input."""
     path = pathlib.Path(workdir) / results.CONFIG
     if jax.process_index() == 0 and not path.exists():
         files.write_text(path, config_lib.to_json(config) + "\n")
@@ -90,7 +89,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def describe(config: ConfigDict) -> dict[str, Any]:
-    """The facts of a start: command, commit, versions, devices."""
+    """What run.json records about a start: command, commit, versions, devices."""
     versions = {}
     for name in VERSIONS:
         try:
@@ -124,10 +123,10 @@ def _git() -> dict[str, Any]:
 
 
 class RunFile:
-    """run.json: written at every change, whole or not at all. Wall time adds up over starts.
+    """The file run.json. It is written at every change, whole or not at all; wall time adds up over starts.
 
     Args:
-      together: so many runs share the time that passes.
+      together: the number of runs that share the time, since they train together.
     """
 
     def __init__(
@@ -153,7 +152,10 @@ class RunFile:
 
 
 class Metrics:
-    """metrics.jsonl, one line a step, and TensorBoard events. Lines after `start_step` are cut off first."""
+    """Writes metrics.jsonl, one line for each step, and TensorBoard events.
+
+    First it removes lines after `start_step`, which an interrupted run left.
+    """
 
     def __init__(self, workdir: str | os.PathLike[str], start_step: int):
         path = pathlib.Path(workdir) / results.METRICS
@@ -170,7 +172,7 @@ class Metrics:
         self.events = SummaryWriter(str(pathlib.Path(workdir) / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        scalars = {name: float(value) for name, value in scalars.items()}  # an observer may give numpy's
+        scalars = {name: float(value) for name, value in scalars.items()}  # observers may return numpy's
         self.file.write(json.dumps({"step": step} | scalars) + "\n")
         for name, value in scalars.items():
             self.events.add_scalar(name, value, step)

@@ -84,8 +84,8 @@ def test_the_run_goes_on_from_the_one_before_and_saves_again(workdir, states, ki
     said = falls_back(workdir, states)
     where = re.escape(repr(str(workdir / "damaged/20")))
     assert len(said) == 2
-    assert re.fullmatch(rf"checkpoint 20 is damaged \(.+\) and now lies in {where}", said[0])
-    assert said[1] == "going on from checkpoint 10"
+    assert re.fullmatch(rf"checkpoint 20 is damaged \(.+\) and was moved to {where}", said[0])
+    assert said[1] == "continuing from checkpoint 10"
     assert capfd.readouterr() == ("", "")  # no traceback from Orbax's or TensorStore's threads
 
 
@@ -157,7 +157,7 @@ def test_nothing_good_left_starts_afresh(workdir, states):
     with checkpoints.open_run(workdir, say=said.append) as run:
         assert run.restore(states.abstract()) is None
         run.save(0, states.make(0), CONFIG)
-    assert said[-1] == f"no good checkpoint is left in {str(workdir / 'checkpoints')!r}: starting afresh"
+    assert said[-1] == f"no good checkpoint is left in {str(workdir / 'checkpoints')!r}: starting from step 0"
     assert os.listdir(workdir / "checkpoints") == ["0"]
 
 
@@ -168,7 +168,7 @@ def test_readers_pass_over_damaged_checkpoints_and_change_nothing(workdir, state
     np.testing.assert_array_equal(params["head"]["kernel"], states.make(10).params["head"]["kernel"])
     assert len(said) == 1
     assert re.fullmatch(
-        r"checkpoint 20 in '.*' is damaged \(state/\S+ has 100 bytes, not \d+\): the one before it is read",
+        r"checkpoint 20 in '.*' is damaged \(state/\S+ has 100 bytes, not \d+\) and is skipped",
         said[0],
     )
     with pytest.raises(

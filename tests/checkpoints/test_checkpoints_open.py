@@ -301,7 +301,7 @@ def test_eight_bits_of_bitsandbytes_and_what_is_refused(tmp_path):
     weights = quantise(tmp_path, **{"a.weight": stored, "a.SCB": scb, "b.weight": stored})
     assert list(weights) == ["a.weight"]
     np.testing.assert_allclose(weights["a.weight"], stored * scb[:, None] / 127, rtol=1e-6)
-    assert "int8 without a scale that is known" in weights.refused["b.weight"]
+    assert "int8 without a known scale" in weights.refused["b.weight"]
     packed = np.zeros((4, 6), np.int32)
     weights = quantise(tmp_path, **{"q.qweight": packed, "q.scales": scb, "norm.weight": scb})
     assert list(weights) == ["norm.weight"]
@@ -399,11 +399,11 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
         checkpoints.open(tmp_path / "a.txt", step=3)
 
 
-def test_the_layout_is_told_by_names():
+def test_names_decide_the_layout():
     tensor = Tensor((2, 2), np.dtype(np.float32), lambda: np.zeros((2, 2)))
-    assert opening.told_by_names({"a.kernel": tensor}) == "flax"
-    assert opening.told_by_names({"a/b": tensor}) == "flax"
-    assert opening.told_by_names({"layer.0.weight": tensor}) == "torch"
+    assert opening.layout_from_names({"a.kernel": tensor}) == "flax"
+    assert opening.layout_from_names({"a/b": tensor}) == "flax"
+    assert opening.layout_from_names({"layer.0.weight": tensor}) == "torch"
 
 
 def test_opening_a_safetensors_file_imports_neither_orbax_nor_torch(tmp_path):
@@ -478,20 +478,20 @@ def test_torch_names_what_it_does_not_read(tmp_path):
         assert weights.refused == {other: "state of the optimiser, not weights (2 arrays)"}
     torch.save({"model": {"a.weight": w}, "ema": {"a.weight": w}}, tmp_path / "c.pt")
     weights = checkpoints.open(tmp_path / "c.pt")
-    assert weights.refused == {"ema": "beside 'model', which alone is read as weights (1 array)"}
+    assert weights.refused == {"ema": "beside 'model', and only that is read as weights (1 array)"}
 
 
-def test_bad_torch_files_are_told_in_a_sentence(tmp_path):
+def test_the_error_for_a_bad_torch_file_is_one_sentence(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"w": torch.ones(50, 50)}, tmp_path / "a.th", _use_new_zipfile_serialization=False)
     (tmp_path / "a.th").write_bytes((tmp_path / "a.th").read_bytes()[:3000])
     (tmp_path / "b.pt").write_text("epoch 1: loss 2.3\n" * 20)
     for name in ("a.th", "b.pt"):
         with pytest.raises(
-            InputError, match="is not a whole torch file: it is truncated, or of another kind"
+            InputError, match="is not a whole torch file: it is truncated, or not of the kind"
         ):
             checkpoints.open(tmp_path / name)
-    with pytest.raises(InputError, match=r"is a folder of single files of weights: name one of a.th, b.pt"):
+    with pytest.raises(InputError, match=r"is a folder of several files of weights: name one of a.th, b.pt"):
         checkpoints.open(tmp_path)
 
 

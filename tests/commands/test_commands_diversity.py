@@ -123,14 +123,14 @@ def test_images_and_a_generated_set(tmp_path, main, capsys):
             ["FEATURES", "--metrics=weighted_vendi_unpaired"],
             "weighted_vendi_unpaired, which needs a second set",
         ),
-        (["FEATURES", "--metrics=weighted_vendi"], "weighted_vendi, which needs rows that are paired"),
+        (["FEATURES", "--metrics=weighted_vendi"], "weighted_vendi, which needs paired rows"),
         (
             ["FEATURES", "--metrics=all,distinct_2"],
-            "distinct_2, which is of texts, and features has features",
+            "distinct_2, which is for texts, but features has features",
         ),
         (["COPIES", "--metrics=rke,gaussian_vendi"], "give a bandwidth, or leave gaussian_vendi out"),
         (["FEATURES", "--space=pixel"], "--space=pixel does not exist for"),
-        (["FEATURES", "--model=elsewhere"], "--model='elsewhere' is no run"),
+        (["FEATURES", "--model=elsewhere"], "--model='elsewhere' is not a run"),
         (["FEATURES", "--paired"], "--paired needs --against"),
         (["FEATURES", "--against=OTHER"], "shape \\[4\\] and other has features of shape \\[3\\]"),
         (["FEATURES", "--order=0"], "q=0.0 is out of range"),
@@ -193,7 +193,7 @@ def test_n_bounds_all_that_is_compared(tmp_path, main, capsys, monkeypatch):
     assert main(*words, "--n=7") == 0
     assert "--n or the smallest class leaves 1 of each" in capsys.readouterr().err
     assert main(*words, "--class_n=41") == 0
-    assert "nothing by class at --class_n=41, since 0 of 4 classes have 41" in capsys.readouterr().err
+    assert "no scores by class at --class_n=41, since 0 of 4 classes have 41" in capsys.readouterr().err
 
 
 def test_texts(tmp_path, main, capsys):

@@ -159,7 +159,7 @@ def test_sigterm_saves_says_how_to_go_on_and_the_run_ends_as_the_unbroken_one(ti
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "the same command goes on from there" in errors
+    assert "the same command continues from there" in errors
     stopped = json.loads((workdir / "run.json").read_text())
     assert stopped["status"] == "stopped"
     assert 7 <= stopped["step"] < 40
@@ -179,7 +179,7 @@ def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM between training steps: the same command goes on from there" in errors
+    assert "stopped by SIGTERM between training steps: the same command continues from there" in errors
     done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "finished" in status(workdir)
@@ -308,7 +308,7 @@ def test_a_workdir_below_a_file_is_one_sentence(tiny, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, errors = in_process(command(tiny, tmp_path / "file" / "run"), capsys)
     assert code == 2
-    assert "cannot be made, a part of its path is a file: choose another --workdir" in errors
+    assert "cannot be made, since a part of its path is a file: choose another --workdir" in errors
 
 
 def test_a_workdir_of_another_config_is_refused_by_field(tiny, unbroken, capsys):

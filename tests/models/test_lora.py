@@ -188,7 +188,7 @@ def test_analyze_finds_the_rank_of_a_product():
     ("rank", "targets", "message"),
     [
         (0, ALL, "rank=0 is out of range: it must be 1 or more"),
-        (2, "attention/kernel", "targets='attention/kernel' matches no parameter: names are such as '"),
+        (2, "attention/kernel", "targets='attention/kernel' matches no parameter: there are names like '"),
         (2, "up/.*", r"match up/bias of shape \(6,\), which is no matrix: name kernels alone"),
     ],
 )  # fmt: skip

@@ -152,11 +152,11 @@ def test_decay_reaches_the_low_rank_factors_and_freezing_adds_to_what_they_imply
     assert moved(config, 1.0) == factors
 
 
-def test_decay_of_frozen_parameters_alone_is_said():
+def test_decay_of_only_frozen_parameters_is_refused():
     config = config_with(weight_decay=0.5, decayed="block/kernel")
     config.model.lora.rank = 1
     with pytest.raises(
-        InputError, match=r"'block/kernel' matches no parameter that is trained: names are such as 'block/"
+        InputError, match=r"'block/kernel' matches no parameter that is trained: there are names like 'block/"
     ):
         moved(config)
     config.optim.freeze = ".*"

@@ -72,7 +72,7 @@ def _from_here_on(config, run, after):
         name = "encoder/block_0/attention/query/kernel"
         assert np.any(merged[name] != after[name])
     config.model.lora.alpha = 8.0
-    with pytest.raises(InputError, match=r"model\.lora\.alpha=6\.0 and the model has 8\.0: set it so"):
+    with pytest.raises(InputError, match=r"alpha=6\.0, but the model has 8\.0: set model\.lora\.alpha=6\.0"):
         pretrained(config)(params, {})
     config.model.lora.alpha = 6.0
     wider = {

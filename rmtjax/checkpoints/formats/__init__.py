@@ -1,15 +1,16 @@
-"""Readers of weights, one file a format.
+"""Readers of weights, one file for each format.
 
-To read another format, add one file here and one line to `SIGNS` in rmtjax/checkpoints/opening.py, which
-tells files by their content. The file has one function,
+To read another format, add one file here and one entry to `SIGNS` in rmtjax/checkpoints/opening.py, which
+recognises files by their content. The file has one function,
 
     def read(path: pathlib.Path) -> Contents
 
-which gives the names, shapes and dtypes of all arrays at once and a function that reads each (see
+which returns the names, shapes and dtypes of all arrays, and for each a function that reads it (see
 rmtjax/checkpoints/contents.py). It raises InputError, in one sentence, for a file that is damaged or that
 needs an optional library which is not installed; the library is imported inside the function. Nothing is
-unpickled, but by torch with `weights_only=True`. A reader names in `refused` what it does not read, and never
-leaves it out in silence.
+unpickled, except by torch with `weights_only=True`. A reader lists in `refused` everything that it does not
+read.
 
-Layouts that pack or scale weights inside any of these formats are in rmtjax/checkpoints/quantised_layouts.
+Layouts that pack or scale weights, which occur in several of these formats, are in
+rmtjax/checkpoints/quantised_layouts.
 """

@@ -1,8 +1,8 @@
-"""Keras's files: `.keras`, `.weights.h5` and `.h5`, with the names that Keras itself gives to variables.
+"""Files of Keras: `.keras`, `.weights.h5` and `.h5`, with the names that Keras gives to variables.
 
-`.keras` and `.weights.h5` number the variables of a layer, `layers/conv2d_1/vars/0`: what they are follows
-from the layer's class, which the config tells, or else the path or the layer's name, which Keras makes of the
-class.
+`.keras` and `.weights.h5` number the variables of a layer, as in `layers/conv2d_1/vars/0`. What they are
+follows from the class of the layer. The class is in the config; if there is none, the path or the name of
+the layer gives it, since Keras derives both from the class.
 """
 
 import functools
@@ -19,8 +19,8 @@ import numpy as np
 from rmtjax.checkpoints.contents import Contents, Tensor, named_bits
 from rmtjax.errors import InputError
 
-# Class in lower case, without underscores -> its variables in their order. `cell` is the part of a recurrent
-# layer, `query_dense` and its like those of attention.
+# Class in lower case, without underscores -> its variables in order. `cell` is part of a recurrent layer;
+# `querydense` and the like are parts of attention.
 _VARIABLES = {
     r"(lstm|gru|simplernn|convlstm[123]d)?cell": ("kernel", "recurrent_kernel", "bias"),
     r"separableconv[12]d": ("depthwise_kernel", "pointwise_kernel", "bias"),
@@ -31,12 +31,12 @@ _VARIABLES = {
 
 
 def read(path: pathlib.Path) -> Contents:
-    """In the order of the config's layers, or else of the names; the optimiser's variables are left out."""
+    """Reads variables in the order of the layers in the config, then of names; skips the optimiser's."""
     try:
         import h5py
     except ImportError as error:
         raise InputError(
-            f"{str(path)!r} is a Keras file and h5py is not installed: pip install 'rmtjax[formats]'"
+            f"{str(path)!r} is a Keras file, and h5py is not installed: pip install 'rmtjax[formats]'"
         ) from error
     source: Any = path
     config: Any = {}
@@ -89,7 +89,7 @@ def _variable(node: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def _classes(config: Any) -> Iterator[tuple[str, str]]:
-    """Name and class of every layer of a config, in its order."""
+    """Name and class of every layer of a config, in order."""
     if isinstance(config, dict):
         inner = config.get("config")
         if isinstance(inner, dict) and "class_name" in config and "name" in inner:
@@ -102,7 +102,7 @@ def _classes(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _layers(stored: str, node: Any) -> list[str]:
-    """What may name the layer of a variable, or else a layer around it, the likeliest first."""
+    """Names that the layer of a variable, or a layer around it, may have; the likeliest first."""
     folders = stored.split("/")[:-1][::-1]
     if folders[:1] != ["vars"]:
         return folders
@@ -123,7 +123,7 @@ def _known_class(layers: list[str], classes: Mapping[str, str]) -> str:
 
 
 def _name(stored: str, cls: str) -> str:
-    """Without `:0` and the outer groups; a number becomes the variable's name where the class is known."""
+    """The name without `:0` and outer groups; if the class is known, a number becomes the variable's name."""
     name = stored.removeprefix("model_weights/").removesuffix(":0")
     variables = next(
         (names for pattern, names in _VARIABLES.items() if re.fullmatch(pattern, cls)), ("kernel",)

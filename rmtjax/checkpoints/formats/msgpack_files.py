@@ -1,4 +1,4 @@
-"""Flax's msgpack, as `flax.serialization` writes it."""
+"""The msgpack format of Flax, as `flax.serialization` writes it."""
 
 import pathlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Arrays are extension type 1, numpy scalars type 3, and large arrays come in chunks."""
+    """Reads arrays (extension type 1) and numpy scalars (type 3); large arrays are stored in chunks."""
     import msgpack
 
     def extension(code: int, data: bytes) -> Any:
@@ -35,7 +35,7 @@ def _in_memory(array: np.ndarray) -> Tensor:
 
 
 def _flat(node: Any, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a tree by names with slashes, their chunks joined."""
+    """The arrays of a tree, with slashes in their names; chunks of one array are joined."""
     if isinstance(node, dict) and node.get("__msgpack_chunked_array__"):
         parts = [node["chunks"][str(i)] for i in range(len(node["chunks"]))]
         shape = [node["shape"][str(i)] for i in range(len(node["shape"]))]

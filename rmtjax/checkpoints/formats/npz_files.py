@@ -12,7 +12,7 @@ from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
-    """An array of objects, which only unpickling could read, is an error."""
+    """Reads all arrays; an array of Python objects is an error, since reading it means unpickling."""
     tensors = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -21,8 +21,8 @@ def read(path: pathlib.Path) -> Contents:
                     shape, dtype = _header(file)
                 if dtype.hasobject:
                     raise InputError(
-                        f"{str(path)!r} holds {member!r} as Python objects, which could run any program: "
-                        "it is not opened"
+                        f"{str(path)!r} holds {member!r} as Python objects, which could run any program, "
+                        "so it is not opened: save it as an array of numbers"
                     )
                 name = member.removesuffix(".npy")
                 tensors[name] = Tensor(shape, named_bits(dtype), functools.partial(_array, path, name))

@@ -1,4 +1,4 @@
-"""ONNX: the initializers and constants of a graph."""
+"""ONNX files: the initializers and constants of their graph."""
 
 import functools
 import pathlib
@@ -10,13 +10,13 @@ from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Arrays of the graph itself; convolutions are `(out, in, *window)`, as in torch."""
+    """Reads the arrays of the outer graph; convolutions are `(out, in, *window)`, as in torch."""
     try:
         import onnx
         from onnx import numpy_helper
     except ImportError as error:
         raise InputError(
-            f"{str(path)!r} is an ONNX file and onnx is not installed: pip install 'rmtjax[formats]'"
+            f"{str(path)!r} is an ONNX file, and onnx is not installed: pip install 'rmtjax[formats]'"
         ) from error
     from google.protobuf.message import DecodeError
 

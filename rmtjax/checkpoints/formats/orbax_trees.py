@@ -1,4 +1,4 @@
-"""Orbax checkpoints that other programs saved: one pytree each."""
+"""Orbax checkpoints that other programs saved; each holds one pytree."""
 
 import functools
 import pathlib
@@ -16,10 +16,10 @@ from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Takes the structure from Orbax, and the arrays as those of our own checkpoints."""
+    """Reads the structure with Orbax, and the arrays as in our own checkpoints."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata
-    if metadata is None:  # all that Orbax says of a file that is missing or truncated
+    if metadata is None:  # Orbax returns this if a file is missing or truncated
         raise InputError(f"the Orbax checkpoint {str(path)!r} is damaged: its metadata cannot be read")
     stored = steps.Arrays(path, metadata.use_zarr3)
     tensors = {

@@ -1,4 +1,4 @@
-"""One checkpoint of a run of this project: verified by its checksums."""
+"""One checkpoint of a run of this project, verified by its checksums."""
 
 import functools
 import pathlib
@@ -12,9 +12,9 @@ from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Arrays of the whole state, such as `params/head/kernel`, `model_state/...` and `opt_state/...`.
+    """Reads the whole state: `params/head/kernel`, `model_state/...`, `opt_state/...` and so on.
 
-    The files are verified here, each array when it is read.
+    All files are verified here, each array when it is read.
 
     Raises:
       DamagedError: a file is missing, or is not what was saved.

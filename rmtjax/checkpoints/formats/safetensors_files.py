@@ -1,4 +1,4 @@
-"""safetensors: flat names, no code inside."""
+"""safetensors files: arrays with flat names, and no code."""
 
 import functools
 import json
@@ -31,7 +31,7 @@ _DTYPES = {
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Maps the file into memory: reading a tensor costs its own pages alone, which the system may drop."""
+    """Maps the file into memory, so that reading a tensor loads only its own pages."""
     try:
         with safetensors.safe_open(path, framework="np") as file:  # checks that the file is whole
             file.keys()

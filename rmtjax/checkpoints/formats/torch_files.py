@@ -1,4 +1,4 @@
-"""Torch's files: state dicts, alone or inside the checkpoint of a training run."""
+"""Files of torch: a state dict, alone or inside the checkpoint of a training run."""
 
 import functools
 import pathlib
@@ -14,12 +14,12 @@ from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Only tensors are unpickled (`weights_only`); a file with anything else inside is an error."""
+    """Unpickles only tensors (`weights_only`); anything else in the file is an error."""
     try:
         import torch
     except ImportError as error:
         raise InputError(
-            f"{str(path)!r} is a torch file and torch is not installed: pip install 'rmtjax[formats]', "
+            f"{str(path)!r} is a torch file, and torch is not installed: pip install 'rmtjax[formats]', "
             "or save it as safetensors"
         ) from error
     flat, refused = weights_inside.of_torch(_loaded(path), torch.Tensor)
@@ -45,14 +45,14 @@ def _loaded(path: pathlib.Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except pickle.UnpicklingError as error:
             raise InputError(
-                f"{str(path)!r} holds more than tensors, or is no torch file: it is not opened, since "
-                "unpickling could run any program; save its state_dict"
+                f"{str(path)!r} holds more than tensors, or is not a torch file. It is not opened, since "
+                "unpickling could run any program: save its state_dict"
             ) from error
-        except Exception as error:  # torch raises all kinds for files that are cut or of another kind
+        except Exception as error:  # torch raises many kinds for truncated files and other formats
             if not mmap:
                 raise InputError(
-                    f"{str(path)!r} is not a whole torch file: it is truncated, or of another kind than its "
-                    "name says"
+                    f"{str(path)!r} is not a whole torch file: it is truncated, or not of the kind that "
+                    "its name says"
                 ) from error
     return None
 
@@ -61,7 +61,7 @@ def _as_numpy(tensor: Any, dtype: np.dtype) -> np.ndarray:
     import torch
 
     tensor = tensor.detach().contiguous()
-    if dtype.kind == "V" or hasattr(ml_dtypes, dtype.name):  # numpy knows no such dtype: its bits
+    if dtype.kind == "V" or hasattr(ml_dtypes, dtype.name):  # numpy has no such dtype: pass the bits
         size = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
         return tensor.view(size).numpy().view(dtype)
     return tensor.numpy()

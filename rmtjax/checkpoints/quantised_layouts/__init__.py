@@ -1,11 +1,11 @@
-"""Weights stored with fewer bits: multiplied out where the layout is known, refused by name where it is not.
+"""Weights stored with fewer bits: dequantised if the layout is known, refused with the reason if not.
 
 To read another layout, add one file here and one entry to `_LAYOUTS`. The file has one function,
 
     def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None
 
-which says of a tensor of a file what it is (see rmtjax/checkpoints/contents.py), or None if it does not know
-it. `tensors` are all of the file, and `layout` is "flax", "keras" or "torch".
+which decides what a tensor is (see rmtjax/checkpoints/contents.py) and returns None if it does not recognise
+it. `tensors` are all tensors of the file; `layout` is "flax", "keras" or "torch".
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from rmtjax.checkpoints.contents import Tensor
 from rmtjax.checkpoints.quantised_layouts import bitsandbytes_rows, packed, scales, unscaled, zero_points
 
-_LAYOUTS = (packed, zero_points, bitsandbytes_rows, scales, unscaled)  # the first that knows a tensor decides
+_LAYOUTS = (packed, zero_points, bitsandbytes_rows, scales, unscaled)  # the first one to decide counts
 
 
 def dequantised(tensors: Mapping[str, Tensor], layout: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What can be read, of known layouts as float32, and name -> reason of what cannot.
+    """The tensors that can be read, known layouts as float32, and the reason for each that cannot.
 
-    Scales and other parts of a layout are no weights: they vanish.
+    Scales and other parts of a layout are in neither, since they are not weights.
     """
     kept: dict[str, Tensor] = {}
     refused: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""int8 of bitsandbytes, with one scale a row."""
+"""The int8 layout of bitsandbytes, with one scale for each row."""
 
 import functools
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
-"""Layouts that pack several weights into a number: refused."""
+"""Layouts that pack several weights into one number; they are refused."""
 
 from collections.abc import Mapping
 
 from rmtjax.checkpoints.contents import Tensor, Verdict
 
-# Their parts, by the last part of the name.
+# The last part of a tensor's name -> what the tensor is.
 _PARTS = {
     "qweight": "GPTQ or AWQ: weights packed into int32",
     "qzeros": "GPTQ or AWQ: zero points",
@@ -19,7 +19,7 @@ _PARTS = {
 
 
 def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None:
-    """Refuses the parts of GPTQ, AWQ, compressed-tensors and bitsandbytes with four bits."""
+    """Refuses tensors of GPTQ, AWQ, compressed-tensors and 4-bit bitsandbytes."""
     reason = _PARTS.get(_last(name))
     if ".quant_state." in name and any(_last(other) in _PARTS for other in tensors):
         reason = reason or "bitsandbytes 4-bit: state"

@@ -1,4 +1,4 @@
-"""int8 and float8 with scales beside them: one number, one an output or an input, or one a block."""
+"""int8 and float8 with scales beside them: one for all, for each output or input, or for each block."""
 
 import functools
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from rmtjax.checkpoints.quantised_layouts import eight_bits
 def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None:
     """Multiplies an int8 or float8 tensor `X` by `X_scale` or `X_scale_inv`.
 
-    The scale is one number, one for each output or else each input (for torch a row or a column, for Flax the
-    other way round), or one a block. A tensor whose scale has another shape is refused.
+    The scale is one number, a number for each output or each input (in torch outputs are rows, in Flax
+    columns), or a number for each block. A tensor whose scale has another shape is refused.
     """
     tensor, scale = tensors[name], eight_bits.scale_of(name, tensors)
     if scale is None or not eight_bits.is_matrix(tensor) or tensor.dtype == np.uint8:
         return None
     parts = frozenset({scale})
-    per_axis = _one_an_axis(tensor.shape, tensors[scale].shape, layout)
+    per_axis = _with_all_axes(tensor.shape, tensors[scale].shape, layout)
     if per_axis is None or _blocks(tensor.shape, per_axis) is None:
         reason = f"its scale has shape {tensors[scale].shape}, which does not fit {tensor.shape}"
         return Verdict(None, reason, parts)
@@ -27,8 +27,8 @@ def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | No
     return Verdict(Tensor(tensor.shape, np.dtype(np.float32), read), parts=parts)
 
 
-def _one_an_axis(shape: tuple[int, ...], scale: tuple[int, ...], layout: str) -> tuple[int, ...] | None:
-    """The scale's shape with as many axes as the tensor; None if it does not fit."""
+def _with_all_axes(shape: tuple[int, ...], scale: tuple[int, ...], layout: str) -> tuple[int, ...] | None:
+    """The shape of the scale with as many axes as the tensor has; None if it does not fit."""
     if int(np.prod(scale)) == 1:
         return (1,) * len(shape)
     if len(scale) != 1:

@@ -1,4 +1,4 @@
-"""Eight bits with a zero point: refused."""
+"""8-bit layouts with a zero point; they are refused."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ _ENDS = ("_zero_point", "_zero_points", "_zp")
 
 
 def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None:
-    """Refuses a tensor of eight bits with `X_zero_point`, which is no weight itself, nor is its scale."""
+    """Refuses an 8-bit tensor `X` with a zero point `X_zero_point`; its parts are no weights either."""
     zero = next((name + end for end in _ENDS if name + end in tensors), None)
     if zero is None or not eight_bits.is_matrix(tensors[name]):
         return None

@@ -2,25 +2,25 @@
 
 Source: Hendrycks & Dietterich 2019, arXiv 1903.12261.
 
-The 15 types of its benchmark and its 4 extra ones, with the constants and the semantics of the published
-generator (make_cifar_c.py in github.com/hendrycks/robustness), where OpenCV, scikit-image, SciPy, Pillow and
-ImageMagick do the work. What differs from it:
+These are the 15 types of the benchmark and its 4 extra ones, with the constants and the semantics of the
+published generator (make_cifar_c.py in github.com/hendrycks/robustness), which uses OpenCV, scikit-image,
+SciPy, Pillow and ImageMagick. The differences are:
 
-- Constants in pixels (widths of blurs, shifts) are kept in pixels, so on 16x16 images they are twice as wide,
-  in parts of the image, as on the 32x32 they were made for. Elastic's and pixelate's are shares of the side
-  there too.
-- Images stay float32 in [0, 1]: there is no rounding to 256 levels, neither on the way in nor out nor between
-  two steps, but inside JPEG and in the mask of water, which are defined on bytes.
-- **Frost** is laid on from photographs that cannot be shipped. In their place stands a random texture with
-  the colour, brightness, contrast and spectrum measured on them; it has no crystals (see `weather.frost`).
-- Motion blur, in snow as well, is ImageMagick's kernel written out; interpolation in elastic's affine part is
-  exact, where OpenCV rounds coordinates to 1/32 of a pixel. JPEG is computed in floats, and differs from
-  Pillow's file by a few levels of 256 in a few pixels.
-- Glass blur *takes* pixels from their neighbours where its authors meant to swap the two: in the published
-  loop numpy assigns through views, and what it did is what CIFAR-10-C holds.
-- Grey images, [h, w, 1]: brightness adds to the grey level, saturate leaves them as they are, water and mud
-  have their grey levels, JPEG has no chroma.
-- Randomness is JAX's, from a key and the example's number alone: not from its place in a batch.
+- Constants in pixels (widths of blurs, shifts) stay in pixels. So on 16x16 images they cover twice the share
+  of the image that they cover at 32x32, for which they were made. The constants of elastic and pixelate are
+  shares of the side in the published generator too.
+- Images stay float32 in [0, 1], without rounding to 256 levels before, between or after the steps. Only JPEG
+  and the mask of water, which are defined on bytes, round.
+- **Frost** is made from photographs that cannot be shipped. In their place we use a random texture with the
+  colour, brightness, contrast and spectrum of the photographs; it has no crystals (see `weather.frost`).
+- Motion blur, also within snow, implements the kernel of ImageMagick. Interpolation in the affine part of
+  elastic is exact, while OpenCV rounds coordinates to 1/32 of a pixel. JPEG is computed in floats, and
+  differs from Pillow by a few levels of 256 in a few pixels.
+- Glass blur *copies* pixels from their neighbours, although its authors meant to swap the two: in their loop
+  numpy assigns through views, and CIFAR-10-C holds its result.
+- Grey images [h, w, 1]: brightness adds to the grey level, saturate does nothing, water and mud have the grey
+  levels of their colours, JPEG has no chroma.
+- Randomness is JAX's. It depends on a key and the number of the example, not on its place in a batch.
 
 Every function is `(image [h, w, c] float32 in [0, 1], severity, key) -> image` of the same shape in [0, 1], c
 = 1 or 3; severity may be traced, so that one compiled program serves all five.
@@ -68,19 +68,19 @@ def corrupt(
     key: Array,
     index: Int[Array | np.ndarray, " n"] | None = None,
 ) -> Float[Array, "n h w c"]:
-    """Corrupted images, by one compiled program per corruption and shape.
+    """Corrupts images, with one compiled program for each corruption and shape.
 
     Args:
       images: float in [0, 1], grey or colour.
       name: one of `CORRUPTIONS`.
       severity: 1 (mild) to 5.
-      key: a `jax.random.key`; the same key gives an example the same corruption, those of no randomness
-        ignore it.
-      index: numbers of the examples, from which their randomness comes; default: 0 to n - 1.
+      key: a `jax.random.key`; the same key gives an example the same corruption. Corruptions without
+        randomness ignore it.
+      index: numbers of the examples, which decide their randomness; default: 0 to n - 1.
 
     Raises:
-      InputError: unknown name, severity out of range, images outside [0, 1] or with channels other than 1 or
-        3.
+      InputError: the name is unknown, the severity is out of range, or images are outside [0, 1] or do not
+        have 1 or 3 channels.
 
     >>> images = np.full((1, 4, 4, 1), 0.5, np.float32)
     >>> round(float(corrupt(images, "brightness", 3, jax.random.key(0))[0, 0, 0, 0]), 4)

@@ -23,7 +23,7 @@ _ZOOMED_TO = (1.06, 1.11, 1.16, 1.21, 1.26)
 
 
 def gaussian_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """Convolution with a Gaussian, cut off at 4 standard deviations; the border's values go on outside."""
+    """Convolution with a Gaussian, cut off at 4 standard deviations; the border is repeated outside."""
     del key
     return jnp.clip(_gaussian(image, severity, (0.4, 0.6, 0.7, 0.8, 1.0)), 0, 1)
 
@@ -51,15 +51,15 @@ def _disk(radius: float, sigma: float) -> Float[np.ndarray, "5 5"]:
 
 
 def glass_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """Each pixel is taken from a random neighbour above or to the left; blurred before and after."""
+    """Copies each pixel from a random neighbour above or to the left, with a blur before and after."""
     return _glass(image, severity, jax.random.randint(key, (2, 2, *image.shape[:2]), -1, 1))
 
 
 def _glass(image: Image, severity: Severity, offsets: Int[Array, "2 2 h w"]) -> Image:
-    """`offsets` [round, (y, x), h, w] are -1 or 0; the second round is of severities 4 and 5 alone.
+    """Moves pixels by `offsets` [round, (y, x), h, w] of -1 or 0; only severities 4 and 5 have round two.
 
-    The published loop runs from the last pixel to the first and stops before the first two rows and columns,
-    so that what a pixel takes has not been changed yet in that round: all pixels can take at once.
+    The published loop runs from the last pixel to the first and stops before the first two rows and columns.
+    So a pixel copies a value that has not changed in this round, and all pixels can be copied at once.
     """
     sigmas = (0.05, 0.25, 0.4, 0.25, 0.4)
     y, x = jnp.mgrid[: image.shape[0], : image.shape[1]]
@@ -72,7 +72,7 @@ def _glass(image: Image, severity: Severity, offsets: Int[Array, "2 2 h w"]) -> 
 
 
 def motion_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """The camera moves along a line, within 45 degrees of horizontal (`filters.motion`)."""
+    """Blur by a camera that moves along a line, within 45 degrees of horizontal (`filters.motion`)."""
     return _motion(image, severity, jax.random.uniform(key, (), minval=-45, maxval=45))
 
 
@@ -82,7 +82,7 @@ def _motion(image: Image, severity: Severity, angle: Float[Array, ""]) -> Image:
 
 
 def zoom_blur(image: Image, severity: Severity, key: Array) -> Image:
-    """The mean of the image zoomed by 1, 1.01, 1.02 and so on (the camera moves towards its object)."""
+    """The mean of the image zoomed by 1, 1.01, 1.02 and so on, as if the camera moved towards its object."""
     del key
     height, width, _ = image.shape
     factors = np.arange(1, _ZOOMED_TO[-1], 0.01)

@@ -39,14 +39,14 @@ def elastic_transform(image: Image, severity: Severity, key: Array) -> Image:
 def _elastic(
     image: Image, severity: Severity, corners: Float[Array, "3 2"], field: Float[Array, "2 h w"]
 ) -> Image:
-    """`corners` move three points (x, y); `field` is the noise that becomes displacements (x, y)."""
+    """Moves three points (x, y) by `corners`, and all pixels by displacements (x, y) made from `field`."""
     height, width, _ = image.shape
     side = min(height, width)
     widths = [share * side for share in (0.0, 0.2, 0.06, 0.04, 0.03)]
     centre, arm = jnp.asarray([width // 2, height // 2], jnp.float32), side // 3
     points = centre[None] + arm * jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
     moved = points + at(severity, 0.08, 0.07, 0.06, 0.05, 0.03) * side * corners
-    # Pixels are looked up where they come from: the map takes the moved points back.
+    # Each output pixel is looked up in the input, so the map is the inverse of the movement.
     back = (points[:2] - points[2:]).T @ _inverse((moved[:2] - moved[2:]).T)
     x, y = jnp.meshgrid(jnp.arange(width, dtype=jnp.float32), jnp.arange(height, dtype=jnp.float32))
     offset = jnp.stack([x - moved[2, 0], y - moved[2, 1]])
@@ -75,7 +75,7 @@ def pixelate(image: Image, severity: Severity, key: Array) -> Image:
 
 
 def _pixelate_matrix(side: int, share: float) -> Float[np.ndarray, "s s"]:
-    """Rows: pixels after going down to int(share * side) pixels and up again; weights of the pixels before.
+    """The matrix that maps a side to int(share * side) pixels and back; rows are weights of old pixels.
 
     A pixel belongs to a coarse one if its centre does, as in Pillow's box filter.
     """
@@ -92,8 +92,8 @@ def _pixelate_matrix(side: int, share: float) -> Float[np.ndarray, "s s"]:
 def jpeg_compression(image: Image, severity: Severity, key: Array) -> Image:
     """JPEG as libjpeg writes and reads it at qualities 80 to 40.
 
-    Subsampling 4:2:0, standard tables, smooth upsampling of chroma.     The entropy coding loses nothing and
-    is left out.
+    It has 4:2:0 subsampling, standard tables, and smooth upsampling of chroma. The entropy coding is lossless
+    and therefore left out.
     """
     del key
     levels = jnp.round(image * 255)
@@ -138,8 +138,8 @@ def _coded(plane: Plane, steps: Float[Array, "8 8"]) -> Plane:
     dct = jnp.asarray(_dct_matrix(), jnp.float32)
     exact = jax.lax.Precision.HIGHEST
     coefficients = jnp.einsum("uy,vx,aybx->aubv", dct, dct, blocks, precision=exact)
-    # libjpeg's DCT ends in whole eighths; halves, common then, go away from zero, whatever rounding errors
-    # say.
+    # libjpeg's DCT ends in whole eighths. Halves are then common; they round away from zero, independent of
+    # rounding errors.
     multiples = jnp.floor(8 * coefficients + 0.5) / 8 / steps[None, :, None, :]
     quantised = jnp.sign(multiples) * jnp.floor(jnp.abs(multiples) + 0.5001) * steps[None, :, None, :]
     back = jnp.einsum("uy,vx,aubv->aybx", dct, dct, quantised, precision=exact).reshape(padded.shape) + 128
@@ -147,9 +147,9 @@ def _coded(plane: Plane, steps: Float[Array, "8 8"]) -> Plane:
 
 
 def _halved(plane: Plane) -> Float[Array, "half_h half_w"]:
-    """Means of 2 x 2 pixels; halves are rounded down in even columns and up in odd ones, as libjpeg does.
+    """Means of 2 x 2 pixels; halves are rounded down in even columns and up in odd ones, as in libjpeg.
 
-    The last column goes on to a whole number of blocks, as it does there before anything is averaged.
+    As there, the last column is repeated to fill whole blocks before averaging.
     """
     height, width = plane.shape
     padded = jnp.pad(plane, ((0, height % 2), (0, -width % 16)), mode="edge")
@@ -159,7 +159,7 @@ def _halved(plane: Plane) -> Float[Array, "half_h half_w"]:
 
 
 def _upsampled(plane: Plane, height: int, width: int) -> Float[Array, "{height} {width}"]:
-    """Twice as many pixels a side by libjpeg's triangle filter: 3/4 of the nearer and 1/4 of the farther."""
+    """Doubles the side by libjpeg's triangle filter: 3/4 of the nearer pixel and 1/4 of the farther one."""
     plane = plane[:, : -(-width // 2)]
     padded = jnp.pad(plane, ((1, 1), (0, 0)), mode="edge")
     before, after = padded[:-2], padded[2:]

@@ -59,7 +59,7 @@ def _mud(liquid: Plane, threshold: Float[Array, ""]) -> Plane:
 
 
 def _water(liquid: Plane) -> Plane:
-    """How much of the water's colour is added: the liquid, lit along the drops' edges."""
+    """How much of the colour of water is added: the liquid, lit along the edges of drops."""
     # The liquid is noise round .65 of small spread; beyond a byte it wraps, as numpy's conversion does.
     liquid = jnp.mod(jnp.floor(liquid * 255), 256)
     distance = _sum_of_9(chamfer_distance(canny(liquid, 50, 150))) // (9 * _PIXEL)
@@ -78,11 +78,11 @@ def _sum_of_9(plane: Int[Array, "h w"]) -> Int[Array, "h w"]:
 
 
 def canny(plane: Plane, low: int, high: int) -> Bool[Array, "h w"]:
-    """Edges by Canny 1986, as OpenCV has them: Sobel of side 3, L1 norm, 8-connected hysteresis.
+    """Edges by Canny 1986 as in OpenCV: Sobel of side 3, L1 norm, 8-connected hysteresis.
 
     Args:
       plane: whole numbers in 0..255.
-      low, high: thresholds of the gradient's norm.
+      low, high: thresholds for the norm of the gradient.
     """
     across, down = (_sobel(plane, axis) for axis in (1, 0))
     norm = jnp.abs(across) + jnp.abs(down)
@@ -125,7 +125,7 @@ def _sobel(plane: Plane, axis: int) -> Int[Array, "h w"]:
 
 
 def _around(plane: Array) -> Callable[[int, int], Array]:
-    """`(dy, dx) -> ` the plane's values at that offset, 0 or False outside; offsets of at most 2."""
+    """A function `(dy, dx)` of the values of a plane at that offset (at most 2); 0 or False outside."""
     height, width = plane.shape
     padded = jnp.pad(plane, 2)
 
@@ -155,7 +155,7 @@ def chamfer_distance(edges: Bool[Array, "h w"]) -> Int[Array, "h w"]:
 
 
 def equalized(plane: Int[Array, "h w"]) -> Plane:
-    """Histogram equalisation of whole numbers in 0 .. 20 to 0 .. 255, as OpenCV has it."""
+    """Histogram equalisation of whole numbers in 0 .. 20 to 0 .. 255, as in OpenCV."""
     values = jnp.arange(_FARTHEST + 1)
     member = plane[..., None] == values[None, None]
     counts = jnp.sum(member, axis=(0, 1))

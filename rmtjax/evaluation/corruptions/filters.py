@@ -1,4 +1,4 @@
-"""Linear filters of one image that corruptions share, with the borders of the libraries they come from."""
+"""Linear filters of one image that several corruptions use, with the borders of their original libraries."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def at(severity: Severity, *constants: float | int) -> Float[Array, ""]:
-    """The constant of a severity, the first one being that of severity 1."""
+    """The constant of a severity; the first one is that of severity 1."""
     return jnp.asarray(constants, jnp.float32)[severity - 1]
 
 
@@ -34,10 +34,10 @@ def in_colour(colour: tuple[float, float, float], channels: int) -> Float[Array,
 def separable(
     image: Image, severity: Severity, matrix: Callable[[int, int], Float[np.ndarray, "s s"]]
 ) -> Image:
-    """One matrix on the rows and one on the columns of every channel.
+    """Applies one matrix to the rows and one to the columns of every channel.
 
     Args:
-      matrix: `(severity from 1, side) -> [side, side]`; the rows hold the weights of the pixels before.
+      matrix: `(severity from 1, side) -> [side, side]`; its rows are weights of the old pixels.
     """
     height, width, _ = image.shape
     rows, columns = (
@@ -55,11 +55,11 @@ def between(rows: Float[Array, "i h"], image: Image, columns: Float[Array, "j w"
 def gaussian_matrix(
     side: int, sigma: float, border: str = "edge", truncate: float = 4.0
 ) -> Float[np.ndarray, "s s"]:
-    """Convolution with a Gaussian as scipy.ndimage.gaussian_filter1d has it.
+    """Convolution with a Gaussian, as in scipy.ndimage.gaussian_filter1d.
 
     Args:
       border: "edge" (scipy's nearest) or "symmetric" (scipy's reflect).
-      truncate: the kernel ends after so many standard deviations.
+      truncate: number of standard deviations after which the kernel ends.
     """
     radius = int(truncate * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -73,7 +73,7 @@ def gaussian_matrix(
 
 
 def correlate(image: Image, kernel: Float[Array, "k k"]) -> Image:
-    """OpenCV's filter2D with a small kernel of odd side: the border pixel is the mirror (reflect 101)."""
+    """OpenCV's filter2D for a small kernel of odd side; borders are mirrored at pixels (reflect 101)."""
     radius, (height, width, _) = kernel.shape[0] // 2, image.shape
     padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
     total = jnp.zeros_like(image)
@@ -92,13 +92,13 @@ def motion(
 ) -> Image:
     """ImageMagick's MotionBlurImage: half a Gaussian along a line of whole pixels.
 
-    Outside the image the border's values are repeated.
+    Outside the image the values of the border are repeated.
 
     Args:
       radius: 2 * radius + 1 pixels are averaged.
-      sigma: of the Gaussian, in pixels.
-      angle: of the line, in degrees.
-      longest: the largest radius there is.
+      sigma: standard deviation of the Gaussian, in pixels.
+      angle: angle of the line, in degrees.
+      longest: the largest radius that can occur.
     """
     height, width, channels = image.shape
     reach = 2 * longest
@@ -120,10 +120,10 @@ def motion(
 
 
 def zoom_matrix(side: int, factor: float) -> Float[np.ndarray, "s s"]:
-    """The middle of a side, zoomed by `factor` at least 1 to the whole side: the published clipped_zoom.
+    """The published clipped_zoom of one side: its middle, zoomed by `factor` (at least 1) to the whole side.
 
-    ceil(side / factor) pixels are interpolated linearly to round(that * factor), end to end as
-    scipy.ndimage.zoom does, of which the middle is kept.
+    ceil(side / factor) pixels are interpolated linearly to round(that * factor), end to end as in
+    scipy.ndimage.zoom, and the middle is kept.
     """
     kept = int(np.ceil(side / factor))
     top, zoomed = (side - kept) // 2, round(kept * factor)
@@ -140,8 +140,8 @@ def bilinear(image: Image, y: Plane, x: Plane, border: str) -> Image:
     """The image at places (y, x), interpolated between pixels.
 
     Args:
-      border: how the image goes on outside, "reflect" (the border pixel is the mirror) or "symmetric" (the
-        border is).
+      border: how the image continues outside: "reflect" (mirrored at the centre of the border pixel) or
+        "symmetric" (mirrored at its edge).
     """
     height, width, channels = image.shape
     flat = image.reshape(-1, channels)
@@ -159,7 +159,7 @@ def _neighbours(place: Plane) -> Sequence[tuple[Int[Array, "h w"], Plane]]:
 
 
 def _folded(index: Int[Array, "h w"], side: int, border: str) -> Int[Array, "h w"]:
-    """Whole numbers folded into 0 .. side - 1."""
+    """Reflects whole numbers into 0 .. side - 1."""
     period = max(2 * side - 2, 1) if border == "reflect" else 2 * side
     index = jnp.mod(index, period)
     return jnp.where(index < side, index, period - index - int(border == "symmetric"))

@@ -21,11 +21,11 @@ def shot_noise(image: Image, severity: Severity, key: Array) -> Image:
 
 
 def poisson(uniform: Float[Array, "*shape"], mean: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Poisson counts as quantiles of uniform numbers in [0, 1): one draw each; rejection takes some thirty.
+    """Poisson counts as quantiles of uniform numbers in [0, 1).
 
-    Below a mean of 10 the distribution function is summed up. From there on it is the Cornish-Fisher
-    expansion to 1 / mean (as in Giles 2016, ACM TOMS algorithm 955), the total variation of which from
-    Poisson is below 2e-4.
+    They need one draw each; rejection sampling needs some thirty. For a mean below 10 the distribution
+    function is summed up. From 10 on it is the Cornish-Fisher expansion to order 1 / mean (as in Giles 2016,
+    ACM TOMS algorithm 955), whose total variation distance from Poisson is below 2e-4.
     """
     uniform = uniform * (1 - 2.0**-22)  # sums of float32 do not reach 1
 
@@ -47,7 +47,7 @@ def poisson(uniform: Float[Array, "*shape"], mean: Float[Array, "*shape"]) -> Fl
 
 
 def impulse_noise(image: Image, severity: Severity, key: Array) -> Image:
-    """Salt and pepper: a share of the values is set to 0 or 1, half of it each (bit errors)."""
+    """Salt and pepper: a share of the values is set to 0 or 1, half of them each (bit errors)."""
     share = at(severity, 0.01, 0.02, 0.03, 0.05, 0.07)
     uniform = jax.random.uniform(key, image.shape)
     return jnp.where(uniform < share / 2, 0.0, jnp.where(uniform >= 1 - share / 2, 1.0, image))

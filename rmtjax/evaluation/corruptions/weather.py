@@ -37,9 +37,9 @@ def _plasma(noise: Float[Array, " m"], decay: Float[Array, ""]) -> Plane:
 
     Args:
       noise: 4^levels - 1 numbers in [-1, 1] for a side of 2^levels: for each doubling of the side those of
-        the centres, of the middles of horizontal and of vertical edges. Its amplitude is (100 /
-        decay^level)^2, as published.
-      decay: of the roughness.
+        the centres, then of the middles of horizontal and of vertical edges. The amplitude is
+        (100 / decay^level)^2, as published.
+      decay: decay of the roughness.
     """
     heights = jnp.zeros((1, 1))
     while heights.size <= noise.size:
@@ -72,9 +72,8 @@ _FROST = (
 def frost(image: Image, severity: Severity, key: Array) -> Image:
     """Mixes in a texture of frost: a random field in place of a crop of one of five photographs.
 
-    The field is normal, of one hue, with a power law for its spectrum. What photographs have beyond that
-    (crystals, veins, hues that vary) it has not, so that the errors it causes need not be those of
-    CIFAR-10-C's frost.
+    The field is normal, has one hue, and its spectrum is a power law. It lacks the crystals, veins and hues
+    of the photographs, so the errors that it causes may differ from those of the frost of CIFAR-10-C.
     """
     which, field, level = jax.random.split(key, 3)
     colour_and_spread = jnp.asarray(_FROST)[jax.random.randint(which, (), 0, len(_FROST))]
@@ -104,7 +103,7 @@ def _texture(row: Float[Array, " 6"], white: Plane, level: Float[Array, ""], cha
 
 
 def snow(image: Image, severity: Severity, key: Array) -> Image:
-    """Flakes (thresholded noise, zoomed and motion-blurred) over an image that has whitened."""
+    """Snowflakes (thresholded noise, zoomed and motion-blurred) over a whitened image."""
     layer, wind = jax.random.split(key)
     angle = jax.random.uniform(wind, (), minval=-135, maxval=-45)
     return _snow(image, severity, jax.random.normal(layer, image.shape[:2]), angle)
