@@ -171,7 +171,7 @@ def _order(origin: np.ndarray, seed: int, first: int) -> tf.data.Dataset:
     place = np.argsort(np.concatenate(kinds))
 
     def permutation(root: np.int32, epoch: tf.Tensor, numbers: tf.Tensor | np.ndarray) -> tf.Tensor:
-        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is nearly the
+        # Not index_shuffle, which computes single entries of a permutation: for some seeds it is almost the
         # identity.
         return tf.random.experimental.stateless_shuffle(
             numbers, tf.stack([tf.cast(root, tf.int64), epoch]), "philox"

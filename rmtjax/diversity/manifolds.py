@@ -87,8 +87,7 @@ def manifold_intervals(
         if name == "density":
             made[name] = Estimate(value, max(0.0, value - NORMAL_975 * error), value + NORMAL_975 * error)
         elif name != "coverage":
-            # At 0 and 1 the jackknife sees no spread: as many examples as there are then say how near the end
-            # may be.
+            # At 0 and 1 the jackknife sees no spread; the number of examples then decides the width.
             n = len(candidates) if name == "precision" else len(reference)
             made[name] = _wilson(value, float(n) if error == 0 else value * (1 - value) / error**2)
     return made

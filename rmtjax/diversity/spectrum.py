@@ -110,7 +110,7 @@ def of_gram(gram: Float[Array | np.ndarray, "n n"], q: float | int, top: int | N
     with jax.enable_x64(True):
         p, vectors = _eigh(jnp.asarray(gram))
         value, slope = renyi(_clean(np.asarray(p), len(gram)), q, top)
-        return Entropy(value, np.asarray(_of_vectors(p, vectors, jnp.asarray(slope))))
+        return Entropy(value, np.asarray(_from_vectors(p, vectors, jnp.asarray(slope))))
 
 
 def renyi(
@@ -241,7 +241,7 @@ def _quadratic(
 
 
 @jax.jit
-def _of_vectors(
+def _from_vectors(
     p: Float[Array, " n"], vectors: Float[Array, "n n"], slope: Float[Array, " n"]
 ) -> Float[Array, " n"]:
     """r_i^T f(C) r_i from the eigenvectors of the Gram matrix."""

@@ -58,7 +58,7 @@ def bootstrap(
         if index == 0:  # the sample itself goes first
             for counts in weights:
                 counts[0] = 1.0
-        results.append(jax.tree.map(np.asarray, _of_resamples(statistic, data, tuple(weights))))
+        results.append(jax.tree.map(np.asarray, _replicate(statistic, data, tuple(weights))))
     joined = {name: np.concatenate([r[name] for r in results])[: resamples + 1] for name in results[0]}
     return {n: np.asarray(x[0]) for n, x in joined.items()}, {n: x[1:] for n, x in joined.items()}
 
@@ -69,7 +69,7 @@ def _counts(rng: np.random.Generator, resamples: int, size: int) -> Float[np.nda
 
 
 @functools.partial(jax.jit, static_argnames="statistic")
-def _of_resamples(statistic: Statistic, data: Any, weights: tuple[Array, ...]) -> dict[str, Array]:
+def _replicate(statistic: Statistic, data: Any, weights: tuple[Array, ...]) -> dict[str, Array]:
     return dict(jax.vmap(lambda *w: statistic(data, *w))(*weights))
 
 
