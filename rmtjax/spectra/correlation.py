@@ -1,6 +1,7 @@
-"""The trace-log condition of SETOL: how large the tail is whose rescaled eigenvalues multiply to one.
+"""The trace-log condition of SETOL (Martin and Hinrichs, arXiv 2507.17912).
 
-Martin and Hinrichs, arXiv 2507.17912: a layer is ideal where the tail with Σ ln μ = 0 begins where the power law does.
+It asks for the tail whose rescaled eigenvalues μ multiply to one, Σ ln μ = 0. A layer is ideal if this tail
+begins where the power law begins.
 """
 
 import jax.numpy as jnp
@@ -12,7 +13,9 @@ def erg(
     count: Int[Array, " layers"],
     num_pl_spikes: Float[Array, " layers"],
 ) -> dict[str, Float[Array, " layers"]]:
-    """The tail with det X = 1, by sums of logarithms (products over- and underflow above some thousand eigenvalues).
+    """The tail with det X = 1, where X has the rescaled eigenvalues of the tail.
+
+    It is found by sums of logarithms: products of thousands of eigenvalues would over- or underflow.
 
     Args:
       eigenvalues: ascending, right-aligned; rescaled here to mean 1 over all of them, zeros included.
@@ -20,8 +23,14 @@ def erg(
       num_pl_spikes: size of the power law's tail.
 
     Returns:
-      num_ERG_spikes: from the largest down to the one that brings the product below 1 (all, if none does).
-      detX_val: that eigenvalue, in units of λ. ERG_gap: num_ERG_spikes - num_pl_spikes.
+      num_ERG_spikes: number of eigenvalues from the largest to the one that brings their product below 1
+        (all, if none does).
+      detX_val: that eigenvalue, not rescaled.
+      ERG_gap: num_ERG_spikes - num_pl_spikes.
+
+    >>> tail = erg(jnp.array([[0.1, 0.3, 1.6, 2.0]]), jnp.array([4]), jnp.array([1.0]))
+    >>> {name: round(float(value[0]), 4) for name, value in tail.items()}
+    {'num_ERG_spikes': 3.0, 'detX_val': 0.3, 'ERG_gap': 2.0}
     """
     size = eigenvalues.shape[1]
     norm = eigenvalues.sum(-1)

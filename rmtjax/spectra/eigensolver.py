@@ -1,13 +1,16 @@
 """Eigenvalues of W^T W for stacks of matrices: Gram matrix, tridiagonal form, roots.
 
-Gram matrix on the short side, lower triangle only; Householder reduction to tridiagonal form (LAPACK, cuSOLVER);
-then bisection, parallel over eigenvalues and matrices. `jnp.linalg.eigvalsh` computes vectors and drops them.
-The three are programs of their own, small and few: they compile in a fraction of the time of one large program,
-serve every model, and a batched solver next to a batched product can hang on several emulated CPU devices.
-Tridiagonal matrices of different sizes are padded to a short ladder of sizes.
+1. The Gram matrix on the short side, lower triangle only.
+2. Householder reduction to tridiagonal form (LAPACK, cuSOLVER).
+3. Bisection, parallel over eigenvalues and matrices.
 
-Precision. A Gram matrix in precision ε gives eigenvalues with an absolute error of a few ε λ_max: enough for
-norms, tails and spikes in single precision, and not for the bottom of the spectrum, which needs double
+`jnp.linalg.eigvalsh` would compute eigenvectors and drop them. Each step is a program of its own: three small
+programs compile in a fraction of the time of one large program and serve every model, and a batched solver
+next to a batched product in one program can hang on several emulated CPU devices. Tridiagonal matrices of
+different sizes are padded to a short ladder of sizes.
+
+Precision. A Gram matrix in precision ε gives eigenvalues with an absolute error of a few ε λ_max. In single
+precision that is enough for norms, tails and spikes. The bottom of the spectrum needs double precision
 (`resolution`).
 """
 
@@ -20,31 +23,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-# What padding may cost, in steps of the Sturm recurrence (rows x size x size), before another size is
-# compiled: about the time of a compilation. At most 8 sizes.
+# Padding may cost this many steps of the Sturm recurrence (rows x size x size) before another size is
+# compiled: about the time of a compilation. There are at most 8 sizes.
 _PADDING, _MOST_SIZES = 1e7, 8
-# Width of the blocks of the Gram matrix: at 768 columns 6 of 16 products are left out, and float64 takes .6 of the time.
+# Width of the blocks of the Gram matrix: at 768 columns 6 of 16 products are left out, and float64 takes 60 %
+# of the time.
 _BLOCK = 192
-# Newton's turns: of all roots together, which closes nearly all; then of this many of a row at a time, at most more
-# turns than bisection alone would need from the widest bracket.
+# Newton's method first improves all roots this many times, after which few are open; then `_FEW` of each row
+# at a time. The limit on these turns is above what bisection alone would need from the widest bracket.
 _TURNS_OF_ALL, _FEW, _MOST_TURNS = 4, 32, 80
 
 
 def resolution(M: Any, dtype: Any) -> Any:
-    """Eigenvalues below this share of the largest are taken for rounding noise, for an M x M Gram matrix.
+    """√M ε: eigenvalues of an M x M Gram matrix below this share of the largest count as rounding noise.
 
-    Zero eigenvalues come out at up to 1.1 ε of the largest in both precisions (measured for M = 16 to 1024);
-    errors elsewhere reach 7 ε. The rest is margin for spectra that LAPACK finds harder.
+    Zero eigenvalues come out at up to 1.1 ε of the largest in both precisions (measured for M = 16 to 1024).
+    Other eigenvalues have errors up to 7 ε. The rest is a margin for spectra that are harder for LAPACK.
+
+    >>> float(resolution(64, np.float64) / np.finfo(np.float64).eps)
+    8.0
     """
     return np.sqrt(M) * float(np.finfo(dtype).eps)
 
 
 def padded_sizes(rows: Mapping[int, int], padding: float = _PADDING) -> dict[int, int]:
-    """A ladder: for each size the size to pad it to, so that few distinct ones remain.
+    """For each size the size to pad it to, so that few distinct sizes (rungs of a ladder) remain.
 
     Args:
       rows: how many problems there are of each size; a problem costs size² steps.
-      padding: steps that may be wasted on each rung.
+      padding: how many steps may be wasted on each rung.
+
+    >>> padded_sizes({64: 1, 768: 24, 3072: 24})
+    {3072: 3072, 768: 768, 64: 768}
     """
     while True:
         ladder: dict[int, int] = {}
@@ -62,32 +72,37 @@ def padded_sizes(rows: Mapping[int, int], padding: float = _PADDING) -> dict[int
 def gram_stack(
     weights: Shaped[Array, "rows N M"], widths: Int[Array, " rows"], dtype: Any, block: int = _BLOCK
 ) -> tuple[Float[Array, "rows M M"], Int[Array, " rows"], Int[Array, " rows"]]:
-    """W^T W (lower triangle; what is above the diagonal is undefined) of each matrix of a stack, scaled.
+    """W^T W of each matrix of a stack, scaled; only the lower triangle is defined.
 
-    Each matrix is divided by a power of two so that its largest entry is in [1, 2): no scale over- or
-    underflows, and mantissas stay as they are. One matrix at a time: what a matrix needs beside the stack
-    is needed once.
+    Each matrix is divided by a power of two that brings its largest entry into [1, 2): no scale over- or
+    underflows, and mantissas do not change. The matrices are multiplied one after another, so that their
+    working memory is needed once.
 
     Args:
       weights: matrices, padded with zeros to a common shape.
-      widths: how many columns of each matrix are its own. Columns of padding become eigenvalues below all others.
+      widths: how many columns of each matrix are its own. Columns of padding become eigenvalues below all
+        others.
       dtype: of the product.
-      block: columns that are multiplied at a time; blocks above the diagonal are left out.
+      block: how many columns are multiplied at a time; blocks above the diagonal are left out.
 
     Returns:
       The products (zeros for a matrix with NaN or infinite entries), the exponents of two, and the number of
       entries that are not finite.
+
+    >>> gram, exponent, bad = gram_stack(jnp.array([[[3.0], [4.0]]]), jnp.array([1]), jnp.float32)
+    >>> gram.tolist(), exponent.tolist(), bad.tolist()
+    ([[[1.5625]]], [2], [0])
     """
     M = weights.shape[2]
 
-    def of_one(matrix: Array, width: Array) -> tuple[Array, Array, Array]:
-        finite = jnp.isfinite(matrix)  # a maximum may pass over NaN
+    def of_one_matrix(matrix: Array, width: Array) -> tuple[Array, Array, Array]:
+        finite = jnp.isfinite(matrix)  # a maximum may ignore NaN
         bad = (~finite).sum()
         good = bad == 0
         largest = jnp.where(finite, jnp.abs(matrix), 0).max().astype(dtype)
         exponent = jnp.where(good & (largest > 0), jnp.frexp(largest)[1] - 1, 0).astype(jnp.int32)
         scale = jnp.ldexp(jnp.ones((), dtype), -exponent)
-        # Cast and scaled block by block: what goes over the whole matrix more often costs as much as the product.
+        # Cast and scaled block by block: more passes over the whole matrix cost as much as the product.
         panels = [
             jnp.where(good, matrix[:, start : start + block].astype(dtype) * scale, 0.0)
             for start in range(0, M, block)
@@ -99,12 +114,12 @@ def gram_stack(
         filled = jnp.where(places < width, diagonal, below)
         return gram.at[places, places].set(filled), exponent, bad.astype(jnp.int32)
 
-    grams, exponents, bad = jax.lax.map(lambda row: of_one(*row), (weights, widths))
+    grams, exponents, bad = jax.lax.map(lambda row: of_one_matrix(*row), (weights, widths))
     return grams, exponents, bad
 
 
 def _lower_product(panels: Sequence[Float[Array, "N _"]]) -> Float[Array, "_ _"]:
-    """W^T W of the matrix that consists of these blocks of columns, with zeros in blocks above the diagonal."""
+    """W^T W of the matrix that these blocks of columns form, with zeros in the blocks above the diagonal."""
     M = sum(panel.shape[1] for panel in panels)
     rows = []
     for i, left in enumerate(panels):
@@ -117,24 +132,14 @@ def _lower_product(panels: Sequence[Float[Array, "N _"]]) -> Float[Array, "_ _"]
 def tridiagonal(
     symmetric: Float[Array, "rows M M"],
 ) -> tuple[Float[Array, "rows M"], Float[Array, "rows M-1"]]:
-    """Diagonal and off-diagonal of tridiagonal matrices similar to symmetric ones, of which the lower triangle is read.
+    """Diagonal and off-diagonal of tridiagonal matrices that are similar to these symmetric ones.
 
-    By LAPACK or cuSOLVER, in a program of its own: next to a product, a batched solver can hang on several emulated
-    CPU devices.
+    Only the lower triangle is read. The work is LAPACK's or cuSOLVER's.
     """
     if symmetric.shape[-1] == 1:
         return symmetric[..., 0], jnp.zeros((len(symmetric), 0), symmetric.dtype)
     _, diagonal, off_diagonal, _ = jax.lax.linalg.tridiagonal(symmetric, lower=True)
     return diagonal, off_diagonal
-
-
-def pad_tridiagonal(
-    diagonal: Float[Array, "matrices M"], off_diagonal: Float[Array, "matrices M-1"], size: int
-) -> tuple[Float[Array, "matrices {size}"], Float[Array, "matrices {size-1}"]]:
-    """Pads to `size` with decoupled negative eigenvalues, which sort below those of a Gram matrix."""
-    extra = size - diagonal.shape[-1]
-    below = jnp.broadcast_to(-diagonal.max(-1, keepdims=True), (len(diagonal), extra))
-    return jnp.concatenate([diagonal, below], -1), jnp.pad(off_diagonal, ((0, 0), (0, extra)))
 
 
 def tridiagonal_eigenvalues(
@@ -144,14 +149,19 @@ def tridiagonal_eigenvalues(
 ) -> Float[Array, "rows M"]:
     """All eigenvalues, ascending, of symmetric tridiagonal matrices, to a few ε times the norm.
 
-    Bisection by Sturm counts (Golub and Van Loan, Matrix Computations, 8.4.1). One sweep over a uniform grid of M
-    points brackets every eigenvalue, which saves log2(M) of the halvings. In double precision bisection is done in
-    single, and its brackets are checked and closed by Newton's method on the characteristic polynomial, which
-    falls back to halving wherever it leaves the bracket or does not halve its step.
+    Bisection by Sturm counts (Golub and Van Loan, Matrix Computations, 8.4.1). One sweep over a uniform grid
+    of M points brackets every eigenvalue, which saves log2(M) halvings. In double precision the bisection
+    runs in single precision. Its brackets are then checked, and closed by Newton's method on the
+    characteristic polynomial, with a halving instead wherever a step leaves the bracket or is more than a
+    quarter of the step before.
 
     Args:
       diagonal, off_diagonal: the matrices.
-      widths: only the `widths` largest eigenvalues of each row are wanted; None: all.
+      widths: only the `widths` largest eigenvalues of each row are needed; None: all.
+
+    >>> roots = tridiagonal_eigenvalues(jnp.array([[2.0, 2.0]]), jnp.array([[1.0]]))
+    >>> [round(root, 4) for root in roots[0].tolist()]
+    [1.0, 3.0]
     """
     M = diagonal.shape[-1]
     order = jnp.arange(M)
@@ -161,7 +171,7 @@ def tridiagonal_eigenvalues(
     low, high = _gershgorin(diagonal, off_diagonal)
     slack = 32 * np.finfo(np.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
     step, count_below = _sturm(diagonal, off_diagonal), _counts(diagonal, off_diagonal)
-    # Never zero: the brackets of a matrix of zeros could not close.
+    # The last term: with a tolerance of zero the brackets of a zero matrix could not close.
     tolerance = 2 * np.finfo(np.float64).eps * jnp.maximum(jnp.abs(low), jnp.abs(high)) + 1e-280
     at_low, at_high = jnp.maximum(coarse - slack, low), jnp.minimum(coarse + slack, high)
     below_low, below_high = jax.lax.map(count_below, jnp.stack([at_low, at_high]))
@@ -174,8 +184,8 @@ def tridiagonal_eigenvalues(
         below, newton = step(x)
         low, high = jnp.where(below > order, low, x), jnp.where(below > order, x, high)
         target = x - newton
-        own = (below == order) | (below == order + 1)  # else the nearest root is another's
-        # In a cluster of m roots Newton's steps shrink by 1 - 1/m only, and say m times too little.
+        own = (below == order) | (below == order + 1)  # otherwise x is closer to another root
+        # In a cluster of m roots Newton's steps are m times too small, and shrink only by the factor 1 - 1/m.
         good = own & (target >= low) & (target <= high) & (4 * jnp.abs(newton) <= moved)
         target = jnp.where(open_, jnp.where(good, target, (low + high) / 2), x)
         moved = jnp.abs(target - x)
@@ -183,7 +193,7 @@ def tridiagonal_eigenvalues(
         return order, low, high, target, moved, good, open_ & ~closed
 
     def close_a_few(state: Any) -> Any:
-        """The first open roots of each row, to the end: a turn costs what its columns do, and few need many."""
+        """Closes the first open roots of each row. Few roots need many turns, and few columns are cheap."""
         places = jax.lax.top_k(state[-1].astype(jnp.int32), min(M, _FEW))[1]
         few = tuple(jnp.take_along_axis(part, places, 1) for part in state)
         few, _ = jax.lax.while_loop(
@@ -195,16 +205,17 @@ def tridiagonal_eigenvalues(
         state = tuple(part.at[rows, places].set(new) for part, new in zip(state, few, strict=True))
         return (*state[:-1], state[-1].at[rows, places].set(False))
 
-    begin = (jnp.broadcast_to(order, coarse.shape), low, high, jnp.clip(coarse, low, high), high - low,
-             jnp.zeros_like(wanted), wanted)  # fmt: skip
+    orders, x = jnp.broadcast_to(order, coarse.shape), jnp.clip(coarse, low, high)
+    begin = (orders, low, high, x, high - low, jnp.zeros_like(wanted), wanted)
     state = jax.lax.fori_loop(0, _TURNS_OF_ALL, lambda _, state: improve(state), begin)
     roots: Array = jax.lax.while_loop(lambda state: state[-1].any(), close_a_few, state)[3]
-    return jax.lax.cummax(roots, axis=1)  # neighbours closer than the tolerance may have changed places
+    return jax.lax.cummax(roots, axis=1)  # neighbours closer than the tolerance may be out of order
 
 
 def _gershgorin(
     diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
 ) -> tuple[Float[Array, "rows 1"], Float[Array, "rows 1"]]:
+    """Bounds on all eigenvalues of each matrix, a little widened (Gershgorin's circles)."""
     neighbours = jnp.abs(off_diagonal)
     radius = jnp.pad(neighbours, ((0, 0), (1, 0))) + jnp.pad(neighbours, ((0, 0), (0, 1)))
     low = (diagonal - radius).min(-1, keepdims=True)
@@ -216,7 +227,7 @@ def _gershgorin(
 def _squares(
     off_diagonal: Float[Array, "rows off"],
 ) -> tuple[Float[Array, "rows _"], Float[Array, "rows 1"]]:
-    """Squares of the off-diagonal, zero in front, and the least size of a pivot."""
+    """Squares of the off-diagonal after a zero, and the smallest size of a pivot."""
     squares = jnp.pad(jnp.square(off_diagonal), ((0, 0), (1, 0)))
     tiny = float(np.finfo(off_diagonal.dtype).tiny)
     return squares, 4 * tiny * jnp.maximum(1.0, squares.max(-1, keepdims=True))
@@ -225,10 +236,10 @@ def _squares(
 def _sturm(
     diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
 ) -> Callable[[Array], tuple[Array, Array]]:
-    """x -> how many eigenvalues lie below x, and Newton's step p(x) / p'(x) for the characteristic polynomial p."""
+    """x -> number of eigenvalues below x, and Newton's step p / p' for the characteristic polynomial p."""
     squares, pivot = _squares(off_diagonal)
 
-    def of(x: Float[Array, "rows M"]) -> tuple[Int[Array, "rows M"], Float[Array, "rows M"]]:
+    def count_and_step(x: Float[Array, "rows M"]) -> tuple[Int[Array, "rows M"], Float[Array, "rows M"]]:
         def row(carry: Any, entries: Any) -> Any:
             inverse, slope, count, total = carry
             square = entries[1][:, None]
@@ -243,13 +254,13 @@ def _sturm(
         (_, _, count, total), _ = jax.lax.scan(row, start, (diagonal.T, squares.T), unroll=4)
         return count, jnp.nan_to_num(1 / total, nan=jnp.inf)
 
-    return of
+    return count_and_step
 
 
 def _counts(
     diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
 ) -> Callable[[Array], Array]:
-    """x -> how many eigenvalues lie below x."""
+    """x -> number of eigenvalues below x."""
     squares, pivot = _squares(off_diagonal)
 
     def count_below(x: Float[Array, "rows M"]) -> Int[Array, "rows M"]:
@@ -270,6 +281,7 @@ def _counts(
 def _bisection(
     diagonal: Float[Array, "rows M"], off_diagonal: Float[Array, "rows M-1"]
 ) -> Float[Array, "rows M"]:
+    """All eigenvalues, ascending, by bisection of brackets from a uniform grid."""
     M, info = diagonal.shape[-1], np.finfo(diagonal.dtype)
     low, high = _gershgorin(diagonal, off_diagonal)
     slack = 4 * info.eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
@@ -293,11 +305,6 @@ def _bisection(
     return roots
 
 
-def right_aligned(eigenvalues: Float[Array, "layers n"], size: int) -> Float[Array, "layers {size}"]:
-    """Zeros in front, so that rows of different length make one array that is still ascending."""
-    return jnp.pad(eigenvalues, ((0, 0), (size - eigenvalues.shape[1], 0)))
-
-
 def used(count: Int[Array, " layers"], size: int) -> Bool[Array, "layers {size}"]:
-    """The last `count` places of each right-aligned row."""
+    """Which places of right-aligned rows hold numbers: the last `count` of each row."""
     return jnp.arange(size) >= size - count[:, None]

@@ -1,22 +1,30 @@
-"""Fingers: a few eigenvalues so large that the fit of the tail loses its exponent. WeightWatcher's `clip_xmax`."""
+"""Fingers: a few eigenvalues so large that they distort the tail's exponent. WeightWatcher's `clip_xmax`."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rmtjax.spectra import tails
 
-_CLIPPED = tuple(range(2, 10))  # as coded there: clipping one eigenvalue is never tried
+_CLIPPED = tuple(range(2, 10))  # WeightWatcher never tries to clip one alone
 
 
 def clip_fingers(
     eigenvalues: Float[Array, "layers size"], nonzero: Int[Array, " layers"], threshold: float = 1.0
 ) -> dict[str, Float[Array, " layers"]]:
-    """Fits without the 2, 3, ..., 9 largest; the first whose exponent is smaller by more than `threshold` is taken.
+    """Fits the tail without the 2, 3, ..., 9 largest eigenvalues.
 
-    The search ends, and the fit of all is kept, as soon as an exponent is 2 or less.
+    The first fit whose exponent is smaller by more than `threshold` is taken. The fit of all eigenvalues is
+    kept if there is none, or if an exponent of 2 or less comes first.
+
+    Args:
+      eigenvalues: ascending, right-aligned.
+      nonzero: how many of each row count.
+      threshold: how much the exponent must fall.
 
     Returns:
-      alpha_clipped, and num_fingers: one less than what was clipped, as WeightWatcher reports it; 0 if nothing was.
+      alpha_clipped: the exponent that is taken.
+      num_fingers: one less than the number of clipped eigenvalues, as WeightWatcher reports it; 0 if none is
+        clipped.
     """
     size = eigenvalues.shape[1]
     place = jnp.arange(size)

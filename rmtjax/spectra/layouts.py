@@ -1,7 +1,8 @@
-"""How a tensor is laid out as matrices: functions from a tensor to `[rows, columns]` or `[slices, rows, columns]`.
+"""Functions that lay a tensor out as matrices `[rows, columns]` or stacks `[slices, rows, columns]`.
 
-Layouts of Flax unless a name says torch: dense `(in, out)`, convolution `(*window, in, out)`. They reshape, index and
-transpose alone, so that a plan can be made from shapes, without a tensor's numbers.
+Tensors have Flax's layouts, dense `(in, out)` and convolution `(*window, in, out)`, unless the name of a
+function says torch. The functions only reshape, index and transpose, so that a tensor's shape is enough to
+plan with.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ Unfold = Callable[[np.ndarray], Mapping[str, np.ndarray] | str]
 
 
 def dense(kernel: Shaped[np.ndarray, "rows columns"]) -> dict[str, np.ndarray]:
-    """The tensor as it is."""
+    """The tensor itself."""
     return {"": kernel}
 
 
@@ -28,15 +29,22 @@ def heads_in(kernel: Shaped[np.ndarray, "heads head_width width"]) -> dict[str, 
 
 
 def conv_unfold(kernel: Shaped[np.ndarray, "*window inputs outputs"]) -> dict[str, np.ndarray]:
-    """Convolution as one matrix of patches: `(*window, in, out) -> (taps * in, out)`."""
+    """Convolution as the matrix that acts on patches: `(*window, in, out) -> (taps * in, out)`.
+
+    >>> conv_unfold(np.zeros((3, 3, 16, 32)))[""].shape
+    (144, 32)
+    """
     return {"": kernel.reshape(-1, kernel.shape[-1])}
 
 
 def conv_slices(kernel: Shaped[np.ndarray, "*window inputs outputs"]) -> dict[str, np.ndarray]:
     """Convolution as one matrix per tap: `(*window, in, out) -> (taps, in, out)`.
 
-    With one input channel (grey images; depthwise kernels, whose layout is `(*window, 1, channels)`) a tap
-    is a single row, so the taps together make the matrix: `(taps, out)`.
+    With one input channel (grey images; depthwise kernels `(*window, 1, channels)`) a tap is a single row.
+    Then all taps together are one matrix `(taps, out)`.
+
+    >>> conv_slices(np.zeros((3, 3, 16, 32)))[""].shape, conv_slices(np.zeros((3, 3, 1, 32)))[""].shape
+    ((9, 16, 32), (9, 32))
     """
     if kernel.shape[-2] == 1:
         return conv_unfold(kernel)
@@ -51,7 +59,11 @@ def leading_one(tensor: Shaped[np.ndarray, "1 rows columns"]) -> dict[str, np.nd
 
 
 def scanned(unfold: Unfold) -> Unfold:
-    """The rule `unfold` on each layer of a stack `(layers, ...)` made by `nn.scan`: names end in `[i]`."""
+    """`unfold` for each layer of a stack `(layers, ...)` made by `nn.scan`; names end in `[i]`.
+
+    >>> {name: matrix.shape for name, matrix in scanned(dense)(np.zeros((2, 8, 4))).items()}
+    {'[0]': (8, 4), '[1]': (8, 4)}
+    """
 
     def unfold_each(tensor: np.ndarray) -> Mapping[str, np.ndarray] | str:
         pieces: dict[str, np.ndarray] = {}
@@ -66,36 +78,32 @@ def scanned(unfold: Unfold) -> Unfold:
 
 
 def left_out(reason: str) -> Unfold:
-    """A rule that leaves the tensor out, for `reason`."""
+    """Leaves the tensor out, for this reason."""
     return lambda tensor: reason
 
 
 def split_columns(*names: str) -> Unfold:
     """Matrices fused side by side, `(D, n * D')`: one for each name, `[query]`, `[key]`, ..."""
-
-    def unfold(kernel: np.ndarray) -> Mapping[str, np.ndarray] | str:
-        if kernel.shape[1] % len(names):
-            return f"its {kernel.shape[1]} columns are not {len(names)} matrices: give a rule for it"
-        parts = np.split(kernel, len(names), axis=1)
-        return {f"[{name}]": part for name, part in zip(names, parts, strict=True)}
-
-    return unfold
+    return lambda kernel: _split(kernel, names, 1, "columns")
 
 
 def split_rows(*names: str) -> Unfold:
-    """Matrices fused one below the other, `(n * D', D)`, as torch has them."""
+    """Matrices fused one below the other, `(n * D', D)`, as in torch: one for each name."""
+    return lambda weight: _split(weight, names, 0, "rows")
 
-    def unfold(weight: np.ndarray) -> Mapping[str, np.ndarray] | str:
-        if weight.shape[0] % len(names):
-            return f"its {weight.shape[0]} rows are not {len(names)} matrices: give a rule for it"
-        parts = np.split(weight, len(names), axis=0)
-        return {f"[{name}]": part for name, part in zip(names, parts, strict=True)}
 
-    return unfold
+def _split(
+    matrix: np.ndarray, names: tuple[str, ...], axis: int, word: str
+) -> Mapping[str, np.ndarray] | str:
+    size = matrix.shape[axis]
+    if size % len(names):
+        return f"its {size} {word} are not {len(names)} matrices: give a rule for it"
+    parts = np.split(matrix, len(names), axis)
+    return {f"[{name}]": part for name, part in zip(names, parts, strict=True)}
 
 
 def split_axis_one(*names: str) -> Unfold:
-    """Fused projections with an axis of their own, `(D, n, ...)`: `(D, 3, H, Dh)` gives three of `(D, H * Dh)`."""
+    """Projections fused along their own axis, `(D, n, ...)`: `(D, 3, H, Dh)` gives three `(D, H * Dh)`."""
 
     def unfold(kernel: np.ndarray) -> Mapping[str, np.ndarray] | str:
         if kernel.shape[1] != len(names):
@@ -106,9 +114,13 @@ def split_axis_one(*names: str) -> Unfold:
 
 
 def grouped(groups: int, conv: str = "slices") -> Unfold:
-    """A convolution in groups, `(*window, in / groups, out)`: a block-diagonal operator, one slice per group (and tap).
+    """A convolution in groups, `(*window, in / groups, out)`: one slice per group (and tap).
 
-    The kernel's shape does not tell the number of groups; without this rule it is taken for one matrix.
+    Its operator is block-diagonal. The kernel's shape does not tell the number of groups: the tables of rules
+    take it for a convolution without groups.
+
+    >>> grouped(4)(np.zeros((3, 3, 8, 32)))[""].shape
+    (36, 8, 8)
     """
 
     def unfold(kernel: np.ndarray) -> Mapping[str, np.ndarray] | str:
@@ -124,5 +136,5 @@ def grouped(groups: int, conv: str = "slices") -> Unfold:
 
 
 def from_torch(unfold: Unfold) -> Unfold:
-    """A Flax rule for a torch convolution `(out, in, *window)`."""
+    """`unfold`, made for Flax, for a torch convolution `(out, in, *window)`."""
     return lambda weight: unfold(np.moveaxis(weight, (1, 0), (-2, -1)))

@@ -1,7 +1,10 @@
-"""Makes the tables that this package ships: python -m rmtjax.spectra.make_tables (about an hour on two cores).
+"""Makes the tables that come with this package: python -m rmtjax.spectra.make_tables
 
-The Tracy-Widom law on a grid, values and slopes of cubic splines; and the power-law exponent of noise, on a grid of the number of slices, of eigenvalues
-and of the aspect ratio Q = N / M. Between their points the tables are interpolated.
+It takes about an hour on two cores.
+
+One is the Tracy-Widom law: values and slopes of cubic splines on a grid. The other holds quantiles of the
+power-law exponent of noise, on a grid over the number of slices, the number of eigenvalues and the aspect
+ratio Q = N / M. Between the grid points the tables are interpolated.
 """
 
 import pathlib
@@ -16,10 +19,6 @@ SLICES = (1, 9, 25, 49)
 EIGENVALUES = (3, 4, 6, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 Q = (1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
 ASSETS = pathlib.Path(__file__).parent / "assets"
-
-
-def replicates(n: int) -> int:
-    return int(np.clip(2**18 // n, 128, 1024))
 
 
 def main() -> None:
@@ -45,13 +44,11 @@ def alpha_of_noise() -> None:
         slices, n, q = SLICES[place[0]], EIGENVALUES[place[1]], Q[place[2]]
         M = max(round(n / slices), 1)
         N = max(round(M * q), M)
-        found = nulls.simulated_alpha(slices, N, M, replicates(n))
-        found = found[np.isfinite(found)]
-        alpha[place] = np.quantile(found, nulls.ALPHA_LEVELS)
-    eigenvalues, ratios = np.array(EIGENVALUES), np.array(Q)
-    np.savez_compressed(
-        ASSETS / "alpha_null.npz", alpha=alpha, slices=np.array(SLICES), n=eigenvalues, Q=ratios
-    )
+        replicates = int(np.clip(2**18 // n, 128, 1024))
+        found = nulls.simulated_alpha(slices, N, M, replicates)
+        alpha[place] = np.quantile(found[np.isfinite(found)], nulls.ALPHA_LEVELS)
+    axes = {"slices": np.array(SLICES), "n": np.array(EIGENVALUES), "Q": np.array(Q)}
+    np.savez_compressed(ASSETS / "alpha_null.npz", alpha=alpha, **axes)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Weight matrices of a model: which tensors are matrices, and how each is laid out.
+"""The weight matrices of a model: which tensors are matrices, and how each is laid out.
 
-A tensor is found by its name, `encoder/block_0/mlp/up/kernel`, in a table of rules (`rules.py`); the first rule whose
-regex is found in the name and whose `ndim` fits decides. What comes out is a stack `[slices, N, M]` with N >= M: one
-slice for a dense layer, one per tap for a convolution, whose eigenvalues are pooled later. Names, shapes and dtypes
-suffice for that: weights are read one by one, when they are needed.
+`rules.py` has tables of rules. The first rule whose regex is found in a tensor's name
+(`encoder/block_0/mlp/up/kernel`) and whose `ndim` fits decides. The result is a stack `[slices, N, M]` with
+N >= M: one slice for a dense layer, one per tap for a convolution, whose eigenvalues are pooled later. Only
+names, shapes and dtypes are needed for this: weights are read one by one, when they are used.
 
-A tensor of more dimensions than two that no rule knows is an error in a live pytree, since a wrong layout
-(`kernel.reshape(-1, last)` of an attention output, say) gives a wrong spectrum in silence; in a file, which its reader
-cannot change, it is left out and listed.
+In a live pytree, a tensor of more than two dimensions without a rule is an error, because a wrong layout
+(`kernel.reshape(-1, last)` of an attention output, for example) would silently give a wrong spectrum. In a
+file, which its reader cannot change, such a tensor is left out and listed.
 """
 
 import functools
@@ -30,7 +30,7 @@ class Matrix(NamedTuple):
       name: the parameter's path, with a suffix where a tensor holds several matrices.
       kind: of layer.
       shape: (slices, N, M), N >= M.
-      load: gives the weights, `[slices, N, M]`.
+      load: reads the weights, `[slices, N, M]`.
     """
 
     name: str
@@ -43,9 +43,12 @@ _VARIABLE = jax.tree_util.GetAttrKey("value")
 
 
 def named_tensors(params: Any) -> list[tuple[str, Any]]:
-    """Leaves of a pytree with their paths, `a/b/kernel`, numbers in natural order (block_2 before block_10).
+    """Leaves of a pytree with their paths, `a/b/kernel`, in natural order (block_2 before block_10).
 
-    Flax NNX keeps each leaf in a Variable: the `value` that then ends every path is no part of a name.
+    Flax NNX keeps each leaf in a Variable. The `value` that then ends every path is not part of the name.
+
+    >>> [name for name, _ in named_tensors({"block_10": {"kernel": 1}, "block_2": {"kernel": 2}})]
+    ['block_2/kernel', 'block_10/kernel']
     """
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     if leaves and all(path[-1:] == (_VARIABLE,) for path, _ in leaves):
@@ -68,27 +71,32 @@ def weight_matrices(
     num_kv_heads: int = 0,
     lora_scale: float = 1.0,
 ) -> tuple[list[Matrix], dict[str, str]]:
-    """Weight matrices of a model, and what is left out with the reason; no array is read.
+    """The weight matrices of a model, and which tensors are left out. No array is read.
 
     Args:
-      params: a pytree of arrays (numpy or JAX), in Flax: `variables["params"]`; or a flat mapping of names to arrays
-        that has `specs`, from names to shapes and dtypes, `layout`, "flax", "keras" or "torch", and perhaps `refused`, from
-        names to reasons (`rmtjax.checkpoints.open`).
+      params: a pytree of arrays (numpy or JAX), in Flax `variables["params"]`; or a flat mapping from names
+        to arrays, as `rmtjax.checkpoints.open` gives it. Such a mapping has `specs` (from names to shapes and
+        dtypes), `layout` ("flax", "keras" or "torch") and perhaps `refused` (from names to reasons).
       rules: tried before the table of the layout; the first that matches decides.
       conv: "slices" pools the eigenvalues of one matrix per tap, as WeightWatcher does; "unfold" takes the
         kernel as one matrix.
       conv_norm: multiply the slices of 2-D convolutions by √½, as WeightWatcher does by default.
       num_heads: if not 0, query, key, value and output projections are split into that many matrices.
-      num_kv_heads: of keys and values, where several query heads share one; 0: as many as `num_heads`.
-      lora_scale: what products of LoRA factors B A are multiplied by, alpha / r: weights alone do not tell it.
+      num_kv_heads: number of heads of keys and values, where several query heads share one; 0: `num_heads`.
+      lora_scale: factor of products of LoRA factors B A: alpha / r, which the weights do not tell.
 
     Returns:
-      The matrices, in natural order of their names (a pytree) or in the file's order, and a dict from the name of
-      each tensor that is left out to the reason.
+      The matrices, in natural order of their names (a pytree) or in the file's order; and a dict from the
+      name of each tensor that is left out to the reason.
 
     Raises:
-      ValueError: in a pytree a floating tensor of three or more dimensions that no rule matches (all are listed),
-        or a rule's `unfold` that gives something else than matrices.
+      ValueError: no rule matches a floating-point tensor of three or more dimensions in a pytree (all are
+        listed), or the `unfold` of a rule gives something other than matrices.
+
+    >>> params = {"conv": {"kernel": np.zeros((3, 3, 8, 16)), "bias": np.zeros(16)}}
+    >>> matrices, left_out = weight_matrices(params)
+    >>> [(matrix.name, matrix.kind, matrix.shape) for matrix in matrices], left_out
+    ([('conv/kernel', 'conv', (9, 16, 8))], {'conv/bias': 'fewer than two dimensions: no spectrum'})
     """
     stored = hasattr(params, "specs")
     if stored:
@@ -106,60 +114,62 @@ def weight_matrices(
     heads = dict.fromkeys(("attention_key", "attention_value"), num_kv_heads or num_heads)
     heads |= dict.fromkeys(("attention_query", "attention_out"), num_heads)
     for name, spec in specs.items():
-        reason = _no_matrix(spec)
+        reason = _why_no_matrix(spec)
         if reason:
             without[name] = reason
             continue
         if "lora_" in name.lower():
-            _lora(name, specs, read, lora_scale, torch, found, without)
+            product = _lora_product(name, specs, read, lora_scale, torch)
+            if isinstance(product, str):
+                without[name] = product
+            elif product is not None:
+                found.append(product)
             continue
-        rule = next(
-            (r for r in table if r.ndim in (None, len(spec.shape)) and re.search(r.pattern, name)), None
-        )
+        fitting = (rule for rule in table if rule.ndim in (None, len(spec.shape)))
+        rule = next((rule for rule in fitting if re.search(rule.pattern, name)), None)
         if rule is None:
             unknown.append(f"{name} {tuple(spec.shape)}")
             without[name] = f"no rule says how shape {tuple(spec.shape)} is laid out as matrices"
             continue
-        # All strides are zero: reshapes of it copy nothing, however large the tensor is.
+        # All strides are zero: a reshape copies nothing, however large the tensor is.
         pieces = rule.unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
         logging.getLogger(__name__).debug("%s %s: %s, by %r", name, spec.shape, rule.kind, rule.pattern)
         if isinstance(pieces, str):
             without[name] = pieces
             continue
-        factor = (
-            0.5**0.5
-            if conv_norm and conv == "slices" and rule.kind == "conv" and len(spec.shape) == 4
-            else 1.0
-        )
+        normed = conv_norm and conv == "slices" and rule.kind == "conv" and len(spec.shape) == 4
+        factor = 0.5**0.5 if normed else 1.0
         for suffix, piece in pieces.items():
-            whole = functools.partial(_piece, read, name, rule.unfold, suffix, factor)
+            load = functools.partial(_load_piece, read, name, rule.unfold, suffix, factor)
             kind = rule.kind.replace("*", suffix.strip("[]"))
             count = heads.get(kind, 0) if rule.head_axis is not None else 0
-            found += _matrices(name + suffix, kind, piece, whole, count, rule.head_axis or 0)
+            found += _split_into_heads(name + suffix, kind, piece.shape, load, count, rule.head_axis or 0)
     if unknown and not stored:
         raise ValueError(
-            f"no rule says how these tensors are laid out as matrices: {', '.join(unknown)}. Give rules=(Rule(pattern,"
-            " kind, unfold), ...) for them (see rmtjax.spectra.default_rules), or leave them out with left_out(reason)"
+            f"no rule says how these tensors are laid out as matrices: {', '.join(unknown)}. Give"
+            " rules=(Rule(pattern, kind, unfold), ...) for them (see rmtjax.spectra.default_rules), or leave"
+            " them out with left_out(reason)"
         )
     _check_heads(found, num_heads, num_kv_heads)
     return found, without
 
 
 def _check_heads(found: Sequence[Matrix], num_heads: int, num_kv_heads: int) -> None:
-    """Heads of keys as wide as those of queries, or the numbers of heads are not the model's."""
+    """Raises ValueError where heads of keys and queries differ in width: the numbers of heads are wrong."""
     widths = {
         kind: {matrix.shape[2] for matrix in found if matrix.kind == kind and "[head " in matrix.name}
         for kind in ("attention_query", "attention_key")
     }
     query, key = widths.values()
     if query and key and query != key:
+        numbers = f"num_heads={num_heads}" + (f", num_kv_heads={num_kv_heads}" if num_kv_heads else "")
         raise ValueError(
-            f"num_heads={num_heads}{f', num_kv_heads={num_kv_heads}' if num_kv_heads else ''} makes heads of queries"
-            f" {min(query)} wide and of keys {min(key)}: give num_kv_heads, the number of heads of keys and values"
+            f"{numbers} makes heads of queries {min(query)} wide and heads of keys {min(key)} wide: give"
+            " num_kv_heads, the number of heads of keys and values"
         )
 
 
-def _no_matrix(spec: Any) -> str:
+def _why_no_matrix(spec: Any) -> str:
     if len(spec.shape) < 2:
         return "fewer than two dimensions: no spectrum"
     if 0 in spec.shape:
@@ -170,11 +180,11 @@ def _no_matrix(spec: Any) -> str:
 
 
 def _one_at_a_time(weights: Any) -> Callable[[str], np.ndarray]:
-    """Reads tensors, and keeps the last: matrices that lie in one tensor come one after another."""
+    """Reads tensors and keeps the last one, because the matrices of one tensor are read one after another."""
     return functools.lru_cache(maxsize=1)(weights.__getitem__)
 
 
-def _piece(
+def _load_piece(
     read: Callable[[str], Any], name: str, unfold: Callable[..., Any], suffix: str, factor: float
 ) -> np.ndarray:
     pieces = unfold(np.asarray(read(name)))
@@ -182,69 +192,65 @@ def _piece(
     return piece if factor == 1 else piece * np.asarray(factor, piece.dtype)
 
 
-def _matrices(
-    name: str, kind: str, piece: np.ndarray, whole: Callable[[], np.ndarray], num_heads: int, axis: int
+def _split_into_heads(
+    name: str, kind: str, shape: tuple[int, ...], load: Callable[[], np.ndarray], num_heads: int, axis: int
 ) -> Iterator[Matrix]:
-    """One matrix, or one a head along `axis`; `piece` has the shape of what `whole` loads, and no numbers."""
-    if piece.ndim not in (2, 3) or piece.size == 0:
+    """One matrix of this shape, or one per head along `axis`."""
+    if len(shape) not in (2, 3) or 0 in shape:
         raise ValueError(
-            f"the rule for {name} unfolds it to shape {piece.shape}: it must give [rows, columns] or"
+            f"the rule for {name} unfolds it to shape {shape}: it must give [rows, columns] or"
             " [slices, rows, columns]"
         )
     if not num_heads:
-        yield _matrix(name, kind, piece, whole)
+        yield _matrix(name, kind, shape, load)
         return
-    width = piece.shape[axis] // num_heads
-    if piece.ndim != 2 or width * num_heads != piece.shape[axis]:
-        raise ValueError(f"{name} of shape {piece.shape} cannot be split into {num_heads} heads")
+    width = shape[axis] // num_heads
+    if len(shape) != 2 or width * num_heads != shape[axis]:
+        raise ValueError(f"{name} of shape {shape} cannot be split into {num_heads} heads")
+    of_head = (width, shape[1]) if axis == 0 else (shape[0], width)
     for head in range(num_heads):
-        part = functools.partial(_head, whole, axis, head * width, width)
-        yield _matrix(f"{name}[head {head}]", kind, _cut(piece, axis, 0, width), part)
+        places = slice(head * width, (head + 1) * width)
+        part = places if axis == 0 else (slice(None), places)
+        yield _matrix(f"{name}[head {head}]", kind, of_head, functools.partial(_load_part, load, part))
 
 
-def _head(whole: Callable[[], np.ndarray], axis: int, start: int, width: int) -> np.ndarray:
-    return _cut(whole(), axis, start, width)
+def _load_part(load: Callable[[], np.ndarray], part: slice | tuple[slice, ...]) -> np.ndarray:
+    return load()[part]
 
 
-def _cut(matrix: np.ndarray, axis: int, start: int, width: int) -> np.ndarray:
-    return matrix[start : start + width] if axis == 0 else matrix[:, start : start + width]
+def _matrix(name: str, kind: str, shape: Sequence[int], load: Callable[[], np.ndarray]) -> Matrix:
+    slices, rows, columns = shape if len(shape) == 3 else (1, *shape)
+
+    def load_oriented() -> np.ndarray:
+        stack = load().reshape(slices, rows, columns)
+        return stack if rows >= columns else stack.swapaxes(1, 2)
+
+    return Matrix(name, kind, (slices, max(rows, columns), min(rows, columns)), load_oriented)
 
 
-def _matrix(name: str, kind: str, piece: np.ndarray, whole: Callable[[], np.ndarray]) -> Matrix:
-    slices, rows, columns = piece.shape if piece.ndim == 3 else (1, *piece.shape)
-    load = functools.partial(_oriented, whole, (slices, rows, columns))
-    return Matrix(name, kind, (slices, max(rows, columns), min(rows, columns)), load)
+def _lora_product(
+    name: str, specs: Mapping[str, Any], read: Callable[[str], Any], scale: float, torch: bool
+) -> Matrix | str | None:
+    """The product of a pair of LoRA factors, under the name of factor A with `lora_BA`.
 
-
-def _oriented(whole: Callable[[], np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
-    stack = whole().reshape(shape)
-    return stack if shape[1] >= shape[2] else stack.swapaxes(1, 2)
-
-
-def _lora(
-    name: str, specs: Mapping[str, Any], read: Callable[[str], Any], scale: float, torch: bool,
-    found: list[Matrix], without: dict[str, str],
-) -> None:  # fmt: skip
-    """The product of a pair of LoRA factors, under the name of its first with `lora_BA`."""
-    if "lora_b" in name.lower():
-        if name.replace("lora_B", "lora_A").replace("lora_b", "lora_a") not in specs:
-            without[name] = "one factor of a LoRA product, without the other"
-        return
-    other = name.replace("lora_A", "lora_B").replace("lora_a", "lora_b")
-    if other not in specs or other == name:
-        without[name] = "one factor of a LoRA product, without the other"
-        return
-    a, b = specs[name].shape, specs[other].shape
-    shape = (b[0], a[1]) if torch else (a[0], b[1])
-    if len(a) != 2 or len(b) != 2 or (a[0] != b[1] if torch else a[1] != b[0]):
-        without[name] = f"factors of a LoRA product that do not fit: {tuple(a)} and {tuple(b)}"
-        return
+    Returns:
+      The matrix if `name` is factor A, None if it is factor B, and the reason if there is no product.
+    """
+    a_name = name.replace("lora_B", "lora_A").replace("lora_b", "lora_a")
+    b_name = name.replace("lora_A", "lora_B").replace("lora_a", "lora_b")
+    if a_name == b_name or a_name not in specs or b_name not in specs:
+        return "one factor of a LoRA product, without the other"
+    if name == b_name:
+        return None
+    a, b = tuple(specs[a_name].shape), tuple(specs[b_name].shape)
+    # torch: (r, in) and (out, r), the product is B A; Flax: (in, r) and (r, out), the product is A B.
+    names, left, right = ((b_name, a_name), b, a) if torch else ((a_name, b_name), a, b)
+    if len(a) != 2 or len(b) != 2 or left[1] != right[0]:
+        return f"factors of a LoRA product that do not fit: {a} and {b}"
 
     def product() -> np.ndarray:
-        left, right = (
-            np.asarray(read(n)).astype(np.float32) for n in ((other, name) if torch else (name, other))
-        )
-        return scale * (left @ right)
+        one, other = (np.asarray(read(factor)).astype(np.float32) for factor in names)
+        return scale * (one @ other)
 
-    piece = np.broadcast_to(np.zeros((), np.int8), shape)
-    found.append(_matrix(re.sub("lora_a", "lora_BA", name, flags=re.I), "lora", piece, product))
+    name = re.sub("lora_a", "lora_BA", name, flags=re.I)
+    return _matrix(name, "lora", (left[0], right[1]), product)

@@ -1,8 +1,8 @@
-"""Statistics of neighbouring eigenvalues in the bulk: do they repel each other, as those of random matrices do?
+"""Do neighbouring eigenvalues in the bulk repel each other as those of random matrices do?
 
-A check that the bulk is random, and not a measure of training: the statistics are universal, and trained weights
-show them too (Thamm, Staats and Rosenow, Phys. Rev. E 106 (2022)). Spectra pooled over slices have none: eigenvalues
-of different slices know nothing of each other.
+These statistics check that the bulk is random. They do not measure training: they are universal, and the bulk
+of trained weights shows them too (Thamm, Staats and Rosenow, Phys. Rev. E 106 (2022)). They are not defined
+for spectra pooled over slices, because eigenvalues of different slices are independent.
 """
 
 import jax
@@ -14,13 +14,19 @@ from rmtjax.spectra import laws
 
 SPACING_RATIO_GOE, SPACING_RATIO_POISSON = 0.5307, 0.3863  # Atas et al., Phys. Rev. Lett. 110 (2013)
 LENGTHS = (1, 2, 5, 10)
-_NEIGHBOURS = 8  # on either side, whose mean distance unfolds a spacing
+_NEIGHBOURS = 8  # on either side; a spacing is unfolded by the mean of these spacings
 _BRODY = np.linspace(0.0, 1.6, 161)
 _WINDOWS = 256
 
 
 def number_variance_goe(length: float | int) -> float:
-    """Variance of the number of eigenvalues in a window of that mean number, for large windows (Mehta, 16.1)."""
+    """Variance of the number of eigenvalues in a window that holds `length` on average (Mehta, 16.1).
+
+    An approximation for large windows.
+
+    >>> round(number_variance_goe(1), 4)
+    0.442
+    """
     return float(2 / np.pi**2 * (np.log(2 * np.pi * length) + np.euler_gamma + 1 - np.pi**2 / 8))
 
 
@@ -32,18 +38,21 @@ def spacing_statistics(
     N: Float[Array, " layers"],
     c: Float[Array, " layers"],
 ) -> dict[str, Float[Array, " layers"]]:
-    """Of one spectrum each; NaN for pooled slices, and where the bulk has fewer than 20 eigenvalues.
+    """Statistics of each spectrum; NaN for pooled slices, and where the bulk has fewer than 20 eigenvalues.
 
     Args:
       eigenvalues: of W^T W, ascending, right-aligned.
-      count: how many there are in each row; spikes: of the largest, how many are left out.
+      count: how many there are in each row.
+      spikes: how many of the largest are left out.
       variance, N, c: of the Marchenko-Pastur law whose distribution function unfolds the spectrum.
 
     Returns:
-      spacing_ratio: mean of min(s, s') / max(s, s') over neighbouring spacings (.5307 for random matrices, .3863 for
-        independent points), and spacing_ratio_se. brody: exponent of level repulsion, 1 for random matrices, 0 for
-        independent points, by maximum likelihood on spacings over the mean of their neighbours'.
-      number_variance_1, _2, _5, _10: of the number of eigenvalues in windows of that mean number.
+      spacing_ratio: mean of min(s, s') / max(s, s') over neighbouring spacings: .5307 for random matrices,
+        .3863 for independent points. spacing_ratio_se is its standard error.
+      brody: exponent of level repulsion: 1 for random matrices, 0 for independent points. By maximum
+        likelihood, on each spacing divided by the mean of its neighbours.
+      number_variance_1, _2, _5, _10: variance of the number of eigenvalues in windows that hold so many on
+        average.
     """
     size = eigenvalues.shape[1]
     place = jnp.arange(size)
@@ -64,15 +73,20 @@ def spacing_statistics(
     for length in LENGTHS:
         last = jnp.take_along_axis(points, stop[:, None] - 1, 1)[:, 0] - length
         begin = jnp.linspace(0.05, 0.95, _WINDOWS, dtype=eigenvalues.dtype) * last[:, None]
-        held = jax.vmap(lambda p, b, w=length: jnp.searchsorted(p, b + w) - jnp.searchsorted(p, b))(
-            points, begin
-        )
-        out[f"number_variance_{length}"] = held.astype(eigenvalues.dtype).var(-1)
+        inside_windows = _count_between(points, begin, begin + length)
+        out[f"number_variance_{length}"] = inside_windows.astype(eigenvalues.dtype).var(-1)
     enough = (inside >= 20) & (count == jnp.round(N * c)) & (variance > 0)
     return {name: jnp.where(enough, value, jnp.nan) for name, value in out.items()}
 
 
+@jax.vmap
+def _count_between(points: Array, begin: Array, end: Array) -> Array:
+    """How many of the ascending points lie in each window."""
+    return jnp.searchsorted(points, end) - jnp.searchsorted(points, begin)
+
+
 def _brody(gaps: Float[Array, "layers gaps"], valid: Array) -> Float[Array, " layers"]:
+    """The exponent of the Brody distribution on a grid that makes the spacings most likely."""
     used = jnp.where(valid, gaps, 0.0)
     width = 2 * _NEIGHBOURS + 1
 

@@ -1,10 +1,10 @@
 """Spectra while a model trains: an observer for a training loop.
 
-    observer = spectra.observe.every(100, folder)    # (step, state) -> scalars, or None between
+    observer = spectra.observe.every(100, folder)    # (step, state) -> scalars, or None at other steps
     table = spectra.observe.read(folder)             # a row per matrix and step
 
-A step's table is a file of its own, named by the step, so that writing costs the same at every step, a killed run
-leaves only whole files, and a resumed one overwrites the steps it repeats.
+The table of each step is a file of its own, named by the step. Writing costs the same at every step, a killed
+run leaves only whole files, and a resumed run overwrites the steps that it repeats.
 """
 
 import logging
@@ -30,32 +30,33 @@ def every(
     """An observer that analyses the parameters at every step that `steps` divides.
 
     Args:
-      steps: how far apart.
-      folder: tables go to `<folder>/spectra_steps/<step>.parquet`, written by process 0.
-      options: of `analyze`; `precision="single"` unless said otherwise.
+      steps: number of steps between two analyses.
+      folder: process 0 writes the tables to `<folder>/spectra_steps/<step>.parquet`.
+      options: of `analyze`; here `precision="single"` is the default.
 
     Returns:
-      `(step, state) -> scalars`, where `state.params` (or `state["params"]`, or the state itself) is the pytree:
-      medians over the matrices, and `spectra/overhead`, the share of the time since the first call that was
-      spent here. None at other steps.
+      `(step, state) -> scalars`, or None at other steps. The pytree of parameters is `state.params`,
+      `state["params"]` or the state itself. The scalars are medians over the matrices, and
+      `spectra/overhead`: the share of the time since the first call that the observer took.
 
     Raises:
-      ValueError: `steps` below 1; in the observer: parameters that this process does not hold whole.
+      ValueError: `steps` is below 1. The observer raises it if this process holds only a part of the
+        parameters.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}: it must be 1 or more")
     target = pathlib.Path(folder) / FOLDER
     settings = {"precision": "single"} | options
-    began: list[float] = []
+    began: float | None = None
     spent = 0.0
 
     def observe(step: int, state: Any) -> dict[str, float] | None:
-        nonlocal spent
+        nonlocal began, spent
         start = time.monotonic()
-        began.append(start) if not began else None
+        began = start if began is None else began
         if step % steps:
             return None
-        table = analyze(_held(_params(state)), **settings).table
+        table = analyze(_whole_params(state), **settings).table
         table.insert(0, "step", step)
         if jax.process_index() == 0:
             target.mkdir(parents=True, exist_ok=True)
@@ -65,23 +66,19 @@ def every(
             os.replace(temporary, path)
         now = time.monotonic()
         spent += now - start
-        LOG.info(
-            "spectra of step %d: %.1f s, %.1f %% of the time so far",
-            step,
-            now - start,
-            100 * spent / max(now - began[0], 1e-9),
-        )
+        overhead = spent / max(now - began, 1e-9)
+        LOG.info("spectra of step %d: %.1f s, %.1f %% of the time so far", step, now - start, 100 * overhead)
         scalars = {f"spectra/{name}": float(table[name].median()) for name in shown("observe")}
-        return scalars | {"spectra/overhead": spent / max(now - began[0], 1e-9)}
+        return scalars | {"spectra/overhead": overhead}
 
     return observe
 
 
 def read(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """All steps in one table, in their order.
+    """The tables of all steps as one, in the order of the steps.
 
     Raises:
-      FileNotFoundError: the folder has none.
+      FileNotFoundError: the folder has no table.
     """
     paths = sorted((pathlib.Path(folder) / FOLDER).glob("[0-9]*.parquet"))
     if not paths:
@@ -89,17 +86,12 @@ def read(folder: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
 
-def _params(state: Any) -> Any:
-    if isinstance(state, dict):
-        return state.get("params", state)
-    return getattr(state, "params", state)
-
-
-def _held(params: Any) -> Any:
+def _whole_params(state: Any) -> Any:
+    params = state.get("params", state) if isinstance(state, dict) else getattr(state, "params", state)
     for leaf in jax.tree.leaves(params):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             raise ValueError(
-                "the parameters are split over several processes: gather them first (jax.experimental.multihost_utils"
-                ".process_allgather), or analyse the checkpoints"
+                "the parameters are split over several processes: gather them first"
+                " (jax.experimental.multihost_utils.process_allgather), or analyse the checkpoints"
             )
     return params

@@ -3,26 +3,28 @@
 import numpy as np
 import pandas as pd
 
-# The bulk follows the Marchenko-Pastur law if its distance from it is at most this many times the 95 % quantile of noise.
+# The bulk follows the Marchenko-Pastur law if its distance from the law is at most this many times the 95 %
+# quantile of noise.
 _NEAR = 2.0
-# A spike bleeds out of the bulk, rather than standing apart, if the edge is above this share of the largest eigenvalue.
+# Spikes bleed out of the bulk, and do not stand apart, if the edge is above this share of the largest
+# eigenvalue.
 _BLEEDING = 0.8
-_COMMON = 0.05
+_RARE = 0.05
 _FEWEST = 8
 
 
 def labels(table: pd.DataFrame) -> np.ndarray:
-    """A label for each row; "" for fewer than 8 eigenvalues, and where a column that is needed is not defined. The
-    first rule that holds decides:
+    """The phase of each row of a table of metrics, by the first rule that holds.
 
     rank-collapse: `matrix_rank` is below half of `num_evals`.
     random-like: `ks_mp` is at most twice `ks_mp_null`, and there is no spike.
-    bleeding-out: the same, with spikes, and `mp_softrank` above 0.8.
-    bulk+spikes: the same, with spikes further out.
-    heavy-tailed: the bulk is not Marchenko-Pastur, and noise of that shape has so small an alpha in at most 5 %.
-    bulk-decay: the bulk is not Marchenko-Pastur, and the tail no heavier than that of noise.
+    bleeding-out: `ks_mp` is as small, there are spikes, and `mp_softrank` is above 0.8.
+    bulk+spikes: `ks_mp` is as small, and the spikes are further out.
+    heavy-tailed: `ks_mp` is larger, and at most 5 % of noise of that shape has so small an alpha.
+    bulk-decay: `ks_mp` is larger, and the tail is no heavier than that of noise.
 
-    The phases are the authors', the thresholds are not: theirs are by eye.
+    The label is "" for fewer than 8 eigenvalues, and where a metric that is needed is not defined. The phases
+    are the authors'; the thresholds are ours, because the authors judge by eye.
     """
     near = table["ks_mp"] <= _NEAR * table["ks_mp_null"]
     spiked = table["num_spikes"] > 0
@@ -33,7 +35,7 @@ def labels(table: pd.DataFrame) -> np.ndarray:
         (near & ~spiked, "random-like"),
         (near & (table["mp_softrank"] > _BLEEDING), "bleeding-out"),
         (near, "bulk+spikes"),
-        (table["alpha_null_p"] <= _COMMON, "heavy-tailed"),
+        (table["alpha_null_p"] <= _RARE, "heavy-tailed"),
     )
     holds, labels = zip(*rules, strict=True)
     return np.select(list(holds), list(labels), "bulk-decay")

@@ -1,9 +1,9 @@
-"""The metrics of many spectra in two compiled calls for each rung of a short ladder of sizes.
+"""The metrics of many spectra, with two compiled calls per rung of a short ladder of sizes.
 
-Which metrics there are and how each is computed stands in `metrics.METRICS`.
+`metrics.METRICS` says which metrics there are, and how each is computed.
 """
 
-import contextlib
+import collections
 import functools
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from rmtjax.spectra import bulk, eigensolver, fingers, goodness, metrics, neighbours, shuffles
-from rmtjax.spectra.streaming import Spectrum, round_rows
+from rmtjax.spectra.streaming import Spectrum, precision, round_rows
 
 _ROWS = 64  # spectra in a call, at most
-_MULTIPLE = 16  # lengths are multiples of it: few are compiled, and the scan over tails goes in blocks of it
-# Steps that padding may cost before another size is compiled: a tenth of a second, where a compilation takes
-# seconds and even a cached program half a second to trace.
+_MULTIPLE = 16  # of which lengths are multiples: few are compiled, and the scan over tails takes blocks of it
+# Padding may cost this many steps before another size is compiled: a tenth of a second. A compilation takes
+# seconds, and tracing takes half a second even if the program is cached.
 _PADDING = 4e7
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
 
@@ -33,25 +33,25 @@ def measure(
     shuffled: Sequence[Spectrum] = (),
     seeds: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
-    """Raw metrics of spectra, in their order.
+    """Metrics of spectra in the units of the scaled matrices.
 
     Args:
       spectra: of scaled matrices.
       shapes: (slices, N, M) of each.
-      groups: of metrics; those that need no more than eigenvalues.
+      groups: of metrics. Groups that need more than eigenvalues are ignored.
       dtype: of the computation, float32 or float64.
-      shuffled: spectra of the same matrices with their entries shuffled, if the group "shuffles" is wanted.
+      shuffled: spectra of the same matrices with shuffled entries, for the group "shuffles".
       seeds: of the bootstrap, one for each spectrum; none: no bootstrap.
 
     Returns:
-      Arrays of one value per spectrum, in the units of the scaled matrices; `exponent` and `bad` are theirs.
+      Arrays with one value per spectrum, in their order, and the columns `exponent` and `bad` of the spectra.
     """
     constants = _constants(np.array(shapes), dtype)
     out: dict[str, np.ndarray] = {
         "exponent": np.array([one.exponent for one in spectra]),
         "bad": np.array([one.bad for one in spectra]),
     }
-    with _precision(dtype):
+    with precision(dtype):
         for rung, members in _calls([len(one.eigenvalues) for one in spectra]):
             rows = round_rows(len(members))
             padded = [*members, *[members[0]] * (rows - len(members))]
@@ -72,7 +72,7 @@ def measure(
                 found |= _local(values, count, spikes, variance, given["N"], given["c"])
             if shuffled:
                 others = _aligned([shuffled[i] for i in members], rows, rung, dtype)
-                found |= _against(values, others)
+                found |= _against_shuffled(values, others)
                 noise = _noise(others, count, given)
                 found |= {name: noise[source] for name, source in _SHUFFLED.items()}
             for name, column in jax.device_get(found).items():
@@ -80,7 +80,7 @@ def measure(
     return out
 
 
-# Columns of shuffled spectra -> the metric of the noise in them.
+# Column of the table -> the metric of the shuffled spectrum that stands there.
 _SHUFFLED = {
     "num_traps": "num_spikes",
     "rand_num_spikes": "num_spikes_mp_fit",
@@ -97,7 +97,7 @@ def prepare(
     """Starts to compile what `measure` will need for these shapes, while the weights are read and reduced.
 
     Returns:
-      Threads to join before `measure`, which would compile once more what is not ready; none if all is compiled.
+      Threads to join before `measure`, which would compile again what is not ready; empty if all is compiled.
     """
     constants = _constants(np.array(shapes[:1]), dtype)
     threads = []
@@ -112,7 +112,7 @@ def prepare(
         values = np.zeros((rows, rung), dtype)
         for names in _names(groups):
             arguments = (values, count, given, groups, names)
-            threads.append(threading.Thread(target=_compile, args=(dtype, _program, arguments)))
+            threads.append(threading.Thread(target=_compile, args=(dtype, arguments)))
     for thread in threads:
         thread.start()
     return threads
@@ -121,21 +121,14 @@ def prepare(
 _compiled: set[Any] = set()
 
 
-def _compile(dtype: Any, program: Any, arguments: tuple[Any, ...]) -> None:
-    with _precision(dtype):
-        program(*arguments)
-
-
-def _precision(dtype: Any) -> Any:
-    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+def _compile(dtype: Any, arguments: tuple[Any, ...]) -> None:
+    with precision(dtype):
+        _program(*arguments)
 
 
 def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """The length to pad to, and which spectra go together, for each call."""
-    rows: dict[int, int] = {}
-    for size in sizes:
-        rows[size] = rows.get(size, 0) + 1
-    ladder = eigensolver.padded_sizes(rows, _PADDING)
+    """For each call the length to pad to, and the indices of its spectra."""
+    ladder = eigensolver.padded_sizes(collections.Counter(sizes), _PADDING)
     for rung in sorted(set(ladder.values())):
         members = [i for i, size in enumerate(sizes) if ladder[size] == rung]
         for start in range(0, len(members), _ROWS):
@@ -143,7 +136,7 @@ def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
 
 
 def _aligned(spectra: Sequence[Spectrum], rows: int, size: int, dtype: Any) -> np.ndarray:
-    """Spectra as rows, each with zeros in front."""
+    """Spectra as right-aligned rows: each with zeros in front."""
     values = np.zeros((rows, size), dtype)
     for row, one in zip(values, spectra, strict=False):
         row[size - len(one.eigenvalues) :] = one.eigenvalues
@@ -151,12 +144,12 @@ def _aligned(spectra: Sequence[Spectrum], rows: int, size: int, dtype: Any) -> n
 
 
 def _constants(shapes: np.ndarray, dtype: Any) -> dict[str, np.ndarray]:
-    """Per matrix: what the metrics need of the shape, and the least share of λ_max that counts.
+    """What the metrics need to know of each matrix's shape, with the smallest share of λ_max that counts.
 
-    Weights are kept in float32 or less. Rounding of the entries moves singular values by about ε(float32) times
-    the largest, at most by √N times that where single entries dominate: below ε √N of the largest they are rounding.
-    (numpy's bound for `matrix_rank`, N ε, is 3 % of it for a vocabulary of 256,000.) The eigenvalues' own resolution
-    may be coarser.
+    Weights are stored in float32 or less. Rounding of the entries moves singular values by about ε(float32)
+    times the largest one, and by √N times that at most, where single entries dominate. Singular values below
+    ε √N of the largest are therefore rounding noise. (numpy's bound for `matrix_rank`, N ε, is 3 % of the
+    largest for a vocabulary of 256,000.) The resolution of the eigenvalues may be coarser.
     """
     slices, N, M = shapes.T
     resolution = eigensolver.resolution(M, dtype)
@@ -173,7 +166,7 @@ _BULK = frozenset({"bulk"})
 
 
 def _names(groups: frozenset[str]) -> tuple[tuple[str, ...], ...]:
-    """What each compiled program makes. The noise in the bulk has one of its own, since two compile side by side."""
+    """The metrics of each compiled program. The bulk has a program of its own: two compile in parallel."""
     computed = metrics.computed(groups)
     parts = (
         tuple(name for name, (group, _) in computed.items() if (group == "bulk") is of_bulk)
@@ -183,13 +176,12 @@ def _names(groups: frozenset[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _noise(values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarray]) -> dict[str, Array]:
-    """The noise in the bulk alone."""
+    """The metrics of the noise in the bulk alone."""
     found: dict[str, Array] = _program(values, count, constants, _BULK, _names(_BULK)[1])
     return found
 
 
-# Two programs, which compile side by side. Level 1 takes less time to compile and runs as fast: little of this is
-# inner loops.
+# Optimisation level 1 compiles faster, and the programs run as fast: they have little work in inner loops.
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
@@ -201,13 +193,13 @@ def _program(
     groups: frozenset[str],
     names: tuple[str, ...],
 ) -> dict[str, Array]:
-    """The metrics of these names, of these groups."""
+    """The metrics of these names, out of these groups."""
     given = metrics.Spectra(eigenvalues, count, constants)
     computed = metrics.computed(groups)
     return {name: computed[name][1](given) for name in names}
 
 
-_against = _jit(shuffles.against_shuffled)
+_against_shuffled = _jit(shuffles.against_shuffled)
 _goodness = _jit(goodness.goodness_of_fit)
 _fingers = _jit(fingers.clip_fingers)
 _local = _jit(neighbours.spacing_statistics)

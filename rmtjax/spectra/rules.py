@@ -1,7 +1,8 @@
-"""Which tensor is laid out how: tables of `(pattern, kind, unfold, ndim)`, of which the first that matches decides.
+"""How each tensor is laid out as matrices: tables of rules. The first rule that matches decides.
 
-Three tables: names and layouts of Flax (`encoder/block_0/mlp/up/kernel`), of Keras (`layers/conv2d_1/kernel`), and those
-of torch, Hugging Face and ONNX (`encoder.layer.0.intermediate.dense.weight`).
+There is a table for the names and layouts of Flax (`encoder/block_0/mlp/up/kernel`), one for Keras
+(`layers/conv2d_1/kernel`), and one for torch, Hugging Face and ONNX
+(`encoder.layer.0.intermediate.dense.weight`).
 """
 
 import re
@@ -25,10 +26,12 @@ from rmtjax.spectra.layouts import (
     split_rows,
 )
 
-# Below here the first axis of a kernel may count layers: `layers/mlp/kernel`, but not `layers/3/mlp/kernel`.
+# The first axis of a kernel inside such a module may count layers: `layers/kernel`, not `layers/3/kernel`.
 _STACK = r"(^|/)(layers|blocks|encoderblock)(?=/)(?!/\d)"
 _PATCHES = r"(?i)(^|/)[^/]*patch[^/]*/kernel$"
 _QKV = ("query", "key", "value")
+_VECTORS = left_out("bias or scale: vectors, not a matrix")
+_TOKEN = left_out("a token: one vector")
 
 
 class Rule(NamedTuple):
@@ -36,13 +39,13 @@ class Rule(NamedTuple):
 
     Attributes:
       pattern: regex, searched for in the tensor's path.
-      kind: of layer, as it stands in the table of results: "dense", "conv", "attention_query", "mlp", ...; a
-        star stands for what is in brackets in the suffix of each piece.
-      unfold: tensor -> `{suffix of the name: [rows, columns] or [slices, rows, columns]}`, or a sentence
-        that says why this tensor has no matrix. A tensor that is one matrix has the suffix "".
+      kind: of layer, as in the table of results: "dense", "conv", "attention_query", "mlp", ... A star stands
+        for the name in brackets in the suffix of each matrix.
+      unfold: tensor -> `{suffix of the name: [rows, columns] or [slices, rows, columns]}`, or a sentence that
+        says why this tensor has no matrix. A tensor that is one matrix has the suffix "".
       ndim: the number of dimensions that the rule is for; None: any.
-      head_axis: the axis of each unfolded [rows, columns] along which heads of attention lie one after another;
-        None: there are none, or they cannot be told apart.
+      head_axis: the axis of each matrix [rows, columns] along which the attention heads follow one another;
+        None: there are no heads, or they cannot be told apart.
     """
 
     pattern: str
@@ -55,12 +58,17 @@ class Rule(NamedTuple):
 def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     """The table for Flax trees.
 
+    A stack of layers made by `nn.scan` has one dimension more than a single layer. This dimension is enough
+    to recognise it in an MLP and in attention with split heads. Elsewhere the stack must also lie inside a
+    module `layers` or `blocks` without a number.
+
     Args:
       conv: "slices" pools the eigenvalues of the taps' matrices, as WeightWatcher does; "unfold" takes the
         kernel as one matrix of `taps * inputs` rows.
 
-    A stack made by `nn.scan` is told from a single layer by its extra dimension: always in an MLP and for
-    attention with split heads, elsewhere below a module called `layers` or `blocks` without a number.
+    >>> rules = (rule for rule in default_rules() if rule.ndim in (None, 2))
+    >>> next(rule.kind for rule in rules if re.search(rule.pattern, "encoder/block_0/mlp/up/kernel"))
+    'mlp'
     """
     convolution = _convolution(conv)
     attention = [
@@ -83,8 +91,8 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     mlp = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
     position = r"(?i)(^|[/_])pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
     return (
-        Rule(r"(^|/)(bias|scale|mean|var)$", "bias", left_out("bias or scale: vectors, not a matrix")),
-        Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", left_out("a token: one vector")),
+        Rule(r"(^|/)(bias|scale|mean|var)$", "bias", _VECTORS),
+        Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", _TOKEN),
         Rule(position, "position_embedding", leading_one, 3),
         Rule(position, "position_embedding", dense, 2),
         Rule(r"(^|/)embedding$", "embedding", dense, 2),
@@ -106,10 +114,10 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
 
 
 def keras_rules(conv: str = "slices") -> tuple[Rule, ...]:
-    """The table for Keras, which stacks no layers: its `layers/` is a folder; `conv` as in `default_rules`."""
+    """The table for Keras, which stacks no layers: `layers/` is a folder. `conv`: see `default_rules`."""
     convolution = _convolution(conv)
     return (
-        Rule(r"(^|/)(bias|gamma|beta|moving_(mean|variance))$", "bias", left_out("bias or scale: vectors, not a matrix")),
+        Rule(r"(^|/)(bias|gamma|beta|moving_(mean|variance))$", "bias", _VECTORS),
         Rule(r"(^|/)depthwise_kernel$", "conv_depthwise", _keras_depthwise),
         *(
             Rule(rf"(^|/)_?{name}(_dense)?/kernel$", f"attention_{name}", unfold, ndim, 1)
@@ -123,7 +131,7 @@ def keras_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(_PATCHES, "patch_embedding", conv_unfold, 4),
         *(Rule(r"kernel$", "conv", convolution, ndim) for ndim in (3, 4, 5)),
         *(rule for rule in default_rules(conv) if rule.ndim in (2, None)),
-    )  # fmt: skip
+    )
 
 
 def _keras_depthwise(kernel: np.ndarray) -> dict[str, np.ndarray]:
@@ -132,52 +140,61 @@ def _keras_depthwise(kernel: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
-    """The table for state dicts of torch and Hugging Face, and for ONNX; `conv` as in `default_rules`."""
+    """The table for state dicts of torch and Hugging Face, and for ONNX. `conv`: see `default_rules`."""
     convolution = from_torch(_convolution(conv))
     end = r"(\.weight)?$"
+    fused = r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight)$"
+    attention_out = (
+        r"(?i)(^|[._])(o_proj|out_proj|out_lin|to_out(\.0)?|wo"
+        r"|att[^.]*\.(proj|o|dense)|att[^.]*\.output\.dense)\.weight$"
+    )
     attention = [
-        Rule(r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight)$", "attention_*", split_rows(*_QKV), 2, 0),
-        # GPT-2's own layer, Conv1D, has (in, out).
+        Rule(fused, "attention_*", split_rows(*_QKV), 2, 0),
+        # GPT-2's own layer, Conv1D, is (in, out).
         Rule(r"(^|\.)c_attn\.weight$", "attention_*", split_columns(*_QKV), 2, 1),
         Rule(r"(?i)(^|\.)[^.]*att[^.]*\.c_proj\.weight$", "attention_out", dense, 2, 0),
-        # Its rows go head by head through query, key and value: without the number of heads it is one matrix.
+        # Query, key and value alternate head by head: without the number of heads this is one matrix.
         Rule(r"(^|\.)query_key_value\.weight$", "attention_qkv", dense, 2),
         Rule(r"(^|[._])(q|query|to_q|q_proj|q_lin|wq)(_proj)?\.weight$", "attention_query", dense, 2, 0),
         Rule(r"(^|[._])(k|key|to_k|k_proj|k_lin|wk)(_proj)?\.weight$", "attention_key", dense, 2, 0),
         Rule(r"(^|[._])(v|value|to_v|v_proj|v_lin|wv)(_proj)?\.weight$", "attention_value", dense, 2, 0),
-        Rule(
-            r"(?i)(^|[._])(o_proj|out_proj|out_lin|to_out(\.0)?|wo|att[^.]*\.(proj|o|dense)|att[^.]*\.output\.dense)\.weight$",
-            "attention_out", dense, 2, 1,
-        ),
-    ]  # fmt: skip
+        Rule(attention_out, "attention_out", dense, 2, 1),
+    ]
     mlp = (
-        r"(?i)(^|\.)(([^.]*(mlp|ffn|feed_?forward)[^.]*\..*)|intermediate\.dense|output\.dense|fc_?[12]|c_fc|lin[12]"
-        r"|linear[12]|(gate|up|down)_proj|w[123])\.weight$"
+        r"(?i)(^|\.)(([^.]*(mlp|ffn|feed_?forward)[^.]*\..*)|intermediate\.dense|output\.dense|fc_?[12]|c_fc"
+        r"|lin[12]|linear[12]|(gate|up|down)_proj|w[123])\.weight$"
     )
+    token = r"(?i)(^|[._])(cls|class|mask|dist(illation)?|reg(ister)?)(_(token|embedding|pos)s?)?$"
     position = r"(?i)(^|[._])(pos(ition)?(al)?_?emb[a-z]*|wpe)"
+    tokens = (
+        r"(?i)(^|\.)((tok(en)?|word|token_type|segment)_?emb[a-z]*|wte|embed_tokens|embeddings?|emb|shared)"
+    )
+    head = r"(?i)(^|\.)(lm_head|classifier|score|logits|head|fc|linear)(\.(weight|\d+\.weight))$"
+    patches = r"(?i)(^|\.)(patch_?embed[a-z]*|visual\.conv1|embeddings\.patch)[^/]*$"
     return (
-        Rule(r"(?i)(^|[._])(cls|class|mask|dist(illation)?|reg(ister)?)(_(token|embedding|pos)s?)?$", "token", left_out("a token: one vector")),
+        Rule(token, "token", _TOKEN),
         Rule(position + end, "position_embedding", leading_one, 3),
         Rule(position + end, "position_embedding", dense, 2),
-        Rule(r"(?i)(^|\.)((tok(en)?|word|token_type|segment)_?emb[a-z]*|wte|embed_tokens|embeddings?|emb|shared)" + end, "embedding", dense, 2),
+        Rule(tokens + end, "embedding", dense, 2),
         *attention,
         Rule(r"(?i)(^|\.)[^.]*expert[^.]*\..*", "expert", scanned(dense), 3),
-        Rule(r"(?i)(^|\.)(lm_head|classifier|score|logits|head|fc|linear)(\.(weight|\d+\.weight))$", "head", dense, 2),
+        Rule(head, "head", dense, 2),
         Rule(mlp, "mlp", dense, 2),
-        Rule(r"(?i)(^|\.)(patch_?embed[a-z]*|visual\.conv1|embeddings\.patch)[^/]*$", "patch_embedding", from_torch(conv_unfold), 4),
+        Rule(patches, "patch_embedding", from_torch(conv_unfold), 4),
         Rule(r"(?i)conv", "conv", convolution, 3),
         Rule(r"", "conv", convolution, 4),
         Rule(r"", "conv", convolution, 5),
         Rule(r"", "dense", dense, 2),
-    )  # fmt: skip
+    )
 
 
 def shape_rules(shapes: dict[str, tuple[int, ...]]) -> list[Rule]:
     """Rules for tensors whose shapes alone tell how they are fused: gates of recurrent layers, and `c_attn`.
 
-    `c_attn` is `(D, 3 D)` in GPT-2, `(3 D, D)` where it is a Linear, as `c_proj` beside it then is, and with fewer keys
-    than queries one matrix. The hidden width, and so the number of gates, is told by the recurrent tensor of a layer: torch's
-    `weight_hh_l0` is `(gates * H, H)`, Keras' `recurrent_kernel` `(H, gates * H)`.
+    The recurrent tensor of a layer tells the hidden width H, and so the number of gates: torch's
+    `weight_hh_l0` is `(gates * H, H)`, Keras' `recurrent_kernel` is `(H, gates * H)`. `c_attn` is `(D, 3 D)`
+    in GPT-2. It is `(3 D, D)` where it is a Linear layer; then `c_proj` beside it is one too. With fewer keys
+    than queries it is one matrix.
     """
     gates = {1: ("",), 3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
     keras = gates | {3: ("z", "r", "n")}

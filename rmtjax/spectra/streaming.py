@@ -1,12 +1,12 @@
-"""Weights through the device, once: a list of matrices in, their eigenvalues out.
+"""Weights stream through the device once: a list of matrices in, their eigenvalues out.
 
-Matrices stream. They are loaded when their turn comes, in stacks of a common padded shape of at most
-STACK_BYTES; while the device reduces one stack to tridiagonal matrices the next is read. What is kept of a
-matrix are the two diagonals; from these all eigenvalues are found at the end, in a call per rung of a
-short ladder of sizes. A stack is split evenly over the devices: its matrices have one shape, so that an even
-split is one by cost, n³.
+Matrices are loaded when they are needed, in stacks of a common padded shape of at most STACK_BYTES. While the
+device reduces one stack to tridiagonal matrices, the next stack is read. Only the two diagonals of each
+matrix are kept. From these all eigenvalues are found at the end, with one call per rung of a short ladder of
+sizes. A stack is split evenly over the devices: its matrices have one shape, and so one cost.
 """
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -23,18 +23,19 @@ from tqdm import tqdm
 from rmtjax.spectra import eigensolver
 from rmtjax.spectra.matrices import Matrix
 
-# A stack, its Gram matrices and their tridiagonal reduction together; two stacks are in memory at a time.
+# For a stack, its Gram matrices and their reduction together. Two stacks are in memory at a time.
 STACK_BYTES = 1 << 28
-# Operations that padding to a common shape may cost before another shape is compiled: about as long as that takes.
+# Padding to a common shape may cost this many operations before another shape is compiled: about as long as a
+# compilation.
 _PADDING = 4e9
 _AXIS = "matrices"
 _OVER = PartitionSpec(_AXIS)  # type: ignore[no-untyped-call]
 
 
 class Spectrum(NamedTuple):
-    """Eigenvalues of W^T W of one matrix divided by 2^exponent, slices pooled, ascending.
+    """Eigenvalues of W^T W of one matrix W divided by 2^exponent; slices pooled, ascending.
 
-    `bad` counts entries that are not finite; with any, the eigenvalues are zeros.
+    `bad` is the number of entries that are not finite. If there are any, the eigenvalues are zeros.
     """
 
     eigenvalues: np.ndarray
@@ -43,7 +44,7 @@ class Spectrum(NamedTuple):
 
 
 class _Reduced(NamedTuple):
-    """What is kept of a matrix: tridiagonal matrices `[slices, size]`, and per slice exponent and bad entries."""
+    """What is kept of a matrix: tridiagonal form `[slices, size]`, exponent and bad entries of each slice."""
 
     diagonal: np.ndarray
     off_diagonal: np.ndarray
@@ -65,21 +66,30 @@ def spectra(
     Args:
       found: the matrices; each is loaded once.
       dtype: of the Gram matrices and all that follows, float32 or float64.
-      devices: to split the work over; None: all accelerators of this process, or one CPU (emulated CPU devices
-        share the same cores, and would only get into each other's way).
-      partial: a folder where what is done is kept, so that a stopped call goes on from there. It must belong to
-        these weights alone: only names, shapes, dtype and `made` are checked.
-      made: how the matrices were made of the weights, where it can be done in several ways (seed, layout).
+      devices: to split the work over. None: all accelerators of this process, or one CPU (emulated CPU
+        devices share the same cores and would only slow each other down).
+      partial: a folder that keeps what is done, so that a stopped call continues from there. It must belong
+        to these weights alone: only names, shapes, dtype and `made` are checked.
+      made: how the matrices were made from the weights, where there are several ways (seed, layout).
       progress: show a bar.
+
+    >>> weights = np.array([[[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]])
+    >>> (found,) = spectra([Matrix("w", "dense", (1, 3, 2), lambda: weights)], np.float64)
+    >>> np.ldexp(found.eigenvalues, 2 * found.exponent).round(6).tolist()
+    [9.0, 16.0]
     """
     if devices is None:
         local = jax.local_devices()
         devices = local[:1] if local[0].platform == "cpu" else local
     mesh = Mesh(np.asarray(devices), (_AXIS,))
-    x64 = jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
-    with x64:
+    with precision(dtype):
         reduced = _reduce(found, np.dtype(dtype), mesh, _Store(partial, found, dtype, made), progress)
         return _roots(found, reduced, np.dtype(dtype))
+
+
+def precision(dtype: Any) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX computes in double precision where `dtype` is float64."""
+    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
 
 
 def _reduce(
@@ -88,8 +98,15 @@ def _reduce(
     done = store.read()
     left = [i for i in range(len(found)) if i not in done]
     costs = [_cost(*found[i].shape) for i in range(len(found))]
-    bar = tqdm(total=sum(costs), initial=sum(costs[i] for i in done), disable=not progress, unit="flop",
-               unit_scale=True, desc="spectra", smoothing=0.1)  # fmt: skip
+    bar = tqdm(
+        desc="spectra",
+        total=sum(costs),
+        initial=sum(costs[i] for i in done),
+        unit="flop",
+        unit_scale=True,
+        smoothing=0.1,
+        disable=not progress,
+    )
     gram, tridiagonal = _programs(mesh, dtype)
     rows_over = NamedSharding(mesh, _OVER)
     running: list[tuple[list[int], Any]] = []
@@ -104,18 +121,16 @@ def _reduce(
         store.write(new)
         done.update(new)
         bar.set_postfix_str(found[members[-1]].name[-40:], refresh=False)
-        # Costs are large numbers of which sums in another order differ: the bar must not pass its end.
+        # Sums of large costs depend on their order by rounding: the bar must not pass its end.
         bar.update(min(sum(costs[i] for i in members), bar.total - bar.n))
 
-    # Threads as for all of the matrices: what a resumed call adds is what an unbroken one would have found.
-    every = [
-        [found[i].shape for i in members] for _, members in _stacks(found, range(len(found)), dtype.itemsize)
-    ]
-    with bar, _blas_threads(every):
+    # The number of threads is that of all matrices: a resumed call gives the same numbers as an unbroken one.
+    stacks = _stacks(found, range(len(found)), dtype.itemsize)
+    with bar, _blas_threads([[found[i].shape for i in members] for _, members in stacks]):
         for shape, members in _stacks(found, left, dtype.itemsize):
             stack, widths = _fill([found[i] for i in members], shape, mesh.size)
             while running:
-                finish()  # the device works while the next stack is read, and never on two
+                finish()  # the device works while the next stack is read, but only on one stack at a time
             grams, exponents, bad = gram(*jax.device_put((stack, widths), rows_over))
             running.append((members, (*tridiagonal(grams), exponents, bad)))
             del stack, grams
@@ -125,18 +140,21 @@ def _reduce(
 
 
 def _cost(slices: int, N: int, M: int) -> float:
-    """Operations of product and reduction."""
+    """Number of operations of the Gram matrix and its reduction."""
     return slices * (N * M**2 + 4 / 3 * M**3)
 
 
 def padded_shapes(
     rows: dict[tuple[int, int], int], padding: float = _PADDING
 ) -> dict[tuple[int, int], tuple[int, int]]:
-    """For each shape `(N, M)` the one to pad it to: few shapes are compiled, little is computed in vain.
+    """For each shape `(N, M)` the shape to pad it to: few shapes are compiled, and little work is wasted.
 
     Args:
       rows: how many matrices there are of each shape.
-      padding: operations that may be wasted on each common shape.
+      padding: how many operations may be wasted on each common shape.
+
+    >>> padded_shapes({(768, 768): 4, (760, 760): 1, (64, 8): 1}, padding=1e8)
+    {(768, 768): (768, 768), (760, 760): (768, 768), (64, 8): (64, 8)}
     """
     out: dict[tuple[int, int], tuple[int, int]] = {}
     members: list[tuple[int, int]] = []
@@ -144,8 +162,9 @@ def padded_shapes(
         together = [*members, shape]
         common = (max(n for n, _ in together), max(m for _, m in together))
         waste = sum(rows[s] * (_cost(1, *common) - _cost(1, *s)) for s in together)
-        members = together if waste <= padding else [shape]
-        common = common if waste <= padding else shape
+        if waste > padding:
+            together, common = [shape], shape
+        members = together
         out |= dict.fromkeys(members, common)
     return out
 
@@ -153,11 +172,11 @@ def padded_shapes(
 def _stacks(
     found: Sequence[Matrix], wanted: Sequence[int], itemsize: int
 ) -> Iterator[tuple[tuple[int, int], list[int]]]:
-    """Padded shapes with the indices of the matrices of one stack, the costliest shapes first."""
-    rows: dict[tuple[int, int], int] = {}
+    """The padded shape of each stack and the indices of its matrices, the costliest shapes first."""
+    rows: collections.Counter[tuple[int, int]] = collections.Counter()
     for i in wanted:
         slices, N, M = found[i].shape
-        rows[N, M] = rows.get((N, M), 0) + slices
+        rows[N, M] += slices
     shapes = padded_shapes(rows)
     by_shape: dict[tuple[int, int], list[int]] = {}
     for i in wanted:
@@ -178,19 +197,18 @@ def _stacks(
 
 
 def round_rows(rows: int, devices: int = 1) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, ... times the devices: few numbers of rows are compiled."""
-    size = 1
-    while size * devices < rows:
-        size = (
-            size * 3 // 2
-            if size & (size - 1) == 0 and size > 1
-            else (size * 4 // 3 if size > 2 else size + 1)
-        )
-    return size * devices
+    """`rows` rounded up to 1, 2, 3, 4, 6, 8, 12, ... times the devices: few numbers of rows are compiled.
+
+    >>> [round_rows(rows) for rows in (1, 3, 5, 9, 13)], round_rows(9, devices=8)
+    ([1, 3, 6, 12, 16], 16)
+    """
+    each = -(-rows // devices)
+    power = 1 << (each - 1).bit_length()
+    return devices * (power * 3 // 4 if each <= power * 3 // 4 else power)
 
 
 def _fill(members: Sequence[Matrix], shape: tuple[int, int], devices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices in a stack `[rows, N, M]` of their own dtype, zeros around them, and how wide each is."""
+    """The matrices, padded with zeros, in one stack `[rows, N, M]` of their own dtype; the width of each."""
     rows = round_rows(sum(matrix.shape[0] for matrix in members), devices)
     widths = np.ones(rows, np.int32)
     stack = np.zeros((0, *shape), np.float16)
@@ -210,7 +228,7 @@ def _fill(members: Sequence[Matrix], shape: tuple[int, int], devices: int) -> tu
 
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Where a CPU device can use it without a copy."""
+    """Zeros whose memory is aligned so that a CPU device can use it without a copy."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     buffer = np.zeros(size + 64, np.uint8)
     start = -buffer.ctypes.data % 64
@@ -220,21 +238,22 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 @functools.cache
 def _programs(mesh: Mesh, dtype: np.dtype) -> tuple[Any, Any]:
-    def split(of: Any) -> Any:
-        return jax.jit(jax.shard_map(of, mesh=mesh, in_specs=_OVER, out_specs=_OVER, check_vma=False))
+    """The Gram matrices and their reduction as compiled functions, split over the devices."""
 
-    # The platform's own blocking is better where there is one.
+    def split(function: Any) -> Any:
+        return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=_OVER, out_specs=_OVER, check_vma=False))
+
+    # Accelerators have a blocking of their own, which is better.
     block = {"block": 1 << 30} if mesh.devices.flat[0].platform != "cpu" else {}
-    return split(lambda stack, widths: eigensolver.gram_stack(stack, widths, dtype, **block)), split(
-        eigensolver.tridiagonal
-    )
+    gram = split(lambda stack, widths: eigensolver.gram_stack(stack, widths, dtype, **block))
+    return gram, split(eigensolver.tridiagonal)
 
 
 @contextlib.contextmanager
 def _blas_threads(stacks: Sequence[Sequence[tuple[int, int, int]]]) -> Iterator[None]:
-    """LAPACK's own threads only where there are fewer matrices than cores: many matrices go side by side.
+    """Gives LAPACK several threads only where the costliest stack has fewer matrices than there are cores.
 
-    Decided by the stack that costs most. Idle BLAS threads spin, and would take the time of those that work.
+    Otherwise matrices run side by side, and idle BLAS threads, which spin, would slow down those that work.
     """
     import scipy.linalg.cython_lapack  # noqa: F401  (loads the library that JAX calls)
     from threadpoolctl import threadpool_limits
@@ -247,14 +266,14 @@ def _blas_threads(stacks: Sequence[Sequence[tuple[int, int, int]]]) -> Iterator[
 
 
 class _Store:
-    """What is done, in files of a folder; without a folder nothing is kept."""
+    """Keeps finished matrices in files of a folder; without a folder it keeps nothing."""
 
     def __init__(
         self, folder: str | os.PathLike[str] | None, found: Sequence[Matrix], dtype: Any, made: str
     ) -> None:
         self.folder = None if folder is None else pathlib.Path(folder)
-        told = "\n".join(f"{matrix.name} {matrix.shape}" for matrix in found)
-        self.key = hashlib.sha256(f"{np.dtype(dtype)}\n{made}\n{told}".encode()).hexdigest()[:16]
+        matrices = "\n".join(f"{matrix.name} {matrix.shape}" for matrix in found)
+        self.key = hashlib.sha256(f"{np.dtype(dtype)}\n{made}\n{matrices}".encode()).hexdigest()[:16]
 
     def read(self) -> dict[int, _Reduced]:
         done: dict[int, _Reduced] = {}
@@ -283,9 +302,10 @@ _solve = jax.jit(eigensolver.tridiagonal_eigenvalues)
 
 
 def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype) -> list[Spectrum]:
-    rows: dict[int, int] = {}
+    """Eigenvalues of all tridiagonal matrices, with one call per rung of the ladder of sizes."""
+    rows: collections.Counter[int] = collections.Counter()
     for one in reduced:
-        rows[one.diagonal.shape[1]] = rows.get(one.diagonal.shape[1], 0) + len(one.diagonal)
+        rows[one.diagonal.shape[1]] += len(one.diagonal)
     ladder = eigensolver.padded_sizes(rows)
     out: dict[int, Spectrum] = {}
     for rung in sorted(set(ladder.values())):
@@ -297,7 +317,7 @@ def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype
         exponents, start = {}, 0
         for i in members:
             one, M = reduced[i], found[i].shape[2]
-            # Slices of a layer get one scale. What is padded here sorts below every eigenvalue of a Gram matrix.
+            # The slices of a layer get one scale. Padding sorts below every eigenvalue of a Gram matrix.
             exponents[i] = int(one.exponent.max())
             shift = 2 * (one.exponent - exponents[i])[:, None]
             place = slice(start, start + len(one.diagonal))

@@ -1,11 +1,13 @@
-"""Where an update lies in the weights it changed: subspaces, angles, intruders.
+"""Where an update lies in the weights that it changed: subspaces, angles, intruder dimensions.
 
-U, s, V are singular vectors and values of W before and after, k of them leading or trailing (10, or M where that is
-smaller). A random update spreads over all directions alike; what it would show stands beside each number.
-Sources: Shuttleworth et al., arXiv 2410.21228 (intruder dimensions, of left vectors there; here of both sides).
+U, s, V are the singular vectors and values of W before and after. The leading (trailing) k are those of the k
+largest (smallest) singular values, with k = 10, or M where that is smaller. A random update spreads over all
+directions alike; its value of each metric stands beside it.
+
+Intruder dimensions are those of Shuttleworth et al., arXiv 2410.21228, who count left vectors; here both
+sides.
 """
 
-import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,40 +18,42 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rmtjax.spectra.matrices import Matrix
-from rmtjax.spectra.streaming import STACK_BYTES
+from rmtjax.spectra.singular_vectors import LEADING, as_columns, gram_eigenvectors, stacks_of_slices
+from rmtjax.spectra.streaming import precision
 
-LEADING = 10
 _INTRUDER = 0.5
 
 
 def alignment(before: Sequence[Matrix], after: Sequence[Matrix], dtype: Any) -> dict[str, np.ndarray]:
-    """Geometry of each update, averaged over the slices of a convolution; NaN where a side is not finite or nothing changed.
+    """Geometry of each update, averaged over the slices of a convolution.
+
+    NaN where a side is not finite, where the weights before are zero, and where nothing changed.
 
     Args:
       before, after: pairs of matrices of the same shape.
-      dtype: of Gram matrices and vectors. Singular vectors come from W^T W, so that those of singular values below
-        the square root of its precision (2e-4 of the largest in float32) are not resolved.
+      dtype: of the Gram matrices and vectors. Singular vectors come from W^T W: those with singular values
+        below the square root of this precision (2e-4 of the largest in float32) are not resolved.
 
-    Returns, with `<name>_null` for a random update beside it:
-      update_energy_top, update_energy_bulk, update_energy_bottom: ||U^T ΔW V||_F² / ||ΔW||_F² for the leading k vectors
-        of before, those between, and the trailing k (null: number² / NM).
-      overlap_left, overlap_right: ||U_k^T U'_k||_F² / k, mean squared cosine of the principal angles between the leading
-        subspaces before and after (null of unrelated subspaces: k / N, k / M).
-      angle_left, angle_right: the largest of these angles, in degrees (null: mean over drawn subspaces).
-      intruders_left, intruders_right: how many of the k leading singular vectors of after have |cos| below 0.5 with every
-        singular vector of before. shift_top: relative change of the largest singular value. shift_leading, shift_bulk,
-        shift_trailing: mean change of the leading k, those between and the trailing k, rank by rank, in units of the
-        largest before (the whole profile is in the eigenvalues of both sides).
+    Returns:
+      The metrics below, with `<name>_null` beside those for which a random update has a known value.
+      update_energy_top, update_energy_bulk, update_energy_bottom: ||U^T ΔW V||_F² / ||ΔW||_F² for the leading
+        k vectors before training, those between, and the trailing k (null: number of vectors² / NM).
+      overlap_left, overlap_right: ||U_k^T U'_k||_F² / k, the mean squared cosine of the principal angles
+        between the leading subspaces before and after (null of unrelated subspaces: k / N, k / M).
+      angle_left, angle_right: the largest of these angles in degrees (null: the mean over random subspaces).
+      intruders_left, intruders_right: how many of the k leading singular vectors after have |cos| below 0.5
+        with every singular vector before.
+      shift_top: relative change of the largest singular value.
+      shift_leading, shift_bulk, shift_trailing: mean change of the leading k singular values, of those
+        between and of the trailing k, rank by rank, in units of the largest before. (The eigenvalues of both
+        sides have the whole profile.)
     """
-    out: dict[str, np.ndarray] = {}
-    for i, (old, new) in enumerate(zip(before, after, strict=True)):
-        for name, value in _of_pair(old, new, np.dtype(dtype)).items():
-            out.setdefault(name, np.full(len(before), np.nan))[i] = value
-    return out
+    pairs = zip(before, after, strict=True)
+    return as_columns([_geometry_of_pair(old, new, np.dtype(dtype)) for old, new in pairs])
 
 
-def _of_pair(old: Matrix, new: Matrix, dtype: np.dtype) -> dict[str, float]:
-    slices, N, M = old.shape
+def _geometry_of_pair(old: Matrix, new: Matrix, dtype: np.dtype) -> dict[str, float]:
+    _, N, M = old.shape
     k = min(LEADING, M)
     nulls = {
         "update_energy_top_null": k**2 / (N * M),
@@ -60,38 +64,34 @@ def _of_pair(old: Matrix, new: Matrix, dtype: np.dtype) -> dict[str, float]:
         "angle_left_null": _angle_of_noise(N, k),
         "angle_right_null": _angle_of_noise(M, k),
     }
-    b, a = (np.asarray(matrix.load(), np.float64) for matrix in (old, new))
-    scale = np.abs(b).max()
-    if not (np.isfinite(b).all() and np.isfinite(a).all()) or scale == 0 or (a == b).all():
+    before, after = (np.asarray(matrix.load(), np.float64) for matrix in (old, new))
+    scale = np.abs(before).max()
+    finite = np.isfinite(before).all() and np.isfinite(after).all()
+    if not finite or scale == 0 or (after == before).all():
         return nulls
-    rows = max(1, STACK_BYTES // (6 * N * M * dtype.itemsize))
-    found: list[dict[str, np.ndarray]] = []
-    with jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext():
-        for start in range(0, slices, rows):
-            part = [jnp.asarray((w[start : start + rows] / scale).astype(dtype)) for w in (b, a)]
-            pairs = [_eigh(_gram(w)) for w in part]
-            found.append(jax.device_get(_geometry(*part, *pairs[0], *pairs[1])))
-    return nulls | {name: float(np.concatenate([f[name] for f in found]).mean()) for name in found[0]}
+    parts: list[dict[str, np.ndarray]] = []
+    with precision(dtype):
+        for rows in stacks_of_slices(old.shape, dtype):
+            sides = [jnp.asarray((w[rows] / scale).astype(dtype)) for w in (before, after)]
+            pairs = [_singular_values_and_vectors(w) for w in sides]
+            parts.append(jax.device_get(_geometry(*sides, *pairs[0], *pairs[1])))
+    return nulls | {name: float(np.concatenate([part[name] for part in parts]).mean()) for name in parts[0]}
 
 
 @functools.cache
 def _angle_of_noise(n: int, k: int, draws: int = 20) -> float:
-    """Mean largest principal angle, in degrees, between k-dimensional subspaces of n dimensions drawn at random."""
+    """Mean largest principal angle, in degrees, between random k-dimensional subspaces of n dimensions."""
     rng = np.random.default_rng(0)
     bases = np.linalg.qr(rng.standard_normal((draws, n, k)))[0]
     least = np.linalg.svd(bases[:, :k], compute_uv=False)[:, -1]  # against the first k axes
     return float(np.degrees(np.arccos(np.minimum(least, 1.0))).mean())
 
 
-@jax.jit
-def _gram(weights: Float[Array, "rows N M"]) -> Float[Array, "rows M M"]:
-    gram: Array = jax.lax.map(lambda w: jnp.matmul(w.T, w, precision="highest"), weights)
-    return gram
-
-
-@jax.jit  # a program of its own: next to a product it can hang on several emulated CPU devices
-def _eigh(gram: Float[Array, "rows M M"]) -> tuple[Float[Array, "rows M"], Float[Array, "rows M M"]]:
-    values, vectors = jnp.linalg.eigh(gram)
+def _singular_values_and_vectors(
+    weights: Float[Array, "rows N M"],
+) -> tuple[Float[Array, "rows M"], Float[Array, "rows M M"]]:
+    """Singular values, ascending, and right singular vectors as columns."""
+    values, vectors = gram_eigenvectors(weights)
     return jnp.sqrt(jnp.maximum(values, 0.0)), vectors
 
 
@@ -107,12 +107,12 @@ def _geometry(
     k = min(LEADING, before.shape[2])
     times = functools.partial(jnp.matmul, precision="highest")
 
-    def of_one(b: Array, a: Array, sb: Array, vb: Array, sa: Array, va: Array) -> dict[str, Array]:
-        def left(w: Array, s: Array, v: Array) -> Array:
+    def of_one_slice(b: Array, a: Array, sb: Array, vb: Array, sa: Array, va: Array) -> dict[str, Array]:
+        def left_vectors(w: Array, s: Array, v: Array) -> Array:
             resolved = s > jnp.sqrt(float(np.finfo(w.dtype).eps)) * s[-1]
             return times(w, v) * jnp.where(resolved, 1 / jnp.where(resolved, s, 1.0), 0.0)
 
-        ub, ua = left(b, sb, vb), left(a, sa[-k:], va[:, -k:])
+        ub, ua = left_vectors(b, sb, vb), left_vectors(a, sa[-k:], va[:, -k:])
         change = a - b
         total = jnp.square(change).sum()
 
@@ -120,7 +120,8 @@ def _geometry(
             return jnp.square(times(times(u.T, change), v)).sum() / total
 
         def angle(one: Array, two: Array) -> Array:
-            # The sine is what the one loses by projection on the other; near 0 a cosine could not tell.
+            # The part that projection on the other subspace removes gives the sine. A cosine close to 1 would
+            # lose a small angle to rounding.
             lost = one - times(two, times(two.T, one))
             sine = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(times(lost.T, lost))[-1], 0.0))
             return jnp.degrees(jnp.arcsin(jnp.minimum(sine, 1.0)))
@@ -143,7 +144,7 @@ def _geometry(
         }
 
     found: dict[str, Array] = jax.lax.map(
-        lambda row: of_one(*row), (before, after, s_before, v_before, s_after, v_after)
+        lambda row: of_one_slice(*row), (before, after, s_before, v_before, s_after, v_after)
     )
     return found
 
@@ -153,7 +154,7 @@ def cosines_between_updates(
 ) -> dict[str, float]:
     """Cosine of the angle between the updates of two runs from the same start, by the matrix's name.
 
-    NaN where an update is zero, not finite, or where a run lacks the matrix in that shape.
+    NaN where an update is zero or not finite, and where a run lacks the matrix in that shape.
     """
     later = {matrix.name: matrix for matrix in after}
     out: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """What training changed: the update W_after - W_before, matrix by matrix, and its size.
 
-At small learning rates the spectrum of a fine-tuned W is almost wholly that of pre-training; the update's
-own spectrum is the sensitive instrument.
+At small learning rates the spectrum of a fine-tuned W is almost that of the pre-trained W. What fine-tuning
+did shows in the spectrum of the update.
 """
 
 import functools
@@ -14,11 +14,11 @@ from rmtjax.spectra.matrices import Matrix
 
 
 def differences(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list[Matrix], dict[str, str]]:
-    """Differences of the matrices that both sides have with the same shape, in the order of `after`.
+    """Differences of the matrices that both sides have in the same shape, in the order of `after`.
 
     Returns:
-      The updates, in float64 (the difference of close numbers keeps their last bits), and a dict from the
-      name of each matrix without one to the reason.
+      The updates, in float64 (the difference of close numbers depends on their last bits), and a dict from
+      the name of each matrix without an update to the reason.
     """
     earlier = {matrix.name: matrix for matrix in before}
     found: list[Matrix] = []
@@ -35,25 +35,24 @@ def differences(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list
 
 
 def _difference(before: Matrix, after: Matrix) -> np.ndarray:
-    with np.errstate(invalid="ignore", over="ignore"):  # a non-finite weight is reported as such
+    with np.errstate(invalid="ignore", over="ignore"):  # weights that are not finite are reported elsewhere
         return after.load().astype(np.float64) - before.load().astype(np.float64)
 
 
 def sizes(table: pd.DataFrame) -> pd.DataFrame:
-    """How large each update is, for a table with the rows of all three stages.
+    """How large each update is, from a table with the rows of all three stages.
 
-    Returns columns on the table's index, NaN outside the update's rows:
+    Returns:
+      Columns on the table's index, NaN outside the update's rows.
       norm_ratio: ||W_after - W_before||_F / ||W_before||_F.
-      spectral_ratio: the same with largest singular values.
+      spectral_ratio: the same ratio of largest singular values.
       cosine: of the angle between W_before and W_after as vectors.
     """
-    by_stage = {
-        stage: table[table["stage"] == stage].set_index("name") for stage in ("before", "after", "update")
-    }
+    by_stage = {stage: rows.set_index("name") for stage, rows in table.groupby("stage")}
     update = by_stage["update"]
     before, after = (by_stage[stage].reindex(update.index) for stage in ("before", "after"))
     with np.errstate(divide="ignore", invalid="ignore"):
-        # <b, a> = (|b|² + |a|² - |a - b|²) / 2, relative to |b|² so that no scale overflows.
+        # <b, a> = (|b|² + |a|² - |a - b|²) / 2. Division by |b|² keeps large scales from overflowing.
         square = 10.0 ** (update["log_norm"] - before["log_norm"])
         grown = 10.0 ** (after["log_norm"] - before["log_norm"])
         columns = {

@@ -1,4 +1,4 @@
-"""Singular vectors: WeightWatcher's columns, noise beside its closed forms, vectors planted on few entries."""
+"""Singular vectors: WeightWatcher's columns, noise against its closed forms, vectors on few entries."""
 
 import functools
 
@@ -29,9 +29,9 @@ def of(*weights: np.ndarray, tail: float = 8, dtype=np.float64) -> dict[str, np.
 
 
 def test_the_columns_of_weightwatcher():
-    """Whether the eigenvalue at xmin is in its tail or its bulk is left to rounding there: either is accepted.
+    """WeightWatcher leaves it to rounding whether the eigenvalue at xmin is in the tail: either is accepted.
 
-    Of a square matrix it takes the vectors of the other side.
+    For a square matrix it takes the vectors of the other side.
     """
     folder = weightwatcher()
     theirs = pd.read_csv(folder / "layers8_vectors.csv").set_index("name")
@@ -87,7 +87,8 @@ def test_noise_is_rejected_as_rarely_as_promised():
 def test_p_values_of_vectors_on_the_sphere_are_uniform(n):
     u = RNG.standard_normal((8000, n))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
-    p = np.asarray(jax.jit(singular_vectors._of_vectors, static_argnums=1)(u.astype(np.float32), "M")["p_M"])
+    statistics = jax.jit(singular_vectors._vector_statistics, static_argnums=1)
+    p = np.asarray(statistics(u.astype(np.float32), "M")["p_M"])
     for level in (0.01, 0.05, 0.1, 0.25, 0.5):
         spread = (level * (1 - level) / len(p)) ** 0.5
         assert (p <= level).mean() == pytest.approx(level, abs=3 * spread + 0.02 * level)
