@@ -2,12 +2,15 @@
 
 Most of the suite's time goes into compiling small programs that run only a few times. So LLVM does not
 optimise them here, and XLA writes fusions with its older emitters, which take half the time. XLA's own
-passes stay, and with them what is tested.
+passes stay, and with them what is tested. Both workers of pytest, and the commands that tests start, share
+one cache of compiled programs, which begins empty.
 XLA_FLAGS=--xla_force_host_platform_device_count=8 tests the programs as users have them.
 """
 
 import importlib.metadata
 import os
+import shutil
+import tempfile
 
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
@@ -22,3 +25,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # which is not there: no Keras is imported, 2 s a process
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of each worker; two would wait for each other
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput") or CACHE in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="rmtjax-compiled-")
+    os.environ[CACHE] = folder  # workers and commands are started by this process, and inherit it
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -1,11 +1,24 @@
 """What noise shows: closed forms against samples of noise, and the metrics' own closed forms (FIELD.md 7, rows 2, 3, 7)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rmtjax.spectra import bulk, correlation, eigensolver, measures, nulls
+
+OPTIMISED = {"xla_backend_optimization_level": 3}  # thousands of spectra: these programs run for long
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimised():
+    with pytest.MonkeyPatch.context() as patch:
+        roots, fit = nulls._roots, nulls._fit
+        patch.setattr(nulls, "_roots", jax.jit(roots.__wrapped__, compiler_options=OPTIMISED))
+        patch.setattr(nulls, "_fit", jax.jit(fit.__wrapped__, compiler_options=OPTIMISED))
+        yield
 
 
 def noise_metrics(replicates: int, slices: int, N: int, M: int) -> dict[str, np.ndarray]:
@@ -19,7 +32,7 @@ def bulk_constants(rows: int, slices: int, N: int, M: int) -> dict[str, np.ndarr
     return {name: value.astype(np.float32) for name, value in bulk.shape_constants(*shapes).items()}
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=OPTIMISED)
 def measured(values, constants):
     count = jnp.full(len(values), values.shape[1], jnp.int32)
     found = measures.norms_and_ranks(values, count, jnp.full(len(values), 1e-6))

@@ -103,7 +103,6 @@ def alone(tmp_path_factory):
     ("name", "vectorised", "one_device"),
     [
         ("plain", False, False),
-        ("plain", True, True),
         ("regularised", True, False),
         ("residual", True, True),
         ("adapted", False, False),
@@ -120,7 +119,6 @@ def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path
     with on_one_device(one_device):
         trained = population.run(configs, together, synthetic=made)
         measure.evaluation_of_runs(configs, together, trained)
-        measure.spectra_of_runs(configs[0], together)
     for i, config in enumerate(configs):
         folder, result, rows = alone(name, i)
         lines = [

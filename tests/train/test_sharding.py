@@ -52,7 +52,7 @@ def task():
     config = config_lib.base()
     config.model.init_from = None
     config.regularization.dropout = 0.1
-    config.model.vit.update(width=32, depth=2, heads=2, mlp_width=64)
+    config.model.vit.update(width=32, depth=1, heads=2, mlp_width=64)
     splits = data.load(config.data, 0)
     model = models.build(config, 10)
     return {
