@@ -81,7 +81,7 @@ def unbroken(tiny, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_again(tiny, tmp_path):
+def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_again(tiny, tmp_path, capsys):
     more = ("--config.synthetic.share=0.5", "--config.augment.mixup=0.2", "--config.spectra.every_steps=20")
     words = command(tiny, tmp_path / "run", *more)
     done = run(*words)
@@ -107,9 +107,9 @@ def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_aga
     )
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads((tmp_path / "again" / "evaluation.json").read_text()) == content
-    again = run(*words)
-    assert again.returncode == 0
-    assert all(line in again.stdout for line in table)
+    code, printed, _ = in_process(words, capsys)
+    assert code == 0
+    assert all(line in printed for line in table)
     assert len(lines(tmp_path / "run")) == 40
 
 
@@ -170,7 +170,7 @@ def test_sigterm_saves_says_how_to_go_on_and_the_run_ends_as_the_unbroken_one(ti
 
 
 @pytest.mark.slow
-def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes_it(tiny, tmp_path):
+def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes_it(tiny, tmp_path, capsys):
     workdir = tmp_path / "run"
     words = command(tiny, workdir, "--config.diversity.enabled=False", "--config.spectra.enabled=False")
     process = subprocess.Popen(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -180,8 +180,8 @@ def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM between training steps: the same command continues from there" in errors
-    done = run(*words)
-    assert done.returncode == 0, done.stderr
+    code, _, errors = in_process(words, capsys)
+    assert code == 0, errors
     assert "finished" in status(workdir)
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_newest_checkpoint_falls_back_says_so_and_saves_again(
     else:
         content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    code, errors = in_process(command(tiny, workdir, *TRAINING_ALONE), capsys)
+    code, _, errors = in_process(command(tiny, workdir, *TRAINING_ALONE), capsys)
     assert code == 0, errors
     # A finished run is not trained again; its weights are looked at by whoever opens them.
     record = json.loads((workdir / "run.json").read_text())
@@ -256,7 +256,7 @@ def test_two_processes_give_the_curve_of_one(tiny, unbroken, tmp_path):
 
 
 def in_process(words, capsys):
-    """Exit status and what a command prints to stderr, without the cost of a new interpreter."""
+    """Exit status and what a command prints (stdout, stderr), without the cost of a new interpreter."""
     from rmtjax.commands import train as train_main
 
     logging.getLogger("rmtjax").handlers.clear()  # it would write to the stderr of the test before
@@ -268,7 +268,7 @@ def in_process(words, capsys):
     finally:
         sys.argv = before[0]
         signal.signal(signal.SIGTERM, before[1])
-    return stop.value.code, capsys.readouterr().err
+    return stop.value.code, *capsys.readouterr()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def in_process(words, capsys):
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing_half_written(tiny, tmp_path, capsys, change, sentence):
-    code, errors = in_process(command(tiny, tmp_path / "run", change), capsys)
+    code, _, errors = in_process(command(tiny, tmp_path / "run", change), capsys)
     assert code == 2
     last = errors.strip().splitlines()[-1]
     assert last.startswith("rmtjax: ")
@@ -306,14 +306,14 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_half_written(tiny, tmp_pat
 
 def test_a_workdir_below_a_file_is_one_sentence(tiny, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    code, errors = in_process(command(tiny, tmp_path / "file" / "run"), capsys)
+    code, _, errors = in_process(command(tiny, tmp_path / "file" / "run"), capsys)
     assert code == 2
     assert "cannot be made, since a part of its path is a file: choose another --workdir" in errors
 
 
 def test_a_workdir_of_another_config_is_refused_by_field(tiny, unbroken, capsys):
     before = sorted(path.name for path in unbroken.iterdir())
-    code, errors = in_process(command(tiny, unbroken, "--config.optim.learning_rate=0.5"), capsys)
+    code, _, errors = in_process(command(tiny, unbroken, "--config.optim.learning_rate=0.5"), capsys)
     assert code == 2
     assert "optim.learning_rate: 0.0005 -> 0.5" in errors
     assert sorted(path.name for path in unbroken.iterdir()) == before
