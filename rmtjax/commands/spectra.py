@@ -2,9 +2,9 @@
 
 python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=all] [--layers=REGEX]
 
-PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, safetensors, torch, npz, msgpack,
-ONNX or Keras weights, or a folder of safetensors or torch shards. With --baseline, PATH is what training made
-of it.
+PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, weights in safetensors, torch, npz,
+msgpack, ONNX or Keras format, or a folder of safetensors or torch shards. With --baseline, PATH holds the
+weights after training.
 """
 
 import argparse
@@ -18,15 +18,12 @@ import time
 from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
-# Flags that `spectra.analyze` takes under the same names.
-OPTIONS = (
-    "metrics", "layers", "precision", "seed", "conv", "conv_norm", "num_heads", "num_kv_heads", "lora_scale",
-)  # fmt: skip
-# The library's groups of metrics, which are not imported to print --help; a test keeps them the same.
+# The flags that `spectra.analyze` does not take; it takes all others under the same names.
+_OWN = ("path", "baseline", "other", "out", "step")
+# `metrics.GROUPS` of the library, which --help does not import, to be quick. A test compares the two.
 GROUPS = (
-    "scale", "tail", "bulk", "correlation", "local", "vectors", "bootstrap", "farms", "fingers", "shuffles",
-    "nulls", "alignment",
-)  # fmt: skip
+    "scale, tail, bulk, correlation, local, vectors, bootstrap, farms, fingers, shuffles, nulls, alignment"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     names = [name for name in (arguments.baseline, arguments.path, arguments.other) if name]
     weights = [checkpoints.open(name, step=arguments.step) for name in names]
-    options = {name: getattr(arguments, name) for name in OPTIONS}
+    options = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     options["progress"] = sys.stderr.isatty() or arguments.out is not None
     out = pathlib.Path(arguments.out) if arguments.out else None
     if out is not None:
@@ -67,39 +64,40 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = flags.parser("spectra", __doc__)
-    parser.add_argument("path", metavar="PATH", help="the weights: see above")
-    parser.add_argument("--baseline", help="the weights before training, to compare with")
-    parser.add_argument(
-        "--other", help="what another run made of the baseline: the cosine between the two updates"
+    add = parser.add_argument
+    add("path", metavar="PATH", help="the weights: see above")
+    add("--baseline", help="the weights before training, to compare with")
+    add("--other", help="weights after another run from the baseline: the cosine between the two updates")
+    add(
+        "--out", help="a folder for spectra.parquet, spectra.npz and report.html; a stopped run resumes there"
     )
-    parser.add_argument(
-        "--out", help="a folder for spectra.parquet, spectra.npz and report.html; a stopped run goes on"
+    add(
+        "--metrics",
+        default="default",
+        help=f"default, all, or, with commas between, groups ({GROUPS}) or names of metrics",
     )
-    parser.add_argument("--metrics", default="default", help=f"default, all, or of {', '.join(GROUPS)}")
-    parser.add_argument(
-        "--layers", default="", metavar="REGEX", help="only matrices in whose name this is found"
-    )
-    parser.add_argument("--precision", default="double", choices=["single", "double"], help="default: double")
-    parser.add_argument("--step", type=int, help="of a folder with several checkpoints; default: the newest")
-    parser.add_argument(
+    add("--layers", default="", metavar="REGEX", help="only matrices whose name contains a match")
+    add("--precision", default="double", choices=["single", "double"], help="default: double")
+    add("--step", type=int, help="the checkpoint to read, if a folder has several; default: the newest")
+    add(
         "--conv",
         default="slices",
         choices=["slices", "unfold"],
-        help="matrices of a convolution: one a tap (default), or one",
+        help="a convolution is one matrix per kernel position (slices, the default) or one matrix (unfold)",
     )
-    parser.add_argument("--conv_norm", action="store_true", help="WeightWatcher's factor on 2-D convolutions")
-    parser.add_argument("--num_heads", type=int, default=0, help="split attention into that many heads")
-    parser.add_argument("--num_kv_heads", type=int, default=0, help="of keys and values, if fewer")
-    parser.add_argument("--lora_scale", type=float, default=1.0, help="alpha / r of LoRA products")
-    parser.add_argument("--seed", type=int, default=0, help="of shuffles and bootstrap")
+    add("--conv_norm", action="store_true", help="apply WeightWatcher's factor to 2-D convolutions")
+    add("--num_heads", type=int, default=0, help="split attention into that many heads")
+    add("--num_kv_heads", type=int, default=0, help="number of heads of keys and values, if it differs")
+    add("--lora_scale", type=float, default=1.0, help="alpha / r, the factor on products of LoRA factors")
+    add("--seed", type=int, default=0, help="of shuffles and bootstrap")
     arguments = parser.parse_args(argv)
     if arguments.other and not arguments.baseline:
-        parser.error("--other needs --baseline: the weights that both runs began with")
+        parser.error("--other needs --baseline, the weights from which both runs started")
     return arguments
 
 
 def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.Path:
-    """A folder for what is done of exactly these files; what other files left behind is deleted."""
+    """A folder for finished parts of an analysis of exactly these files; those of other files are deleted."""
     facts = [f"step {step}"]
     for name in names:
         path = pathlib.Path(os.path.abspath(name))

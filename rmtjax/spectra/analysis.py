@@ -1,4 +1,4 @@
-"""The one pass over all matrices and all metrics, and the table it returns."""
+"""One pass over all matrices and all metrics, and the table it returns."""
 
 import contextlib
 import functools
@@ -27,21 +27,21 @@ from rmtjax.spectra import (
     update_geometry,
     updates,
 )
-from rmtjax.spectra import metrics as metrics_lib
 from rmtjax.spectra.matrices import Matrix, weight_matrices
+from rmtjax.spectra.metrics import chosen
 
 
 class Analysis(NamedTuple):
     """Spectra of a model's weights.
 
     Attributes:
-      table: a row per matrix (and, from `compare`, per stage): layout, metrics, each metric's value for noise
-        of that shape beside it (`<metric>_null`), and a `warning` in words where one is due.
-      eigenvalues: of W^T W (not divided by N), ascending, slices pooled, float64; by the matrix's name, from
-        `compare` by `<stage>/<name>`.
+      table: one row per matrix (and, from `compare`, per stage): layout, metrics, the value of each metric
+        for noise of that shape beside it (`<metric>_null`), and a `warning` in words, empty if there is none.
+      eigenvalues: of W^T W (not divided by N), ascending, slices pooled, float64; under the name of the
+        matrix, from `compare` under `<stage>/<name>`.
       left_out: path of each tensor without a spectrum -> the reason.
 
-    The table's `attrs` say how it was made: precision, metrics, seed, and the source where the weights know it.
+    The table's `attrs` say how it was made: precision, metrics, seed, and the source if the weights have one.
     """
 
     table: pd.DataFrame
@@ -49,11 +49,10 @@ class Analysis(NamedTuple):
     left_out: dict[str, str]
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes spectra.parquet, spectra.npz and spectra_curves.npz, each whole or not at all.
+        """Writes spectra.parquet, spectra.npz and spectra_curves.npz, each completely or not at all.
 
-        Makes the directory. The curves (`curves.curves`) are what the pages draw.
-
-        What was left out is in the parquet file's attributes (`pandas.read_parquet(...).attrs["left_out"]`).
+        Creates the directory. The pages draw the curves (`curves.curves`). What was left out is among the
+        attributes of the table: `pandas.read_parquet(...).attrs["left_out"]`.
         """
         folder = pathlib.Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +67,11 @@ class Analysis(NamedTuple):
             rows.to_parquet(path)
 
 
+REPLICATES = 100  # matrices of noise per shape, for the group "nulls"
+
+
 class Options(NamedTuple):
-    """How an analysis is computed: the arguments of `analyze`, checked."""
+    """The arguments of `analyze`, checked."""
 
     groups: frozenset[str]
     dtype: Any
@@ -95,31 +97,33 @@ def analyze(
     """Spectra and metrics of every weight matrix of a model.
 
     Args:
-      params: a pytree of arrays, in Flax `variables["params"]`, or what `rmtjax.checkpoints.open` gives, which is
-        read matrix by matrix.
-      metrics: "default" (scale, tail, bulk, correlation), "all", or names of groups, with commas between or in a
-        list: what needs resampling, vectors or further spectra comes on request.
-      layers: only matrices in whose name this regular expression is found.
+      params: a pytree of arrays (in Flax `variables["params"]`), or the result of `rmtjax.checkpoints.open`,
+        which is read one matrix at a time.
+      metrics: "default" (scale, tail, bulk, correlation), "all", or names of groups or of metrics
+        (`metrics.chosen`), in a list or with commas between. Groups that need resampling, singular vectors or
+        other spectra are computed only on request.
+      layers: a regular expression; only matrices whose name contains a match are analysed.
       precision: of the Gram matrices. "single" takes about half the time and is enough for norms, alpha and
-        spikes; ranks and entropy of nearly singular matrices need "double" (column `num_unresolved`).
+        spikes; ranks and entropies of nearly singular matrices need "double" (column `num_unresolved`).
       seed: of shuffles and bootstrap.
-      devices: to split the matrices over; None: all accelerators, or one CPU.
-      partial: a folder, for these weights alone, that keeps what is done: a stopped call goes on from there.
-      progress: show a bar.
+      devices: the devices that share the matrices; None: all accelerators, or one CPU.
+      partial: a folder, for these weights alone, that keeps finished parts, where a stopped call resumes.
+      progress: show a progress bar.
       layout: how tensors become matrices (`rules`, `conv`, ...): see `weight_matrices`.
 
     Raises:
-      ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group or precision.
+      ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group, metric or
+        precision.
+
+    >>> found = analyze({"mlp": {"kernel": np.eye(16, 12)}}, metrics="scale")
+    >>> found.table[["name", "N", "M", "stable_rank"]].values.tolist()
+    [['mlp/kernel', 16, 12, 12.0]]
     """
-    options = Options(
-        metrics_lib.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout
-    )
-    options = options._replace(groups=options.groups - {"alignment"})  # it needs a second side
-    found, left_out = _chosen(params, layers, layout)
-    if not found:
-        raise ValueError(_nothing(left_out))
+    groups = chosen(metrics) - {"alignment"}  # which compares two sides
+    options = Options(groups, _dtype(precision), seed, devices, partial, progress, layout)
+    found, left_out = _matrices(params, layers, layout)
     rows, values = _analyze(found, options)
-    rows.attrs = _made_of(options, params)
+    rows.attrs = _attributes(options, params)
     return Analysis(rows, dict(zip(rows["name"], values, strict=True)), left_out)
 
 
@@ -137,26 +141,28 @@ def compare(
     progress: bool = False,
     **layout: Any,
 ) -> Analysis:
-    """Spectra before and after training and of the update, in one table with a column `stage`.
+    """Spectra of the weights before and after training and of the update, in one table with a column `stage`.
 
-    Rows come stage by stage ("before", "after", "update"); eigenvalues are under `<stage>/<name>`. The
-    update's rows also have `norm_ratio`, `spectral_ratio` and `cosine` (`updates.sizes`), and with the group
-    "alignment" where the update lies in the weights it changed (`update_geometry.alignment`). A matrix that only
-    one side has, or that changed its shape, has no update: `left_out` says so.
+    The rows are sorted by stage ("before", "after", "update"); eigenvalues are under `<stage>/<name>`. The
+    rows of the update also have `norm_ratio`, `spectral_ratio` and `cosine` (`updates.sizes`) and, with the
+    group "alignment", how the update is aligned with the weights it changed (`update_geometry.alignment`). A
+    matrix that only one side has, or whose shape changed, has no update; `left_out` says so.
 
-    Args and errors: as `analyze`; also ValueError if the two have no matrix in common. In addition:
-      other: weights that another run made of the same `before`. The update's rows then have `cosine_other`, the
-        cosine of the angle between the two runs' updates, and `cosine_other_null`, 1.96 / √(slices N M): 95 % of
-        independent random updates are nearer to orthogonal than that.
+    Args and errors: as `analyze`; also ValueError if the two sides have no matrix in common. In addition:
+      other: weights after another run from the same `before`. The rows of the update then have
+        `cosine_other`, the cosine of the angle between the updates of the two runs, and `cosine_other_null`,
+        1.96 / √(slices N M): for independent random updates |cosine| is below it with probability 0.95.
+
+    >>> before = {"mlp": {"kernel": np.eye(16, 12)}}
+    >>> found = compare(before, {"mlp": {"kernel": 1.5 * np.eye(16, 12)}}, metrics="scale")
+    >>> found.table[["stage", "log_norm", "norm_ratio"]].round(3).values.tolist()
+    [['before', 1.079, nan], ['after', 1.431, nan], ['update', 0.477, 0.5]]
     """
-    options = Options(
-        metrics_lib.chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout
-    )
+    options = Options(chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
     pair = _pair(before, after, layers, layout)
     rows, values = _analyze(pair.matrices, options)
-    return _compared(
-        pair, rows, values, options, _chosen(other, layers, layout)[0] if other is not None else None
-    )
+    others = _found(other, layers, layout)[0] if other is not None else None
+    return _compared(pair, rows, values, options, others)
 
 
 def compare_many(
@@ -170,11 +176,11 @@ def compare_many(
     progress: bool = False,
     **layout: Any,
 ) -> dict[str, Analysis]:
-    """`compare` of many pairs (before, after) in one pass: matrices of one shape go through together, whosever they are.
+    """`compare` for many pairs (before, after) in one pass, which solves matrices of one shape together.
 
     Args and errors: as `compare`.
     """
-    options = Options(metrics_lib.chosen(metrics), _dtype(precision), seed, devices, None, progress, layout)
+    options = Options(chosen(metrics), _dtype(precision), seed, devices, None, progress, layout)
     found = {name: _pair(before, after, layers, layout) for name, (before, after) in pairs.items()}
     rows, values = _analyze([matrix for pair in found.values() for matrix in pair.matrices], options)
     out, start = {}, 0
@@ -186,7 +192,7 @@ def compare_many(
 
 
 class _Pair(NamedTuple):
-    """Two sides of a comparison and what lies between."""
+    """The matrices of the two sides of a comparison, and of the update between them."""
 
     sources: tuple[Any, Any]
     old: list[Matrix]
@@ -200,11 +206,12 @@ class _Pair(NamedTuple):
 
 
 def _pair(before: Any, after: Any, layers: str, layout: dict[str, Any]) -> _Pair:
-    (old, left_out), (new, left_out_after) = (_chosen(tree, layers, layout) for tree in (before, after))
+    (old, left_out), (new, left_out_after) = (_found(tree, layers, layout) for tree in (before, after))
     changes, without = updates.differences(old, new)
     if not changes:
         raise ValueError(
-            f"before and after have no weight matrix in common: {_names(old)} before, {_names(new)} after"
+            "before and after have no weight matrix in common: "
+            f"{_first_names(old)} before, {_first_names(new)} after"
         )
     return _Pair((before, after), old, new, changes, left_out | left_out_after | without)
 
@@ -216,7 +223,7 @@ def _compared(
     options: Options,
     other: list[Matrix] | None = None,
 ) -> Analysis:
-    """The rows and eigenvalues of `pair.matrices`, with their stages and what compares the sides."""
+    """The analysis of `pair.matrices`, with their stages and with the columns that compare the sides."""
     old, new, changes = pair.old, pair.new, pair.changes
     stages = ["before"] * len(old) + ["after"] * len(new) + ["update"] * len(changes)
     rows.insert(0, "stage", stages)
@@ -242,7 +249,7 @@ def _compared(
             )
         )
     joined = pd.concat([rows.drop(columns="warning"), *added, rows["warning"]], axis=1)
-    joined.attrs = _made_of(options, *pair.sources)
+    joined.attrs = _attributes(options, *pair.sources)
     keys = (f"{stage}/{name}" for stage, name in zip(stages, rows["name"], strict=True))
     return Analysis(joined, dict(zip(keys, values, strict=True)), pair.left_out)
 
@@ -250,20 +257,21 @@ def _compared(
 def eigenvalues(
     params: Any, *, layers: str = "", precision: str = "double", **layout: Any
 ) -> dict[str, np.ndarray]:
-    """Eigenvalues of W^T W (not divided by N) of every weight matrix, by name, ascending, float64.
+    """Eigenvalues of W^T W (not divided by N) of every weight matrix: name -> ascending, float64.
 
     Slices of a convolution are pooled; a matrix that is not finite has NaN. Args and errors: as `analyze`.
+
+    >>> eigenvalues({"mlp": {"kernel": np.diag([1.0, 2.0, 3.0])}})
+    {'mlp/kernel': array([1., 4., 9.])}
     """
     dtype = _dtype(precision)
-    found, left_out = _chosen(params, layers, layout)
-    if not found:
-        raise ValueError(_nothing(left_out))
+    found, _ = _matrices(params, layers, layout)
     spectra = streaming.spectra(found, dtype)
-    return dict(zip((matrix.name for matrix in found), map(_scaled, spectra), strict=True))
+    return dict(zip((matrix.name for matrix in found), map(_in_units, spectra), strict=True))
 
 
 def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """The table and the eigenvalues, in the order of `found`."""
+    """The table and the eigenvalues of matrices, in their order."""
     wanted = list(found)
     if "shuffles" in options.groups:
         wanted += [shuffles.shuffled(matrix, options.seed) for matrix in found]
@@ -272,9 +280,13 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     shapes = [matrix.shape for matrix in found]
     compiling = programs.prepare(shapes, options.groups, options.dtype)
     solved = streaming.spectra(
-        wanted, options.dtype, devices=options.devices, partial=options.partial, made=_made(options),
+        wanted,
+        options.dtype,
+        devices=options.devices,
+        partial=options.partial,
+        made=_layout_in_words(options),
         progress=options.progress,
-    )  # fmt: skip
+    )
     for thread in compiling:
         thread.join()
     spectra, rest = solved[: len(found)], solved[len(found) :]
@@ -285,12 +297,11 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     if "farms" in options.groups:
         windows = [matrix.shape for matrix in wanted[-len(found) :]]
         pooled = zip(rest[-len(found) :], windows, strict=True)
-        further["alpha_farms"] = np.array(
-            [
-                farms.median_hill(one.eigenvalues, eigensolver.resolution(M, options.dtype))
-                for one, (_, _, M) in pooled
-            ]
-        )
+        exponents = [
+            farms.median_hill(spectrum.eigenvalues, eigensolver.resolution(M, options.dtype))
+            for spectrum, (_, _, M) in pooled
+        ]
+        further["alpha_farms"] = np.array(exponents)
         further["alpha_farms_null"] = nulls.closed_forms(*np.array(windows).T)["alpha_hill"]
     if "nulls" in options.groups:
         further |= _simulated(shapes, options)
@@ -299,11 +310,11 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
         further |= singular_vectors.vector_metrics(
             found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype
         )
-    return table.make(found, raw, further), [_scaled(one) for one in spectra]
+    return table.make(found, raw, further), [_in_units(spectrum) for spectrum in spectra]
 
 
-def _made(options: Options) -> str:
-    """What, beside the weights, decides the entries of the matrices."""
+def _layout_in_words(options: Options) -> str:
+    """What decides the entries of the matrices beside the weights: seed and layout."""
     rules = [
         (rule.pattern, rule.kind, rule.ndim, getattr(rule.unfold, "__qualname__", repr(rule.unfold)))
         for rule in options.layout.get("rules", ())
@@ -311,14 +322,15 @@ def _made(options: Options) -> str:
     return f"{options.seed} {sorted((options.layout | {'rules': rules}).items())}"
 
 
-def _made_of(options: Options, *params: Any) -> dict[Any, Any]:
+def _attributes(options: Options, *params: Any) -> dict[Any, Any]:
+    """How a table was made: its `attrs`."""
     sources = [source for tree in params if (source := getattr(tree, "source", None))]
     made = {"precision": "single" if options.dtype == np.float32 else "double", "seed": options.seed}
     return ({"source": sources} if sources else {}) | made | {"metrics": sorted(options.groups)}
 
 
 def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict[str, np.ndarray]:
-    """Median, 5 % and 95 % quantile of every metric that has no scale, over REPLICATES matrices of noise of each shape."""
+    """Median, 5 % and 95 % quantile of each metric without scale, for REPLICATES matrices of noise."""
     distinct = sorted(set(shapes))
     which = [distinct.index(shape) for shape in shapes]
     out: dict[str, np.ndarray] = {}
@@ -326,9 +338,8 @@ def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict
         for name, values in _metrics_of_noise(shape, options.groups, options.dtype).items():
             if not table.has_scale(name):
                 with warnings.catch_warnings():
-                    warnings.simplefilter(
-                        "ignore", RuntimeWarning
-                    )  # all NaN: the metric is undefined for that shape
+                    # All are NaN if the metric is undefined for that shape.
+                    warnings.simplefilter("ignore", RuntimeWarning)
                     low, median, high = np.nanquantile(values.astype(np.float64), (0.05, 0.5, 0.95))
                 for end, value in (("null", median), ("null_low", low), ("null_high", high)):
                     out.setdefault(f"{name}_{end}", np.full(len(distinct), np.nan))[place] = value
@@ -336,33 +347,47 @@ def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict
 
 
 @functools.cache
-def _metrics_of_noise(shape: tuple[int, int, int], of: frozenset[str], dtype: Any) -> dict[str, np.ndarray]:
+def _metrics_of_noise(
+    shape: tuple[int, int, int], groups: frozenset[str], dtype: Any
+) -> dict[str, np.ndarray]:
     rows = nulls.simulated_spectra(*shape, REPLICATES).astype(dtype)
     noise = [streaming.Spectrum(row, 0, 0) for row in rows]
-    return programs.measure(noise, [shape] * len(noise), of - {"shuffles"}, dtype)
+    return programs.measure(noise, [shape] * len(noise), groups - {"shuffles"}, dtype)
 
 
-REPLICATES = 100  # matrices of noise of each shape, for the group "nulls"
-
-
-def _scaled(one: streaming.Spectrum) -> np.ndarray:
-    if one.bad:
-        return np.full(len(one.eigenvalues), np.nan)
-    with np.errstate(over="ignore"):  # beyond 1e308: infinite
-        values: np.ndarray = np.ldexp(one.eigenvalues.astype(np.float64), 2 * one.exponent)
+def _in_units(spectrum: streaming.Spectrum) -> np.ndarray:
+    """Eigenvalues of the weights themselves; NaN if some weight is not finite."""
+    if spectrum.bad:
+        return np.full(len(spectrum.eigenvalues), np.nan)
+    with np.errstate(over="ignore"):  # infinite above 1e308
+        values: np.ndarray = np.ldexp(spectrum.eigenvalues.astype(np.float64), 2 * spectrum.exponent)
     return values
 
 
-def _chosen(params: Any, layers: str, layout: dict[str, Any]) -> tuple[list[Matrix], dict[str, str]]:
+def _matrices(params: Any, layers: str, layout: dict[str, Any]) -> tuple[list[Matrix], dict[str, str]]:
+    """The matrices to analyse, at least one, and the tensors that are left out."""
+    found, left_out = _found(params, layers, layout)
+    if found:
+        return found, left_out
+    if not left_out:
+        raise ValueError("no weight matrix to analyse: the pytree has no arrays")
+    some = ", ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
+    raise ValueError(f"no weight matrix to analyse: all {len(left_out)} tensors were left out, {some}")
+
+
+def _found(params: Any, layers: str, layout: dict[str, Any]) -> tuple[list[Matrix], dict[str, str]]:
+    """The matrices whose name contains a match of `layers`, and the tensors that are left out."""
     try:
         pattern = re.compile(layers)
     except re.error as error:
         raise ValueError(f"layers={layers!r} is not a regular expression: {error}") from error
     found, left_out = weight_matrices(params, **layout)
-    chosen = [matrix for matrix in found if pattern.search(matrix.name)]
-    if found and not chosen:
-        raise ValueError(f"layers={layers!r} is found in no name of a matrix: they are {_names(found)}, ...")
-    return chosen, left_out
+    matching = [matrix for matrix in found if pattern.search(matrix.name)]
+    if found and not matching:
+        raise ValueError(
+            f"layers={layers!r} is found in no name of a matrix: they are {_first_names(found)}, ..."
+        )
+    return matching, left_out
 
 
 def _dtype(precision: str) -> Any:
@@ -371,14 +396,7 @@ def _dtype(precision: str) -> Any:
     return np.float32 if precision == "single" else np.float64
 
 
-def _nothing(left_out: dict[str, str]) -> str:
-    if not left_out:
-        return "no weight matrix to analyse: the pytree has no arrays"
-    some = ", ".join(f"{name} ({reason})" for name, reason in list(left_out.items())[:5])
-    return f"no weight matrix to analyse: all {len(left_out)} tensors were left out, {some}"
-
-
-def _names(found: Sequence[Matrix]) -> str:
+def _first_names(found: Sequence[Matrix]) -> str:
     return ", ".join(matrix.name for matrix in found[:5]) or "none"
 
 

@@ -1,8 +1,7 @@
-"""The curves of each matrix that a page draws: densities, laws, fits and exponents.
+"""The curves that a page draws for each matrix: densities, laws, fits and exponents.
 
-`Analysis.save` stores them beside the table, so that a page is drawn without the eigenvalues. Eigenvalues
-are of W^T W, not divided by N. The Marchenko-Pastur density is that of `laws`, the exponents are those of
-`tails`.
+`Analysis.save` stores them beside the table, so that a page can be drawn without the eigenvalues. Eigenvalues
+are of W^T W, not divided by N. The Marchenko-Pastur density comes from `laws`, the exponents from `tails`.
 """
 
 import functools
@@ -16,30 +15,34 @@ import pandas as pd
 
 from rmtjax.spectra import laws, tails
 
-LEAST_TAIL = 5  # shorter tails tell nothing, and their exponents run off a chart
-_POINTS = 60  # of a curve, about
-_ROWS = 32  # matrices in one call to the device
+LEAST_TAIL = 5  # the exponents of shorter tails scatter too much for a chart
+_POINTS = 60  # approximate number of points of a curve
+_ROWS = 32  # number of matrices in one call to the device
 
 
 def curves(table: pd.DataFrame, eigenvalues: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The curves of every matrix that has a finite eigenvalue above zero.
 
     Args:
-      table: of an `Analysis`, with or without the column `stage`. What it does not hold is not drawn.
-      eigenvalues: ascending, under `<stage>/<name>`, without stages under `<name>`.
+      table: of an `Analysis`, with or without the column `stage`. Curves whose columns it lacks are left out.
+      eigenvalues: ascending, under `<stage>/<name>`, or `<name>` in a table without stages.
 
     Returns:
-      Under the matrix's key and a slash, in float64:
-        density [2, bins + 1]: edges of linear bins, and the density in each (its last entry is 0).
+      Arrays in float64, under the key of the matrix, a slash, and:
+        density [2, bins + 1]: edges of linear bins, and the density in each (the last entry is 0).
         log_density [2, bins + 1]: the same in logarithmic bins.
-        law [2, points]: the Marchenko-Pastur density of the noise, times the share of it in the spectrum.
-        spikes [n]: the eigenvalues beyond the noise.
-        fit [3, 2]: the power law at xmin and beyond the largest eigenvalue: λ, density, share of eigenvalues
-          of at least λ.
-        exponents [3, points]: xmin, the exponent of the tail from there on, and its standard error.
+        law [2, points]: the Marchenko-Pastur density of the noise, times its share of the spectrum.
+        spikes [n]: the eigenvalues above the noise.
+        fit [3, 2]: the power law at xmin and beyond the largest eigenvalue: λ, density, share of
+          eigenvalues >= λ.
+        exponents [3, points]: xmin, the exponent of the tail that starts there, and its standard error.
         survival [2, points]: λ, and the share of eigenvalues >= λ.
-        shift [2, points], of updates: rank of a singular value, and how far training moved it, in parts of
-          the largest one before.
+        shift [2, points], for updates: rank of a singular value, and its change by training, relative to the
+          largest singular value before.
+
+    >>> table = pd.DataFrame({"name": ["a"], "matrix_rank": [3.0]})
+    >>> sorted(curves(table, {"a": np.array([1.0, 2.0, 3.0])}))
+    ['a/density', 'a/log_density', 'a/survival']
     """
     staged = "stage" in table
     rows: dict[str, dict[str, Any]] = {}
@@ -51,18 +54,23 @@ def curves(table: pd.DataFrame, eigenvalues: Mapping[str, np.ndarray]) -> dict[s
     exponents = _exponents(found, {key: _number(rows[key], "matrix_rank") for key in found})
     out: dict[str, np.ndarray] = {}
     for key, values in found.items():
-        parts = _of_matrix(values, rows[key]) | {"exponents": exponents[key]}
+        parts = _curves_of_matrix(values, rows[key]) | {"exponents": exponents[key]}
         out |= {f"{key}/{name}": array for name, array in parts.items() if array.size}
     for key in rows:
         stage, _, name = key.partition("/")
-        moved = _shift(eigenvalues, name) if staged and stage == "update" else None
-        if moved is not None:
-            out[f"{key}/shift"] = moved
+        shift = _shift(eigenvalues, name) if staged and stage == "update" else None
+        if shift is not None:
+            out[f"{key}/shift"] = shift
     return out
 
 
 def compact(drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Curves as they are stored: in single precision, but for those beyond its range."""
+    """Curves as they are stored: in single precision, or in double where single overflows or underflows.
+
+    >>> stored = compact({"a": np.ones(2), "b": np.array([1e-50])})
+    >>> stored["a"].dtype, stored["b"].dtype
+    (dtype('float32'), dtype('float64'))
+    """
     out = {}
     for key, values in drawn.items():
         size = np.abs(values[np.isfinite(values) & (values != 0)])
@@ -72,14 +80,18 @@ def compact(drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def positive(values: np.ndarray) -> np.ndarray:
-    """Eigenvalues that are finite and above zero, ascending, float64."""
+    """The eigenvalues that are finite and above zero, ascending, in float64.
+
+    >>> positive(np.array([3.0, 0.0, np.nan, 1.0]))
+    array([1., 3.])
+    """
     values = np.sort(np.asarray(values, np.float64).ravel())
     kept: np.ndarray = values[np.isfinite(values) & (values > 0)]
     return kept
 
 
 def _number(row: Mapping[str, Any], *names: str) -> float:
-    """The first of these numbers that the row holds; NaN where there is none, or -1 for a fit that failed."""
+    """The first of these numbers that the row holds; NaN if it has none, or -1 (a fit that failed)."""
     for name in names:
         value = row.get(name)
         if isinstance(value, int | float | np.number) and np.isfinite(value):
@@ -87,7 +99,7 @@ def _number(row: Mapping[str, Any], *names: str) -> float:
     return float("nan")
 
 
-def _of_matrix(values: np.ndarray, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _curves_of_matrix(values: np.ndarray, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
     edge = _number(row, "edge", "bulk_max")
     spikes = _spikes(values, _number(row, "num_spikes"), edge)
     return {
@@ -101,14 +113,14 @@ def _of_matrix(values: np.ndarray, row: Mapping[str, Any]) -> dict[str, np.ndarr
 
 
 def _spikes(values: np.ndarray, count: float, edge: float) -> np.ndarray:
-    """As many of the largest as the table says, else those above the edge of the bulk."""
+    """The `count` largest eigenvalues; without a count, those above the edge of the bulk."""
     if np.isfinite(count):
         return values[len(values) - int(count) :]
     return values[values > edge]
 
 
 def _density(values: np.ndarray, edge: float) -> np.ndarray:
-    """The bulk gets the room: a page says in words how far the spikes reach."""
+    """The axis ends above the bulk. A page says in words how far the spikes reach."""
     top = float(values[-1])
     high = max(min(top, 2 * edge), 1.15 * edge) if np.isfinite(edge) and edge > 0 else 1.02 * top
     shown = values[values <= high]
@@ -130,13 +142,13 @@ def _law(row: Mapping[str, Any], share: float) -> np.ndarray:
     if not (np.isfinite(N * M) and noise_std > 0):
         return np.zeros((2, 0))
     lower, upper = laws.marchenko_pastur_edges(M / N, noise_std**2)
-    # Close together near both edges, where the density is steep.
+    # More points near both edges, where the density is steep.
     x = lower + (upper - lower) * np.sin(np.linspace(0, np.pi / 2, 48)[1:]) ** 2
     return np.stack([x * N, share * laws.marchenko_pastur_pdf(x, M / N, noise_std**2) / N])
 
 
 def _fit(values: np.ndarray, alpha: float, xmin: float) -> np.ndarray:
-    """Two points of the power law, which is straight on logarithmic axes."""
+    """Two points of the power law, which is a straight line on logarithmic axes."""
     if not (alpha > 1 and 0 < xmin < values[-1]):
         return np.zeros((3, 0))
     x = np.array([xmin, 1.3 * values[-1]])
@@ -151,7 +163,7 @@ def _survival(values: np.ndarray) -> np.ndarray:
 
 
 def _thinned(count: int) -> np.ndarray:
-    """Indices into ascending eigenvalues: all of the 30 largest, about as many of the others."""
+    """Indices into ascending eigenvalues: the 30 largest, and about as many of the others, evenly spaced."""
     if count <= _POINTS:
         return np.arange(count)
     below = np.linspace(0, count - 31, _POINTS - 30).round().astype(int)
@@ -159,10 +171,10 @@ def _thinned(count: int) -> np.ndarray:
 
 
 def _exponents(found: Mapping[str, np.ndarray], ranks: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """For each start of the tail the exponent that `tails.power_law` has there, and its standard error.
+    """The exponent that `tails.power_law` has for each start of the tail, and its standard error.
 
-    Hill's exponent does not count the first value of the tail, the power law does: their slopes differ by the
-    factor n / (n - 1), except in small samples, where the unbiased exponent of the power law is Hill's.
+    It follows from Hill's exponent, which does not count the first value of the tail: alpha - 1 of the power
+    law is n / (n - 1) times that of Hill, except in small samples, where `tails.power_law` uses Hill's.
     """
     out = {}
     keys = list(found)
@@ -199,7 +211,7 @@ def _thinned_exponents(values: np.ndarray, hill: np.ndarray) -> np.ndarray:
 
 
 def _shift(eigenvalues: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-    """How far training moved each singular value, largest first; None where the two sides do not match."""
+    """The change of each singular value by training, largest first; None if the two sides do not match."""
     before, after = (eigenvalues.get(f"{stage}/{name}") for stage in ("before", "after"))
     if before is None or after is None or not len(before) or len(before) != len(after):
         return None

@@ -1,8 +1,9 @@
 """Norms, ranks and entropies of a spectrum.
 
-All take eigenvalues of W^T W, not divided by N, ascending, `[layers, size]`, with zeros in front where a
-layer has fewer of them. Names and formulas are WeightWatcher's where it has the metric (log_norm is of the
-*squared* Frobenius norm, spectral_norm the largest eigenvalue, not the largest singular value).
+All functions take eigenvalues of W^T W, not divided by N, ascending, `[layers, size]`, with zeros in front
+where a layer has fewer of them. Names and formulas are WeightWatcher's where it has the metric: log_norm is
+the logarithm of the *squared* Frobenius norm, and spectral_norm is the largest eigenvalue, not the largest
+singular value.
 """
 
 import jax
@@ -19,19 +20,24 @@ def norms_and_ranks(
 
     Args:
       eigenvalues: ascending, right-aligned.
-      count: how many there are in each row.
-      rank_cut: eigenvalues above this share of the largest count for the rank.
+      count: number of eigenvalues in each row.
+      rank_cut: the rank counts the eigenvalues above this share of the largest.
 
     Returns, with p = λ / Σλ:
-      norm: Σλ = ||W||_F². spectral_norm: λ_max. nuclear_norm: Σ √λ. sv_max, sv_min: √λ_max, √λ_min.
+      norm: Σλ = ||W||_F².
+      spectral_norm: λ_max. nuclear_norm: Σ √λ. sv_max, sv_min: √λ_max, √λ_min.
       condition_number: sv_max / sv_min; infinite where the rank is not full.
       stable_rank: Σλ / λ_max. participation_ratio: (Σλ)² / Σλ².
       effective_rank: exp(-Σ p ln p). effective_rank_sv: the same with p = √λ / Σ√λ (Roy and Vetterli, 2007).
-      renyi_entropy_2, renyi_entropy_inf: -ln Σ p² and -ln max p, normalised as `entropy`; their exponentials are
-        participation ratio and stable rank.
-      matrix_rank: the number of eigenvalues above `rank_cut` λ_max. rank_loss: how many there are not.
+      matrix_rank: number of eigenvalues above `rank_cut` λ_max. rank_loss: number of the others.
       entropy: -Σ p ln p / ln(matrix_rank), in [0, 1]; NaN where the rank is below 2.
-      Ranks and entropy are NaN for a matrix of zeros.
+      renyi_entropy_2, renyi_entropy_inf: -ln Σ p² and -ln max p, the logarithms of participation ratio and
+        stable rank, over ln(matrix_rank) like `entropy`.
+    For a matrix of zeros the entropies and all ranks but matrix_rank and rank_loss are NaN.
+
+    >>> found = norms_and_ranks(jnp.array([[0.0, 1.0, 3.0]]), jnp.array([2]), jnp.array([1e-6]))
+    >>> {name: round(float(found[name][0]), 3) for name in ("norm", "stable_rank", "matrix_rank", "sv_min")}
+    {'norm': 4.0, 'stable_rank': 1.333, 'matrix_rank': 2.0, 'sv_min': 1.0}
     """
     norm = eigenvalues.sum(-1)
     largest = eigenvalues[:, -1]
@@ -58,7 +64,7 @@ def norms_and_ranks(
         "effective_rank_sv": jnp.exp(jax.scipy.special.entr(roots / nuclear[:, None]).sum(-1)),
         "participation_ratio": spread,
         "matrix_rank": rank,
-        "rank_loss": count - rank,
+        "rank_loss": count.astype(rank.dtype) - rank,
         "entropy": normalised(entropy),
         "renyi_entropy_2": normalised(jnp.log(spread)),
         "renyi_entropy_inf": normalised(jnp.log(norm / largest)),
@@ -68,6 +74,6 @@ def norms_and_ranks(
 def nonzero_eigenvalues(
     eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], rank_cut: Float[Array, " layers"]
 ) -> Int[Array, " layers"]:
-    """How many eigenvalues exceed `rank_cut` times the largest: the numerical rank."""
+    """Number of eigenvalues above `rank_cut` times the largest: the numerical rank."""
     above = eigenvalues > rank_cut[:, None] * eigenvalues[:, -1:]
     return (above & eigensolver.used(count, eigenvalues.shape[1])).sum(-1).astype(jnp.int32)

@@ -1,9 +1,10 @@
 """WeightWatcher's fit of the Marchenko-Pastur law to a kernel density, for comparison with `bulk`.
 
-As coded in its release 0.7.7: eigenvalues are scaled to mean 1, for square matrices their roots are taken; a
-triangular kernel of width 0.1 gives a density on 1000 points, of which those above 0.01 are fitted by least squares
-in σ alone. What is known of it: for square matrices the support does not move with σ, and 1000 points over a
-spectrum with large spikes do not resolve the bulk. Its kernel density is found once, by prefix sums.
+As coded in its release 0.7.7: eigenvalues are scaled to mean 1 (for square matrices their square roots are
+taken); a triangular kernel of width 0.1 gives a density at 1000 points; where it is above 0.01 the law is
+fitted to it by least squares, in σ alone. Two weaknesses are known: for square matrices the support does not
+move with σ, and 1000 points over a spectrum with large spikes do not resolve the bulk. The kernel density is
+computed here by prefix sums.
 """
 
 from typing import Any
@@ -27,12 +28,19 @@ def fit_density(
 
     Args:
       eigenvalues: of W^T W, ascending, right-aligned; slices pooled.
-      count: how many there are in each row.
+      count: number of eigenvalues in each row.
       N, M: sides of the matrices.
 
-    Returns:
-      sigma_mp, in units of the scaled spectrum (mean 1), as theirs; num_spikes_mp_fit; mp_softrank_mp_fit;
-      bulk_min_mp_fit and bulk_max_mp_fit, in units of λ. NaN for a spectrum of zeros.
+    Returns, NaN for a spectrum of zeros:
+      sigma_mp: for eigenvalues of mean 1, as in WeightWatcher.
+      bulk_min_mp_fit, bulk_max_mp_fit: edges of the bulk, in units of λ.
+      num_spikes_mp_fit, mp_softrank_mp_fit.
+
+    >>> from rmtjax.spectra import laws
+    >>> noise = 512 * laws.marchenko_pastur_quantile((jnp.arange(128) + 0.5) / 128, 0.25)[None]
+    >>> fit = fit_density(noise, jnp.array([128]), jnp.array([512.0]), jnp.array([128.0]))
+    >>> float(fit["sigma_mp"][0].round(1)), float(fit["num_spikes_mp_fit"][0])
+    (1.0, 0.0)
     """
     fitted: dict[str, Array] = jax.vmap(_fit)(eigenvalues, count, N / M, M)
     return fitted
@@ -40,8 +48,8 @@ def fit_density(
 
 def _fit(eigenvalues: Array, count: Array, Q: Array, M: Array) -> dict[str, Array]:
     size = eigenvalues.shape[0]
-    used = jnp.arange(size) >= size - count
-    scale = count / eigenvalues.sum()  # W_scale² of WeightWatcher
+    used = jnp.arange(size, dtype=count.dtype) >= size - count
+    scale = count.astype(eigenvalues.dtype) / eigenvalues.sum()  # the square of WeightWatcher's W_scale
     mu = eigenvalues * scale
     square = Q == 1
     t = jnp.where(used, jnp.where(square, jnp.sqrt(mu), mu), -1.0)
@@ -55,12 +63,14 @@ def _fit(eigenvalues: Array, count: Array, Q: Array, M: Array) -> dict[str, Arra
     safe = jnp.where(x > 0, x, 1.0)
 
     def objective(sigmas: Array) -> Array:
-        sigma = sigmas[:, None]
+        sigma, at = sigmas[:, None], x[None]
         lower, upper = (sigma * (1 - root)) ** 2, (sigma * (1 + root)) ** 2
-        law = Q * jnp.sqrt(jnp.maximum((upper - x) * (x - lower), 0.0)) / (2 * np.pi * sigma**2 * safe)
+        law = (
+            Q * jnp.sqrt(jnp.maximum((upper - at) * (at - lower), 0.0)) / (2 * np.pi * sigma**2 * safe[None])
+        )
         outside = ((upper < peak) | (upper > farthest) | (lower > peak))[:, 0]
-        misfit = jnp.where(kept, jnp.square(law - density), 0.0).sum(-1)
-        return jnp.where(outside, 1e6 * kept.sum(), misfit)
+        misfit = jnp.where(kept[None], jnp.square(law - density[None]), 0.0).sum(-1)
+        return jnp.where(outside, 1e6 * kept.sum().astype(mu.dtype), misfit)
 
     start = jnp.sqrt(mu[-1]) / (1 + jnp.sqrt(1 / Q))
     grid = start * jnp.asarray(_GRID, mu.dtype)
@@ -87,11 +97,12 @@ def _fit(eigenvalues: Array, count: Array, Q: Array, M: Array) -> dict[str, Arra
 
 
 def _density(t: Array, used: Array, x: Array, count: Array) -> Array:
-    """Of the triangular kernel: sums over the points to the left and to the right of each x, by prefix sums."""
+    """Density at x with the triangular kernel: prefix sums give the sums over the points on either side."""
     sums = jnp.concatenate([jnp.zeros(1, t.dtype), jnp.cumsum(jnp.where(used, t, 0.0))])
     first, middle, last = (jnp.searchsorted(t, at, side="right") for at in (x - _WIDTH, x, x + _WIDTH))
     first = jnp.maximum(first, t.shape[0] - count)
     middle, last = jnp.maximum(middle, first), jnp.maximum(last, first)
-    left = (middle - first) * (1 - x / _WIDTH) + (sums[middle] - sums[first]) / _WIDTH
-    right = (last - middle) * (1 + x / _WIDTH) - (sums[last] - sums[middle]) / _WIDTH
-    return (left + right) / (count * _WIDTH)
+    num_left, num_right = (middle - first).astype(t.dtype), (last - middle).astype(t.dtype)
+    left = num_left * (1 - x / _WIDTH) + (sums[middle] - sums[first]) / _WIDTH
+    right = num_right * (1 + x / _WIDTH) - (sums[last] - sums[middle]) / _WIDTH
+    return (left + right) / (count.astype(t.dtype) * _WIDTH)

@@ -1,14 +1,15 @@
-"""What noise shows: each metric for i.i.d. Gaussian entries with the shape and the norm of the matrix.
+"""What noise shows: each metric for i.i.d. Gaussian entries, with the shape and the norm of the matrix.
 
-Closed forms for large matrices where they are known; alpha from a table of simulated values, since for noise (10
-for 768 x 768, 5 for 128 x 128) it has none. Without them a square matrix of noise passes for "heavy-tailed".
+Closed forms for large matrices where they are known. For alpha there is none (its median in noise is 11 for
+768 x 768 and 5 for 128 x 128), so its quantiles come from a table of simulated values. Without nulls a square
+matrix of noise would pass for "heavy-tailed".
 """
 
 import functools
 import importlib.resources
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +19,31 @@ from jaxtyping import Array, Float
 from rmtjax.spectra import eigensolver, laws, tails
 
 ALPHA_LEVELS = np.r_[0.005, 0.01, np.arange(0.025, 0.98, 0.025), 0.99, 0.995]
-_FEWEST = 3  # eigenvalues
-_ROWS, _FITS = 256, 64  # tridiagonal matrices solved, and spectra fitted, in one call
+_FEWEST = 3  # eigenvalues for which alpha has a null
+_ROWS, _FITS = 256, 64  # tridiagonal matrices that are solved, and spectra that are fitted, in one call
 
 
 def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
-    """Expected metrics of noise, arrays of the length of the arguments; slices pooled, c = M/N.
+    """Expected metrics of noise, for large matrices; slices pooled, c = M / N.
 
-    stable_rank: from the mean of the largest eigenvalue (Tracy-Widom), of the largest of the slices.
-    effective_rank: slices M exp(-c/2), of the Marchenko-Pastur law. entropy: its logarithm, normalised.
-    participation_ratio: (n + 2) / (N + M + 1) with n the number of entries, exact.
-    mp_softrank: the edge over the mean of the largest eigenvalue.
-    alpha_hill: Hill's exponent of the upper half of the Marchenko-Pastur law. effective_rank_sv, nuclear_share
-    (nuclear norm over √(n norm)), num_ERG_spikes: integrals over that law. condition_number: of its edges (none for
-    c = 1). ks_mp: 95 % quantile, fitted to simulations within a tenth for M from 16 to 768 and up to 9 slices;
-    eigenvalues repel each other, so that it falls as ln(n) / n and not as 1 / √n.
+    Args:
+      slices, N, M: arrays of the same length, or numbers.
+
+    Returns, as arrays of that length:
+      stable_rank: from the mean of the largest eigenvalue of all slices (Tracy-Widom).
+      effective_rank: slices M exp(-c / 2), of the Marchenko-Pastur law.
+      entropy, renyi_entropy_2, renyi_entropy_inf: logarithms of effective rank, participation ratio and
+        stable rank, over the logarithm of the number of eigenvalues.
+      participation_ratio: (n + 2) / (N + M + 1) with n the number of entries; exact.
+      mp_softrank: the upper edge over the mean of the largest eigenvalue.
+      alpha_hill: Hill's exponent of the upper half of the Marchenko-Pastur law.
+      effective_rank_sv, num_ERG_spikes, nuclear_share (nuclear norm over √(n norm)): integrals over that law.
+      condition_number: from the edges of that law; NaN for c = 1.
+      ks_mp: 95 % quantile, fitted to simulations to within a tenth for M from 16 to 768 and up to 9 slices.
+        Eigenvalues repel each other, so it decreases as ln(n) / n and not as 1 / √n.
+
+    >>> float(closed_forms(1, 512, 128)["participation_ratio"].round(2))
+    102.24
     """
     slices, N, M = (np.asarray(value, np.float64) for value in (slices, N, M))
     c, entries, count = M / N, slices * N * M, slices * M
@@ -67,12 +78,45 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in expected.items()}
 
 
-def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
-    """Quantiles (`ALPHA_LEVELS`) of the power-law exponent of noise, `[shapes, levels]`.
+class Noise(NamedTuple):
+    """Shapes of matrices, `[rows]` each, and the metrics of noise of these shapes (`closed_forms`)."""
 
-    Read off a table of simulated values (`make_tables`), the logarithm of the exponent linearly in those of the number
-    of eigenvalues, of Q and of the number of slices; outside the table its nearest edge is taken: more than 4096
-    eigenvalues, Q above 4096, more than 49 slices. NaN for fewer than 3 eigenvalues, which have no tail to choose.
+    slices: np.ndarray
+    N: np.ndarray
+    M: np.ndarray
+    closed_forms: dict[str, np.ndarray]
+
+
+# What noise shows of one metric, given the shapes and the columns of the metrics: `[rows]`.
+Null = Callable[[Noise, Mapping[str, np.ndarray]], np.ndarray]
+
+
+def nuclear_norm(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of noise with the same Frobenius norm."""
+    share = noise.closed_forms["nuclear_share"]
+    return np.asarray(share * np.sqrt(noise.slices * noise.M) * np.sqrt(columns["norm"]))
+
+
+def log_spectral_norm(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of noise with the same Frobenius norm."""
+    return np.asarray(columns["log_norm"] - np.log10(noise.closed_forms["stable_rank"]))
+
+
+def of_one_slice(value: float) -> Null:
+    """A value that holds for the eigenvalues of one matrix, and not for those of several slices pooled."""
+    return lambda noise, columns: np.where(noise.slices == 1, value, np.nan)
+
+
+def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
+    """Quantiles of the power-law exponent of noise at `ALPHA_LEVELS`: `[shapes, levels]`.
+
+    They are interpolated in a table of simulated values (`make_tables`): the logarithm of the exponent is
+    linear in the logarithms of the number of eigenvalues, of Q and of the number of slices. Shapes outside
+    the table take the value at its nearest edge: more than 4096 eigenvalues, Q above 4096, more than 49
+    slices. NaN for fewer than 3 eigenvalues, for which there is no choice of a tail.
+
+    >>> float(np.interp(0.5, ALPHA_LEVELS, alpha_quantiles(1, 768, 768)[0]).round())  # the median
+    11.0
     """
     slices, N, M = (np.atleast_1d(np.asarray(value, np.float64)) for value in (slices, N, M))
     axes, values = _alpha_table()
@@ -83,7 +127,7 @@ def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
 
 
 def _linear(axes: Sequence[np.ndarray], values: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
-    """Multilinear interpolation of `values[*axes, ...]` at points inside (scipy.interpolate takes long to import)."""
+    """Multilinear interpolation of `values[*axes, ...]` at inner points: scipy.interpolate loads slowly."""
     cells = [
         np.clip(np.searchsorted(axis, x, "right") - 1, 0, len(axis) - 2)
         for axis, x in zip(axes, at, strict=True)
@@ -97,7 +141,10 @@ def _linear(axes: Sequence[np.ndarray], values: np.ndarray, at: Sequence[np.ndar
 
 
 def alpha_p(alpha: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """How often noise has so small an exponent, from the quantiles of each row; at the ends half a step beyond."""
+    """Probability of an exponent this small or smaller in noise, from the quantiles of each row.
+
+    Beyond the outermost quantiles it is half the lowest level, or 1 minus that.
+    """
     lowest = ALPHA_LEVELS[0] / 2
     p = [
         np.interp(a, q, ALPHA_LEVELS, left=lowest, right=1 - lowest) if np.isfinite(a) else np.nan
@@ -115,7 +162,7 @@ def _alpha_table() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
 
 
 def simulated_alpha(slices: int, N: int, M: int, replicates: int, seed: int = 0) -> np.ndarray:
-    """alpha of that many matrices of noise of this shape, ascending; NaN (last) where none can be fitted."""
+    """alpha of `replicates` noise matrices of this shape, ascending; NaN, at the end, if there is no fit."""
     spectra = simulated_spectra(slices, N, M, replicates, seed)
     size = _rung(slices * M, 512)
     rows = -(-len(spectra) // _FITS) * _FITS
@@ -128,9 +175,9 @@ def simulated_alpha(slices: int, N: int, M: int, replicates: int, seed: int = 0)
 def simulated_spectra(
     slices: int, N: int, M: int, replicates: int, seed: int = 0
 ) -> Float[np.ndarray, "replicates eigenvalues"]:
-    """Eigenvalues of W^T W of noise of unit variance and of this shape, slices pooled, ascending, float32.
+    """Eigenvalues of W^T W of noise of unit variance and this shape; slices pooled, ascending, float32.
 
-    The same for the same shape and seed always.
+    The same shape and seed always give the same spectra.
     """
     rng = np.random.default_rng([seed, slices, N, M])
     diagonal, off_diagonal = bidiagonal_wishart(rng, replicates * slices, N, M)
@@ -149,10 +196,13 @@ def simulated_spectra(
 def bidiagonal_wishart(
     rng: np.random.Generator, replicates: int, N: int, M: int
 ) -> tuple[Float[np.ndarray, "replicates M"], Float[np.ndarray, "replicates M-1"]]:
-    """Tridiagonal matrices with exactly the eigenvalues' law of W^T W, W of N x M standard normal entries.
+    """Tridiagonal matrices whose eigenvalues have exactly the law of those of W^T W for standard normal W.
 
-    B B^T with B lower bidiagonal, χ_N, χ_(N-1), ... on the diagonal and χ_(M-1), χ_(M-2), ... below it
-    (Dumitriu and Edelman, J. Math. Phys. 43 (2002)): noise spectra for O(M²) instead of O(N M²).
+    They are B B^T with B lower bidiagonal: χ_N, χ_(N-1), ... on the diagonal and χ_(M-1), χ_(M-2), ... below
+    it (Dumitriu and Edelman, J. Math. Phys. 43 (2002)). A spectrum costs O(M²) operations instead of O(N M²).
+
+    Returns:
+      The diagonals and the off-diagonals.
     """
     main = rng.chisquare(N - np.arange(M), (replicates, M))
     side = rng.chisquare(np.arange(M - 1, 0, -1), (replicates, M - 1)) if M > 1 else np.zeros((replicates, 0))
@@ -161,11 +211,12 @@ def bidiagonal_wishart(
 
 
 def _rung(size: int, least: int) -> int:
-    """The power of two to pad to: few programs serve all shapes, and a small matrix costs next to nothing."""
+    """The power of two to pad to: few programs then serve all shapes, and small matrices cost little."""
     return max(least, 1 << (size - 1).bit_length())
 
 
 def _solve(diagonal: np.ndarray, off_diagonal: np.ndarray, rung: int) -> np.ndarray:
+    """Eigenvalues, ascending, of matrices that are padded to `rung` with eigenvalues below all others."""
     extra = rung - diagonal.shape[1]
     below = np.broadcast_to(-diagonal.max(-1, keepdims=True), (len(diagonal), extra))
     padded = np.concatenate([diagonal, below], -1), np.pad(off_diagonal, ((0, 0), (0, extra)))

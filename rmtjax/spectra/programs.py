@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from rmtjax.spectra import bulk, eigensolver, fingers, goodness, metrics, neighbours, shuffles
+from rmtjax.spectra.batch import Batch
 from rmtjax.spectra.streaming import Spectrum, precision, round_rows
 
 _ROWS = 64  # spectra in a call, at most
@@ -60,7 +61,7 @@ def measure(
             values = _aligned([spectra[i] for i in members], rows, rung, dtype)
             found: dict[str, Array] = {}
             for names in _names(groups):
-                found |= _program(values, count, given, groups, names)
+                found |= _program(values, count, given, names)
             if "bootstrap" in groups and len(seeds):
                 rank = found["matrix_rank"].astype(jnp.int32)
                 found |= _goodness(values, rank, np.asarray(seeds, np.int32)[padded])
@@ -111,7 +112,7 @@ def prepare(
         _compiled.add(key)
         values = np.zeros((rows, rung), dtype)
         for names in _names(groups):
-            arguments = (values, count, given, groups, names)
+            arguments = (values, count, given, names)
             threads.append(threading.Thread(target=_compile, args=(dtype, arguments)))
     for thread in threads:
         thread.start()
@@ -169,7 +170,7 @@ def _names(groups: frozenset[str]) -> tuple[tuple[str, ...], ...]:
     """The metrics of each compiled program. The bulk has a program of its own: two compile in parallel."""
     computed = metrics.computed(groups)
     parts = (
-        tuple(name for name, (group, _) in computed.items() if (group == "bulk") is of_bulk)
+        tuple(name for name, group in computed.items() if (group == "bulk") is of_bulk)
         for of_bulk in (False, True)
     )
     return tuple(names for names in parts if names)
@@ -177,7 +178,7 @@ def _names(groups: frozenset[str]) -> tuple[tuple[str, ...], ...]:
 
 def _noise(values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarray]) -> dict[str, Array]:
     """The metrics of the noise in the bulk alone."""
-    found: dict[str, Array] = _program(values, count, constants, _BULK, _names(_BULK)[1])
+    found: dict[str, Array] = _program(values, count, constants, _names(_BULK)[1])
     return found
 
 
@@ -185,18 +186,16 @@ def _noise(values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarra
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
-@functools.partial(_jit, static_argnums=(3, 4))
+@functools.partial(_jit, static_argnums=3)
 def _program(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     constants: dict[str, Array],
-    groups: frozenset[str],
     names: tuple[str, ...],
 ) -> dict[str, Array]:
-    """The metrics of these names, out of these groups."""
-    given = metrics.Spectra(eigenvalues, count, constants)
-    computed = metrics.computed(groups)
-    return {name: computed[name][1](given) for name in names}
+    """The metrics of these names."""
+    batch = Batch(eigenvalues, count, constants)
+    return {name: metrics.compute(name, batch) for name in names}
 
 
 _against_shuffled = _jit(shuffles.against_shuffled)

@@ -1,19 +1,20 @@
 """Is the tail a power law, or something that looks like one? Likelihood-ratio tests against three rivals.
 
-All on the chosen tail x >= xmin, in y = ln(x / xmin) >= 0, where the power law is an exponential law of rate alpha - 1.
-The rivals are exponential families there, so that maximum likelihood is a matter of matching moments:
+The tests use the fitted tail x >= xmin, in y = ln(x / xmin) >= 0, where the power law is an exponential law
+of rate alpha - 1. The rivals are exponential families there, so their maximum-likelihood fits match moments:
 
   exponential    rate n / Σ (x - xmin), in closed form
-  lognormal      y is normal, truncated at 0: its first two moments are matched, by bisection in mean / deviation;
-                 where the second moment is too large for any, the best lognormal is the power law itself, which
-                 is its limit: R is never above 0
-  truncated      x^-alpha exp(-Lambda x): the means of y and x are matched by Newton's method, the integrals by
-  power law      Gauss-Legendre quadrature in y
+  lognormal      y is normal, truncated at 0. Its first two moments are matched, by bisection in the ratio of
+                 mean to deviation. If the second moment is too large for any such law, the best lognormal law
+                 is its limit, the power law itself; so R is never above 0
+  truncated      x^-alpha exp(-Lambda x). The means of y and x are matched by Newton's method, with integrals
+  power law      by Gauss-Legendre quadrature in y
 
-R is the log-likelihood ratio over its standard deviation (Vuong, Econometrica 57 (1989)): above 0 it speaks for the
-power law, and p says how often a difference as large comes from rivals equally far from the truth. The truncated
-law contains the power law (Lambda = 0), so that its R is the plain log-likelihood ratio, at most 0, and p that of
-half a χ² of one degree of freedom. Formulas: Clauset, Shalizi and Newman, SIAM Review 51 (2009), appendix C.
+R is the log-likelihood ratio over its standard deviation (Vuong, Econometrica 57 (1989)). Above 0 it favours
+the power law; p is the probability of an R at least as far from 0 if both laws are equally far from the
+truth. The truncated law contains the power law (Lambda = 0), so its R is the plain log-likelihood ratio, at
+most 0, and its p is that of half a χ² with one degree of freedom. Formulas: Clauset, Shalizi and Newman, SIAM
+Review 51 (2009), appendix C.
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
-_FARTHEST = 30.0  # integrands below e^-30 of the largest are left out
+_FARTHEST = 30.0  # the integrals leave out values of the integrand below e^-30 of its largest
 
 
 def against_rivals(
@@ -37,15 +38,22 @@ def against_rivals(
 
     Args:
       eigenvalues: ascending, right-aligned.
-      tail: how many of the largest are the tail (0: no fit; all results are NaN).
+      tail: number of eigenvalues in the tail; 0 if there is no fit, and then all results are NaN.
       alpha, xmin: of the fit (`tails.power_law`).
 
     Returns:
-      R_exponential, p_exponential, R_lognormal, p_lognormal, R_tpl, p_tpl; alpha_tpl, and Lambda in units of 1 / λ.
+      R_exponential, p_exponential, R_lognormal, p_lognormal, R_tpl, p_tpl.
+      alpha_tpl, Lambda: the truncated power law, Lambda in units of 1 / λ.
+
+    >>> values = 1 - jnp.log(jnp.linspace(1, 0.01, 100))[None]  # quantiles of an exponential law beyond 1
+    >>> found = against_rivals(values, jnp.array([100.0]), jnp.array([2.7]), jnp.array([1.0]))
+    >>> bool(found["R_exponential"][0] < 0), bool(found["p_exponential"][0] < 0.05)
+    (True, True)
     """
     size = eigenvalues.shape[1]
+    place = jnp.arange(size, dtype=eigenvalues.dtype)[None]
     fits = (tail > 1) & (alpha > 1) & (xmin > 0)
-    used = (jnp.arange(size) >= size - tail[:, None]) & fits[:, None]
+    used = (place >= size - tail[:, None]) & fits[:, None]
     n = jnp.where(fits, tail, 1.0)
     ratio = jnp.where(used, eigenvalues / jnp.where(fits, xmin, 1.0)[:, None], 1.0)
     y = jnp.log(ratio)
@@ -54,7 +62,7 @@ def against_rivals(
     def column(values: Array) -> Array:
         return values[:, None]
 
-    power = column(jnp.log(rate)) - column(rate) * y  # densities of y; the Jacobian is common to all
+    power = column(jnp.log(rate)) - column(rate) * y  # log densities of y; all laws have the same Jacobian
     excess = jnp.where(used, ratio - 1, 0.0).sum(-1) / n
     exponential = y - jnp.log(column(excess)) - (ratio - 1) / column(excess)
     mean, square = y.sum(-1) / n, jnp.square(y).sum(-1) / n
@@ -69,9 +77,8 @@ def against_rivals(
         out[f"R_{name}"] = standard
         out[f"p_{name}"] = jax.scipy.special.erfc(jnp.abs(standard) / np.sqrt(2))
     gain = jnp.where(used, truncated - power, 0.0).sum(-1)
-    better = (
-        gain > 0
-    )  # else the best cut-off is none, which Newton's method, for which Lambda > 0, only nears
+    # Without a gain the best cut-off is Lambda = 0, which Newton's method only approaches from above.
+    better = gain > 0
     out |= {
         "R_tpl": jnp.where(better, -gain, 0.0),
         "p_tpl": jnp.where(better, jax.scipy.special.erfc(jnp.sqrt(jnp.maximum(gain, 0.0))) / 2, 1.0),
@@ -87,7 +94,7 @@ def _lognormal(y: Array, mean: Array, square: Array, power: Array) -> Array:
 
     def moments(z: Array) -> tuple[Array, Array]:
         mills = jnp.exp(-(z**2) / 2 - np.log(2 * np.pi) / 2 - jax.scipy.special.log_ndtr(z))
-        # Far from the mean both terms nearly cancel: the asymptotic series instead.
+        # Far from the mean the two terms nearly cancel, so an asymptotic series replaces them.
         w = 1 / jnp.square(jnp.minimum(z, -8.0))
         second = w * (2 - w * (10 - w * (74 - w * 706)))
         far = z < -8
@@ -114,16 +121,16 @@ def _lognormal(y: Array, mean: Array, square: Array, power: Array) -> Array:
 
 def _truncated(y: Array, ratio: Array, rate: Array, mean: Array, level: Array) -> tuple[Array, Array, Array]:
     """k = alpha - 1, Lambda xmin, and the log density of y under the best truncated power law."""
-    nodes = jnp.asarray((_NODES + 1) / 2, y.dtype)
-    weights = jnp.asarray(_WEIGHTS / 2, y.dtype)
+    nodes = jnp.asarray((_NODES + 1) / 2, y.dtype)[None]
+    weights = jnp.asarray(_WEIGHTS / 2, y.dtype)[None]
 
     def integrals(k: Array, cut: Array) -> tuple[Array, Array, Array]:
-        # Where the exponent k y + cut (e^y - 1) has grown by _FARTHEST, with either term alone.
+        # The y at which either term of the exponent k y + cut (e^y - 1) alone reaches _FARTHEST.
         reach = jnp.log1p(_FARTHEST / cut)
         reach = jnp.where(
             k > 0,
             jnp.minimum(reach, _FARTHEST / jnp.maximum(k, 1e-6)),
-            reach + jnp.log1p(-k * reach / _FARTHEST) * (k < 0),
+            reach + jnp.log1p(-k * reach / _FARTHEST) * (k < 0).astype(k.dtype),
         )
         at = nodes * reach[:, None]
         exponent = -k[:, None] * at - cut[:, None] * jnp.expm1(at)
@@ -134,16 +141,16 @@ def _truncated(y: Array, ratio: Array, rate: Array, mean: Array, level: Array) -
 
     def step(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         k, cut = state
-        at, mass, _norm = integrals(k, cut)
+        at, mass, _ = integrals(k, cut)
         x = jnp.exp(at)
-        ey, ex = (mass * at).sum(-1), (mass * x).sum(-1)
-        dy, dx = at - ey[:, None], x - ex[:, None]
+        mean_y, mean_x = (mass * at).sum(-1), (mass * x).sum(-1)
+        dy, dx = at - mean_y[:, None], x - mean_x[:, None]
         vy, vx, c = (mass * dy**2).sum(-1), (mass * dx**2).sum(-1), (mass * dx * dy).sum(-1)
-        # Newton for the two means; the covariance matrix is the Hessian.
-        gy, gx = ey - mean, ex - level
+        # Newton's method for the two means; their covariance matrix is the Hessian.
+        gy, gx = mean_y - mean, mean_x - level
         det = jnp.maximum(vy * vx - c**2, 1e-12 * vy * vx + float(np.finfo(y.dtype).tiny))
         dk, dcut = (vx * gy - c * gx) / det, (vy * gx - c * gy) / det
-        # One factor for both, so that the direction stays Newton's while the steps are long.
+        # Both steps are shortened by one factor, which keeps the direction.
         room = jnp.minimum(
             1 / jnp.maximum(jnp.abs(dk), 1.0),
             jnp.where(dcut < 0, 0.75 * cut, 3 * cut) / jnp.maximum(jnp.abs(dcut), 1e-30),

@@ -1,17 +1,18 @@
-"""From raw metrics of scaled matrices to the table: units, the nulls beside them, warnings in words.
+"""The table of an analysis: metrics in the units of the weights, their nulls, and warnings in words.
 
-Columns, in WeightWatcher's names where the metric is the same; λ are the eigenvalues of W^T W, not divided by
-N, pooled over the slices of a convolution; p = λ / Σλ; log is to base 10:
+Columns; names are WeightWatcher's where the metric is the same:
 
-  name, kind            path of the parameter; kind of layer
-  slices, N, M, Q       matrices in the stack, their sides N >= M, Q = N / M
-  num_evals             slices * M
-  ...                   the metrics of `metrics.METRICS`, in its order, which says what each of them is
-  <metric>_null         the metric for noise with the shape and norm of the matrix (nulls); with --metrics=nulls the median
-                        of 100 matrices of noise, and <metric>_null_low, <metric>_null_high their 5 % and 95 % quantile
-  alpha_null_low, alpha_null_high    5 % and 95 % quantile of alpha for noise of that shape
-  phase                 of Martin and Mahoney's 5+1, by the rules of phases.phases
-  warning               what to mind about this row, in words; empty if nothing
+  name, kind      path of the parameter; kind of layer
+  slices, N, M    number of matrices in the stack and their sides, N >= M
+  Q, num_evals    N / M; slices * M
+  ...             the metrics of `metrics.METRICS`, in its order; each entry there says what the metric is
+  <metric>_null   the metric for noise with the shape and norm of the matrix (`nulls`); with `--metrics=nulls`
+                  the median of 100 matrices of noise, and their 5 % and 95 % quantiles in <metric>_null_low
+                  and <metric>_null_high
+  alpha_null_low, alpha_null_high
+                  5 % and 95 % quantiles of alpha for noise of that shape
+  phase           one of Martin and Mahoney's 5+1 phases, by the rules of `phases.labels`
+  warning         what a reader of the row must know, in words; empty if nothing
 """
 
 from collections.abc import Sequence
@@ -22,26 +23,30 @@ import pandas as pd
 
 from rmtjax.spectra import laws, nulls, phases
 from rmtjax.spectra.matrices import Matrix
-from rmtjax.spectra.metrics import METRICS, Noise
+from rmtjax.spectra.metrics import METRICS
 
 FEW_EIGENVALUES = 20
 COMMON_IN_NOISE = 0.05
 
 
 def has_scale(name: str) -> bool:
-    """Does a raw number grow with the weights, so that noise of unit variance says nothing about it?"""
+    """Whether a raw number grows with the weights, so that noise of unit variance says nothing about it.
+
+    >>> has_scale("norm"), has_scale("alpha")
+    (True, False)
+    """
     return name not in METRICS or METRICS[name].scale != 0
 
 
 def make(
     found: Sequence[Matrix], raw: dict[str, np.ndarray], further: dict[str, np.ndarray] | None = None
 ) -> pd.DataFrame:
-    """The table of `analyze`, a row per matrix in the order of `found`.
+    """The table of `analyze`, one row per matrix, in the order of `found`.
 
     Args:
       found: the matrices.
-      raw: of `programs.measure`.
-      further: columns that are done: metrics without scale, and simulated nulls, which replace closed forms.
+      raw: what `programs.measure` returns for them.
+      further: finished columns: metrics without scale, and simulated nulls, which replace the closed forms.
     """
     slices, N, M = np.array([matrix.shape for matrix in found]).T
     columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()}, slices, N, M)
@@ -49,9 +54,8 @@ def make(
     bad = raw["bad"] > 0
     zero = ~bad & ~(columns["norm"] > 0)
     ends = ("", "_null", "_null_low", "_null_high")
-    names = [name + end for name in METRICS for end in ends if name + end in columns]
-    names += [name for name in further or {} if name not in names]
-    names = list(dict.fromkeys(names))
+    ordered = [name + end for name in METRICS for end in ends if name + end in columns]
+    names = dict.fromkeys([*ordered, *(further or {})])
     for name in names:
         columns[name] = np.where(bad, np.nan, columns[name])
     layout = {
@@ -76,11 +80,11 @@ def make(
 def _in_units(
     raw: dict[str, np.ndarray], slices: np.ndarray, N: np.ndarray, M: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Metrics of W from those of W / 2^exponent; logarithms never pass through the number itself."""
+    """Metrics of W from those of W / 2^exponent. Logarithms are shifted, since the norms may overflow."""
     out = dict(raw)
     exponent = out.pop("exponent").astype(np.int64)
     out.pop("bad")
-    with np.errstate(all="ignore"):  # zeros, overflow of norms beyond 1e308, NaN: infinite or NaN as they are
+    with np.errstate(all="ignore"):  # zeros, norms beyond 1e308 and NaN give infinity or NaN
         log_shift = 2 * exponent * np.log10(2.0)
         for name in ("norm", "spectral_norm"):
             out[f"log_{name}"] = np.where(raw[name] > 0, np.log10(raw[name]) + log_shift, np.nan)
@@ -94,10 +98,9 @@ def _in_units(
             out["noise_std_frobenius"] = np.ldexp(np.sqrt(raw["norm"] / (slices * N * M)), exponent)
             out["W_scale"] = np.ldexp(np.sqrt(slices * M / raw["norm"]), -exponent)
             known = np.where(np.isfinite(raw["tw_statistic"]), raw["tw_statistic"], 0.0)
-            of_one = np.clip(laws.tracy_widom_sf(np.clip(known, -10, 1e4)), 0.0, 1.0)
-            out["tw_p"] = np.where(
-                np.isfinite(raw["tw_statistic"]), -np.expm1(slices * np.log1p(-of_one)), np.nan
-            )
+            p_of_slice = np.clip(laws.tracy_widom_sf(np.clip(known, -10, 1e4)), 0.0, 1.0)
+            p_of_any = -np.expm1(slices * np.log1p(-p_of_slice))
+            out["tw_p"] = np.where(np.isfinite(raw["tw_statistic"]), p_of_any, np.nan)
         for name in raw:
             power = METRICS[name].scale if name in METRICS else None
             if power:
@@ -109,14 +112,16 @@ def _nulls(
     slices: np.ndarray, N: np.ndarray, M: np.ndarray, columns: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     shapes, which = np.unique(np.stack([slices, N, M], 1), axis=0, return_inverse=True)
-    closed = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
-    noise = Noise(slices, N, M, closed)
+    closed_forms = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
+    noise = nulls.Noise(slices, N, M, closed_forms)
+    out = {}
     with np.errstate(invalid="ignore", over="ignore"):
-        out = {
-            f"{name}_null": metric.null(noise, columns)
-            for name, metric in METRICS.items()
-            if metric.null is not None and name in columns
-        }
+        for name, metric in METRICS.items():
+            if metric.null is not None and name in columns:
+                null = metric.null
+                out[f"{name}_null"] = (
+                    getattr(noise, null)[name] if isinstance(null, str) else null(noise, columns)
+                )
     if "alpha" in columns:
         quantiles = nulls.alpha_quantiles(*shapes.T)[which]
         low, median, high = (
@@ -133,18 +138,18 @@ def _warning(row: dict[Any, Any], bad: int, zero: bool) -> str:
         return f"{bad} of {row['slices'] * row['N'] * row['M']} weights are not finite"
     if zero:
         return "all weights are zero"
-    said = []
+    warnings = []
     if row["matrix_rank"] < row["num_evals"]:
-        said.append(f"rank {row['matrix_rank']:.0f} of {row['num_evals']}")
+        warnings.append(f"rank {row['matrix_rank']:.0f} of {row['num_evals']}")
     if "noise_std" in row and np.isnan(row["noise_std"]):
-        said.append("too many eigenvalues are zero to tell noise from spikes")
+        warnings.append("too many eigenvalues are zero to tell noise from spikes")
     if row["num_unresolved"]:
-        said.append(f"{row['num_unresolved']:.0f} eigenvalues below the resolution of this precision")
+        warnings.append(f"{row['num_unresolved']:.0f} eigenvalues below the resolution of this precision")
     if "alpha" in row:
         if np.isnan(row["alpha"]):
-            said.append("no power law can be fitted")
+            warnings.append("no power law can be fitted")
         elif row["matrix_rank"] < FEW_EIGENVALUES:
-            said.append(f"alpha from fewer than {FEW_EIGENVALUES} eigenvalues")
+            warnings.append(f"alpha from fewer than {FEW_EIGENVALUES} eigenvalues")
         if row["alpha_null_p"] > COMMON_IN_NOISE:
-            said.append("alpha as low is common in noise of this shape")
-    return "; ".join(said)
+            warnings.append("alpha as low is common in noise of this shape")
+    return "; ".join(warnings)

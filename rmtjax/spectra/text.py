@@ -1,6 +1,6 @@
-"""The table as a person reads it in a terminal."""
+"""The table of an analysis as text for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,77 +8,95 @@ import pandas as pd
 from rmtjax.spectra import metrics
 
 _MOST_ROWS = 400
-_RAREST = 0.0025  # the p of an alpha below all simulated quantiles, of which 0.005 is the least
+_LEAST_P = 0.0025  # `nulls.alpha_p` of an alpha below all simulated quantiles, the lowest of which is 0.005
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Names, shapes and the main metrics, noise of that shape in brackets; warnings below; medians by kind."""
-    shown = [name for name in metrics.shown("text") if name in rows and rows[name].notna().any()]
+    """Names, shapes, and the metrics that are shown in "text" with those of noise in brackets.
+
+    Below: warnings, and medians by kind of layer.
+    """
+    metrics_shown = _shown(rows)
     heads = ["stage"] * ("stage" in rows) + ["name", "N x M"]
-    lines = [heads + [part for name in shown for part in _heads(name, rows)]]
+    lines = [heads + [part for name in metrics_shown for part in _heads(name, rows)]]
     for _, row in rows.head(_MOST_ROWS).iterrows():
         size = f"{row['N']:.0f} x {row['M']:.0f}"
         first = ([row["stage"]] if "stage" in rows else []) + [
             _cut(row["name"]),
             size if row["slices"] == 1 else f"{row['slices']:.0f} x {size}",
         ]
-        lines.append(first + [part for name in shown for part in _cells(name, row, rows)])
-    said = [_aligned(lines)]
+        lines.append(first + [part for name in metrics_shown for part in _cells(name, row, rows)])
+    parts = [_aligned(lines)]
     if len(rows) > _MOST_ROWS:
-        said.append(f"... and {len(rows) - _MOST_ROWS} more: --out=DIR writes all")
+        parts.append(f"... and {len(rows) - _MOST_ROWS} more: --out=DIR writes all")
     warned = rows[rows["warning"] != ""]
     if len(warned):
-        said.append("")
+        parts.append("")
         for warning, group in warned.groupby("warning", sort=False):
-            names = [
-                f"{r['stage']}/{r['name']}" if "stage" in r else r["name"]
-                for _, r in group.head(3).iterrows()
-            ]
-            more = f" and {len(group) - 3} more" if len(group) > 3 else ""
-            said.append(f"{warning}: {', '.join(names)}{more}")
-    return "\n".join([*said, "", by_kind(rows)])
+            names = [f"{r['stage']}/{r['name']}" if "stage" in r else r["name"] for _, r in group.iterrows()]
+            parts.append(f"{warning}: {_first_three(names)}")
+    return "\n".join([*parts, "", by_kind(rows)])
 
 
 def by_kind(rows: pd.DataFrame) -> str:
-    """Medians over the matrices of a kind."""
+    """Medians over the matrices of each kind of layer.
+
+    >>> rows = pd.DataFrame({"kind": ["mlp", "mlp", "head"], "stable_rank": [3.0, 4.0, 7.0]})
+    >>> print(by_kind(rows))
+    median by kind  matrices  stable rank
+    --------------  --------  -----------
+    mlp                    2          3.5
+    head                   1            7
+    """
     keys = (["stage"] if "stage" in rows else []) + ["kind"]
-    shown = [name for name in metrics.shown("text") if name in rows and rows[name].notna().any()]
+    metrics_shown = _shown(rows)
     lines = [
         [*(["stage"] if "stage" in rows else []), "median by kind", "matrices"]
-        + [p for name in shown for p in _heads(name, rows)]
+        + [part for name in metrics_shown for part in _heads(name, rows)]
     ]
     for key, group in rows.groupby(keys, sort=False):
         assert isinstance(key, tuple)
         medians = group.select_dtypes("number").median()
         lines.append(
             [*(str(part) for part in key), str(len(group))]
-            + [part for name in shown for part in _cells(name, medians, rows)]
+            + [part for name in metrics_shown for part in _cells(name, medians, rows)]
         )
     return _aligned(lines)
 
 
 def left_out(reasons: Mapping[str, str]) -> list[str]:
-    """One line a reason, with a few names."""
+    """One line per reason, with the first three names.
+
+    >>> left_out({"a/bias": "no matrix", "b/bias": "no matrix"})
+    ['left out, no matrix: a/bias, b/bias']
+    """
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
-    return [
-        f"left out, {reason}: {', '.join(names[:3])}"
-        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        for reason, names in by_reason.items()
-    ]
+    return [f"left out, {reason}: {_first_three(names)}" for reason, names in by_reason.items()]
+
+
+def _first_three(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _shown(rows: pd.DataFrame) -> list[str]:
+    """The metrics that are shown in a terminal and that the table holds."""
+    return [name for name in metrics.shown("text") if name in rows and rows[name].notna().any()]
 
 
 def _heads(name: str, rows: pd.DataFrame) -> list[str]:
-    head = metrics.title(name).replace("α", "alpha").replace("‖", "|")  # letters that every terminal has
+    head = (
+        metrics.title(name).replace("α", "alpha").replace("‖", "|")
+    )  # letters that every terminal can print
     return [head, "(noise)"] if f"{name}_null" in rows else [head]
 
 
 def _cells(name: str, row: pd.Series, rows: pd.DataFrame) -> list[str]:
     null = f"{name}_null"
     beside = [f"({_number(row[null])})"] if null in rows else []
-    rarest = name == "alpha_null_p" and row[name] <= _RAREST
-    return [f"<{2 * _RAREST:g}" if rarest else _number(row[name]), *beside]
+    below_all = name == "alpha_null_p" and row[name] <= _LEAST_P
+    return [f"<{2 * _LEAST_P:g}" if below_all else _number(row[name]), *beside]
 
 
 def _number(value: float) -> str:
