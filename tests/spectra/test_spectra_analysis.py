@@ -34,7 +34,7 @@ def weightwatcher() -> pathlib.Path:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("double", 1e-6), ("single", 1e-4)])
 def test_parity_with_weightwatcher(precision, tolerance):
-    """Its conv2d_norm factor c/2 is off in this table; conv2x2_even carries its bug B16 in N, M and Q only."""
+    """Its conv2d_norm factor c/2 is off in this table; conv2x2_even carries its bug B16 in N, M, Q only."""
     from safetensors.numpy import load_file
 
     folder = weightwatcher()
@@ -45,8 +45,8 @@ def test_parity_with_weightwatcher(precision, tolerance):
     theirs = pd.read_csv(folder / "layers8_no_norm.csv").set_index("name")
     ours = spectra.analyze(tree, precision=precision).table
     ours = ours.set_index(ours["name"].str.removesuffix("/kernel")).loc[theirs.index]
-    scale = ["alpha", "D", "xmin", "sigma", "norm", "log_norm", "spectral_norm", "log_spectral_norm", "stable_rank",
-             "alpha_weighted", "log_alpha_norm"]  # fmt: skip
+    scale = ["alpha", "D", "xmin", "sigma", "norm", "log_norm", "spectral_norm", "log_spectral_norm",
+             "stable_rank", "alpha_weighted", "log_alpha_norm"]  # fmt: skip
     for name in scale:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=tolerance, err_msg=name)
     for name in ("num_pl_spikes", "num_evals"):
@@ -68,8 +68,8 @@ def test_parity_with_its_factor_its_density_fit_and_the_trace_log_condition(prec
     weights = checkpoints.open(folder / "layers8.safetensors")
     ours = spectra.analyze(weights, conv_norm=True, precision=precision).table
     ours = ours.set_index(ours["name"].str.removesuffix(".weight")).loc[theirs.index]
-    scale = ["alpha", "D", "xmin", "sigma", "norm", "log_norm", "spectral_norm", "log_spectral_norm", "stable_rank",
-             "alpha_weighted", "log_alpha_norm", "sv_max", "W_scale", "detX_val"]  # fmt: skip
+    scale = ["alpha", "D", "xmin", "sigma", "norm", "log_norm", "spectral_norm", "log_spectral_norm",
+             "stable_rank", "alpha_weighted", "log_alpha_norm", "sv_max", "W_scale", "detX_val"]  # fmt: skip
     for name in scale:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=tolerance, err_msg=name)
     for name in ("num_pl_spikes", "num_evals", "num_ERG_spikes", "ERG_gap"):
@@ -308,7 +308,8 @@ loaded = {name.split(".")[0] for name in sys.modules} & {"tensorflow", "flax", "
 assert not loaded, loaded
 assert jax.device_count() == int(sys.argv[2])
 rng = np.random.default_rng(0)
-tree = {f"layer_{i}": rng.standard_normal((96, 64)) for i in range(6)} | {"conv/kernel": rng.standard_normal((3, 3, 8, 16))}
+tree = {f"layer_{i}": rng.standard_normal((96, 64)) for i in range(6)}
+tree["conv/kernel"] = rng.standard_normal((3, 3, 8, 16))
 for _ in range(3):
     values = spectra.eigenvalues(tree)
 np.savez(sys.argv[1], **values)
@@ -316,7 +317,7 @@ np.savez(sys.argv[1], **values)
 
 
 def test_eight_devices_give_the_numbers_of_one_and_do_not_hang(tmp_path):
-    """A batched product beside a batched `eigvalsh` can hang on two or more emulated devices; this must not."""
+    """A batched product beside a batched `eigvalsh` may hang on several emulated devices; ours must not."""
     running = []
     for devices in (1, 8):
         environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}

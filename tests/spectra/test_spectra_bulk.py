@@ -61,7 +61,9 @@ def test_heavy_tailed_spectra_are_far_from_the_law(noise):
 
 @pytest.mark.parametrize(("N", "M", "theta"), [(1000, 500, 2.0), (600, 600, 1.5), (1200, 150, 1.2)])
 def test_strength_and_overlaps_of_a_planted_spike(N, M, theta):
-    """FIELD.md 7, row 4: N = 1000, M = 500, θ = 2: singular value 2.372, overlaps .775 (N side) and .861 (M side)."""
+    """FIELD.md 7, row 4: N = 1000, M = 500, θ = 2: singular value 2.372, overlaps .775 (N side) and .861 (M
+    side).
+    """
     c = M / N
     s = float(laws.bbp_singular_value(theta, c))
     found, along_N, along_M = (float(v) for v in laws.bbp_strength(s, c))
@@ -125,7 +127,9 @@ def test_zeros_are_not_taken_for_noise():
 
 
 def test_a_tall_matrix_keeps_its_rank():
-    """A common component 45 times as large as the others: numpy's bound N ε would take the others for rounding."""
+    """A common component 45 times as large as the others: numpy's bound N ε would take the others for
+    rounding.
+    """
     weights = RNG.standard_normal((200_000, 8)).astype(np.float32) + 20
     table = spectra.analyze({"embedding": {"embedding": weights}}, metrics="scale,tail").table
     assert table.loc[0, "matrix_rank"] == 8

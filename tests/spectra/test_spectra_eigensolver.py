@@ -117,7 +117,9 @@ def test_clusters_and_close_pairs_in_double_precision():
 
 
 def test_matrices_without_numbers_end_the_search(monkeypatch):
-    """Zeros, and NaN, which becomes zeros: with padding and without. The limit on turns must not end the search."""
+    """Zeros, and NaN, which becomes zeros: with padding and without. The limit on turns must not end the
+    search.
+    """
     monkeypatch.setattr(eigensolver, "_MOST_TURNS", 10**6)
     jax.clear_caches()
     spoiled = RNG.standard_normal((1, 64, 40))

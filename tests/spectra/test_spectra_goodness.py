@@ -1,4 +1,6 @@
-"""Goodness of fit of the tail: against the bootstrap written out with numpy, on true power laws, and on what is none."""
+"""Goodness of fit of the tail: against the bootstrap written out with numpy, on true power laws, and on what
+is none.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +75,9 @@ def test_true_power_laws_are_not_rejected_too_often(body):
 
 
 def test_what_is_no_power_law_is_rejected_more_often():
-    """44 % of exponential samples of 768 have p < .1, and 79 % of noise spectra; of power laws it would be a tenth."""
+    """44 % of exponential samples of 768 have p < .1, and 79 % of noise spectra; of power laws it would be a
+    tenth.
+    """
     rng = np.random.default_rng(3)
     exponential = [rng.exponential(1, 768) for _ in range(40)]
     noise = list(nulls.simulated_spectra(1, 3072, 768, 40))

@@ -1,4 +1,6 @@
-"""What noise shows: closed forms against samples of noise, and the metrics' own closed forms (FIELD.md 7, rows 2, 3, 7)."""
+"""What noise shows: closed forms against samples of noise, and the metrics' own closed forms (FIELD.md 7,
+rows 2, 3, 7).
+"""
 
 import functools
 
@@ -64,7 +66,8 @@ def test_closed_forms_agree_with_noise(shape):
     got = noise_metrics(300, *shape)
     closed = nulls.closed_forms(*shape)
     tolerance = {"stable_rank": 0.02, "mp_softrank": 0.03, "effective_rank": 0.01, "num_ERG_spikes": 0.06}
-    names = ["stable_rank", "effective_rank", "effective_rank_sv", "participation_ratio", "entropy", "mp_softrank",
+    names = ["stable_rank", "effective_rank", "effective_rank_sv", "participation_ratio", "entropy",
+             "mp_softrank",
              "renyi_entropy_2", "renyi_entropy_inf"]  # fmt: skip
     for name in names + ["num_ERG_spikes"] * (shape[2] >= 16):
         assert got[name].mean() == pytest.approx(float(closed[name]), rel=tolerance.get(name, 0.01)), name
@@ -132,7 +135,8 @@ def test_measures_of_a_known_spectrum():
         "norm": 16, "spectral_norm": 10, "stable_rank": 1.6, "effective_rank": np.exp(entropy),
         "participation_ratio": 256 / 114, "matrix_rank": 4, "entropy": entropy / np.log(4), "rank_loss": 1,
         "renyi_entropy_2": np.log(256 / 114) / np.log(4), "renyi_entropy_inf": np.log(1.6) / np.log(4),
-        "nuclear_norm": np.sqrt([1, 2, 3, 10]).sum(), "sv_max": np.sqrt(10), "sv_min": 0, "condition_number": np.inf,
+        "nuclear_norm": np.sqrt([1, 2, 3, 10]).sum(), "sv_max": np.sqrt(10), "sv_min": 0,
+        "condition_number": np.inf,
     }  # fmt: skip
     for name, value in expected.items():
         assert float(got[name][0]) == pytest.approx(value, rel=1e-6), name

@@ -1,4 +1,6 @@
-"""Groups of metrics that come on request: local statistics, fingers, windows, shuffles, simulated nulls, bootstrap."""
+"""Groups of metrics that come on request: local statistics, fingers, windows, shuffles, simulated nulls,
+bootstrap.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,9 @@ def measured(values: np.ndarray, N: int, M: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("N", "M"), [(256, 256), (512, 256)])
 def test_noise_repels_like_random_matrices(N, M):
-    """FIELD.md 7, row 10: ratio .5307; measured for singular values .526 ± .005; and the number variance of GOE."""
+    """FIELD.md 7, row 10: ratio .5307; measured for singular values .526 ± .005; and the number variance of
+    GOE.
+    """
     got = measured(nulls.simulated_spectra(1, N, M, 200), N, M)
     assert got["spacing_ratio"].mean() == pytest.approx(neighbours.SPACING_RATIO_GOE, abs=0.006)
     assert got["spacing_ratio"].std() == pytest.approx(got["spacing_ratio_se"].mean(), rel=0.3)
@@ -73,7 +77,7 @@ def test_planted_fingers_are_clipped():
 
 
 def test_windows_of_one_shape_take_the_aspect_ratio_out():
-    """FIELD.md 7, rows 6 and 8: Hill's exponent of noise of 3072 x 768 is 3.46, and of square windows 2.12."""
+    """FIELD.md 7, rows 6, 8: Hill's exponent of noise of 3072 x 768 is 3.46, and of square windows 2.12."""
     weights = {"w": {"kernel": RNG.standard_normal((3072, 768)).astype(np.float32)}}
     row = spectra.analyze(weights, metrics="scale,tail,farms", precision="single").table.iloc[0]
     assert row["alpha_hill"] == pytest.approx(3.46, abs=0.05)

@@ -17,7 +17,8 @@ def test_phases_of_made_matrices():
         return noise(400, 200) + strength * edge * np.outer(u, v)
 
     tree = {
-        "square": noise(256, 256), "wide": noise(800, 200), "slices": noise(3, 3 * 64 * 64).reshape(9, 64, 64)[0],
+        "square": noise(256, 256), "wide": noise(800, 200),
+        "slices": noise(3, 3 * 64 * 64).reshape(9, 64, 64)[0],
         "spikes": spiked(3), "edge": spiked(0.72),
         "heavy": RNG.pareto(1.0, (256, 256)) * RNG.choice([-1, 1], (256, 256)),
         "collapsed": noise(200, 4) @ noise(4, 100), "zero": np.zeros((40, 30)),

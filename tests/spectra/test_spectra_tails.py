@@ -164,7 +164,9 @@ def test_hill():
 
 
 def test_hill_of_noise():
-    """FIELD.md 2.5 and 7, row 6: Hill at the median of Gaussian noise, Q = 1, 2, 4, 8; the closed form and samples."""
+    """FIELD.md 2.5 and 7, row 6: Hill at the median of Gaussian noise, Q = 1, 2, 4, 8; the closed form and
+    samples.
+    """
     M = np.full(4, 768)
     expected = nulls.closed_forms(1, M * np.array([1, 2, 4, 8]), M)["alpha_hill"]
     np.testing.assert_allclose(expected, [2.12, 2.70, 3.46, 4.48], atol=0.025)

@@ -42,7 +42,9 @@ KINDS = {
     "bert.pooler.dense.weight": ((8, 8), {"": "dense"}),
     "classifier.weight": ((3, 8), {"": "head"}),
     # CLIP, timm
-    "visual.transformer.resblocks.0.attn.in_proj_weight": ((24, 8), dict.fromkeys(("[query]", "[key]", "[value]"))),
+    "visual.transformer.resblocks.0.attn.in_proj_weight": (
+        (24, 8), dict.fromkeys(("[query]", "[key]", "[value]")),
+    ),
     "visual.transformer.resblocks.0.attn.out_proj.weight": ((8, 8), {"": "attention_out"}),
     "visual.transformer.resblocks.0.mlp.c_fc.weight": ((32, 8), {"": "mlp"}),
     "visual.conv1.weight": ((8, 3, 4, 4), {"": "patch_embedding"}),
@@ -65,7 +67,9 @@ KINDS = {
     "model.layers.0.self_attn.v_proj.weight": ((4, 8), {"": "attention_value"}),
     "model.layers.0.self_attn.o_proj.weight": ((8, 8), {"": "attention_out"}),
     "model.layers.0.mlp.gate_proj.weight": ((24, 8), {"": "mlp"}),
-    "model.layers.0.mlp.experts.gate_up_proj": ((4, 8, 12), dict.fromkeys(("[0]", "[1]", "[2]", "[3]"), "expert")),
+    "model.layers.0.mlp.experts.gate_up_proj": (
+        (4, 8, 12), dict.fromkeys(("[0]", "[1]", "[2]", "[3]"), "expert"),
+    ),
     "lm_head.weight": ((50, 8), {"": "head"}),
     # ResNet
     "module.layer1.0.conv1.weight": ((16, 8, 3, 3), {"": "conv"}),
@@ -124,7 +128,8 @@ def test_heads_are_cut_along_the_axis_that_holds_them(layout):
         if layout == "torch"
         else ("attn/query/kernel", "attn/out/kernel")
     )
-    stored = Stored({names[0]: (8, 12), names[1]: (12, 8)} if layout == "flax" else {names[0]: (12, 8), names[1]: (8, 12)}, layout)  # fmt: skip
+    shapes = ((8, 12), (12, 8)) if layout == "flax" else ((12, 8), (8, 12))
+    stored = Stored(dict(zip(names, shapes, strict=True)), layout)
     found = {matrix.name: matrix.load()[0] for matrix in spectra.weight_matrices(stored, num_heads=3)[0]}
     query, out = (stored[name] for name in names)
     for head in range(3):
@@ -167,9 +172,12 @@ def test_c_attn_is_cut_as_its_shape_tells():
 
 
 def test_keras_stacks_no_layers():
-    """Below its own folder `layers` a kernel of five dimensions is a convolution, of three a convolution or heads."""
+    """Below its own folder `layers` a kernel of five dimensions is a convolution, of three a convolution or
+    heads.
+    """
     shapes = {
-        "layers/conv3d/kernel": (3, 2, 2, 4, 5), "c1/c1/kernel": (3, 6, 7), "layers/mha/query_dense/kernel": (6, 2, 5),
+        "layers/conv3d/kernel": (3, 2, 2, 4, 5), "c1/c1/kernel": (3, 6, 7),
+        "layers/mha/query_dense/kernel": (6, 2, 5),
         "layers/mha/query_dense/bias": (2, 5), "mha/mha/attention_output/kernel": (2, 5, 6),
         "sep/depthwise_kernel": (3, 3, 4, 2), "sep/pointwise_kernel": (1, 1, 8, 9), "tok/embeddings": (30, 8),
         "layers/dense/kernel": (5, 3), "head/head/kernel": (5, 3),
