@@ -14,6 +14,7 @@ from rmtjax.results.long_table import collect as collect
 from rmtjax.results.long_table import of_run as of_run
 from rmtjax.results.run_folder import CHECKPOINTS as CHECKPOINTS
 from rmtjax.results.run_folder import CONFIG as CONFIG
+from rmtjax.results.run_folder import CURVATURE as CURVATURE
 from rmtjax.results.run_folder import CURVES as CURVES
 from rmtjax.results.run_folder import DAMAGED as DAMAGED
 from rmtjax.results.run_folder import DIVERSITY as DIVERSITY
@@ -33,6 +34,7 @@ from rmtjax.results.run_folder import is_finished as is_finished
 from rmtjax.results.run_folder import number as number
 from rmtjax.results.run_folder import read as read
 from rmtjax.results.run_folder import read_arrays as read_arrays
+from rmtjax.results.run_folder import read_curvature as read_curvature
 from rmtjax.results.run_folder import read_json as read_json
 from rmtjax.results.run_folder import read_metrics as read_metrics
 from rmtjax.results.run_folder import read_record as read_record
