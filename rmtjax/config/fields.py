@@ -311,7 +311,7 @@ FIELDS: dict[str, Any] = {
         "curvature_every_steps": optional(
             int, None, AT_LEAST_ONE, "trace and ends of the loss's Hessian and Gauss-Newton matrix so often"
         ),
-        "curvature_examples": dimension(256, "real training examples, at most, whose loss that is"),
+        "curvature_examples": dimension(128, "real training examples, at most, whose loss that is"),
     },
     "evaluation": {
         "enabled": Field(True, None, "whether the model is evaluated on the sets below"),

@@ -39,6 +39,7 @@ def every(
     examples: int,
     batch_size: int,
     mesh: jax.sharding.Mesh,
+    seed: int,
 ) -> Observer:
     """An observer that measures the curvature at every step that `steps` divides.
 
@@ -47,6 +48,7 @@ def every(
 
     Args:
       source: whose first `examples` the loss is of; all, where it has fewer.
+      seed: of the probes, the same at all steps: what changes between steps is the model.
       batch_size: examples in memory at a time; a multiple of the number of devices.
 
     Returns:
@@ -89,7 +91,7 @@ def every(
         batches = curvature.Batches(placed | {"model_state": of_batches}, weights)
         scalars, arrays = {}, {}
         for name, product in products.items():
-            numbers, found = measured(product, state.params, batches, seed=step)
+            numbers, found = measured(product, state.params, batches, seed)
             scalars |= {f"curvature/{name}_{key}": value for key, value in numbers.items()}
             arrays |= {f"{name}/{key}": value for key, value in found.items()}
         target = folder / results.CURVATURE / f"{step:08d}.npz"

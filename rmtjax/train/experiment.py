@@ -295,6 +295,7 @@ def run(
             examples=config.spectra.curvature_examples,
             batch_size=config.train.batch_size,
             mesh=mesh,
+            seed=config.seed,
         )
         observers = (bend, *observers)
     with Recorder({0: member}, {"mesh": dict(mesh.shape)}) as recorder:
