@@ -5,9 +5,12 @@ layers      the groups of a model's layers (what counts as the head), and the me
 long_table  every number of finished runs, one a row
 views       results.csv, summary.csv, study.csv and the printed overview: parts of the long table
 densities   spectra.csv: how the eigenvalues of the updates lie
+curvature   curvature.csv: trace and largest eigenvalue of the loss's Hessian along training
 """
 
+from rmtjax.results.curvature import curvature_by_step as curvature_by_step
 from rmtjax.results.densities import update_densities as update_densities
+from rmtjax.results.layers import ACTIVATION as ACTIVATION
 from rmtjax.results.layers import HEAD as HEAD
 from rmtjax.results.layers import layer_groups as layer_groups
 from rmtjax.results.long_table import collect as collect

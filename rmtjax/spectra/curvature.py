@@ -306,4 +306,5 @@ def density(
         middle * scipy.special.chdtriv(share, freedom) / freedom
         for share in ((1 + level) / 2, (1 - level) / 2)
     )
+    low = np.minimum(low, middle)  # an estimate far below one eigenvalue's share rejects itself
     return Density(grid, middle, low, high, width)
