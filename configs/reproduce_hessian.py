@@ -1,10 +1,11 @@
-"""Which arms flatten the loss? Trace and largest eigenvalue of its Hessian along training, five arms on 400 digits.
+"""Which arms flatten the loss? Trace and largest eigenvalue of its Hessian in training, on 400 digits.
 
     python -m rmtjax.study --config=configs/reproduce_hessian.py --out=runs/reproduce_hessian --workers=2
 
-The arms of the paper's Hessian figure (baseline, dropout .1, decay 5e-3, augmentation, noise .3), which is of a
-ResNet-18 on Office-Home, here of a small vision transformer (width 32, depth 2) from scratch. The loss is the same in
-all arms: 128 real training digits, in evaluation mode. curvature.csv has the trace by arm and step.
+The arms of the paper's Hessian figure (baseline, dropout .1, decay 5e-3, augmentation, noise .3), which is of
+a ResNet-18 on Office-Home, here of a small vision transformer (width 32, depth 2) from scratch. The loss is
+the same in all arms: 128 real training digits, in evaluation mode. curvature.csv has the trace by arm and
+step.
 """
 
 from typing import Any

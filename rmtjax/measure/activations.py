@@ -19,11 +19,11 @@ _CALL = "/__call__"
 
 
 def activations_of_run(config: ConfigDict, result: Result) -> Analysis:
-    """Rows of kind "activation", named `<layer>/activation`: what each layer with a kernel puts out, before the
-    nonlinearity.
+    """Rows of kind "activation", `<layer>/activation`: what each layer with a kernel puts out, linearly.
 
-    Of the first `spectra.activation_examples` real training examples, in evaluation mode. An example gives one row:
-    of layers with positions that of a position drawn at random, of a text a token before its padding.
+    Of the first `spectra.activation_examples` real training examples, in evaluation mode. An example gives
+    one row: of layers with positions that of a position drawn at random, of a text a token before its
+    padding.
     """
     source = result.splits.train
     chosen = data.take(source, np.arange(min(config.spectra.activation_examples, source.num_examples)))

@@ -24,8 +24,8 @@ def spectra_of_runs(
 
     Args:
       config: of any of them; several runs are a population's members.
-      trained: gives the model of the i-th run, whose activations get rows too if `spectra.activation_examples`
-        is set; None: they get none.
+      trained: gives the model of the i-th run, whose activations get rows too if
+        `spectra.activation_examples` is set; None: they get none.
     """
     LOG.info("spectra of %d runs: before, after and update", len(workdirs))
     folders = [pathlib.Path(workdir) for workdir in workdirs]

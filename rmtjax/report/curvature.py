@@ -1,4 +1,4 @@
-"""Curvature of the training loss: trace and outermost eigenvalues by step, and the density at the last of them."""
+"""Curvature of the training loss: trace and outermost eigenvalues by step, and the last density."""
 
 from collections.abc import Mapping
 

@@ -55,11 +55,11 @@ _DIVERSITY = (
     "weighted Vendi."
 )
 _CURVATURE = (
-    "Of the mean cross-entropy over fixed real training examples, in evaluation mode and without smoothing or decay, "
-    "by all parameters. The trace is Hutchinson’s estimate with its 95 % interval over probes; eigenvalues and "
-    "densities come from a Lanczos process. The density is broadened as far as the process "
-    "resolves it; its 95 % band is for the randomness of the probe. The Gauss-Newton matrix is the Hessian without the curvature of "
-    "the network, and has no negative eigenvalue."
+    "Of the mean cross-entropy over fixed real training examples, in evaluation mode and without "
+    "smoothing or decay, by all parameters. The trace is Hutchinson’s estimate with its 95 % interval "
+    "over probes; eigenvalues and densities come from a Lanczos process. The density is broadened as "
+    "far as the process resolves it; its 95 % band is for the randomness of the probe. The Gauss-Newton "
+    "matrix is the Hessian without the curvature of the network, and has no negative eigenvalue."
 )
 _TEXTS = {"real": "text", "augmented": "as augmented", "synthetic": "synthetic text"}
 

@@ -41,8 +41,8 @@ _CAPTIONS = {
     "spectra": "Eigenvalues of the backbone matrices of the update, each matrix's divided by their mean: "
     "mean over seeds with its interval, the highest dose of each family beside its baseline in grey; those "
     "below 1e-4 are in the first bin (spectra.csv has all arms).",
-    "curvature": "Trace and largest eigenvalue of the Hessian of the training loss, in evaluation mode: mean over seeds "
-    "with its interval, each arm beside its baseline in grey (curvature.csv).",
+    "curvature": "Trace and largest eigenvalue of the Hessian of the training loss, in evaluation mode: mean "
+    "over seeds with its interval, each arm beside its baseline in grey (curvature.csv).",
     "calibration": "Expected calibration error of each arm, mean over seeds with its interval (study.csv); "
     "the line is the baseline.",
     "diversity": "Accuracy out of distribution against diversity. Each point is an arm, the mean over its "
@@ -54,7 +54,7 @@ _SHOWN = 40  # effects in the page; effects.csv has all
 def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     """Draws `study.html` of a study's folder, and its figures as `figures/*.png`, from the study's CSV files.
 
-    answers.csv and study.csv must be there; effects.csv, similarity.csv and spectra.csv may be.
+    answers.csv and study.csv must be there; the other tables of `study.tables.answer` may be.
 
     Raises:
       InputError: a table is not there.
@@ -184,7 +184,7 @@ def _spectra(found: pd.DataFrame | None) -> list[Chart]:
 
 
 def _curvature(found: pd.DataFrame | None) -> list[Chart]:
-    """The Hessian along training: a row of charts for each number, a chart for each arm beside its baseline."""
+    """The Hessian in training: a row of charts for each number, a chart for each arm beside its baseline."""
     charts: list[Chart] = []
     if found is None:
         return charts

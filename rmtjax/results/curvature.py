@@ -20,8 +20,8 @@ def curvature_by_step(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFr
       table: the long table, whose runs are read.
       arms: by name.
 
-    Returns columns arm, family, dose, baseline, metric, step, mean, low, high (NaN with one seed), seeds. Runs that
-    were not observed are left out.
+    Returns columns arm, family, dose, baseline, metric, step, mean, low, high (NaN with one seed), seeds.
+    Runs that were not observed are left out.
     """
     parts = []
     for run in table.drop_duplicates("run").itertuples():

@@ -31,8 +31,8 @@ GROUPS = (BACKBONE, *dict.fromkeys(_GROUP_OF_KIND.values()))
 def layer_groups(table: pd.DataFrame) -> pd.Series:
     """The group of layers of each row of a spectral table, by its `kind`.
 
-    Groups are "head", "q", "k", "v", "o", "mlp", "conv", "embedding" and "activation"; "other" stands for kinds
-    without a group of their own. All groups but "head" and "activation" make up the backbone.
+    Groups are "head", "q", "k", "v", "o", "mlp", "conv", "embedding" and "activation"; "other" stands for
+    kinds without a group of their own. All groups but "head" and "activation" make up the backbone.
     """
     return table["kind"].map(_GROUP_OF_KIND).fillna(_OTHER)
 

@@ -170,8 +170,8 @@ def read_spectra(path: pathlib.Path) -> tuple[pd.DataFrame | None, dict[str, np.
 def read_curvature(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
     """The curvature that was observed while a run trained, by step; {} where it was not.
 
-    Arrays are named `hessian/<key>` and `gauss_newton/<key>`; `train.curvature` says which keys there are. Raises
-    InputError where a file is damaged.
+    Arrays are named `hessian/<key>` and `gauss_newton/<key>`; `train.curvature` says which keys there are.
+    Raises InputError where a file is damaged.
     """
     found = sorted((path / CURVATURE).glob("[0-9]*.npz"))
     return {int(one.stem): arrays for one in found if (arrays := read_arrays(one)) is not None}

@@ -27,8 +27,8 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
 
     A set is a set of the evaluation; in diversity `<set>/<space>`; in the spectra `weights/<stage>`, the mean
     over the layers of the backbone, or `head/<stage>`; `run` has the curvature of the loss, where it was
-    observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms. All arms of the first seed come first,
-    then those of the next.
+    observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms. All arms of the first seed come
+    first, then those of the next.
     """
     stage, group = table["stage"], table["group"]
     of_runs = stage.isin([EVALUATION, DIVERSITY])

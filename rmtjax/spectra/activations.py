@@ -1,10 +1,10 @@
-"""Covariance of the activations of layers over a data set: its eigenvalues, and what noise of that shape shows.
+"""Covariance of the activations of layers over a data set: eigenvalues, and what noise of that shape shows.
 
-The activations of a layer are a matrix X, one row an example, one column a feature, less the columns' means. Its table is
-that of a weight matrix of the same shape, of kind "activation", with the Marchenko-Pastur law of its shape. The mean
-takes one degree of freedom: n examples of d features make N x M of n - 1 and d, sorted. Rows must be independent, so of
-a layer with positions (tokens, pixels) an example gives one, not all. Examples go through in batches, and what is
-kept of a layer is d x d.
+The activations of a layer are a matrix X, one row an example, one column a feature, less the columns' means.
+Its table is that of a weight matrix of the same shape, of kind "activation", with the Marchenko-Pastur law of
+its shape. The mean takes one degree of freedom: n examples of d features make N x M of n - 1 and d, sorted.
+Rows must be independent, so of a layer with positions (tokens, pixels) an example gives one, not all.
+Examples go through in batches, and what is kept of a layer is d x d.
 """
 
 import functools
@@ -27,7 +27,7 @@ Layers = Callable[[Any, Any], dict[str, Array]]  # (params, examples) -> name: [
 
 
 def analyze(layers: Layers, params: Any, batches: Batches) -> Analysis:
-    """Spectra and metrics of the activations of all layers, as `rmtjax.spectra.analyze` gives them of weights.
+    """Spectra and metrics of the activations of all layers, as `spectra.analyze` gives them of weights.
 
     The eigenvalues are of Xᵀ X, not divided by n: those of the covariance times n - 1.
 

@@ -1,29 +1,31 @@
-"""Curvature of a loss: products with its Hessian and Gauss-Newton matrix, and their spectra, without the matrices.
+"""Curvature of a loss: products with its Hessian and Gauss-Newton matrix, and the spectra of both.
 
 Of a mean loss L(θ) = 1/n Σ_i l(z_i, y_i) with outputs z_i = f(θ, x_i) and Jacobians J_i = ∂z_i / ∂θ:
 
   Hessian                H = ∇²L
   Gauss-Newton matrix    G = 1/n Σ_i J_iᵀ (∂²l / ∂z²) J_i, which is H without the curvature of f
 
-G is positive semidefinite where l is convex in z, and G = H where f is linear in θ (Martens, JMLR 21 (2020); the large
-eigenvalues of H are those of G, about one a class: Papyan, JMLR 21 (2020)). A product with H is the directional
-derivative of the gradient (forward over reverse: Pearlmutter, Neural Comput. 6 (1994)); one with G goes forward through
-f, through ∂²l / ∂z², and back through f. The examples go through in batches, one after the other.
+G is positive semidefinite where l is convex in z, and G = H where f is linear in θ (Martens, JMLR 21 (2020);
+the large eigenvalues of H are those of G, about one a class: Papyan, JMLR 21 (2020)). A product with H is the
+directional derivative of the gradient (forward over reverse: Pearlmutter, Neural Comput. 6 (1994)); one with
+G goes forward through f, through ∂²l / ∂z², and back through f. The examples go through in batches, one after
+the other.
 
-    product = hessian(outputs, loss)                         # outputs(params, examples), loss(z, examples) per example
+    product = hessian(outputs, loss)  # outputs(params, examples) -> z, loss(z, examples) -> one each
     batches = batched({"inputs": x, "label": y}, 64)
     found = lanczos(product, params, batches, probes=8, depth=80)
     trace(found), largest(found, 5), density(found)
 
-Spectra come from stochastic Lanczos quadrature (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017); for
-networks Ghorbani, Krishnan and Xiao, arXiv 1901.10159; PyHessian: Yao et al., arXiv 1912.07145). A Lanczos process of
-`depth` products from v / √P, where v has P random signs, gives Ritz values θ_k and weights w_k, the squared first
-components of the eigenvectors of its tridiagonal matrix. For a polynomial g of degree below 2 depth,
-Σ_k w_k g(θ_k) = vᵀ g(H) v / P, whose mean over v is tr g(H) / P. Other functions are as exact as polynomials of that
-degree follow them.
+Spectra come from stochastic Lanczos quadrature (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38 (2017);
+for networks Ghorbani, Krishnan and Xiao, arXiv 1901.10159; PyHessian: Yao et al., arXiv 1912.07145). A
+Lanczos process of `depth` products from v / √P, where v has P random signs, gives Ritz values θ_k and weights
+w_k, the squared first components of the eigenvectors of its tridiagonal matrix. For a polynomial g of degree
+below 2 depth, Σ_k w_k g(θ_k) = vᵀ g(H) v / P, whose mean over v is tr g(H) / P. Other functions are as exact
+as polynomials of that degree follow them.
 
-The vectors have the parameters' type, float32 or float64. What the caller puts into `outputs` decides what the loss is:
-the training loss in evaluation mode has no dropout and keeps the statistics of batch norm as constants.
+The vectors have the parameters' type, float32 or float64. What the caller puts into `outputs` decides what
+the loss is: the training loss in evaluation mode has no dropout and keeps the statistics of batch norm as
+constants.
 """
 
 import functools
@@ -45,7 +47,7 @@ _AT_ONCE = 2**26  # numbers in the Lanczos vectors of the probes that go side by
 
 
 class Batches(NamedTuple):
-    """Examples in batches: leaves `[batches, B, ...]`; the weights `[batches, B]` are 1/n, and 0 where padded."""
+    """Examples in batches: leaves `[batches, B, ...]`; weights `[batches, B]` of 1/n, and 0 where padded."""
 
     examples: Any
     weights: Any
@@ -140,8 +142,8 @@ def lanczos(
 ) -> Quadrature:
     """Lanczos processes with full reorthogonalisation, from vectors of random signs.
 
-    It costs probes * depth products and the memory of depth vectors. With depth 1 it is Hutchinson's estimator
-    of the trace. Compiled once for each `product` and each shape.
+    It costs probes * depth products and the memory of depth vectors. With depth 1 it is Hutchinson's
+    estimator of the trace. Compiled once for each `product` and each shape.
 
     Args:
       product: with a symmetric matrix; `hessian` or `gauss_newton`.
@@ -240,9 +242,9 @@ class Extremes(NamedTuple):
 def largest(found: Quadrature, count: int) -> Extremes:
     """The largest eigenvalues; with `count` above the depth, NaN at the end.
 
-    The i-th Ritz value lies below the i-th eigenvalue, so the best of the probes is the largest one. Its residual
-    bounds the distance to the nearest eigenvalue, up to the rounding of the products. Lanczos finds an eigenvalue of
-    any multiplicity once.
+    The i-th Ritz value lies below the i-th eigenvalue, so the best of the probes is the largest one. Its
+    residual bounds the distance to the nearest eigenvalue, up to the rounding of the products. Lanczos finds
+    an eigenvalue of any multiplicity once.
     """
     # NaN sorts last.
     order = np.argsort(-found.values, 1)[:, :count]
@@ -277,14 +279,14 @@ def density(
     width: float | None = None,
     level: float = 0.95,
 ) -> Density:
-    """Spectral density φ(x) = 1/P Σ_i N(x; λ_i, width²), by quadrature, with a band for the randomness of the probes.
+    """Density φ(x) = 1/P Σ_i N(x; λ_i, width²), by quadrature, with a band for the randomness of the probes.
 
-    An eigenvalue's share in the estimate is (uᵀv)² / P, about a χ² of one degree of freedom, independent for each
-    eigenvalue and probe. So the estimate is a sum of such χ², and about a multiple of one χ² of the same mean and
-    variance, with ν = 2 mean² / variance = m P φ² / (1/P Σ_i N(x; λ_i, width²)²) degrees of freedom: near a lone eigenvalue
-    ν is the number of probes m, in the bulk it is large. The band is of those φ that a test does not reject, where ν is
-    taken as proportional to φ, as it is to the number of eigenvalues near x. Unlike a band from the spread over probes it
-    holds with few probes, and with one.
+    An eigenvalue's share in the estimate is (uᵀv)² / P, about a χ² of one degree of freedom, independent for
+    each eigenvalue and probe. So the estimate is a sum of such χ², and about a multiple of one χ² of the same
+    mean and variance, with ν = 2 mean² / variance = m P φ² / (1/P Σ_i N(x; λ_i, width²)²) degrees of freedom:
+    near a lone eigenvalue ν is the number of probes m, in the bulk it is large. The band is of those φ that a
+    test does not reject, where ν is taken as proportional to φ, as it is to the number of eigenvalues near x.
+    Unlike a band from the spread over probes it holds with few probes, and with one.
 
     Args:
       grid: where; by default 512 points over all Ritz values and four widths beyond.

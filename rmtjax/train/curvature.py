@@ -1,9 +1,10 @@
-"""Curvature of the training loss while a model trains: an observer for the loop, as `spectra.observe` is of the weights.
+"""Curvature of the training loss while a model trains: an observer for the loop.
 
-The loss is the mean cross-entropy over fixed real training examples, with the model in evaluation mode: no augmentation,
-no label smoothing, no decay, no dropout, and the statistics of batch norm as constants. So runs that differ in those
-are measured alike. The parameters are all of them, frozen ones too. A step costs `PROBES + DEPTH` products with each of
-the two matrices, and a product the time of two to three gradients over the examples.
+The loss is the mean cross-entropy over fixed real training examples, with the model in evaluation mode: no
+augmentation, no label smoothing, no decay, no dropout, and the statistics of batch norm as constants. So runs
+that differ in those are measured alike. The parameters are all of them, frozen ones too. An observed step
+costs `PROBES + DEPTH` products with each of the two matrices, and a product the time of two to three gradients over
+the examples.
 """
 
 import logging
@@ -43,8 +44,8 @@ def every(
 ) -> Observer:
     """An observer that measures the curvature at every step that `steps` divides.
 
-    It writes `<folder>/curvature_steps/<step>.npz`: for `hessian/` and `gauss_newton/` the largest eigenvalues and
-    bounds on their errors, Ritz values and weights, and the density with its band.
+    It writes `<folder>/curvature_steps/<step>.npz`: for `hessian/` and `gauss_newton/` the largest
+    eigenvalues and bounds on their errors, Ritz values and weights, and the density with its band.
 
     Args:
       source: whose first `examples` the loss is of; all, where it has fewer.

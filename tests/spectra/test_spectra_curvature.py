@@ -39,7 +39,7 @@ HESSIAN, GAUSS_NEWTON = curvature.hessian(outputs, loss), curvature.gauss_newton
 
 @pytest.fixture(scope="module")
 def net():
-    """A net after 100 steps of gradient descent, its data in batches of 64 of which the last is padded, and both matrices."""
+    """A net after 100 steps of gradient descent, its data (the last batch is padded), and both matrices."""
     rng = np.random.default_rng(0)
     label = rng.integers(0, CLASSES, 200)
     x = rng.standard_normal((CLASSES, INPUTS))[label] + rng.standard_normal((200, INPUTS))
@@ -219,7 +219,7 @@ def test_single_precision(net):
 
 @pytest.mark.parametrize(("examples", "features"), [(301, 100), (81, 100)])
 def test_activations_are_rows_of_a_matrix(examples, features):
-    """Independent activations lie on the law; a planted direction is a spike; the table is the one of the matrix itself."""
+    """Noise lies on the law, a planted direction is a spike, and the table is that of the matrix itself."""
     rng = np.random.default_rng(3)
     x = 5 + rng.standard_normal((examples, features))
     x[:, 0] += 4 * rng.standard_normal(examples)

@@ -1,4 +1,4 @@
-"""The observer of curvature in a whole run: against the exact Hessian of its weights, in the tables and on the page."""
+"""The observer of curvature in a run: against the exact Hessian, in the tables and on the page."""
 
 import types
 
@@ -21,7 +21,7 @@ EXAMPLES = 30
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A trained MLP of 834 parameters, observed at steps 4 and 8; dropout and smoothing are no part of the loss."""
+    """A trained MLP of 870 parameters, observed at steps 4 and 8, with dropout and smoothing."""
     config = config_lib.smoke(config_lib.base())
     config.data.image_size = 8
     config.model.update(name="mlp", init_from=None)
