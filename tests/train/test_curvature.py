@@ -1,13 +1,12 @@
 """The observer of curvature in a run: against the exact Hessian, in the tables and on the page."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
 import pytest
+from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 from rmtjax import checkpoints, data, report, results, train
@@ -39,7 +38,7 @@ def exact_hessian(model, variables, inputs, label):
     flat, unravel = ravel_pytree(variables["params"])
 
     def loss(flat):
-        logits = model.apply(variables | {"params": unravel(flat)}, inputs, train=False)[0]
+        logits = model.apply(variables | {"params": unravel(flat)}, jnp.asarray(inputs), train=False)[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
     return np.asarray(jax.jit(jax.hessian(loss))(flat), np.float64)
@@ -103,18 +102,22 @@ def test_a_run_that_is_observed_trains_alone_and_as_without(run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
-def test_statistics_of_batch_norm_are_constants_of_each_step(tmp_path):
-    """A model whose logits are divided by its state: curvature is that of the state of the step."""
+class Scaled(nn.Module):
+    """A linear model whose logits are divided by its state."""
 
-    def apply(variables, inputs, train):
+    @nn.compact
+    def __call__(self, x, *, train):
         assert not train
-        flat = inputs.reshape(len(inputs), -1)
-        return flat @ variables["params"]["kernel"] / variables["batch_stats"]["scale"][None], flat
+        flat = x.reshape(len(x), -1)
+        scale = self.variable("batch_stats", "scale", jnp.ones, 3)
+        return flat @ self.param("kernel", nn.initializers.normal(), (4, 3)) / scale.value, flat
 
+
+def test_statistics_of_batch_norm_are_constants_of_each_step(tmp_path):
     rng = np.random.default_rng(0)
     label = (np.arange(20) % 3).astype(np.int32)
     source = data.from_arrays("made", rng.random((20, 2, 2, 1), np.float32), label, ("a", "b", "c"))
-    model = types.SimpleNamespace(apply=apply)
+    model = Scaled()
     observe = curvature.every(
         1, tmp_path, model, source, examples=100, batch_size=8, mesh=sharding.make_mesh(), seed=0
     )
