@@ -8,6 +8,7 @@ import pytest
 from rmtjax import config as config_lib
 from rmtjax import data, measure, results, train
 from rmtjax.measure import activations
+from rmtjax.statistics import Arm
 
 EXAMPLES = 35
 
@@ -50,6 +51,8 @@ def test_rows_are_those_of_the_activations_and_leave_the_weights_alone(run):
     pd.testing.assert_frame_equal(weights[plain.columns], plain, check_like=True)
     numbers = results.of_run(folder)
     assert (numbers["group"] == "activation").any()
+    study = results.study_table(numbers.assign(run="run", arm="mlp", seed=0), {"mlp": Arm("mlp", 0.0, "mlp")})
+    assert set(study["group"]) == {"backbone", "head", "run"}
     rest = numbers[numbers["group"] != "activation"].reset_index(drop=True)
     pd.testing.assert_frame_equal(rest, of_weights.reset_index(drop=True))
 

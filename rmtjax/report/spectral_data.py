@@ -92,7 +92,7 @@ def _by_matrix(stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Mapping[
 
 
 def summary(table: pd.DataFrame) -> list[Summary]:
-    """Medians over weight matrices of the metrics that the words about a run name; only what the table holds."""
+    """Medians over weight matrices of those metrics that the words about a run name and the table holds."""
     table = table[table["kind"] != results.ACTIVATION]
     before, after, update = (layers.stage(table, which) for which in layers.STAGES)
     out = []

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.results.layers import BACKBONE, GROUPS, HEAD
+from rmtjax.results.layers import ACTIVATION, BACKBONE, GROUPS, HEAD
 from rmtjax.results.long_table import CURVATURE, DIVERSITY, EVALUATION, RUN, TRAINING
 from rmtjax.spectra.metrics import shown
 from rmtjax.statistics import COLUMNS, Arm
@@ -119,7 +119,8 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
 def _of_layers(run: pd.DataFrame) -> pd.DataFrame:
     """Rows group, metric, value of a run's layers: by stage, group and metric, in the order of display."""
     metrics = {"after": shown("study"), "update": [*shown("study"), *shown("update")]}
-    numbers = [(stage, group, name) for stage, names in metrics.items() for group in GROUPS for name in names]
+    groups = [group for group in GROUPS if group != ACTIVATION]  # the statistics are of weights
+    numbers = [(stage, group, name) for stage, names in metrics.items() for group in groups for name in names]
     values = run.set_index(["stage", "group", "metric"])["value"].to_dict()
     rows = [
         (group, f"{stage}/{metric}", values[stage, group, metric])

@@ -2,9 +2,13 @@
 
 The loss is the mean cross-entropy over fixed real training examples, with the model in evaluation mode: no
 augmentation, no label smoothing, no decay, no dropout, and the statistics of batch norm as constants. So runs
-that differ in those are measured alike. The parameters are all of them, frozen ones too. An observed step
-costs `PROBES + DEPTH` products with each of the two matrices, and a product the time of two to three gradients over
-the examples.
+that differ in those are measured alike. The parameters are all of them, frozen ones too.
+
+An observed step costs `PROBES + DEPTH` products with each of the two matrices, and a product costs two to
+three gradients over the examples. On two cores, with 128 examples: 43 s for the 800,000 parameters of
+configs/digits.py, where a training step takes 0.076 s; 1.9 s for the 18,538 of configs/reproduce_hessian.py,
+where a step takes 0.004 s. The four programs are compiled once a run, which takes about
+half a minute unless JAX has them in its compilation cache.
 """
 
 import logging
