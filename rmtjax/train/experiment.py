@@ -287,7 +287,7 @@ def run(
         )
         observers = (watch, *observers)
     if config.spectra.curvature_every_steps is not None:
-        bend = curvature.every(
+        watch_loss = curvature.every(
             config.spectra.curvature_every_steps,
             member.folder,
             task.model,
@@ -297,7 +297,7 @@ def run(
             mesh=mesh,
             seed=config.seed,
         )
-        observers = (bend, *observers)
+        observers = (watch_loss, *observers)
     with Recorder({0: member}, {"mesh": dict(mesh.shape)}) as recorder:
         fitted = fit_and_record(
             recorder,
