@@ -96,7 +96,8 @@ def _measure(
     if jax.process_index() != 0:
         return
     if config.spectra.enabled and left:
-        measure.spectra_of_runs(config, [workdirs[i] for i in left])
+        folders = [workdirs[i] for i in left]
+        measure.spectra_of_runs(config, folders, lambda k: trained.member(left[k]) if many else trained)
     measured: dict[str, pathlib.Path] = {}  # the first folder with each set of training data
     for i in left:
         folder, result = workdirs[i], trained.member(i) if many else trained

@@ -308,6 +308,16 @@ FIELDS: dict[str, Any] = {
             int, None, AT_LEAST_ONE, "a table of the weights so often; None: before and after alone"
         ),
         "conv": Field("slices", one_of("slices", "unfold"), "slices: one matrix per tap, pooled"),
+        "activation_examples": optional(
+            int,
+            None,
+            AT_LEAST_ONE,
+            "real training examples whose activations, by layer, have rows in the table too",
+        ),
+        "curvature_every_steps": optional(
+            int, None, AT_LEAST_ONE, "trace and ends of the loss's Hessian and Gauss-Newton matrix so often"
+        ),
+        "curvature_examples": dimension(128, "real training examples, at most, whose loss that is"),
     },
     "evaluation": {
         "enabled": Field(True, None, "whether the model is evaluated on the sets below"),

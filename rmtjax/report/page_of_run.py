@@ -9,6 +9,7 @@ import numpy as np
 
 from rmtjax import results
 from rmtjax.report import (
+    curvature,
     depth,
     evaluation,
     images,
@@ -53,6 +54,13 @@ _DIVERSITY = (
     "score; as many fresh examples from the distribution of the test set for coverage; random pairs for "
     "weighted Vendi."
 )
+_CURVATURE = (
+    "Of the mean cross-entropy over fixed real training examples, in evaluation mode and without "
+    "smoothing or decay, by all parameters. The trace is Hutchinson’s estimate with its 95 % interval "
+    "over probes; eigenvalues and densities come from a Lanczos process. The density is broadened as "
+    "far as the process resolves it; its 95 % band is for the randomness of the probe. The Gauss-Newton "
+    "matrix is the Hessian without the curvature of the network, and has no negative eigenvalue."
+)
 _TEXTS = {"real": "text", "augmented": "as augmented", "synthetic": "synthetic text"}
 
 
@@ -70,6 +78,7 @@ def run_page(path: str | os.PathLike[str]) -> pathlib.Path:
         Section("evaluation", "Evaluation", _evaluation(run)),
         Section("training", "Training", _training(run)),
         Section("spectra", "Spectra of the weights", _spectra(run, spectra)),
+        *([Section("curvature", "Curvature of the loss", _curvature(run))] if run.curvature else []),
         Section("diversity", "Diversity of the data", _diversity(run)),
         Section("synthetic", "Synthetic data", _synthetic(run)),
         Section("samples", "Training examples", _samples(run)),
@@ -200,6 +209,18 @@ def _spectra(run: Run, spectra: spectral_data.Spectra | None) -> list[Any]:
     for section in page_of_spectra.body(spectra):
         blocks += [Heading(section.title), *section.blocks]
     return blocks
+
+
+def _curvature(run: Run) -> list[Any]:
+    step, arrays = list(run.curvature.items())[-1]
+    probes = len(arrays["hessian/traces"])
+    charts = [] if run.metrics is None else curvature.by_step(run.metrics, probes)
+    charts += curvature.densities(arrays, step)
+    return [
+        Text(_CURVATURE),
+        _drawn(run, "curvature", charts, f"Densities: at step {step}.", 2, curvature.KEYS),
+        curvature.largest(arrays, step),
+    ]
 
 
 def _overview(spectra: spectral_data.Spectra) -> list[Chart]:

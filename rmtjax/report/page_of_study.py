@@ -44,6 +44,7 @@ _DIVERSITY = (
     "coverage_feature",
 )
 _ARMS = (Key("after", "line", "highest dose"), Key("null", "line", "baseline"))
+_AGAINST = (Key("after", "line", "arm"), Key("null", "line", "baseline"))
 _CAPTIONS = {
     "similarity": "Cosine between the effects of two families on all layer groups and metrics, corrected for "
     "the similarity that a common baseline causes (similarity.csv). The diagonal shows the reliability: how "
@@ -54,6 +55,8 @@ _CAPTIONS = {
     "of each matrix are divided by their mean. Shown are the mean over seeds and its interval, for the "
     "highest dose of each family and, in grey, its baseline. Eigenvalues below 1e-4 are in the first bin. "
     "spectra.csv has all arms.",
+    "curvature": "Trace and largest eigenvalue of the Hessian of the training loss, in evaluation mode: mean "
+    "over seeds with its interval, each arm beside its baseline in grey (curvature.csv).",
     "calibration": "Expected calibration error of each arm, mean over seeds with its interval (study.csv); "
     "the line is the baseline.",
     "diversity": "Accuracy out of distribution against diversity. Each point is an arm, the mean over its "
@@ -65,7 +68,7 @@ _SHOWN = 40  # effects in the page; effects.csv has all
 def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     """Draws `study.html` and its figures `figures/*.png` from the CSV files in the folder of a study.
 
-    answers.csv and study.csv are needed; effects.csv, similarity.csv and spectra.csv are used if they exist.
+    answers.csv and study.csv are needed; the other tables of `study.tables.answer` are used if they exist.
 
     Raises:
       InputError: a needed table is missing.
@@ -110,6 +113,7 @@ def _figures(folder: pathlib.Path, table: pd.DataFrame) -> list[Charts | Text]:
         "similarity": (_similarity(_found(folder / "similarity.csv")), 1, ()),
         "doses": (doses, several, ()),
         "spectra": (_spectra(_found(folder / "spectra.csv")), 4, _ARMS),
+        "curvature": (_curvature(_found(folder / "curvature.csv")), 4, _AGAINST),
         "calibration": (_calibration(table), 4, ()),
         "diversity": (_ranking(table, families), 4, [Key(*look(k), name) for k, name in enumerate(families)]),
     }
@@ -181,6 +185,29 @@ def _spectra(found: pd.DataFrame | None) -> list[Chart]:
             marks += [Band(at, low, high, colour), Line(at, density, colour)]
         name = str(row.arm).replace("_", " ")
         charts.append(Chart(x, y, tuple(marks), f"Eigenvalues of the update in {name}", name, (270, 190)))
+    return charts
+
+
+def _curvature(found: pd.DataFrame | None) -> list[Chart]:
+    """The Hessian in training: a row of charts for each number, a chart for each arm beside its baseline."""
+    charts: list[Chart] = []
+    if found is None:
+        return charts
+    arms = found.drop_duplicates("arm")
+    for metric in ("hessian_trace", "hessian_largest"):
+        of = found[found["metric"] == metric]
+        x = fitted([of["step"].to_numpy(float)], log=False, label="step")
+        y = fitted([of[name].to_numpy(float) for name in ("mean", "low", "high")], log=False)
+        for row in arms[arms["arm"] != arms["baseline"]].itertuples():
+            marks: list[Mark] = []
+            for arm, colour in ((row.baseline, "null"), (row.arm, "after")):
+                part = of[of["arm"] == arm]
+                step, mean, low, high = (
+                    part[name].to_numpy(float) for name in ("step", "mean", "low", "high")
+                )
+                marks += [Band(step, low, high, colour), Line(step, mean, colour)]
+            title = f"{metric.replace('_', ' ')}, {str(row.arm).replace('_', ' ')}"
+            charts.append(Chart(x, y, tuple(marks), f"{title}, by step", title, (270, 190)))
     return charts
 
 

@@ -93,6 +93,7 @@ def _by_matrix(stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Mapping[
 
 def summary(table: pd.DataFrame) -> list[Summary]:
     """Medians over matrices of the metrics of the summary, as far as the table holds them."""
+    table = table[table["kind"] != results.ACTIVATION]
     before, after, update = (layers.stage(table, which) for which in layers.STAGES)
     out = []
     for metric in shown("summary"):

@@ -5,15 +5,19 @@ layers      the groups of a model's layers (what counts as the head), and the me
 long_table  every number of finished runs, one a row
 views       results.csv, summary.csv, study.csv and the printed overview: parts of the long table
 densities   spectra.csv: how the eigenvalues of the updates lie
+curvature   curvature.csv: trace and largest eigenvalue of the loss's Hessian along training
 """
 
+from rmtjax.results.curvature import curvature_by_step as curvature_by_step
 from rmtjax.results.densities import update_densities as update_densities
+from rmtjax.results.layers import ACTIVATION as ACTIVATION
 from rmtjax.results.layers import HEAD as HEAD
 from rmtjax.results.layers import layer_groups as layer_groups
 from rmtjax.results.long_table import collect as collect
 from rmtjax.results.long_table import of_run as of_run
 from rmtjax.results.run_folder import CHECKPOINTS as CHECKPOINTS
 from rmtjax.results.run_folder import CONFIG as CONFIG
+from rmtjax.results.run_folder import CURVATURE as CURVATURE
 from rmtjax.results.run_folder import CURVES as CURVES
 from rmtjax.results.run_folder import DAMAGED as DAMAGED
 from rmtjax.results.run_folder import DIVERSITY as DIVERSITY
@@ -33,6 +37,7 @@ from rmtjax.results.run_folder import is_finished as is_finished
 from rmtjax.results.run_folder import number as number
 from rmtjax.results.run_folder import read as read
 from rmtjax.results.run_folder import read_arrays as read_arrays
+from rmtjax.results.run_folder import read_curvature as read_curvature
 from rmtjax.results.run_folder import read_json as read_json
 from rmtjax.results.run_folder import read_metrics as read_metrics
 from rmtjax.results.run_folder import read_record as read_record

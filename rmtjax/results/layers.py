@@ -8,6 +8,7 @@ names.
 import pandas as pd
 
 HEAD = "head"
+ACTIVATION = "activation"  # rows that are of no weights
 BACKBONE = "backbone"  # all layers but the head
 _OTHER = "other"  # kinds without a group of their own: in the backbone alone
 _GROUP_OF_KIND = {
@@ -22,6 +23,7 @@ _GROUP_OF_KIND = {
     "position_embedding": "embedding",
     "patch_embedding": "embedding",
     "head": HEAD,
+    "activation": ACTIVATION,
 }
 GROUPS = (BACKBONE, *dict.fromkeys(_GROUP_OF_KIND.values()))
 
@@ -29,8 +31,8 @@ GROUPS = (BACKBONE, *dict.fromkeys(_GROUP_OF_KIND.values()))
 def layer_groups(table: pd.DataFrame) -> pd.Series:
     """The group of layers of each row of a spectral table, by its `kind`.
 
-    Groups are "head", "q", "k", "v", "o", "mlp", "conv" and "embedding"; "other" stands for kinds without a
-    group of their own. All groups but "head" make up the backbone.
+    Groups are "head", "q", "k", "v", "o", "mlp", "conv", "embedding" and "activation"; "other" stands for
+    kinds without a group of their own. All groups but "head" and "activation" make up the backbone.
     """
     return table["kind"].map(_GROUP_OF_KIND).fillna(_OTHER)
 
@@ -55,7 +57,7 @@ def group_means(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     parts = []
     for stage in table["stage"].unique():
         for name in GROUPS:
-            inside = group != HEAD if name == BACKBONE else group == name
+            inside = ~group.isin([HEAD, ACTIVATION]) if name == BACKBONE else group == name
             means = table.loc[(table["stage"] == stage) & inside, metrics].mean()
             parts.append(
                 pd.DataFrame({"stage": stage, "group": name, "metric": metrics, "value": means.to_numpy()})

@@ -7,8 +7,8 @@ Columns, a row per run and number:
   stage    "before", "after" and "update" for numbers of the weights; "evaluation", "diversity", "training"
   group    what the number is of. Weights: the group of layers ("backbone", "head", "q", ...); evaluation: the
            set; diversity: the set and the space, such as "fed/pixel"; training: "run"
-  metric   such as "alpha", "accuracy", "vendi_score"; in training validation_loss (the last one) and
-           update_norm (Frobenius norm of all matrices of the update together)
+  metric   such as "alpha", "accuracy", "vendi_score"; in training validation_loss (the last one),
+           update_norm (Frobenius norm of all matrices of the update together) and those of CURVATURE
   value    a finite number; what is not defined has no row
 """
 
@@ -27,6 +27,8 @@ COLUMNS = ("run", "arm", "seed", "stage", "group", "metric", "value")
 NUMBER = ["stage", "group", "metric"]  # what names a number of a run
 EVALUATION, DIVERSITY, TRAINING = "evaluation", "diversity", "training"
 RUN = "run"
+# Of the last step at which the curvature of the loss was observed: trace and largest eigenvalue.
+CURVATURE = ("hessian_trace", "hessian_largest", "gauss_newton_trace", "gauss_newton_largest")
 
 
 def collect(
@@ -91,6 +93,11 @@ def _of_training(folder: pathlib.Path, spectra: pd.DataFrame | None) -> Iterator
         validated = lines["validation/loss"].dropna()
         if len(validated):
             yield TRAINING, RUN, "validation_loss", float(validated.iloc[-1])
+    for metric in CURVATURE if lines is not None else ():
+        if f"curvature/{metric}" in lines:
+            observed = lines[f"curvature/{metric}"].dropna()
+            if len(observed):
+                yield TRAINING, RUN, metric, float(observed.iloc[-1])
     if spectra is not None and "log_norm" in spectra:
         update = spectra[spectra["stage"] == "update"]
         if len(update):

@@ -30,6 +30,7 @@ PROFILE = "profile"  # traces by jax.profiler
 SAMPLES = "samples.npz"  # what the model was fed
 SPECTRA = "spectra.parquet"  # one row per stage and matrix
 EIGENVALUES = "spectra.npz"  # <stage>/<name> -> eigenvalues
+CURVATURE = "curvature_steps"  # <step>.npz: eigenvalues and densities of the loss's Hessian by step
 CURVES = "spectra_curves.npz"  # densities, laws and fits that the pages draw
 EVALUATION = "evaluation.json"  # accuracy, calibration, shift, OOD: rows
 DIVERSITY = "diversity.json"  # diversity of what the model was fed: rows
@@ -53,6 +54,7 @@ class Run(NamedTuple):
     feature_model: str | None  # of diversity.json
     spectra: pd.DataFrame | None  # spectra.parquet: a row per stage and matrix
     eigenvalues: dict[str, np.ndarray] | None  # spectra.npz: "<stage>/<name>" -> ascending
+    curvature: dict[int, dict[str, np.ndarray]]  # by step, ascending; {}: it was not observed
     synthetic: dict[str, Any] | None  # synthetic.json
     samples: dict[str, np.ndarray] | None  # samples.npz
     synthetic_by_class: dict[str, np.ndarray] | None  # synthetic_by_class.npz
@@ -85,6 +87,7 @@ def read(workdir: str | os.PathLike[str]) -> Run:
         feature_model=diversity.get("feature_model"),
         spectra=read_spectral_table(path),
         eigenvalues=read_arrays(path / EIGENVALUES),
+        curvature=read_curvature(path),
         synthetic=read_json(path / SYNTHETIC),
         samples=read_arrays(path / SAMPLES),
         synthetic_by_class=read_arrays(path / SYNTHETIC_BY_CLASS),
@@ -162,6 +165,16 @@ def read_spectra(path: pathlib.Path) -> tuple[pd.DataFrame | None, dict[str, np.
     if eigenvalues is not None and not compared:
         eigenvalues = {f"after/{name}": values for name, values in eigenvalues.items()}
     return table, eigenvalues, compared
+
+
+def read_curvature(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
+    """The curvature that was observed while a run trained, by step; {} where it was not.
+
+    Arrays are named `hessian/<key>` and `gauss_newton/<key>`; `train.curvature` says which keys there are.
+    Raises InputError where a file is damaged.
+    """
+    found = sorted((path / CURVATURE).glob("[0-9]*.npz"))
+    return {int(one.stem): arrays for one in found if (arrays := read_arrays(one)) is not None}
 
 
 def rows(content: dict[str, Any], where: str) -> pd.DataFrame | None:

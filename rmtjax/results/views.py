@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.results.layers import BACKBONE, GROUPS, HEAD
-from rmtjax.results.long_table import DIVERSITY, EVALUATION, RUN, TRAINING
+from rmtjax.results.layers import ACTIVATION, BACKBONE, GROUPS, HEAD
+from rmtjax.results.long_table import CURVATURE, DIVERSITY, EVALUATION, RUN, TRAINING
 from rmtjax.spectra.metrics import shown
 from rmtjax.statistics import COLUMNS, Arm
 from rmtjax.statistics.intervals import mean_interval
@@ -26,15 +26,17 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
     """results.csv: columns config (the arm's name), seed, set, metric, value.
 
     A set is a set of the evaluation; in diversity `<set>/<space>`; in the spectra `weights/<stage>`, the mean
-    over the layers of the backbone, or `head/<stage>`. `norm_ratio` is ||update|| / ||before|| in Frobenius
-    norms. All arms of the first seed come first, then those of the next.
+    over the layers of the backbone, or `head/<stage>`; `run` has the curvature of the loss, where it was
+    observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms. All arms of the first seed come
+    first, then those of the next.
     """
     stage, group = table["stage"], table["group"]
     of_runs = stage.isin([EVALUATION, DIVERSITY])
     of_weights = ~stage.isin([EVALUATION, DIVERSITY, TRAINING]) & group.isin(list(_WEIGHTS))
-    kept = table[of_runs | (of_weights & table["metric"].isin(shown("results")))]
+    of_loss = (stage == TRAINING) & table["metric"].isin(CURVATURE)
+    kept = table[of_runs | of_loss | (of_weights & table["metric"].isin(shown("results")))]
     named = kept["group"].map(_WEIGHTS) + "/" + kept["stage"]
-    sets = kept["group"].where(kept["stage"].isin([EVALUATION, DIVERSITY]), named)
+    sets = kept["group"].where(kept["stage"].isin([EVALUATION, DIVERSITY, TRAINING]), named)
     out = kept.rename(columns={"arm": "config"}).assign(set=sets)
     return out.sort_values("seed", kind="stable", ignore_index=True)[
         ["config", "seed", "set", "metric", "value"]
@@ -100,7 +102,7 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
     update, and those that are shown in "update" for the update. The group "run" has validation_loss;
     accuracy, nll and ece of the test set; <set>_accuracy and <set>_ece of each shifted set; ood_accuracy, the
     mean over the shifted sets, in which all corruptions count as one; <metric>_<space> of the data that the
-    run was fed, such as vendi_score_feature; and update_norm.
+    run was fed, such as vendi_score_feature; update_norm; and the metrics of `long_table.CURVATURE`.
 
     Raises:
       InputError: the table has no run.
@@ -117,7 +119,8 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
 def _of_layers(run: pd.DataFrame) -> pd.DataFrame:
     """Rows group, metric, value of a run's layers: by stage, group and metric, in the order of display."""
     metrics = {"after": shown("study"), "update": [*shown("study"), *shown("update")]}
-    numbers = [(stage, group, name) for stage, names in metrics.items() for group in GROUPS for name in names]
+    groups = [group for group in GROUPS if group != ACTIVATION]  # the statistics are of weights
+    numbers = [(stage, group, name) for stage, names in metrics.items() for group in groups for name in names]
     values = run.set_index(["stage", "group", "metric"])["value"].to_dict()
     rows = [
         (group, f"{stage}/{metric}", values[stage, group, metric])
@@ -142,7 +145,7 @@ def _of_whole_run(run: pd.DataFrame) -> pd.DataFrame:
     for (group, metric), value in values.get(DIVERSITY, {}).items():
         if group.startswith("fed/"):
             out[f"{metric}_{group.removeprefix('fed/')}"] = value
-    out["update_norm"] = training.get((RUN, "update_norm"))
+    out |= {metric: training.get((RUN, metric)) for metric in ("update_norm", *CURVATURE)}
     rows = [(RUN, metric, value) for metric, value in out.items() if value is not None]
     return pd.DataFrame(rows, columns=["group", "metric", "value"])
 

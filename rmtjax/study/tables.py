@@ -39,8 +39,9 @@ def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> 
 
     study.csv is the table that all others come from (`statistics.samples` says its columns). effects.csv has
     each arm against its baseline, similarity.csv the families against each other, doses.csv their
-    dose-response, spectra.csv the eigenvalues of the updates by arm, answers.csv the answers. What the
-    finished runs do not suffice for is left out, or answered by "cannot tell".
+    dose-response, spectra.csv the eigenvalues of the updates by arm, curvature.csv that of the loss along
+    training, answers.csv the answers. What the finished runs do not suffice for is left out, or answered by
+    "cannot tell".
 
     Args:
       design: of the study.
@@ -62,9 +63,11 @@ def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> 
             tables[name] = make(study_table)
         except InputError:  # too few seeds or doses so far
             (folder / f"{name}.csv").unlink(missing_ok=True)
-    densities = results.update_densities(table, design.arms)
-    if len(densities):
-        tables["spectra"] = densities
+    further = {
+        "spectra": results.update_densities(table, design.arms),
+        "curvature": results.curvature_by_step(table, design.arms),
+    }
+    tables |= {name: found for name, found in further.items() if len(found)}
     _write(tables, folder)
     return tables["answers"]
 

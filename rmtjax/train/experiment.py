@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rmtjax import checkpoints, data, files, models, results, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
-from rmtjax.train import classification, loop, optim, weights
+from rmtjax.train import classification, curvature, loop, optim, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
 from rmtjax.train.step import State, make_step
@@ -292,6 +292,18 @@ def run(
             lora_scale=models.lora_scale(config),
         )
         observers = (watch, *observers)
+    if config.spectra.curvature_every_steps is not None:
+        watch_loss = curvature.every(
+            config.spectra.curvature_every_steps,
+            member.folder,
+            task.model,
+            task.splits.train,
+            examples=config.spectra.curvature_examples,
+            batch_size=config.train.batch_size,
+            mesh=mesh,
+            seed=config.seed,
+        )
+        observers = (watch_loss, *observers)
     with Recorder({0: member}, {"mesh": dict(mesh.shape)}) as recorder:
         fitted = fit_and_record(
             recorder,

@@ -32,7 +32,8 @@ def key(config: ConfigDict) -> str | None:
     steps, they may also differ in synthetic data and in the number of training examples.
     """
     own_words = config_lib.is_text(config.data.source) and config.data.vocabulary is None
-    if own_words or config.spectra.every_steps is not None:
+    observed = (config.spectra.every_steps, config.spectra.curvature_every_steps)
+    if own_words or observed != (None, None):
         return None
     plain = json.loads(config_lib.to_json(config))
     del plain["seed"]

@@ -167,3 +167,30 @@ def test_what_few_runs_cannot_tell_is_said(tmp_path):
     answers = study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
     assert set(answers["verdict"]) == {"cannot tell"}
     assert report.study_page(tmp_path).exists()
+
+
+def test_the_curvature_of_observed_runs_is_a_table_and_a_figure(tmp_path):
+    made = design.of_plain(plain(), "mine")
+    rng = np.random.default_rng(0)
+    metrics = ("hessian_trace", "hessian_largest", "gauss_newton_trace", "gauss_newton_largest")
+    for place, name in enumerate(made.arms):
+        for seed in (0, 1):
+            folder = tmp_path / name / str(seed)
+            finished(folder, (0, 0), rng)
+            lines = [{"step": 1, "loss": 2.0}]
+            for step in (2, 4):
+                lines.append({"step": step} | {f"curvature/{m}": 10.0 * place + step + seed for m in metrics})
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (folder / "metrics.jsonl").write_text(text if name != "decay_2" else '{"step": 1, "loss": 2.0}\n')
+    study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
+    found = pd.read_csv(tmp_path / "curvature.csv", keep_default_na=False)
+    assert set(found["arm"]) == set(made.arms) - {"decay_2"}  # which was not observed
+    rows = found[(found["arm"] == "flip_1") & (found["metric"] == "hessian_trace")]
+    assert rows["step"].tolist() == [2, 4]
+    assert rows["mean"].tolist() == [12.5, 14.5]
+    np.testing.assert_allclose(
+        rows["high"] - rows["mean"], 12.706 * 0.5, rtol=1e-4
+    )  # t with 1 degree, s.d. √½
+    assert set(rows["seeds"]) == {2}
+    report.study_page(tmp_path)
+    assert (tmp_path / "figures" / "curvature.png").exists()
