@@ -34,6 +34,8 @@ class Roles(NamedTuple):
       synthetic: families whose doses are shares of synthetic data, for T3; with a baseline of share 0.
       same_dose: an arm of `diversity` and one of `dropout`, to be tested for equivalence; None: the arm of
         each with the most seeds.
+      placebos: families that change how the model is trained and nothing that the questions are about, such
+        as the learning rate.
       measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
       outcome: metric of group "run" that diversity is meant to improve.
     """
@@ -43,6 +45,7 @@ class Roles(NamedTuple):
     decay: str
     synthetic: Sequence[str] = ()
     same_dose: tuple[str, str] | None = None
+    placebos: Sequence[str] = ()
     measures: Sequence[str] | None = None
     outcome: str = "ood_accuracy"
 

@@ -36,7 +36,7 @@ def load_design(path: str, config: ConfigDict) -> Design:
 
         {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"},
          ...}, "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families],
-         ...}, "population": 16}
+         "placebos": [families], ...}, "population": 16}
 
     `overrides` are `field=value` changes of the config, none if left out; `baseline` is an arm's name, "none"
     if left out; `population` is 1 if left out.
@@ -67,7 +67,7 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
         roles = Roles(**content.get("roles", {}))
     except TypeError as error:
         raise InputError(f"the roles of {name!r} are not of this form: {', '.join(Roles._fields)}") from error
-    for family in (roles.diversity, roles.dropout, roles.decay, *roles.synthetic):
+    for family in (roles.diversity, roles.dropout, roles.decay, *roles.synthetic, *roles.placebos):
         if family not in families:
             raise InputError(
                 f"the roles of {name!r} name the family {family!r}, of which there is no arm: there are "

@@ -41,12 +41,16 @@ def test_the_shipped_study_is_as_the_issue_plans_it(tmp_path):
         if arm.family not in ("none", "null"):
             families.setdefault(arm.family, []).append((arm.dose, len(loaded.seeds[name])))
     assert len(families) >= 6
+    placebos = {family: families.pop(family) for family in loaded.roles.placebos}
+    assert len(placebos) >= 5
+    assert all(len(loaded.seeds[name]) == 5 for name, arm in loaded.arms.items() if arm.family in placebos)
     assert all(len(doses) >= 3 for doses in families.values())
     for family in ("augmentation", "replace", "dropout", "decay"):
         assert sorted(n for _, n in families[family]) == [5, 5, 20]
     assert len(loaded.seeds["none"]) == 20
     assert not set(loaded.seeds["again"]) & set(loaded.seeds["none"])
-    assert len({run.config.optim.learning_rate for run in runs}) == 1
+    real = [run for run in runs if loaded.arms[run.arm].family not in placebos]
+    assert len({run.config.optim.learning_rate for run in real}) == 1
 
 
 @pytest.mark.parametrize(
