@@ -80,6 +80,6 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         arms[family.replace(" ", "_")] = arm(family, dose, override)
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
-        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": tuple(PLACEBOS),
+        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
     }  # fmt: skip
     return {"arms": arms, "roles": roles, "population": 16}
