@@ -146,6 +146,14 @@ def likeness_rows(
     return sorted(rows, key=lambda row: row.block not in PRIMARY)
 
 
+def likeness_row(table: pd.DataFrame | Samples, cast: Cast, metrics: Sequence[str] | None = None) -> Likeness:
+    """The row of T1 for these metrics (None: all) at all doses."""
+    found = samples(table)
+    families = {name: arms for name, arms in by_family(found).items() if name != NULL}
+    study = _Study.of(found, families, numbers_known(found, families, None, metrics))
+    return _row(study, cast, "all" if metrics is None else ", ".join(metrics), PLAIN)
+
+
 def blocks(found: Samples, scales: Mapping[str, int | None] | None) -> dict[str, list[str]]:
     """Metrics of each block that the table has."""
     names = list(dict.fromkeys(name for group, name in found.columns if group != RUN))

@@ -107,7 +107,7 @@ def distance(
     )
 
 
-def _size(parts: list[Float[np.ndarray, "n K"]]) -> Estimate:
+def _size(parts: list[Float[np.ndarray, "_ K"]]) -> Estimate:
     """Root of the mean squared difference; its variance by the jackknife over the seeds of each part."""
     pieces = [_mean_square(parts)]
     variance = 0.0
@@ -126,14 +126,14 @@ def _size(parts: list[Float[np.ndarray, "n K"]]) -> Estimate:
     return Estimate(value, low, high)
 
 
-def _mean_square(parts: list[Float[np.ndarray, "n K"]]) -> float:
+def _mean_square(parts: list[Float[np.ndarray, "_ K"]]) -> float:
     """Mean over numbers of the squared sum of the parts' means, without what noise adds to it."""
     whole = np.sum([part.mean(0) for part in parts], axis=0)
     bias = sum(part.var(0, ddof=1) / len(part) for part in parts)
     return float((np.square(whole) - bias).mean())
 
 
-def _greatest(parts: list[Float[np.ndarray, "n K"]], rng: np.random.Generator) -> float:
+def _greatest(parts: list[Float[np.ndarray, "_ K"]], rng: np.random.Generator) -> float:
     """The 95 % quantile of the greatest |t| over the numbers, where the true differences are 0."""
     shift, variance = 0.0, 0.0
     for part in parts:

@@ -289,6 +289,8 @@ def numbers_known(
     roots = {_root(found, name) for name in names}
     for root in roots:
         keep &= np.isfinite(noise(found, root))
+        if not keep.any():  # as with a single seed
+            break
         # `similarity` estimates the unit anew without each seed.
         ordered = np.sort(found.values[root], axis=0)
         keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])

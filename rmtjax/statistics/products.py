@@ -143,7 +143,7 @@ def products(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) 
 
 def _runs(
     found: Samples, name: str, base: str, keep: Bool[np.ndarray, " K"], unit: Float[np.ndarray, " k"]
-) -> list[tuple[Float[np.ndarray, "n K"], Int[np.ndarray, " n"]]]:
+) -> list[tuple[Float[np.ndarray, "_ k"], Int[np.ndarray, " _"]]]:
     """What each seed says of an arm's effect: differences where it is paired, else runs and baseline runs."""
     centre = found.values[base][:, keep].mean(0)
     seeds, others = found.seeds[name], found.seeds[base]

@@ -147,9 +147,14 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
                 rng,
             )
     answers = study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
-    assert answers["question"].tolist() == ["T1", "T2", "T4"]
+    assert answers["question"].drop_duplicates().tolist() == ["T1", "T2", "T4"]
+    rows = pd.read_csv(tmp_path / "likeness.csv")
+    assert rows["block"].drop_duplicates().tolist() == [
+        "the paper's four, weights after", "the paper's four, update", "scale", "shape", "all"
+    ]  # fmt: skip
+    assert (answers["question"] == "T1").sum() == len(rows)
     assert answers.loc[0, "verdict"] == "yes"
-    assert "more like dropout than like weight decay" in answers.loc[0, "sentence"]
+    assert "like dropout and not like weight decay" in answers.loc[0, "sentence"]
     for name in ("study", "effects", "similarity", "doses", "answers", "spectra"):
         assert len(pd.read_csv(tmp_path / f"{name}.csv"))
     page = report.study_page(tmp_path).read_text()
