@@ -64,7 +64,7 @@ def distance(
     The interval of each number is that of its difference less the margin times the estimated noise; the
     errors of both count. The factor that makes the intervals hold for all numbers at once is the 95 %
     quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, so that what the
-    numbers have in common is kept.
+    numbers have in common is kept, or Bonferroni's where that is smaller.
 
     Args:
       found: the study.
@@ -145,4 +145,7 @@ def _greatest(parts: list[Float[np.ndarray, "_ K"]], rng: np.random.Generator) -
         shift, variance = shift + means, variance + squares / (n - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(shift) / np.sqrt(variance)
-    return float(np.quantile(np.nan_to_num(t, posinf=0.0).max(1), LEVEL))
+    drawn = float(np.quantile(np.nan_to_num(t, posinf=0.0).max(1), LEVEL))
+    # Of few seeds many resamples hold one seed throughout and have no spread; Bonferroni's factor holds too.
+    freedom = min(map(len, parts)) - 1
+    return min(drawn, float(scipy.stats.t.ppf(1 - (1 - LEVEL) / 2 / parts[0].shape[1], freedom)))

@@ -165,7 +165,14 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     assert page.count(">null<") >= 2  # named at both axes of the matrix, not lost as a missing value
     pictures = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     assert pictures == ["calibration", "diversity", "doses", "similarity", "spectra"]
-    assert page.index("Answers") < page.index("Figures") < page.index("Largest effects")
+    assert page.index("weights after") < page.index("T1 by numbers and doses")
+    assert "unrelated" in page
+    assert (
+        page.index("Answers")
+        < page.index("T1 by numbers and doses")
+        < page.index("Figures")
+        < page.index("Largest effects")
+    )
 
 
 def test_what_few_runs_cannot_tell_is_said(tmp_path):
