@@ -3,10 +3,13 @@
     python -m rmtjax.study --config=configs/study_digits.py --out=runs/study_digits --workers=2
 
 A small vision transformer (width 64, depth 3) from scratch, 300 steps of 32 digits with the same learning
-rate in all arms. The baseline and one dose each of augmentation, synthetic data, dropout and decay have 20
-seeds, so that equivalence can be told; the other cells have 5. `null` are controls in which nothing is
-changed: the baseline on seeds of its own, augmentation at strength 0. The same command goes on where it
-stopped; --seeds=0-4 is 120 runs of 210, with "cannot tell" where 20 are needed.
+rate in all arms but the placebos. The baseline and one dose each of augmentation, synthetic data, dropout
+and decay have 20 seeds, so that equivalence can be told; the other cells have 5. `null` are controls in which
+nothing is changed: the baseline on seeds of its own, augmentation at strength 0. Placebos change how the
+model is trained and nothing that the question is about; T1 says "like dropout" only of what is more like
+dropout than like any of them. Each is a family of its own, since a learning rate that is halved and one that
+is doubled may move the weights in opposite directions. The same command goes on where it stopped;
+--seeds=0-4 is 145 runs of 235, with "cannot tell" where 20 are needed.
 """
 
 from typing import Any
@@ -16,6 +19,14 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 
 FEW, MANY, OTHERS = "0-4", "0-19", "100-119"
+# Family: dose and override. All runs have one seed for everything, so that no arm changes the head's alone.
+PLACEBOS = {
+    "learning rate x0.5": (0.5, "optim.learning_rate=1e-3"),
+    "learning rate x2": (2.0, "optim.learning_rate=4e-3"),
+    "steps x2": (2.0, "train.total_steps=600"),
+    "batch size x2": (2.0, "train.batch_size=64"),
+    "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
+}
 
 
 def get_config() -> ConfigDict:
@@ -65,8 +76,10 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         )
     for share in (0.25, 0.5, 1.0):
         arms[f"add_{share:g}"] = arm("add", share, f"synthetic.share={share}", "synthetic.mode=add")
+    for family, (dose, override) in PLACEBOS.items():
+        arms[family.replace(" ", "_")] = arm(family, dose, override)
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
-        "same_dose": ("augmentation_0.5", "dropout_0.3"),
+        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
     }  # fmt: skip
     return {"arms": arms, "roles": roles, "population": 16}

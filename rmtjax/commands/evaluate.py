@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     result = train.restore(config, folder)
     content = measure.evaluate(config, result, reference)
     if baselines:
-        content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines, config.seed)
+        content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines)
     compared = {"reference": arguments.reference, "baselines": arguments.baselines}
     content |= {name: given for name, given in compared.items() if given}
     own_folder = folder if folder == workdir else None

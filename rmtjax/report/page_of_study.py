@@ -83,9 +83,12 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
         "Intervals are 95 % intervals over seeds.",
         "",
     )
-    told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in answers.itertuples()]
+    # The other rows of T1 are in the table below, side by side.
+    shown = answers[(answers["question"] != "T1") | (answers["question"].eq("T1").cumsum() == 1)]
+    told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in shown.itertuples()]
     sections = [
         Section("answers", "Answers", told),
+        Section("likeness", "T1 by numbers and doses", [_likeness(_found(folder / "likeness.csv"))]),
         Section("figures", "Figures", _figures(folder, table)),
         Section("effects", "Largest effects", [_effects(_found(folder / "effects.csv"))]),
     ]
@@ -249,6 +252,39 @@ def _ranking(table: pd.DataFrame, families: list[str]) -> list[Chart]:
         alt = f"Accuracy out of distribution against {label}"
         charts.append(Chart(axis, y, tuple(marks), alt, "accuracy out of distribution", (320, 240)))
     return charts
+
+
+def _likeness(found: pd.DataFrame | None) -> Table | Text:
+    """The rows of T1 side by side, the primary ones first."""
+    if found is None or found.empty:
+        return pages.absent("There are too few seeds so far for T1.")
+    rows = []
+    for row in found.itertuples():
+        cells = [text_cell(row.block), text_cell(row.condition), text_cell(row.verdict)]
+        for value, low, high in (
+            (row.dropout, row.dropout_low, row.dropout_high),
+            (row.decay, row.decay_low, row.decay_high),
+            (row.contrast, row.contrast_low, row.contrast_high),
+            (row.placebo_cosine, row.placebo_low, row.placebo_high),
+            (row.margin, row.margin_low, row.margin_high),
+        ):
+            cells += [number_cell(value), text_cell(interval(low, high))]
+        names = [text_cell("" if pd.isna(name) else str(name)) for name in (row.placebo, row.rival)]
+        cells[11:11] = names[:1]
+        cells.append(names[1])
+        cells += [number_cell(row.floor), number_cell(row.dimensions), text_cell(row.reason)]
+        rows.append(cells)
+    heads = [
+        "numbers", "doses", "verdict", "dropout", "95 %", "decay", "95 %", "contrast", "95 %", "placebo",
+        "95 %", "which", "over placebos", "95 %", "least over", "floor", "dimensions", "reason",
+    ]  # fmt: skip
+    caption = (
+        "Cosines of the effects of diversity with those of dropout, of weight decay and of the "
+        "placebo that is the most alike. Yes requires that the lower end of dropout's interval is above the "
+        "floor, the contrast with decay above 0, and the cosine above that of every placebo. The first rows are the primary analysis; "
+        "likeness.csv has more."
+    )
+    return Table(caption, heads, rows, left=3)
 
 
 def _effects(found: pd.DataFrame | None) -> Table | Text:

@@ -12,16 +12,21 @@ of them but `paper_aggregation`, which is there for contrast.
     contrasts          each arm against its baseline
     mixed              the same by a mixed model
     tost               equivalence of two arms
+    products           inner products of effects, free of noise and of a common baseline
+    directions         T1: which direction a family moves the weights in, against placebos
+    distance           T2: how far two arms lie apart, over all numbers at once
     effect_similarity  cosine and rank correlation of the effects of families
     doses              dose-response, and families at matched doses
-    outcomes           the best share of synthetic data, and measures that rank arms
+    outcomes           the best share of synthetic data, and measures that rank families
     questions          the four questions and their answers in sentences
     geometry           angles between the updates of runs
+    simulate           whole studies of which the truth is known, and the rates of verdicts in them
     nulls              how often the tests find something where there is nothing
     paper              the aggregation of Ba et al.
 """
 
 from rmtjax.statistics.contrasts import effects as effects
+from rmtjax.statistics.directions import Likeness as Likeness
 from rmtjax.statistics.doses import dose_response as dose_response
 from rmtjax.statistics.doses import matched as matched
 from rmtjax.statistics.effect_similarity import Similarity as Similarity
@@ -40,6 +45,7 @@ from rmtjax.statistics.paper import pooled as pooled
 from rmtjax.statistics.questions import Answer as Answer
 from rmtjax.statistics.questions import Roles as Roles
 from rmtjax.statistics.questions import answers as answers
+from rmtjax.statistics.questions import likeness as likeness
 from rmtjax.statistics.study_table import COLUMNS as COLUMNS
 from rmtjax.statistics.study_table import Arm as Arm
 from rmtjax.statistics.study_table import samples as samples

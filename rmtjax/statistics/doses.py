@@ -83,7 +83,7 @@ _TRENDS = (
 
 
 def matched(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Samples,
     pairs: Sequence[tuple[str, str]],
     *,
     by: str = "update_norm",

@@ -126,7 +126,7 @@ def similarity(
         runs.
     """
     found, members = _with_fake(samples(table), families)
-    keep = _columns(found, members, groups, metrics)
+    keep = numbers_known(found, members, groups, metrics)
     arms = [
         _Arm.of(found, name, keep, place) for place, names in enumerate(members.values()) for name in names
     ]
@@ -269,12 +269,15 @@ def _with_fake(
     return Samples(found.columns, found.values | values, found.seeds | seeds, arms), members | {FAKE: (FAKE,)}
 
 
-def _columns(
+def numbers_known(
     found: Samples,
     members: Mapping[str, Sequence[str]],
     groups: Sequence[str] | None,
     metrics: Sequence[str] | None,
 ) -> Bool[np.ndarray, " K"]:
+    """Which columns make the effect vectors: those chosen, as `similarity` says, that are known in all runs
+    of the arms and vary over their baseline's seeds, whichever is left out.
+    """
     of_group = found.columns.get_level_values("group")
     if groups is None:
         kinds = [name for name in of_group.unique() if name not in (RUN, "backbone", "head")]
@@ -282,15 +285,17 @@ def _columns(
     keep = np.asarray(of_group.isin(groups))
     if metrics is not None:
         keep &= np.asarray(found.columns.get_level_values("metric").isin(metrics))
-    for names in members.values():
-        for name in names:
-            base = str(found.arms.loc[name, "baseline"])
-            keep &= np.isfinite(noise(found, _root(found, name)))
-            # The unit is estimated anew without each seed: a number must vary in the baseline whichever is
-            # left out.
-            ordered = np.sort(found.values[_root(found, name)], axis=0)
-            keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])
-            keep &= np.isfinite(found.values[name]).all(0) & np.isfinite(found.values[base]).all(0)
+    names = [name for arms in members.values() for name in arms]
+    roots = {_root(found, name) for name in names}
+    for root in roots:
+        keep &= np.isfinite(noise(found, root))
+        if not keep.any():  # as with a single seed
+            break
+        # `similarity` estimates the unit anew without each seed.
+        ordered = np.sort(found.values[root], axis=0)
+        keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])
+    for name in {*names, *found.arms.loc[names, "baseline"]}:
+        keep &= np.isfinite(found.values[name]).all(0)
     if not keep.any():
         raise InputError(f"no number of the groups {', '.join(groups)} is known, with noise, in every run")
     return keep

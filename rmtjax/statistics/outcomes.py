@@ -1,21 +1,24 @@
-"""What diversity buys: the best share of synthetic data, and measures that rank arms by an outcome."""
+"""What diversity buys: the best share of synthetic data, and measures that rank families by an outcome."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.doses import by_family, curve
-from rmtjax.statistics.intervals import LEVEL, mean_interval
-from rmtjax.statistics.study_table import RUN, Samples, samples
+from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.study_table import NULL, RUN, Samples, noise, samples
 
-_EXACT_ARMS = 7
+YES, NO, CANNOT_TELL = "yes", "no", "cannot tell"
+_EXACT_FAMILIES = 7
 _SHUFFLES = 10_000
 
 
@@ -24,35 +27,48 @@ class Optimum(NamedTuple):
 
     Attributes:
       shares, means: the sweep, share 0 (the baseline) first, and the outcome's mean over seeds at each.
+      verdict: "yes", "no" (none or the most is better than every share between) or "cannot tell".
       best: the inner share with the highest mean.
       over_none, over_most: how much better the best inner share is than share 0 and than the largest share:
-        (value, low, high) with 95 % t intervals over seeds. The best share is chosen for each seed by the
-        other seeds, since a share chosen by the very numbers that judge it would look good by that alone.
-      control: 2.5 % and 97.5 % of the smaller of both values when the shares are shuffled within each seed.
-      p: how often the shuffled ones reach the observed value.
+        (value, low, high). The intervals hold for all inner shares at once, since the best one is chosen.
+      control: 2.5 % and 97.5 % of the statistic when the shares are shuffled within each seed.
+      statistic, p: the greatest, over the candidates, of the smaller t against the two ends; how often the
+        shuffled shares reach it.
+      power: of "yes", if the best share in the middle were one standard deviation of seed noise better than
+        both ends, and the curve a parabola.
       seeds: how many.
     """
 
     shares: tuple[float, ...]
     means: Float[np.ndarray, " D"]
+    verdict: str
     best: float
     over_none: tuple[float, float, float]
     over_most: tuple[float, float, float]
     control: tuple[float, float]
+    statistic: float
     p: float
+    power: float
     seeds: int
-
-    @property
-    def verdict(self) -> str:
-        if self.over_none[1] > 0 and self.over_most[1] > 0:
-            return "yes"
-        return "no" if self.over_none[2] < 0 or self.over_most[2] < 0 else "cannot tell"
 
 
 def interior_optimum(
-    table: pd.DataFrame, family: str, metric: str = "ood_accuracy", *, shuffles: int = 1000, seed: int = 0
+    table: pd.DataFrame | Samples,
+    family: str,
+    metric: str = "ood_accuracy",
+    *,
+    shuffles: int = 1000,
+    seed: int = 0,
 ) -> Optimum:
     """A sweep over shares, with the baseline as share 0; higher is better.
+
+    Every candidate for the optimum, each inner share and the mean of all of them, is compared with share 0
+    and with the largest. "yes" asks that one of them is better than both: that the greatest, over the
+    candidates, of the smaller t exceeds what the greatest of as many t against one end exceeds in 5 %, which
+    bounds the error also where the curve rises to a plateau. (The end slopes of a fitted parabola, the usual
+    contrast, call a plateau an optimum.) "no" asks that each inner share is worse than one and the same end,
+    each by a one-sided test at 2.5 %. The error is pooled over shares after each seed's mean is taken off,
+    so that 5 seeds of 4 shares have 12 degrees of freedom.
 
     Args:
       table: as `study_table` says; the doses of `family` are its shares.
@@ -75,100 +91,193 @@ def interior_optimum(
             f"family {family!r} needs two shares or more with two seeds or more that the baseline has as well"
         )
     y = values[:, :, place]
-    over = _over_ends(y[None])[0]
+    n, count = y.shape
+    means, error, freedom = y.mean(0), *_pooled_error(y)
+    contrasts = _against_ends(count)
     rng = np.random.default_rng(seed)
-    shuffled = _over_ends(rng.permuted(np.broadcast_to(y, (shuffles, *y.shape)), axis=2)).mean(-1).min(-1)
-    observed = over.mean(-1).min()
-    between = y.mean(0)[1:-1]
-    shares = (0.0, *(float(found.arms.loc[name, "dose"]) for name in names))
-    low, high = np.quantile(shuffled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = contrasts @ means / (error * np.linalg.norm(contrasts, axis=-1))
+    observed = float(t.min(1).max())
+    critical = _critical(contrasts, freedom)
+    inner = means[1:-1]
+    best = int(inner.argmax())
+    half = error * 2**0.5 * np.array([critical, scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)])
+    over = [float(inner[best] - means[end]) for end in (0, -1)]
+    worse = max(float((means[end] - inner).min()) for end in (0, -1)) > half[1]
+    unit = noise(found, str(found.arms.loc[names[0], "baseline"]))[place]
     return Optimum(
-        shares,
-        means=y.mean(0),
-        best=shares[1 + int(between.argmax())],
-        over_none=_plain_interval(over[0]),
-        over_most=_plain_interval(over[1]),
-        control=(float(low), float(high)),
-        p=float((1 + (shuffled >= observed).sum()) / (1 + shuffles)),
-        seeds=len(y),
+        (0.0, *(float(found.arms.loc[name, "dose"]) for name in names)),
+        means,
+        YES if observed > critical else NO if worse else CANNOT_TELL,
+        float(found.arms.loc[names[best], "dose"]),
+        *((value, value - float(half[0]), value + float(half[0])) for value in over),
+        *_shuffled(y, contrasts, observed, shuffles, rng),
+        _power(contrasts, critical, freedom, float(unit / error)),
+        n,
     )
 
 
+def _pooled_error(y: Float[np.ndarray, "n D"]) -> tuple[float, int]:
+    """Standard error of a share's mean, from what seed and share leave, and its degrees of freedom."""
+    n, count = y.shape
+    left = y - y.mean(0) - y.mean(1, keepdims=True) + y.mean()
+    freedom = (n - 1) * (count - 1)
+    return float(np.sqrt(np.square(left).sum() / freedom / n)), freedom
+
+
+def _against_ends(count: int) -> Float[np.ndarray, "candidates 2 D"]:
+    """Contrasts of each inner share, and of their mean, with the first and with the last share."""
+    inner = np.eye(count)[1:-1]
+    candidates = np.concatenate([inner, inner.mean(0, keepdims=True)]) if len(inner) > 1 else inner
+    return np.stack([candidates - np.eye(count)[end] for end in (0, -1)], axis=1)
+
+
+@functools.lru_cache(64)
+def _draws(count: int, freedom: int) -> tuple[Float[np.ndarray, "20000 D"], Float[np.ndarray, " 20000"]]:
+    """Standard normal means of shares, and estimates of their standard error."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((20_000, count)), np.sqrt(rng.chisquare(freedom, 20_000) / freedom)
+
+
+def _critical(contrasts: Float[np.ndarray, "candidates 2 D"], freedom: int) -> float:
+    """What the greatest t of the candidates against one end exceeds in 5 %."""
+    means, error = _draws(contrasts.shape[-1], freedom)
+    one = contrasts[:, 0] / np.linalg.norm(contrasts[:, 0], axis=-1, keepdims=True)
+    return float(np.quantile((means @ one.T).max(1) / error, LEVEL))
+
+
+def _power(
+    contrasts: Float[np.ndarray, "candidates 2 D"], critical: float, freedom: int, height: float
+) -> float:
+    """Probability of "yes" for a parabola of that height over its ends, in standard errors of a mean."""
+    means, error = _draws(contrasts.shape[-1], freedom)
+    x = np.linspace(-1, 1, contrasts.shape[-1])
+    parabola = (1 - x**2) / (1 - x**2).max()
+    weights = contrasts / np.linalg.norm(contrasts, axis=-1, keepdims=True)
+    t = (means + height * parabola) @ np.swapaxes(weights, 1, 2)
+    return float((t.min(-1).max(0) > critical * error).mean())
+
+
+def _shuffled(
+    y: Float[np.ndarray, "n D"],
+    contrasts: Float[np.ndarray, "candidates 2 D"],
+    observed: float,
+    shuffles: int,
+    rng: np.random.Generator,
+) -> tuple[tuple[float, float], float, float]:
+    """The statistic's 95 % range with shares shuffled within each seed; the observed one; and its p."""
+    drawn = rng.permuted(np.broadcast_to(y, (shuffles, *y.shape)), axis=2)
+    # Shuffling keeps what is left of each seed, and so the sum of squares of shares and error together.
+    n, count = y.shape
+    means = drawn.mean(1)
+    whole = np.square(y - y.mean(1, keepdims=True)).sum()
+    between = n * np.square(means - means.mean(1, keepdims=True)).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt((whole - between) / ((n - 1) * (count - 1)) / n)
+        t = (
+            means
+            @ np.swapaxes(contrasts / np.linalg.norm(contrasts, axis=-1, keepdims=True), 1, 2)
+            / error[:, None]
+        )
+    statistics = t.min(-1).max(0)
+    low, high = np.quantile(statistics, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    p = float((1 + (statistics >= observed - 1e-9).sum()) / (1 + shuffles))
+    return (float(low), float(high)), observed, p
+
+
 def rank_agreement(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Samples,
     measures: Sequence[str],
     outcome: str = "ood_accuracy",
     *,
+    given: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Does a measure rank arms by an outcome? Spearman's correlation over arms, their means over seeds.
+    """Does a measure rank families by an outcome? Spearman's correlation over families.
 
-    Runs of one arm are no independent evidence of how arms rank, so p comes from permuting arms; the interval
-    from resampling the seeds of each arm says how well the arms' means are known.
+    Runs of one arm are no independent evidence of how arms rank, nor are the doses of one family: they are
+    made by one generator or one augmentation, and go up and down together. So each family is one point, the
+    mean over its arms of their means over seeds; the baselines and null controls are one family. p comes from
+    permuting families.
 
     Args:
       measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
         diversity is needed for.
+      given: a metric of group "run", such as the accuracy in distribution: the outcome is then the effective
+        robustness, what is left of the outcome's logit over the families' line on the logit of `given`.
 
-    Returns a row per measure: measure, outcome, spearman, low, high (95 % over seeds), p (two-sided,
-    permuting arms: all orders up to 7 arms, else 10,000), p_holm (over the measures), control: 95 % of
-    permuted orders lie within ± this; over_runs: Spearman's over single runs; arms, runs. Arms that lack
-    either number are left out; a measure with fewer than four arms, or the same in all, has NaN.
+    Returns a row per measure: measure, outcome, spearman, low, high (95 %: the seeds of each arm are drawn
+    with replacement, so that it says how well the families' means are known), p (two-sided, permuting
+    families: all orders up to 7, else 10,000), p_holm (over the measures), control: 95 % of permuted orders
+    lie within ± this; least_p: the smallest p that so many families can give; over_arms: Spearman's over
+    arms; families, arms, runs. Arms that lack a number are left out; a measure with fewer than three
+    families, or the same in all, has NaN.
 
     Raises:
       InputError: an unknown metric.
     """
     found = samples(table)
-    y_place = _place(found, outcome)
+    y_places = [_place(found, name) for name in ([outcome] if given is None else [outcome, given])]
     rng = np.random.default_rng(seed)
     rows = []
     for measure in measures:
-        x_place = _place(found, measure)
-        runs = [v[:, [x_place, y_place]] for v in found.values.values()]
-        runs = [v[np.isfinite(v).all(1)] for v in runs]
-        runs = [v for v in runs if len(v)]
+        places = [_place(found, measure), *y_places]
+        runs = {name: v[:, places] for name, v in found.values.items()}
+        runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
+        runs = {name: v for name, v in runs.items() if len(v)}
+        family = np.unique([_unit_of(found, name) for name in runs], return_inverse=True)[1]
+        count = int(family.max()) + 1 if len(family) else 0
         row: dict[str, object] = {"measure": measure, "outcome": outcome}
-        row |= dict.fromkeys(("spearman", "low", "high", "p", "control", "over_runs"), np.nan)
-        row |= {"arms": len(runs), "runs": sum(map(len, runs))}
-        means = np.array([v.mean(0) for v in runs]).reshape(-1, 2)
-        if len(runs) >= 4 and (np.ptp(means, axis=0) > 0).all():
-            x, y = _ranks(means.T)
-            rho = float(x @ y)
-            orders = _orders(len(x), rng)
-            shuffled = x[orders] @ y
-            resampled = [
-                [v[rng.integers(len(v), size=len(v))].mean(0) for v in runs] for _ in range(resamples)
-            ]
-            ranked = _ranks(np.moveaxis(np.array(resampled), 2, 0))
-            tail = (1 - LEVEL) / 2
-            low, high = np.quantile((ranked[0] * ranked[1]).sum(-1), [tail, 1 - tail])
-            row |= {
-                "spearman": rho,
-                "low": float(low),
-                "high": float(high),
-                "p": float((np.abs(shuffled) >= abs(rho) - 1e-9).mean()),
-                "control": float(np.quantile(np.abs(shuffled), LEVEL)),
-                "over_runs": float(scipy.stats.spearmanr(*np.concatenate(runs).T).statistic),
-            }
+        row |= dict.fromkeys(("spearman", "low", "high", "p", "control", "least_p", "over_arms"), np.nan)
+        row |= {"families": count, "arms": len(runs), "runs": sum(map(len, runs.values()))}
+        means = np.array([v.mean(0) for v in runs.values()]).reshape(-1, len(places))
+        if count >= 3:
+            weights = (family == np.arange(count)[:, None]) / np.bincount(family)[:, None]
+            points = _points(weights @ means)
+            if (np.ptp(points, axis=0) > 0).all():
+                row |= _agreement(points, rng)
+                resampled = np.stack(
+                    [v[rng.integers(len(v), size=(resamples, len(v)))].mean(1) for v in runs.values()], axis=1
+                )
+                ranked = _ranks(np.moveaxis(_points(weights @ resampled), -1, 0))
+                tail = (1 - LEVEL) / 2
+                low, high = np.quantile((ranked[0] * ranked[1]).sum(-1), [tail, 1 - tail])
+                of_arms = _ranks(_points(means).T)
+                row |= {"low": float(low), "high": float(high), "over_arms": float(of_arms[0] @ of_arms[1])}
         rows.append(row)
     out = pd.DataFrame(rows)
     out["p_holm"] = holm(out["p"].to_numpy(np.float64))
     return out
 
 
-def _over_ends(y: Float[np.ndarray, "R n D"]) -> Float[np.ndarray, "R 2 n"]:
-    """Of each seed: the outcome at the inner share that is best for the others, less that at either end."""
-    others = y.sum(1, keepdims=True) - y
-    best = others[:, :, 1:-1].argmax(-1) + 1
-    chosen = np.take_along_axis(y, best[..., None], -1)[..., 0]
-    out: np.ndarray = np.stack([chosen - y[:, :, 0], chosen - y[:, :, -1]], axis=1)
-    return out
+def _unit_of(found: Samples, arm: str) -> str:
+    family = str(found.arms.loc[arm, "family"])
+    return NULL if family == NULL or found.arms.loc[arm, "baseline"] == arm else family
 
 
-def _plain_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
-    mean, low, high = mean_interval(values)
-    return float(mean), float(low), float(high)
+def _points(means: Float[np.ndarray, "... n c"]) -> Float[np.ndarray, "... n 2"]:
+    """Measure and outcome; with a third column the outcome is what the line on its logit leaves."""
+    if means.shape[-1] == 2:
+        return means
+    y, x = (scipy.special.logit(np.clip(means[..., i], 1e-6, 1 - 1e-6)) for i in (1, 2))
+    centred = x - x.mean(-1, keepdims=True)
+    square = np.square(centred).sum(-1, keepdims=True)
+    slope = (centred * y).sum(-1, keepdims=True) / np.where(square > 0, square, 1.0)
+    return np.stack([means[..., 0], y - y.mean(-1, keepdims=True) - slope * centred], -1)
+
+
+def _agreement(points: Float[np.ndarray, "n 2"], rng: np.random.Generator) -> dict[str, float]:
+    """Spearman's correlation with its permutation test."""
+    x, y = _ranks(points.T)
+    rho = float(x @ y)
+    shuffled = np.abs(x[_orders(len(x), rng)] @ y)
+    return {
+        "spearman": rho,
+        "p": float((shuffled >= abs(rho) - 1e-9).mean()),
+        "control": float(np.quantile(shuffled, LEVEL)),
+        "least_p": float((shuffled >= shuffled.max() - 1e-9).mean()),
+    }
 
 
 def _ranks(x: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "... n"]:
@@ -181,7 +290,7 @@ def _ranks(x: Float[np.ndarray, "... n"]) -> Float[np.ndarray, "... n"]:
 
 
 def _orders(n: int, rng: np.random.Generator) -> np.ndarray:
-    if n <= _EXACT_ARMS:
+    if n <= _EXACT_FAMILIES:
         return np.array(list(itertools.permutations(range(n))))
     drawn = rng.permuted(np.tile(np.arange(n), (_SHUFFLES - 1, 1)), axis=1)
     return np.concatenate([np.arange(n)[None], drawn])  # the observed order is one of them

@@ -2,28 +2,25 @@
 
 "cannot tell" is an answer too.
 
-T1 Does diversity change the weights more like dropout than like weight decay?   (the paper's claim)
-T2 Is its effect the same as dropout's, to within one standard deviation of seed noise?
+T1 Does diversity change the weights like dropout, and not like weight decay or a placebo?  (the paper's
+claim) T2 Is its effect the same as dropout's, to within one standard deviation of seed noise?
 T3 Is there a best share of synthetic data between none and all?
-T4 Does a measure of diversity rank arms by their accuracy out of distribution?
+T4 Does a measure of diversity rank families by their accuracy out of distribution?
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.contrasts import effects
+from rmtjax.statistics.directions import CANNOT_TELL, NEITHER, NO, PLACEBO, YES, Cast, Likeness, likeness_rows
+from rmtjax.statistics.distance import distance
 from rmtjax.statistics.doses import by_family, matched
-from rmtjax.statistics.effect_similarity import FAKE, Similarity, similarity
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
-from rmtjax.statistics.study_table import NULL, RUN, samples
-from rmtjax.statistics.tost import CANNOT_TELL, DIFFERENT, EQUIVALENT, WITHIN, equivalence
-
-YES, NO, NEITHER = "yes", "no", "neither"
+from rmtjax.statistics.study_table import NULL, RUN, Samples, samples
 
 
 class Roles(NamedTuple):
@@ -34,6 +31,11 @@ class Roles(NamedTuple):
       synthetic: families whose doses are shares of synthetic data, for T3; with a baseline of share 0.
       same_dose: an arm of `diversity` and one of `dropout`, to be tested for equivalence; None: the arm of
         each with the most seeds.
+      placebos: families that change how the model is trained and nothing that the questions are about, such
+        as the learning rate. T1 says "like dropout" only of what is more like dropout than like any of them.
+      progress: the placebo that is training for longer; a row of T1 has its direction projected out.
+      scales: by a metric's name, the power of the weights' scale that it grows with (None: in no power), for
+        T1's blocks of scale and of shape; None: there are no such blocks.
       measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
       outcome: metric of group "run" that diversity is meant to improve.
     """
@@ -43,6 +45,9 @@ class Roles(NamedTuple):
     decay: str
     synthetic: Sequence[str] = ()
     same_dose: tuple[str, str] | None = None
+    placebos: Sequence[str] = ()
+    progress: str | None = None
+    scales: Mapping[str, int | None] | None = None
     measures: Sequence[str] | None = None
     outcome: str = "ood_accuracy"
 
@@ -52,13 +57,15 @@ class Answer(NamedTuple):
 
     Attributes:
       question: "T1", "T2", "T3" or "T4".
-      verdict: "yes", "no", "cannot tell", or for T1 "neither".
+      block: of T1 which numbers and doses, the primary ones first; of T4 which outcome; of T3 which family.
+      verdict: "yes", "no", "cannot tell", or for T1 also "placebo" and "neither".
       sentence: the answer in plain English, with the numbers.
-      value, low, high: the number that the sentence rests on, with its 95 % interval.
+      value, low, high: the number that the sentence rests on, with its interval.
       control, control_low, control_high: the same where there is nothing to be found.
     """
 
     question: str
+    block: str
     verdict: str
     sentence: str
     value: float
@@ -70,7 +77,8 @@ class Answer(NamedTuple):
 
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    """T1 to T4, a row each, and of T3 a row per family of shares.
+    """T1 to T4: of T1 a row per block of numbers and choice of doses, of T3 one per family of shares, of T4
+    one per outcome.
 
     What the table cannot answer gets "cannot tell" with the reason.
 
@@ -83,187 +91,178 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     Raises:
       InputError: a family or arm that the table does not have.
     """
-    known = by_family(samples(table))
+    found = samples(table)
+    known = by_family(found)
     for role in ("diversity", "dropout", "decay"):
         name = getattr(roles, role)
         if name not in known:
             raise InputError(f"{role}={name!r} is no family of the table: it has {', '.join(known)}")
-    found = [
-        _guarded("T1", lambda: likeness(table, roles)),
-        _guarded("T2", lambda: sameness(table, roles)),
-        *(
-            _guarded("T3", functools.partial(best_share, table, family, roles.outcome))
-            for family in roles.synthetic
-        ),
-        _guarded("T4", lambda: ranking(table, roles)),
+    run = {metric for group, metric in found.columns if group == RUN}
+    outcomes = [None, "accuracy"] if {"accuracy", roles.outcome} <= run else [None]
+    rows = [
+        *_guarded("T1", lambda: [_likeness_answer(row, roles) for row in likeness(found, roles)]),
+        *_guarded("T2", lambda: [sameness(found, roles)]),
     ]
-    return pd.DataFrame(found, columns=Answer._fields)
+    for family in roles.synthetic:
+        rows += _guarded("T3", functools.partial(_only, best_share, found, family, roles.outcome))
+    for given in outcomes:
+        rows += _guarded("T4", functools.partial(_only, ranking, found, roles, given))
+    return pd.DataFrame(rows, columns=Answer._fields)
 
 
-def likeness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T1, by the difference of the cosines.
+def likeness(table: pd.DataFrame | Samples, roles: Roles) -> list[Likeness]:
+    """T1: a row per block of numbers and choice of doses, the primary ones first."""
+    cast = Cast(roles.diversity, roles.dropout, roles.decay, roles.placebos, roles.progress)
+    return likeness_rows(table, cast, roles.scales)
 
-    For "yes" and "no" it must also hold after correction for noise, its control must be null, and the greater
-    cosine must itself be above 0: of two effects that are both unlike, one is always the less unlike, and
-    that is "neither".
-    """
-    families = by_family(samples(table))
-    chosen = {name: families[name] for name in (roles.diversity, roles.dropout, roles.decay)}
-    found = similarity(table, chosen)
-    difference = found.contrast(*chosen)
-    true = found.contrast(*chosen, kind="corrected")
-    control = found.contrast(FAKE, roles.dropout, roles.decay)
-    pairs = found.table().set_index(["family", "other"])
-    to_dropout, to_decay = (
-        pairs.loc[(roles.diversity, name), ["cosine", "cosine_low", "cosine_high"]]
-        for name in (roles.dropout, roles.decay)
+
+def _likeness_answer(row: Likeness, roles: Roles) -> Answer:
+    of = _capital(roles.diversity)
+    lead = {
+        YES: f"{of} changes the weights like dropout and not like weight decay",
+        NO: f"{of} changes the weights like weight decay and not like dropout",
+        PLACEBO: f"{of} changes the weights no more like dropout or weight decay than like a placebo",
+        NEITHER: f"{of} changes the weights like neither dropout nor weight decay",
+        CANNOT_TELL: f"It cannot be told whether {roles.diversity} changes the weights like dropout",
+    }[row.verdict]
+    place = f"{row.block} ({row.numbers} numbers), {row.condition}"
+    if not np.isfinite(row.dropout + row.decay):
+        return Answer("T1", _title(row), row.verdict, f"{lead}, since {row.reason}: {place}.", *[np.nan] * 6)
+    beside = (
+        f"of the placebos {row.placebo} has the greatest, "
+        f"{_with_interval(row.placebo_cosine, row.placebo_low, row.placebo_high)}"
+        if row.placebo
+        else "no placebo of the design has an effect that is more than noise"
+        if roles.placebos
+        else "the design has no placebo families, so that training longer may do the same"
     )
-    sign = np.sign(difference.value)
-    clear = difference.low > 0 or difference.high < 0
-    holds = np.isfinite(true.low) and (true.low * sign > 0 and true.high * sign > 0)
-    null = control.low < 0 < control.high
-    nearest = to_dropout if sign > 0 else to_decay
-    verdict = CANNOT_TELL if not (clear and holds and null) else YES if sign > 0 else NO
-    if verdict != CANNOT_TELL and not nearest["cosine_low"] > 0:
-        verdict = NEITHER
-    numbers = (
-        f"the cosine of its effects with dropout's is {_with_interval(*to_dropout)} and with weight decay's "
-        f"{_with_interval(*to_decay)}, a difference of {_with_interval(*difference)}"
+    room = (
+        f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in 5 % of cases"
+        if np.isfinite(row.dimensions)
+        else f"the families are too few to tell in how many dimensions effects lie, and in as few as 3 "
+        f"unrelated ones exceed {row.floor:.2f} in 5 % of cases"
     )
-    beside = f"with baseline runs in its place the difference is {_with_interval(*control)}"
-    if verdict == CANNOT_TELL:
-        weak = min(_cosine(found, name, name) for name in chosen)
-        why = (
-            "the interval holds 0"
-            if not clear
-            else "the control is not null"
-            if not null
-            else f"one of the effects is mostly noise (reliability {weak:.2f})"
-            if not np.isfinite(true.low)
-            else "it does not hold once the noise of each family's effects is corrected for"
-        )
-        sentence = (
-            f"It cannot be told whether {roles.diversity} changes the weights more like dropout or like "
-            f"weight decay, since {why}: {numbers}; {beside}."
-        )
-    elif verdict == NEITHER:
-        less, more = ("dropout", "weight decay") if sign > 0 else ("weight decay", "dropout")
-        sentence = (
-            f"{_capital(roles.diversity)} changes the weights like neither dropout nor weight decay; "
-            f"{less} is the less unlike of the two, {more} the more: {numbers}; {beside}."
-        )
-    else:
-        like, unlike = ("dropout", "weight decay") if verdict == YES else ("weight decay", "dropout")
-        sentence = (
-            f"{_capital(roles.diversity)} changes the weights more like {like} than like {unlike}: "
-            f"{numbers}; {beside}."
-        )
-    return Answer("T1", verdict, sentence, *difference, *control)
+    sentence = (
+        f"{lead}, since {row.reason}. In {place}, the cosine of its effects with dropout's is "
+        f"{_with_interval(row.dropout, row.dropout_low, row.dropout_high)} and with weight decay's "
+        f"{_with_interval(row.decay, row.decay_low, row.decay_high)}, a difference of "
+        f"{_with_interval(row.contrast, row.contrast_low, row.contrast_high)}; {beside}; {room}."
+    )
+    value = (row.dropout, row.dropout_low, row.dropout_high)
+    control = (row.placebo_cosine, row.placebo_low, row.placebo_high)
+    return Answer("T1", _title(row), row.verdict, sentence, *value, *control)
 
 
-def sameness(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T2: two one-sided tests of every number of the layers. "yes" asks that all are equivalent, "no" that
-    one is different and not within the margin.
-    """
+def _title(row: Likeness) -> str:
+    return f"{row.block}, {row.condition}"
+
+
+def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
+    """T2, of an arm of diversity and one of dropout: see `distance`."""
     found = samples(table)
     families = by_family(found)
     pair = roles.same_dose or (
         max(families[roles.diversity], key=lambda n: len(found.seeds[n])),
         max(families[roles.dropout], key=lambda n: len(found.seeds[n])),
     )
-    layers = table[table["group"] != RUN]
-    tests = equivalence(layers, [pair]).dropna(subset="difference")
-    same, differ = (int(tests["verdict"].isin(names).sum()) for names in ((EQUIVALENT, WITHIN), (DIFFERENT,)))
-    verdict = YES if same == len(tests) > 0 else NO if differ else CANNOT_TELL
-    own = effects(layers)
-    moved = [int((own.loc[own["arm"] == name, "p_holm"] < 0.05).sum()) for name in pair]
-    if tests["difference"].isna().all():
-        raise InputError("the two arms have too few seeds for a test")
-    widest = tests.loc[tests["difference"].abs().idxmax()]
-    nulls = [name for name in families.get(NULL, []) if len(found.seeds[name]) > 1]
+    for name in pair:
+        if name not in found.values:
+            raise InputError(f"no arm {name!r} to compare: the table has {', '.join(found.values)}")
+    group = found.columns.get_level_values("group")
+    # "backbone" is the mean of kinds of layers that are there themselves.
+    layers = np.asarray(~group.isin([RUN, "backbone"]))
+    layers = layers if layers.any() else np.asarray(group != RUN)
+    apart = distance(found, *pair, layers)
+    nulls = [name for name in families.get(NULL, []) if len(found.seeds[name]) > 2]
     control = (np.nan, np.nan, np.nan)
     beside = "there is no null arm to compare with"
     if nulls:
         name = max(nulls, key=lambda n: len(found.seeds[n]))
-        null = equivalence(layers, [(name, str(found.arms.loc[name, "baseline"]))]).dropna(
-            subset="difference"
-        )
-        far = null.loc[null["difference"].abs().idxmax()]
-        control = (float(far["difference"]), float(far["low"]), float(far["high"]))
-        passed = int(null["verdict"].isin((EQUIVALENT, WITHIN)).sum())
-        wrong = int((null["verdict"] == DIFFERENT).sum())
+        null = distance(found, name, str(found.arms.loc[name, "baseline"]), layers)
+        control = tuple(null.size)
         beside = (
-            f"of the null arm {name} against its baseline {passed} of {len(null)} are equivalent and {wrong} "
-            f"different (power {null['power'].median():.2f})"
+            f"for the null arm {name} against its baseline it is {_with_interval(*null.size)}, and "
+            f"{len(null.beyond)} numbers are beyond the margin"
         )
     lead = {
         YES: f"Arm {pair[0]} has the same effect as {pair[1]}",
         NO: f"Arm {pair[0]} does not have the same effect as {pair[1]}",
         CANNOT_TELL: f"It cannot be told whether arm {pair[0]} has the same effect as {pair[1]}",
-    }[verdict]
+    }[apart.verdict]
+    where, metric = found.columns[apart.greatest]
+    seeds = " and ".join(map(str, dict.fromkeys(apart.seeds)))
     sentence = (
-        f"{lead}, to within one standard deviation of seed noise: of {len(tests)} numbers of the layers "
-        f"{same} are equivalent, {differ} different and {len(tests) - same - differ} undecided, with "
-        f"{int(tests['seeds'].iloc[0])} seeds and a power of {tests['power'].median():.2f}; the largest "
-        f"difference is {_with_interval(widest['difference'], widest['low'], widest['high'])} standard "
-        f"deviations ({widest['metric']} of {widest['group']}, 90 % interval); against the baseline "
-        f"{moved[0]} differ for {pair[0]} and {moved[1]} for {pair[1]}; {beside}{_at_equal(table, roles)}."
+        f"{lead}, to within one standard deviation of seed noise: the root mean square of the differences of "
+        f"{apart.numbers} numbers of the layers, without noise, is {_with_interval(*apart.size)} standard "
+        f"deviations ({seeds} seeds); {len(apart.beyond)} numbers differ by more than one, each with an "
+        f"interval that holds for all at once; the clearest difference is "
+        f"{_with_interval(*apart.difference)} ({metric} of {where}); {beside}{_at_equal(found, roles)}."
     )
-    value = (float(widest["difference"]), float(widest["low"]), float(widest["high"]))
-    return Answer("T2", verdict, sentence, *value, *control)
+    return Answer("T2", "", apart.verdict, sentence, *apart.size, *control)
 
 
-def best_share(table: pd.DataFrame, family: str, outcome: str = "ood_accuracy") -> Answer:
-    """T3, of one family of shares."""
+def best_share(table: pd.DataFrame | Samples, family: str, outcome: str = "ood_accuracy") -> Answer:
+    """T3, of one family of shares: see `interior_optimum`."""
     found = interior_optimum(table, family, outcome)
     smaller = min(found.over_none, found.over_most)
-    verdict = found.verdict
-    lead = {YES: "A share", NO: "No share", CANNOT_TELL: "It cannot be told whether a share"}[verdict]
+    lead = {YES: "A share", NO: "No share", CANNOT_TELL: "It cannot be told whether a share"}[found.verdict]
     sentence = (
         f"{lead} of {family} between none and the most is best for {_words(outcome)}: the best one between, "
         f"{found.best:.3g} by the mean of {found.seeds} seeds, is "
         f"{_with_interval(*found.over_none, digits=4)} better than none and "
-        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; with "
-        f"shares shuffled the smaller of the two lies in [{found.control[0]:.4f}, {found.control[1]:.4f}] "
-        f"(p = {found.p:.3f})."
+        f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; an "
+        f"optimum of one standard deviation of seed noise would be found with a probability of "
+        f"{found.power:.2f}; with shares shuffled the smaller t of the two is at most {found.control[1]:.2f} "
+        f"in 97.5 %, and here {found.statistic:.2f} (p = {found.p:.3f})."
     )
-    return Answer("T3", verdict, sentence, *smaller, 0.0, *found.control)
+    return Answer("T3", family, found.verdict, sentence, *smaller, 0.0, *found.control)
 
 
-def ranking(table: pd.DataFrame, roles: Roles) -> Answer:
-    """T4: of the measure that agrees most with the outcome, p corrected for the number of measures."""
+def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = None) -> Answer:
+    """T4: of the measure that agrees most with the outcome, p corrected for the number of measures.
+
+    Args:
+      given: the outcome is the effective robustness, given this metric of the run.
+    """
+    found = samples(table)
     measures = roles.measures
     if measures is None:
-        of_run = table.loc[table["group"] == RUN, "metric"].unique()
-        measures = [str(name) for name in of_run if str(name).startswith(_DIVERSITY)]
+        of_run = [str(metric) for group, metric in found.columns if group == RUN]
+        measures = [name for name in of_run if name.startswith(_DIVERSITY)]
     if not measures:
         raise InputError("no run has a measure of diversity")
-    found = rank_agreement(table, measures, roles.outcome)
-    found = found.dropna(subset="spearman")
-    if found.empty:
-        raise InputError("no measure of diversity differs between 4 arms or more")
-    best = found.loc[found["spearman"].abs().idxmax()]
-    clear = best["p_holm"] < 0.05
-    verdict = CANNOT_TELL if not clear else YES if best["spearman"] > 0 else NO
-    accuracy = ""
-    if "accuracy" not in measures and ((table["group"] == RUN) & (table["metric"] == "accuracy")).any():
-        plain = rank_agreement(table, ["accuracy"], roles.outcome)["spearman"].item()
-        accuracy = f"; accuracy on the test set itself has {plain:.2f}"
-    measure, outcome = _words(best["measure"]), _words(roles.outcome)
+    ranked = rank_agreement(found, measures, roles.outcome, given=given).dropna(subset="spearman")
+    if ranked.empty:
+        raise InputError("no measure of diversity differs between three families or more")
+    best = ranked.loc[ranked["spearman"].abs().idxmax()]
+    verdict = CANNOT_TELL if not best["p_holm"] < 0.05 else YES if best["spearman"] > 0 else NO
+    outcome = _words(roles.outcome)
+    outcome += f" beyond what its {_words(given)} lets expect (effective robustness)" if given else ""
+    measure = _words(best["measure"])
     lead = {
-        YES: f"{_capital(measure)} ranks arms by {outcome}",
-        NO: f"{_capital(measure)} ranks arms by {outcome} the wrong way round",
-        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(found)}, ranks arms "
+        YES: f"{_capital(measure)} ranks families by {outcome}",
+        NO: f"{_capital(measure)} ranks families by {outcome} the wrong way round",
+        CANNOT_TELL: f"It cannot be told whether any measure of diversity, of {len(ranked)}, ranks families "
         f"by {outcome}",
     }[verdict]
+    few = best["least_p"] * len(ranked) >= 0.05
+    number = int(best["families"])
+    limit = f"; with {number} families nothing can be told, since no p is below {best['least_p']:.2g}"
+    accuracy = ""
+    if given is None and "accuracy" not in measures and (RUN, "accuracy") in list(found.columns):
+        plain = rank_agreement(found, ["accuracy"], roles.outcome, resamples=2)["spearman"].item()
+        accuracy = f"; accuracy on the test set itself has {plain:.2f}"
     sentence = (
-        f"{lead}: Spearman's correlation of {measure} over {int(best['arms'])} arms is "
+        f"{lead}: Spearman's correlation of {measure} over {number} families, each the mean of its doses, is "
         f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, "
-        f"{best['p_holm']:.3f} after Holm); 95 % of shuffled arms lie within "
-        f"±{best['control']:.2f}{accuracy}."
+        f"{best['p_holm']:.3f} after Holm); 95 % of shuffled families lie within ±{best['control']:.2f}"
+        f"{accuracy}{limit if few else ''}."
     )
     value = (float(best["spearman"]), float(best["low"]), float(best["high"]))
-    return Answer("T4", verdict, sentence, *value, 0.0, -float(best["control"]), float(best["control"]))
+    block = "effective robustness" if given else roles.outcome
+    return Answer(
+        "T4", block, verdict, sentence, *value, 0.0, -float(best["control"]), float(best["control"])
+    )
 
 
 # What the names of measures of `rmtjax.diversity` begin with.
@@ -285,17 +284,17 @@ _DIVERSITY = (
 )
 
 
-def _at_equal(table: pd.DataFrame, roles: Roles) -> str:
+def _at_equal(found: Samples, roles: Roles) -> str:
     """Of the backbone, how many numbers differ where the two families are matched, for what the table can
     match by.
     """
     out = []
-    run = set(table.loc[table["group"] == RUN, "metric"])
+    run = {metric for group, metric in found.columns if group == RUN}
     for by, words in (("validation_loss", "validation loss"), ("update_norm", "norm of the update")):
         if by not in run:
             continue
-        found = matched(table, [(roles.diversity, roles.dropout)], by=by)
-        here = found[found["group"] == "backbone"].dropna(subset="low")
+        where = matched(found, [(roles.diversity, roles.dropout)], by=by)
+        here = where[where["group"] == "backbone"].dropna(subset="low")
         if len(here):
             apart = int(((here["low"] > 0) | (here["high"] < 0)).sum())
             out.append(f"at equal {words} {apart} of {len(here)} numbers of the backbone differ")
@@ -304,16 +303,16 @@ def _at_equal(table: pd.DataFrame, roles: Roles) -> str:
     return "".join(f"; {part}" for part in out)
 
 
-def _guarded(question: str, answer: Callable[[], Answer]) -> Answer:
-    """The answer, or why the table gives none."""
+def _only(answer: Callable[..., Answer], *arguments: object) -> list[Answer]:
+    return [answer(*arguments)]
+
+
+def _guarded(question: str, answer: Callable[[], list[Answer]]) -> list[Answer]:
+    """The answers, or why the table gives none."""
     try:
         return answer()
     except InputError as error:
-        return Answer(question, CANNOT_TELL, f"It cannot be told: {error}.", *[np.nan] * 6)
-
-
-def _cosine(found: Similarity, one: str, other: str) -> float:
-    return float(found.cosine[found.families.index(one), found.families.index(other)])
+        return [Answer(question, "", CANNOT_TELL, f"It cannot be told: {error}.", *[np.nan] * 6)]
 
 
 def _with_interval(value: float, low: float, high: float, digits: int = 2) -> str:

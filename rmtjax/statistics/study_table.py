@@ -51,12 +51,14 @@ class Samples(NamedTuple):
     arms: pd.DataFrame
 
 
-def samples(table: pd.DataFrame) -> Samples:
-    """The table by arm; a number that a run lacks is NaN.
+def samples(table: "pd.DataFrame | Samples") -> Samples:
+    """The table by arm; a number that a run lacks is NaN. What is sorted by arm already stays as it is.
 
     Raises:
       InputError: a column is missing, a run has a number twice, or an arm names a baseline that is not there.
     """
+    if isinstance(table, Samples):
+        return table
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(f"the table of a study has no column {missing[0]!r}: it needs {', '.join(COLUMNS)}")
@@ -109,9 +111,8 @@ def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
     the result by less than 1 %. NaN where there is one seed, or no spread at all.
     """
     same = [baseline]
-    for name, arm in found.arms[found.arms["baseline"] == baseline].iterrows():
-        own = name != baseline and not np.isin(found.seeds[str(name)], found.seeds[baseline]).any()
-        if arm["family"] == NULL and own:
+    for name in found.arms.index[(found.arms["baseline"] == baseline) & (found.arms["family"] == NULL)]:
+        if not np.isin(found.seeds[str(name)], found.seeds[baseline]).any():
             same.append(str(name))
     deviations = np.concatenate([found.values[name] - found.values[name].mean(0) for name in same])
     free = len(deviations) - len(same)

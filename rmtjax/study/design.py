@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from rmtjax.errors import InputError
+from rmtjax.spectra.metrics import METRICS
 from rmtjax.statistics import Arm, Roles
 from rmtjax.study.arms import check_names, function_of_file
 
+# The power of the weights' scale that each metric of the spectrum grows with, for T1's blocks.
+SCALES = {name: metric.scale for name, metric in METRICS.items()}
 FIELDS = {"overrides", "family", "dose", "baseline", "seeds"}
 
 
@@ -36,7 +39,7 @@ def load_design(path: str, config: ConfigDict) -> Design:
 
         {"arms": {name: {"overrides": [...], "family": ..., "dose": ..., "baseline": ..., "seeds": "0-4"},
          ...}, "roles": {"diversity": family, "dropout": family, "decay": family, "synthetic": [families],
-         ...}, "population": 16}
+         "placebos": [families], ...}, "population": 16}
 
     `overrides` are `field=value` changes of the config, none if left out; `baseline` is an arm's name, "none"
     if left out; `population` is 1 if left out.
@@ -64,10 +67,10 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
             )
     families = {cell["family"] for cell in cells.values()}
     try:
-        roles = Roles(**content.get("roles", {}))
+        roles = Roles(**{"scales": SCALES} | content.get("roles", {}))
     except TypeError as error:
         raise InputError(f"the roles of {name!r} are not of this form: {', '.join(Roles._fields)}") from error
-    for family in (roles.diversity, roles.dropout, roles.decay, *roles.synthetic):
+    for family in (roles.diversity, roles.dropout, roles.decay, *roles.synthetic, *_placebos(roles)):
         if family not in families:
             raise InputError(
                 f"the roles of {name!r} name the family {family!r}, of which there is no arm: there are "
@@ -80,6 +83,10 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
         roles,
         int(content.get("population", 1)),
     )
+
+
+def _placebos(roles: Roles) -> tuple[str, ...]:
+    return (*roles.placebos, *([roles.progress] if roles.progress else []))
 
 
 def fewer_seeds(design: Design, chosen: list[int]) -> dict[str, list[int]]:

@@ -38,10 +38,10 @@ def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> 
     """Writes the tables of a study's statistics and returns the answers, one per row.
 
     study.csv is the table that all others come from (`statistics.samples` says its columns). effects.csv has
-    each arm against its baseline, similarity.csv the families against each other, doses.csv their
-    dose-response, spectra.csv the eigenvalues of the updates by arm, curvature.csv that of the loss along
-    training, answers.csv the answers. What the finished runs do not suffice for is left out, or answered by
-    "cannot tell".
+    each arm against its baseline, likeness.csv the rows of T1, similarity.csv the families against each
+    other, doses.csv their dose-response, spectra.csv the eigenvalues of the updates by arm, curvature.csv
+    that of the loss along training, answers.csv the answers. What the finished runs do not suffice for is
+    left out, or answered by "cannot tell".
 
     Args:
       design: of the study.
@@ -56,6 +56,7 @@ def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> 
     tables = {"study": study_table, "answers": statistics.answers(study_table, design.roles)}
     for name, make in (
         ("effects", statistics.effects),
+        ("likeness", lambda table: pd.DataFrame(statistics.likeness(table, design.roles))),
         ("similarity", lambda table: statistics.similarity(table).table()),
         ("doses", statistics.dose_response),
     ):

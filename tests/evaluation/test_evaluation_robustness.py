@@ -112,7 +112,7 @@ def test_a_reference_of_other_images_is_refused():
 
 @pytest.mark.parametrize(("scale", "to", "back"), [("logit", logit, expit), ("probit", ndtri, ndtr)])
 def test_effective_robustness_is_the_distance_to_the_line_on_its_scale(scale, to, back):
-    baselines = np.array([0.6, 0.7, 0.8, 0.9])
+    baselines = np.array([0.6, 0.7, 0.75, 0.8, 0.9])
     shifted = back(0.8 * to(baselines) - 0.5)
     on_the_line = back(0.8 * to(0.95) - 0.5)
     value, low, high = evaluation.effective_robustness(
@@ -120,7 +120,7 @@ def test_effective_robustness_is_the_distance_to_the_line_on_its_scale(scale, to
     )
     assert (value, low, high) == pytest.approx((0.04, 0.04, 0.04), abs=1e-9)  # the line is certain
     rng = np.random.default_rng(0)
-    noisy = back(0.8 * to(baselines) - 0.5 + 0.1 * rng.normal(size=4))
+    noisy = back(0.8 * to(baselines) - 0.5 + 0.1 * rng.normal(size=5))
     value, low, high = evaluation.effective_robustness(
         0.95, on_the_line + 0.04, baselines, noisy, scale=scale
     )
@@ -129,13 +129,26 @@ def test_effective_robustness_is_the_distance_to_the_line_on_its_scale(scale, to
     assert low < value < high
 
 
+@pytest.mark.parametrize("count", [5, 10])
+def test_a_model_on_the_line_has_zero_in_its_interval(count):
+    """In 95 % of 2,000 draws, whose baselines and model scatter alike about the line."""
+    rng = np.random.default_rng(count)
+    inside = 0
+    for _ in range(2000):
+        x = rng.normal(1, 0.5, count + 1)
+        accuracy, shifted = expit(x), expit(0.8 * x - 0.5 + 0.1 * rng.standard_normal(count + 1))
+        _, low, high = evaluation.effective_robustness(accuracy[0], shifted[0], accuracy[1:], shifted[1:])
+        inside += low < 0 < high
+    assert 0.935 < inside / 2000 < 0.965
+
+
 def test_rows_of_effective_robustness_are_for_the_sets_that_all_share():
     def rows(test, corrupted, printed=None):
         of = [("test", "id", test), ("corrupted", "shift", corrupted), ("corrupted/fog", "shift", 0.5)]
         of += [("printed_digits", "shift", printed)] if printed else []
         return [{"set": s, "kind": k, "metric": "accuracy", "value": v, "n": 9} for s, k, v in of]
 
-    baselines = [rows(x, expit(logit(x) - 1), 0.5) for x in (0.6, 0.7, 0.9)]
+    baselines = [rows(x, expit(logit(x) - 1), 0.5) for x in (0.6, 0.65, 0.7, 0.8, 0.9)]
     (row,) = evaluation.effective_robustness_rows(rows(0.8, 0.7), baselines)
     assert (row["set"], row["metric"], row["null"], row["n"]) == ("corrupted", "effective_robustness", 0.0, 9)
     assert row["value"] == pytest.approx(0.7 - expit(logit(0.8) - 1))
@@ -144,9 +157,9 @@ def test_rows_of_effective_robustness_are_for_the_sets_that_all_share():
     named = [[row | {"set": "tfds:cifar10_1/v6"} if row["set"] == "corrupted" else row for row in of]
              for of in (rows(0.8, 0.7), *baselines)]  # fmt: skip
     assert evaluation.effective_robustness_rows(named[0], named[1:])[0]["set"] == "tfds:cifar10_1/v6"
-    with pytest.raises(InputError, match="at least three baselines"):
-        evaluation.effective_robustness_rows(rows(0.8, 0.7), baselines[:2])
+    with pytest.raises(InputError, match="at least five baselines"):
+        evaluation.effective_robustness_rows(rows(0.8, 0.7), baselines[:4])
     with pytest.raises(InputError, match="share no shifted set"):
-        evaluation.effective_robustness_rows(rows(0.8, 0.7), [rows(0.6, 0.5)[:1]] * 3)
+        evaluation.effective_robustness_rows(rows(0.8, 0.7), [rows(0.6, 0.5)[:1]] * 5)
     with pytest.raises(InputError, match="one is 0"):
         evaluation.effective_robustness_rows(rows(0.8, 0.0), baselines)

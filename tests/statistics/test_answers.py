@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.linalg
+import scipy.special
 import scipy.stats
 import simulated
 
 from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.statistics import Roles
+from rmtjax.statistics import Roles, questions
 
 LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
 RUN = [("run", "update_norm"), ("run", "ood_accuracy")]
@@ -161,7 +162,9 @@ def test_ranking_of_arms():
         quality = 0.1 * i + 0.02 * rng.standard_normal(5)
         chance = rng.standard_normal() + 0.01 * rng.standard_normal(5)
         values = np.column_stack([i + 0.1 * rng.standard_normal(5), chance, np.ones(5), quality, quality])
-        parts.append(simulated.rows("none" if i == 0 else f"a{i}", "x", float(i), range(5), values, numbers))
+        parts.append(
+            simulated.rows("none" if i == 0 else f"a{i}", f"f{i}", float(i), range(5), values, numbers)
+        )
     table = pd.concat(parts)
     found = statistics.rank_agreement(table, ["vendi", "noise", "constant"]).set_index("measure")
     assert found.loc["vendi", "spearman"] > 0.9
@@ -184,6 +187,41 @@ def test_ranking_of_arms():
         permutation_type="pairings", alternative="greater", n_resamples=np.inf,
     )  # fmt: skip
     assert few["p"] == pytest.approx(theirs.pvalue)
+
+
+def test_doses_of_one_family_are_one_point():
+    """Three families of five doses that go up and down together: nothing can be told, and it is said."""
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi_score", "accuracy", "ood_accuracy")]
+    parts = [simulated.rows("none", "none", 0.0, range(5), rng.uniform(0.4, 0.5, (5, 3)), numbers)]
+    for family, level in (("a", 0.6), ("b", 0.7)):
+        for dose in range(5):
+            values = level + 0.02 * rng.standard_normal((5, 3))
+            parts.append(simulated.rows(f"{family}{dose}", family, dose, range(5), values, numbers))
+    table = pd.concat(parts)
+    found = statistics.rank_agreement(table, ["vendi_score"]).iloc[0]
+    assert (found["families"], found["arms"]) == (3, 11)
+    assert found["p"] >= found["least_p"] == pytest.approx(1 / 3)
+    answer = questions.ranking(table, Roles("a", "b", "b"))
+    assert answer.verdict == "cannot tell"
+    assert "with 3 families nothing can be told, since no p is below 0.33" in answer.sentence
+
+
+def test_effective_robustness_is_what_the_accuracy_in_distribution_leaves():
+    """Accuracy drives both the measure and the outcome: the raw outcome is ranked, what is left is not."""
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi", "accuracy", "ood_accuracy")]
+    logits = np.linspace(-1, 2, 9)
+    parts = []
+    for i, logit in enumerate(logits):
+        accuracy, shifted = scipy.special.expit([logit, 0.8 * logit - 1 + 0.05 * rng.standard_normal()])
+        values = np.array([logit, accuracy, shifted]) + 1e-4 * rng.standard_normal((5, 3))
+        parts.append(simulated.rows("none" if i == 0 else f"a{i}", f"f{i}", 1.0, range(5), values, numbers))
+    table = pd.concat(parts)
+    raw = statistics.rank_agreement(table, ["vendi"]).iloc[0]
+    left = statistics.rank_agreement(table, ["vendi"], given="accuracy").iloc[0]
+    assert raw["spearman"] > 0.95
+    assert left["p"] > 0.05
 
 
 def study_of(rng, diversity, dropout, decay):
@@ -209,30 +247,41 @@ def study_of(rng, diversity, dropout, decay):
     return simulated.study(rng, arms, numbers=numbers, shared=0.7)
 
 
-ROLES = Roles("augmentation", "dropout", "decay", synthetic=("replace",))
+ROLES = Roles(
+    "augmentation", "dropout", "decay", synthetic=("replace",),
+    scales={"alpha": 0, "stable_rank": 0, "log_norm": None},
+)  # fmt: skip
 
 
 def test_answers_where_the_claim_is_true():
     rng = np.random.default_rng(0)
     one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
-    found = statistics.answers(study_of(rng, one, one, other), ROLES).set_index("question")
-    assert found.loc["T1", "verdict"] == "yes"
-    assert found.loc["T1", "sentence"].startswith(
-        "Augmentation changes the weights more like dropout than like weight decay"
-    )
-    assert found.loc["T1", "low"] > 0
-    assert found.loc["T1", "control_low"] < 0 < found.loc["T1", "control_high"]
-    assert found.loc["T2", "verdict"] in (
-        "yes",
-        "cannot tell",
-    )  # all 30 must pass, each with a power near .84
-    assert "power of 0.8" in found.loc["T2", "sentence"]
-    assert "0 different" in found.loc["T2", "sentence"]
-    assert "again against its baseline" in found.loc["T2", "sentence"]
-    assert "against the baseline 0 differ" not in found.loc["T2", "sentence"]
-    assert found.loc["T3", "verdict"] == "yes"
-    assert found.loc["T4", "verdict"] in ("yes", "cannot tell")
-    assert "±" in found.loc["T4", "sentence"]
+    found = statistics.answers(study_of(rng, one, one, other), ROLES)
+    likeness = found[found["question"] == "T1"]
+    blocks = ["the paper's four, weights after", "the paper's four, update"]
+    assert likeness["block"].str.startswith(blocks[0]).iloc[:2].all()  # the primary ones first
+    assert likeness["block"].iloc[-3:].tolist() == [
+        f"{name}, all doses" for name in ("scale", "shape", "all")
+    ]
+    plain = likeness["block"].str.endswith("all doses")
+    assert set(likeness.loc[plain, "verdict"]) == {"yes"}
+    # Neither dropout nor decay moves the update's norm: at equal norms there is nothing to compare.
+    assert "have no such doses in common" in likeness.loc[~plain, "sentence"].iloc[0]
+    sentence = likeness["sentence"].iloc[0]
+    assert sentence.startswith("Augmentation changes the weights like dropout and not like weight decay")
+    assert "no placebo families, so that training longer may do the same" in sentence
+    assert (likeness.loc[plain, "low"] > 0.9).all()
+    found = found[found["question"] != "T1"].set_index(["question", "block"])
+    same = found.loc[("T2", "")]
+    assert same["verdict"] == "yes"
+    assert same["high"] < 1
+    assert "30 numbers of the layers" in same["sentence"]
+    assert "again against its baseline" in same["sentence"]
+    assert found.loc[("T3", "replace"), "verdict"] == "yes"
+    assert "would be found with a probability of" in found.loc[("T3", "replace"), "sentence"]
+    raw, robust = found.loc[("T4", "ood_accuracy")], found.loc[("T4", "effective robustness")]
+    assert "over 5 families" in raw["sentence"]
+    assert "effective robustness" in robust["sentence"]
     for sentence in found["sentence"]:
         assert sentence.endswith(".")
         assert "nan" not in sentence
@@ -241,21 +290,17 @@ def test_answers_where_the_claim_is_true():
 def test_answers_where_it_is_false_and_where_nothing_happens():
     rng = np.random.default_rng(1)
     one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
-    found = statistics.answers(study_of(rng, one, other, one), ROLES).set_index("question")
+    found = statistics.answers(study_of(rng, one, other, one), ROLES).drop_duplicates("question")
+    found = found.set_index("question")
     assert found.loc["T1", "verdict"] == "no"
     assert found.loc["T2", "verdict"] == "no"
-    found = statistics.answers(study_of(rng, one, other - 0.7 * one, -one), ROLES).set_index("question")
-    assert found.loc["T1", "low"] > 0  # less unlike dropout than the opposite of decay, and yet
-    assert found.loc["T1", "verdict"] == "neither"
-    assert "like neither dropout nor weight decay; dropout is the less unlike" in found.loc["T1", "sentence"]
     nothing = np.zeros(len(simulated.NUMBERS))
     table = study_of(rng, nothing, nothing, nothing)
     table = table[(table["family"] != "replace") & (table["metric"] != "vendi_score_feature")]
-    found = statistics.answers(table, ROLES).set_index("question")
-    assert found.loc["T1", "verdict"] == "cannot tell"
-    assert (
-        "against the baseline 0 differ" in found.loc["T2", "sentence"]
-    )  # the same, since neither does anything
+    found = statistics.answers(table, ROLES)
+    assert set(found.loc[found["question"] == "T1", "verdict"]) == {"cannot tell"}
+    found = found.drop_duplicates("question").set_index("question")
+    assert found.loc["T2", "verdict"] == "yes"  # the same, since neither does anything
     assert found.loc["T3", "verdict"] == found.loc["T4", "verdict"] == "cannot tell"
     assert "no family 'replace'" in found.loc["T3", "sentence"]
     with pytest.raises(InputError, match="dropout='drop' is no family of the table"):

@@ -41,12 +41,16 @@ def test_the_shipped_study_is_as_the_issue_plans_it(tmp_path):
         if arm.family not in ("none", "null"):
             families.setdefault(arm.family, []).append((arm.dose, len(loaded.seeds[name])))
     assert len(families) >= 6
+    placebos = {family: families.pop(family) for family in loaded.roles.placebos}
+    assert len(placebos) >= 5
+    assert all(len(loaded.seeds[name]) == 5 for name, arm in loaded.arms.items() if arm.family in placebos)
     assert all(len(doses) >= 3 for doses in families.values())
     for family in ("augmentation", "replace", "dropout", "decay"):
         assert sorted(n for _, n in families[family]) == [5, 5, 20]
     assert len(loaded.seeds["none"]) == 20
     assert not set(loaded.seeds["again"]) & set(loaded.seeds["none"])
-    assert len({run.config.optim.learning_rate for run in runs}) == 1
+    real = [run for run in runs if loaded.arms[run.arm].family not in placebos]
+    assert len({run.config.optim.learning_rate for run in real}) == 1
 
 
 @pytest.mark.parametrize(
@@ -143,9 +147,14 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
                 rng,
             )
     answers = study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
-    assert answers["question"].tolist() == ["T1", "T2", "T4"]
+    assert answers["question"].drop_duplicates().tolist() == ["T1", "T2", "T4"]
+    rows = pd.read_csv(tmp_path / "likeness.csv")
+    assert rows["block"].drop_duplicates().tolist() == [
+        "the paper's four, weights after", "the paper's four, update", "scale", "shape", "all"
+    ]  # fmt: skip
+    assert (answers["question"] == "T1").sum() == len(rows)
     assert answers.loc[0, "verdict"] == "yes"
-    assert "more like dropout than like weight decay" in answers.loc[0, "sentence"]
+    assert "like dropout and not like weight decay" in answers.loc[0, "sentence"]
     for name in ("study", "effects", "similarity", "doses", "answers", "spectra"):
         assert len(pd.read_csv(tmp_path / f"{name}.csv"))
     page = report.study_page(tmp_path).read_text()
@@ -156,7 +165,14 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     assert page.count(">null<") >= 2  # named at both axes of the matrix, not lost as a missing value
     pictures = sorted(path.stem for path in (tmp_path / "figures").glob("*.png"))
     assert pictures == ["calibration", "diversity", "doses", "similarity", "spectra"]
-    assert page.index("Answers") < page.index("Figures") < page.index("Largest effects")
+    assert page.index("weights after") < page.index("T1 by numbers and doses")
+    assert "unrelated" in page
+    assert (
+        page.index("Answers")
+        < page.index("T1 by numbers and doses")
+        < page.index("Figures")
+        < page.index("Largest effects")
+    )
 
 
 def test_what_few_runs_cannot_tell_is_said(tmp_path):

@@ -361,7 +361,8 @@ def get_design(c):
     kept += ["dropout_0.3", "dropout_0.5", "adamw_0.03", "adamw_0.3"]
     arms = {{name: design["arms"][name] for name in kept}}
     arms["none"]["overrides"] = ["optim.learning_rate=0.001"]
-    del design["roles"]["synthetic"], design["roles"]["same_dose"]
+    for role in ("synthetic", "same_dose", "placebos", "progress"):
+        del design["roles"][role]
     return design | {{"arms": arms}}
 """
 

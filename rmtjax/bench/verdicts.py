@@ -1,0 +1,19 @@
+"""How often T1 to T4 give each verdict in simulated studies, of which the truth is known."""
+
+from typing import Any
+
+from rmtjax.statistics import simulate
+
+
+def main(arguments: Any, overrides: list[str]) -> None:
+    print(f"{arguments.studies} studies of each kind; rates with Wilson's 95 % interval")
+    for name, scenario in simulate.SCENARIOS.items():
+        if arguments.names not in name:
+            continue
+        found = simulate.rates(scenario, arguments.studies)
+        cells = [
+            f"{row.verdict}{'*' if row.wrong else ''} {row.rate:.3f} [{row.low:.3f}, {row.high:.3f}]"
+            for row in found.itertuples()
+        ]
+        print(f"{name}: {'; '.join(cells)}", flush=True)
+    print("* is false of the study")

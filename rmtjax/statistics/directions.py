@@ -1,0 +1,399 @@
+"""T1: does a family move the weights in the direction of dropout, of weight decay, of a placebo, or of none?
+
+Every dose of a family has a direction: its effect over its length. The cosine of two families is the mean
+over all pairs of their doses, so that the strongest dose does not decide. Lengths and products are free of
+noise (`products`).
+
+A cosine above 0 is no likeness. Effects of unrelated interventions lie in few dimensions, in which two random
+directions are often alike. So a family is like another only if the lower end of the cosine's interval is
+above a floor, which unrelated directions in as many dimensions exceed in one of twenty cases; if the cosine
+is greater than the rival's; and if it is greater than that of every placebo: a family that changes how the
+model is trained and nothing that the question is about.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from jaxtyping import Float
+
+from rmtjax.errors import InputError
+from rmtjax.statistics.doses import by_family
+from rmtjax.statistics.effect_similarity import numbers_known
+from rmtjax.statistics.paper import METRICS as PAPER
+from rmtjax.statistics.products import Estimate, Products, products
+from rmtjax.statistics.study_table import NULL, RUN, Samples, noise, samples
+
+YES, NO, NEITHER, PLACEBO, CANNOT_TELL = "yes", "no", "neither", "placebo", "cannot tell"
+LEAST_COSINE = 0.3  # two directions that are less alike are not alike, in however many dimensions
+LEAST_RELIABILITY = 0.5  # of a dose that has a direction
+LEAST_AGREEMENT = 0.5  # mean cosine between the doses of a family that has a direction
+FLOOR_LEVEL = 0.95
+LEAST_PAIRS = 10
+FEW_DIMENSIONS = 3.0  # where there are too few families to tell: as few as studies have had
+_POINTS = 5
+
+AFTER, UPDATE = "the paper's four, weights after", "the paper's four, update"
+PRIMARY = (AFTER, UPDATE)
+PLAIN = "all doses"
+
+
+class Likeness(NamedTuple):
+    """A row of T1: one choice of numbers and of doses.
+
+    Attributes:
+      block: which numbers; numbers: how many.
+      condition: which doses are compared, or what is projected out.
+      verdict: "yes" (like dropout), "no" (like weight decay), "placebo" (a placebo is as like as they are),
+        "neither", "cannot tell".
+      reason: of the verdict, in words.
+      dropout, decay, contrast: the cosines, and the first less the second; `_low`, `_high` are ends of their
+        95 % intervals.
+      placebo: the family with the greatest cosine among the placebos, and placebo_cosine its cosine.
+      rival: the placebo that dropout (or decay, where it is the nearer) exceeds by the least, as the lower
+        end of the interval says; margin: by how much it does.
+      floor: what unrelated directions exceed in one of twenty cases, .3 at least.
+      dimensions, dimensions_low, dimensions_high: participation ratio of the directions of all families, with
+        its jackknife interval over families; NaN where they are too few.
+      agreement: the mean cosine between doses of the family, of those three, whose doses agree the least.
+    """
+
+    block: str
+    numbers: int
+    condition: str
+    verdict: str
+    reason: str
+    dropout: float
+    dropout_low: float
+    dropout_high: float
+    decay: float
+    decay_low: float
+    decay_high: float
+    contrast: float
+    contrast_low: float
+    contrast_high: float
+    placebo: str
+    placebo_cosine: float
+    placebo_low: float
+    placebo_high: float
+    rival: str
+    margin: float
+    margin_low: float
+    margin_high: float
+    floor: float
+    dimensions: float
+    dimensions_low: float
+    dimensions_high: float
+    agreement: float
+
+
+class Cast(NamedTuple):
+    """Who plays in T1: names of families.
+
+    Attributes:
+      diversity, dropout, decay: those of the question.
+      placebos: of which dropout's cosine has to exceed each.
+      progress: the placebo that is projected out in a row of its own; None: there is no such row.
+    """
+
+    diversity: str
+    dropout: str
+    decay: str
+    placebos: Sequence[str] = ()
+    progress: str | None = None
+
+
+def likeness_rows(
+    table: pd.DataFrame | Samples, cast: Cast, scales: Mapping[str, int | None] | None = None
+) -> list[Likeness]:
+    """Rows of T1, the primary ones first.
+
+    The numbers are those of all kinds of layer but the head. Blocks of numbers, in this order: the paper's
+    four metrics of the weights after training; the same of the update; those that change with the weights'
+    scale; those that do not; all. The two primary ones are also there at doses matched by the norm of the
+    update and by validation loss, and with the progress of training projected out, where the table allows.
+
+    Args:
+      table: as `study_table` says.
+      cast: the families.
+      scales: by a metric's name, the power of the weights' scale that it grows with (None: in no power).
+        Without it there are no blocks of scale and shape.
+
+    Raises:
+      InputError: too few seeds for any row, or a family that the table does not have.
+    """
+    found = samples(table)
+    families = {name: arms for name, arms in by_family(found).items() if name != NULL}
+    for name in (*cast[:3], *cast.placebos, *([cast.progress] if cast.progress else [])):
+        if name not in families:
+            raise InputError(f"{name!r} is no family of the table: it has {', '.join(families)}")
+    rows = []
+    for block, names in blocks(found, scales).items():
+        keep = numbers_known(found, families, None, names)
+        study = _Study.of(found, families, keep)
+        rows.append(_row(study, cast, block, PLAIN))
+        if block not in PRIMARY:
+            continue
+        run = [metric for group, metric in found.columns if group == RUN]
+        for by in ("update_norm", "validation_loss"):
+            if by in run:
+                rows.append(_row(study, cast, block, f"matched by {by.replace('_', ' ')}", by=by))
+        if cast.progress is not None:
+            rows.append(_row(study.without(cast.progress), cast, block, f"without {cast.progress}"))
+    return sorted(rows, key=lambda row: row.block not in PRIMARY)
+
+
+def likeness_row(table: pd.DataFrame | Samples, cast: Cast, metrics: Sequence[str] | None = None) -> Likeness:
+    """The row of T1 for these metrics (None: all) at all doses."""
+    found = samples(table)
+    families = {name: arms for name, arms in by_family(found).items() if name != NULL}
+    study = _Study.of(found, families, numbers_known(found, families, None, metrics))
+    return _row(study, cast, "all" if metrics is None else ", ".join(metrics), PLAIN)
+
+
+def blocks(found: Samples, scales: Mapping[str, int | None] | None) -> dict[str, list[str]]:
+    """Metrics of each block that the table has."""
+    names = list(dict.fromkeys(name for group, name in found.columns if group != RUN))
+    out = {
+        AFTER: [name for name in names if name in {f"after/{metric}" for metric in PAPER}],
+        UPDATE: [name for name in names if name in {f"update/{metric}" for metric in PAPER}],
+    }
+    if scales is not None:
+        power = {name: scales[name.split("/")[-1]] for name in names if name.split("/")[-1] in scales}
+        out["scale"] = [name for name in names if power.get(name, 0) != 0]
+        out["shape"] = [name for name in names if name in power and power[name] == 0]
+    out["all"] = names
+    return {block: chosen for block, chosen in out.items() if chosen}
+
+
+class _Study(NamedTuple):
+    """The effects of arms in one block of numbers.
+
+    Attributes:
+      found: the study.
+      effects: products of the arms' effects.
+      doses: of each family the places of its arms that have a direction.
+      weak: of each family its greatest reliability.
+    """
+
+    found: Samples
+    effects: Products
+    doses: dict[str, list[int]]
+    weak: dict[str, float]
+
+    @classmethod
+    def of(cls, found: Samples, families: Mapping[str, Sequence[str]], keep: np.ndarray) -> "_Study":
+        return cls._with_doses(
+            found, products(found, [a for arms in families.values() for a in arms], keep), families
+        )
+
+    @classmethod
+    def _with_doses(
+        cls, found: Samples, effects: Products, families: Mapping[str, Sequence[str]]
+    ) -> "_Study":
+        reliability = effects.reliability()
+        doses, weak = {}, {}
+        for name, arms in families.items():
+            places = [effects.arms.index(arm) for arm in arms]
+            doses[name] = [place for place in places if reliability[place] >= LEAST_RELIABILITY]
+            weak[name] = float(reliability[places].max())
+        return cls(found, effects, doses, weak)
+
+    def without(self, family: str) -> "_Study":
+        """With the direction of a family's strongest dose projected out; it has no direction any more."""
+        if not self.doses[family]:
+            return self
+        left = self.effects.without(self.doses[family][-1])
+        families = {
+            str(name): list(part) for name, part in by_family(self.found).items() if name in self.doses
+        }
+        out = self._with_doses(self.found, left, families)
+        return out._replace(doses=out.doses | {family: []})
+
+    def rows(self, family: str) -> Float[np.ndarray, "P A"]:
+        return np.eye(len(self.effects.arms))[self.doses[family]]
+
+    def cosine(self, one: str, other: str, by: str | None = None) -> Float[np.ndarray, " R"]:
+        """Mean cosine over pairs of doses, of all seeds and without each; matched by a metric of the run."""
+        if by is not None:
+            matched = self._matched(one, other, by)
+            if matched is None:
+                return np.full(len(self.effects.grams), np.nan)
+            cosines = self.effects.cosines(*matched)
+            return np.diagonal(cosines, axis1=1, axis2=2).mean(-1)
+        out: np.ndarray = self.effects.cosines(self.rows(one), self.rows(other)).mean((1, 2))
+        return out
+
+    def agreement(self, family: str) -> float:
+        """Mean cosine between two doses of a family; 1 where it has one."""
+        if len(self.doses[family]) < 2:
+            return 1.0
+        cosines = self.effects.cosines(self.rows(family), self.rows(family))[0]
+        return float(cosines[np.triu_indices(len(cosines), 1)].mean())
+
+    def _matched(self, one: str, other: str, by: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Weights of the arms of two families where both reach the same values of a metric; None if
+        nowhere.
+        """
+        place = list(self.found.columns).index((RUN, by))
+        curves = [self._change(family, place) for family in (one, other)]
+        low = max(min(0.0, curve.min()) for curve in curves)
+        high = min(max(0.0, curve.max()) for curve in curves)
+        base = str(self.found.arms.loc[self.effects.arms[0], "baseline"])
+        if not high - low > noise(self.found, base)[place]:
+            return None
+        points = np.linspace(low, high, _POINTS + 1)
+        points = points[np.abs(points).argsort()[1:]]  # nearest to the baseline there is no effect
+        return tuple(  # type: ignore[return-value]
+            np.stack([_weights_at(curve, point) @ self.rows(family) for point in points])
+            for family, curve in zip((one, other), curves, strict=True)
+        )
+
+    def _change(self, family: str, place: int) -> Float[np.ndarray, " P"]:
+        """What the doses of a family change of a metric of the run."""
+        out = []
+        for arm in (self.effects.arms[i] for i in self.doses[family]):
+            base = str(self.found.arms.loc[arm, "baseline"])
+            seeds = np.isin(self.found.seeds[base], self.found.seeds[arm])
+            rows = seeds if seeds.sum() == len(self.found.seeds[arm]) else slice(None)
+            out.append(self.found.values[arm][:, place].mean() - self.found.values[base][rows, place].mean())
+        return np.array(out)
+
+
+def _weights_at(change: Float[np.ndarray, " P"], point: float) -> Float[np.ndarray, " P"]:
+    """Weights of the doses, in straight lines from the baseline through them, where the change is `point`.
+
+    Where it is passed twice, the strongest dose counts.
+    """
+    x = np.concatenate([[0.0], change])
+    for i in range(len(x) - 2, -1, -1):
+        if min(x[i], x[i + 1]) <= point <= max(x[i], x[i + 1]) and x[i] != x[i + 1]:
+            share = (point - x[i]) / (x[i + 1] - x[i])
+            out = np.zeros(len(x))
+            out[i], out[i + 1] = 1 - share, share
+            return out[1:]
+    return np.eye(len(change))[np.abs(change - point).argmin()]
+
+
+def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None = None) -> Likeness:
+    effects = study.effects
+    estimate = effects.estimate
+    nothing = np.full(len(effects.grams), np.nan)
+    known = all(study.doses[name] for name in cast[:3])
+    to_dropout, to_decay = (
+        study.cosine(cast.diversity, name, by) if known else nothing for name in (cast.dropout, cast.decay)
+    )
+    dropout, decay, contrast = (estimate(x) for x in (to_dropout, to_decay, to_dropout - to_decay))
+    placebos = {
+        name: study.cosine(cast.diversity, name, by) if known else nothing
+        for name in cast.placebos
+        if study.doses[name]
+    }
+    placebos = {name: values for name, values in placebos.items() if np.isfinite(values[0])}
+    nearer = to_dropout if not decay.value > dropout.value else to_decay
+    margins = {name: estimate(nearer - values) for name, values in placebos.items()}
+    nearest = max(placebos, key=lambda name: placebos[name][0], default="")
+    rival = min(margins, key=lambda name: np.nan_to_num(margins[name].low, nan=-math.inf), default="")
+    unknown = Estimate(np.nan, np.nan, np.nan)
+    dimensions = _dimensions(study, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
+    floor = floor_of(dimensions.value)
+    agreements = {name: study.agreement(name) for name in cast[:3]} if known else {}
+    row = Likeness(
+        block,
+        effects.numbers,
+        condition,
+        CANNOT_TELL,
+        "",
+        *dropout,
+        *decay,
+        *contrast,
+        nearest,
+        *(estimate(placebos[nearest]) if placebos else unknown),
+        rival,
+        *(margins[rival] if placebos else unknown),
+        floor,
+        *dimensions,
+        min(agreements.values(), default=np.nan),
+    )
+    weak = [name for name in cast[:3] if not study.doses[name]]
+    if weak:
+        return row._replace(
+            reason=f"no dose of {weak[0]} has an effect that is more than noise (its greatest reliability is "
+            f"{study.weak[weak[0]]:.2f})"
+        )
+    if not row.agreement >= LEAST_AGREEMENT:
+        apart = min(agreements, key=lambda name: agreements[name])
+        return row._replace(
+            reason=f"the doses of {apart} disagree (the mean cosine between them is {row.agreement:.2f})"
+        )
+    verdict, reason = verdict_of(row, cast)
+    return row._replace(verdict=verdict, reason=reason)
+
+
+def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
+    """The verdict and its reason, of a row whose numbers are known."""
+    if not np.isfinite([row.dropout, row.decay]).all():
+        without = cast.dropout if not np.isfinite(row.dropout) else cast.decay
+        return CANNOT_TELL, f"{cast.diversity} and {without} have no such doses in common"
+    if not np.isfinite([row.dropout_low, row.decay_low, row.contrast_low]).all():
+        return CANNOT_TELL, "an effect is mostly noise without one of its seeds"
+    for verdict, name, low, clear in (
+        (YES, cast.dropout, row.dropout_low, row.contrast_low > 0),
+        (NO, cast.decay, row.decay_low, row.contrast_high < 0),
+    ):
+        if low > row.floor and clear:
+            if not row.rival or row.margin_low > 0:
+                return verdict, f"its cosine with {name} is above what unrelated directions reach"
+            return PLACEBO, f"its cosine with {name} is not clearly greater than that with {row.rival}"
+    if max(row.dropout_high, row.decay_high) < LEAST_COSINE:
+        return NEITHER, f"both cosines are below {LEAST_COSINE:g}"
+    greatest = max(row.dropout_low, row.decay_low)
+    if greatest > row.floor:
+        return CANNOT_TELL, "both cosines are great and not clearly different"
+    if max(row.dropout_high, row.decay_high) < row.floor:
+        return CANNOT_TELL, "unrelated directions are as much alike in so few dimensions"
+    return CANNOT_TELL, "neither cosine is clearly above, nor both below, what unrelated directions reach"
+
+
+def floor_of(dimensions: float) -> float:
+    """The cosine that two random directions exceed in one of twenty cases, at least .3.
+
+    In d dimensions c sqrt((d - 1) / (1 - c^2)) has Student's t distribution with d - 1 degrees of freedom.
+
+    >>> round(floor_of(6.0), 2), round(floor_of(np.nan), 2), floor_of(100.0)
+    (0.67, 0.9, 0.3)
+    """
+    freedom = max(FEW_DIMENSIONS if np.isnan(dimensions) else dimensions, 1.01) - 1
+    t = scipy.stats.t.ppf(FLOOR_LEVEL, freedom)
+    return max(LEAST_COSINE, float(t / np.sqrt(t**2 + freedom)))
+
+
+def _dimensions(study: _Study, *tested: set[str]) -> Estimate:
+    """Participation ratio of the families' directions, from the pairs that the question is not about.
+
+    For random directions whose second moments have the eigenvalues p, with sum 1, the mean squared cosine is
+    Σ p², the reciprocal of the participation ratio. The noise of each cosine is taken off its square. NaN
+    where there are fewer than ten pairs. The interval is by the jackknife over families.
+    """
+    names = [name for name, doses in study.doses.items() if doses]
+    squares = np.full((len(names), len(names)), np.nan)
+    for i, one in enumerate(names):
+        for j, other in enumerate(names[:i]):
+            if {one, other} not in tested:
+                values = study.cosine(one, other)
+                squares[i, j] = squares[j, i] = values[0] ** 2 - study.effects.variance(values[1:])
+    known = np.isfinite(squares)
+    if known.sum() < 2 * LEAST_PAIRS:
+        return Estimate(np.nan, np.nan, np.nan)
+    total, count = np.where(known, squares, 0.0), known.astype(float)
+    mean = float(total.sum() / count.sum())
+    without = (total.sum() - 2 * total.sum(1)) / (count.sum() - 2 * count.sum(1))
+    n = len(names)
+    error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * float(error)
+    # A mean at or below 0 is that of many dimensions.
+    ends = [1 / max(value, 1e-3) for value in (mean, mean + half, mean - half)]
+    return Estimate(*ends)

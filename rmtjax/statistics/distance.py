@@ -1,0 +1,151 @@
+"""T2: how far the effects of two arms lie apart, over all numbers at once, against a margin.
+
+The difference of two arms is a vector over numbers in units of seed noise. Its size is the root mean square
+over the numbers, of which the noise is taken off: the products of differences of two different seeds have the
+squared true difference as their mean (see `products`). The arms are the same if the upper end of the size's
+interval is below the margin of one standard deviation. They are not if some number differs by more than the
+margin, with an interval that holds for all numbers at once.
+
+The root mean square was chosen over the greatest difference. With 20 seeds the noise of each difference is a
+quarter of the margin, and the greatest of 115 such numbers is .7 of it where there is no difference at all:
+"same" could not be reached. The mean of squares pools the numbers, and reaches it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Bool, Float
+
+from rmtjax.errors import InputError
+from rmtjax.statistics.contrasts import independent, paired
+from rmtjax.statistics.products import Estimate
+from rmtjax.statistics.study_table import Samples, noise, same_seeds
+
+SAME, DIFFERENT, CANNOT_TELL = "yes", "no", "cannot tell"
+MARGIN = 1.0
+LEVEL = 0.95
+_RESAMPLES = 1000
+
+
+class Distance(NamedTuple):
+    """How far two arms lie apart.
+
+    Attributes:
+      verdict: "yes" (they are the same to within the margin), "no" or "cannot tell".
+      size: root mean square of the differences, without noise, in standard deviations of seed noise. Its ends
+        are each of a one-sided interval of 95 %.
+      numbers: how many; seeds: of each arm.
+      beyond: columns of the numbers whose interval lies outside the margin.
+      greatest: column of the number that is the furthest from 0 in units of its error.
+      difference: of that number, with its interval that holds for all numbers at once.
+    """
+
+    verdict: str
+    size: Estimate
+    numbers: int
+    seeds: tuple[int, int]
+    beyond: tuple[int, ...]
+    greatest: int
+    difference: Estimate
+
+
+def distance(
+    found: Samples,
+    arm: str,
+    other: str,
+    keep: Bool[np.ndarray, " K"],
+    *,
+    margin: float = MARGIN,
+    seed: int = 0,
+) -> Distance:
+    """Distance of two arms, paired by the seeds that both have, or else of independent groups.
+
+    The interval of each number is that of its difference less the margin times the estimated noise; the
+    errors of both count. The factor that makes the intervals hold for all numbers at once is the 95 %
+    quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, so that what the
+    numbers have in common is kept, or Bonferroni's where that is smaller.
+
+    Args:
+      found: the study.
+      keep: which numbers; those without noise, or not known in all runs, are left out.
+      seed: of the resamples.
+
+    Raises:
+      InputError: fewer than three seeds, or no number is left.
+    """
+    base = str(found.arms.loc[arm, "baseline"])
+    unit = noise(found, base)
+    both = same_seeds(found, arm, other)
+    x, y = both or (found.values[arm], found.values[other])
+    keep = keep & np.isfinite(unit) & np.isfinite(x).all(0) & np.isfinite(y).all(0)
+    if min(len(x), len(y)) < 3 or not keep.any():
+        what = "no number that is known in all runs" if not keep.any() else "fewer than three seeds"
+        raise InputError(f"arms {arm!r} and {other!r} have {what}: there is nothing to compare")
+    parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]
+    parts = [part / unit[keep] for part in parts]
+    size = _size(parts)
+    freedom = len(found.values[base]) - 1
+    found_difference = paired(parts[0]) if both else independent(parts[0], -parts[1])
+    mean, error = found_difference.effect, found_difference.error
+    factor = _greatest(parts, np.random.default_rng(seed))
+    # The margin is a multiple of the noise, which is estimated as well; with its error 1 / sqrt(2 freedom).
+    beyond = np.abs(mean) - margin > factor * np.sqrt(error**2 + margin**2 / (2 * freedom))
+    columns = np.flatnonzero(keep)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        furthest = int(np.nan_to_num(np.abs(mean) / error).argmax())
+    half = factor * error[furthest]
+    verdict = DIFFERENT if beyond.any() else SAME if size.high < margin else CANNOT_TELL
+    return Distance(
+        verdict,
+        size,
+        int(keep.sum()),
+        (len(x), len(y)),
+        tuple(int(column) for column in columns[beyond]),
+        int(columns[furthest]),
+        Estimate(float(mean[furthest]), float(mean[furthest] - half), float(mean[furthest] + half)),
+    )
+
+
+def _size(parts: list[Float[np.ndarray, "_ K"]]) -> Estimate:
+    """Root of the mean squared difference; its variance by the jackknife over the seeds of each part."""
+    pieces = [_mean_square(parts)]
+    variance = 0.0
+    for i, part in enumerate(parts):
+        without = np.array(
+            [
+                _mean_square([*parts[:i], np.delete(part, seed, 0), *parts[i + 1 :]])
+                for seed in range(len(part))
+            ]
+        )
+        n = len(part)
+        variance += (n - 1) / n * float(np.square(without - without.mean()).sum())
+    t = float(scipy.stats.t.ppf(LEVEL, min(map(len, parts)) - 1))
+    half = t * variance**0.5
+    value, low, high = (max(x, 0.0) ** 0.5 for x in (pieces[0], pieces[0] - half, pieces[0] + half))
+    return Estimate(value, low, high)
+
+
+def _mean_square(parts: list[Float[np.ndarray, "_ K"]]) -> float:
+    """Mean over numbers of the squared sum of the parts' means, without what noise adds to it."""
+    whole = np.sum([part.mean(0) for part in parts], axis=0)
+    bias = sum(part.var(0, ddof=1) / len(part) for part in parts)
+    return float((np.square(whole) - bias).mean())
+
+
+def _greatest(parts: list[Float[np.ndarray, "_ K"]], rng: np.random.Generator) -> float:
+    """The 95 % quantile of the greatest |t| over the numbers, where the true differences are 0."""
+    shift, variance = 0.0, 0.0
+    for part in parts:
+        n = len(part)
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(float)
+        centred = part - part.mean(0)
+        means = counts @ centred / n
+        squares = counts @ np.square(centred) / n - np.square(means)
+        shift, variance = shift + means, variance + squares / (n - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(shift) / np.sqrt(variance)
+    drawn = float(np.quantile(np.nan_to_num(t, posinf=0.0).max(1), LEVEL))
+    # Of few seeds many resamples hold one seed throughout and have no spread; Bonferroni's factor holds too.
+    freedom = min(map(len, parts)) - 1
+    return min(drawn, float(scipy.stats.t.ppf(1 - (1 - LEVEL) / 2 / parts[0].shape[1], freedom)))

@@ -1,0 +1,311 @@
+"""Whole studies of which the truth is known, and how often each verdict is given in them.
+
+A study is what the statistics take. Its effects are directions in a few dimensions, spread over the numbers
+by random loadings; its noise is correlated over the numbers and shared by the runs of one seed.
+
+    rates(SCENARIOS["T1: three unrelated interventions in six dimensions"], studies=200)
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from rmtjax.statistics.directions import Cast, likeness_row
+from rmtjax.statistics.distance import distance
+from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
+from rmtjax.statistics.paper import METRICS as PAPER
+from rmtjax.statistics.study_table import Samples
+
+NUMBERS = tuple((group, f"after/{metric}") for group in ("q", "k", "v", "o", "mlp") for metric in PAPER)
+SHARED = 0.5  # of the variance of a run, by the runs of the same seed in other arms
+_COMMON = 6  # dimensions of the noise that numbers have in common
+_COMMON_SHARE = 0.64
+
+
+class Family(NamedTuple):
+    """A family of a simulated study.
+
+    Attributes:
+      direction: of its effects, of length 1; None: it has none.
+      sizes: of its doses: root mean square over the numbers, in standard deviations of seed noise; below 0:
+        the other way.
+      seeds: of each dose.
+    """
+
+    direction: Float[np.ndarray, " d"]
+    sizes: Sequence[float]
+    seeds: Sequence[int]
+
+
+def random_direction(rng: np.random.Generator, spread: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+    """A random direction, of which the mean square of each coordinate grows with its `spread`."""
+    drawn = rng.standard_normal(len(spread)) * np.sqrt(spread)
+    out: np.ndarray = drawn / np.linalg.norm(drawn)
+    return out
+
+
+def at_cosine(
+    rng: np.random.Generator, axis: Float[np.ndarray, " d"], cosine: float
+) -> Float[np.ndarray, " d"]:
+    """A random direction at a given cosine to another."""
+    drawn = rng.standard_normal(len(axis))
+    drawn -= (drawn @ axis) * axis
+    out: np.ndarray = cosine * axis + np.sqrt(1 - cosine**2) * drawn / np.linalg.norm(drawn)
+    return out
+
+
+def spread_of(dimensions: int, ratio: float) -> Float[np.ndarray, " d"]:
+    """Falling weights of so many dimensions, with sum 1 and a given participation ratio."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        factor = (low + high) / 2
+        weights = factor ** np.arange(dimensions)
+        low, high = (factor, high) if weights.sum() ** 2 / (weights**2).sum() < ratio else (low, factor)
+    out: np.ndarray = weights / weights.sum()
+    return out
+
+
+def weights_study(
+    rng: np.random.Generator,
+    families: dict[str, Family],
+    *,
+    baseline_seeds: int = 20,
+    shared: float = SHARED,
+    numbers: Sequence[tuple[str, str]] = NUMBERS,
+) -> Samples:
+    """A study of weights: a baseline "none" and the doses of families, whose seeds are the baseline's
+    first.
+    """
+    count = len(numbers)
+    common = rng.standard_normal((_COMMON, count))
+    common *= np.sqrt(_COMMON_SHARE) / np.linalg.norm(common, axis=0)
+
+    def noise(runs: int) -> np.ndarray:
+        own = np.sqrt(1 - _COMMON_SHARE) * rng.standard_normal((runs, count))
+        return np.asarray(rng.standard_normal((runs, _COMMON)) @ common + own)
+
+    dimensions = max(len(family.direction) for family in families.values())
+    loadings = np.sqrt(count) * np.linalg.qr(rng.standard_normal((count, dimensions)))[0]
+    base = noise(baseline_seeds)
+    values, arms = {"none": base}, {"none": ("none", 0.0, "none")}
+    for name, family in families.items():
+        effect = loadings @ family.direction
+        for dose, (size, seeds) in enumerate(zip(family.sizes, family.seeds, strict=True), 1):
+            arm = f"{name}_{dose}"
+            own = np.sqrt(1 - shared) * noise(seeds)
+            values[arm] = size * effect + np.sqrt(shared) * base[:seeds] + own
+            arms[arm] = (name, float(dose), "none")
+    return _samples(numbers, values, arms)
+
+
+def _samples(
+    numbers: Sequence[tuple[str, str]],
+    values: dict[str, np.ndarray],
+    arms: dict[str, tuple[str, float, str]],
+) -> Samples:
+    return Samples(
+        pd.MultiIndex.from_tuples(list(numbers), names=["group", "metric"]),
+        values,
+        {name: np.arange(len(runs)) for name, runs in values.items()},
+        pd.DataFrame.from_dict(arms, orient="index", columns=["family", "dose", "baseline"]),
+    )
+
+
+def run_study(
+    rng: np.random.Generator,
+    means: dict[tuple[str, int], Float[np.ndarray, " K"]],
+    metrics: Sequence[str],
+    *,
+    seeds: int = 5,
+    shared: float = SHARED,
+) -> Samples:
+    """A study of numbers of whole runs: by (family, dose), their means; the baseline is ("none", 0)."""
+    base = rng.standard_normal((seeds, len(metrics)))
+    values, arms = {}, {}
+    for (family, dose), mean in means.items():
+        name = "none" if family == "none" else f"{family}_{dose}"
+        own = np.sqrt(1 - shared) * rng.standard_normal(base.shape)
+        values[name] = mean + np.sqrt(shared) * base + own
+        arms[name] = (family, float(dose), "none")
+    return _samples([("run", metric) for metric in metrics], values, arms)
+
+
+class Scenario(NamedTuple):
+    """A kind of study whose truth is known.
+
+    Attributes:
+      verdict: draws a study and answers it.
+      wrong: verdicts that are false of it.
+    """
+
+    verdict: Callable[[np.random.Generator], str]
+    wrong: tuple[str, ...] = ()
+
+
+def rates(scenario: Scenario, studies: int, seed: int = 0) -> pd.DataFrame:
+    """A row per verdict: verdict, rate, low, high (Wilson's 95 % interval), wrong; the last row, "any wrong",
+    is of all false verdicts together.
+    """
+    rng = np.random.default_rng(seed)
+    counts = Counter(scenario.verdict(rng) for _ in range(studies))
+    counts_of = {name: counts[name] for name in sorted(counts)}
+    counts_of["any wrong"] = sum(counts[name] for name in scenario.wrong)
+    rows = []
+    for name, count in counts_of.items():
+        share = count / studies
+        z = 1.959964
+        centre = (share + z**2 / (2 * studies)) / (1 + z**2 / studies)
+        half = z / (1 + z**2 / studies) * np.sqrt(share * (1 - share) / studies + (z / studies / 2) ** 2)
+        rows.append((name, share, centre - half, centre + half, name in scenario.wrong))
+    return pd.DataFrame(rows, columns=["verdict", "rate", "low", "high", "wrong"])
+
+
+_PLACEBOS = 5
+_CAST = Cast("diversity", "dropout", "decay", tuple(f"placebo {i}" for i in range(_PLACEBOS)))
+_CURVE = (0.5, 1.0, 1.5)
+SATURATING, REVERSED = (0.8, 1.0, 1.0), (0.5, 1.0, -3.0)
+
+
+def likeness_verdict(
+    rng: np.random.Generator,
+    *,
+    cosine: float | None = None,
+    placebo: float | None = None,
+    size: float = 1.0,
+    curve: Sequence[float] = _CURVE,
+    dimensions: int = 6,
+    ratio: float | None = None,
+    seeds: tuple[int, int] = (20, 5),
+) -> str:
+    """T1's verdict in a study of diversity, dropout, decay and five placebos of one dose.
+
+    Args:
+      cosine: of diversity's direction with dropout's; None: it is unrelated. All others are unrelated.
+      placebo: cosine of the first placebo's direction with dropout's; None: it is unrelated.
+      size: of the middle dose's effects, in standard deviations of seed noise.
+      curve: sizes of diversity's doses, in `size`; those of dropout and decay are .5, 1 and 1.5.
+      dimensions, ratio: that effects lie in, and the participation ratio of their directions (None: as many).
+      seeds: of the baseline and the middle doses, and of the others.
+    """
+    spread = spread_of(dimensions, ratio) if ratio else np.full(dimensions, 1.0)
+    many, few = seeds
+    dropout = random_direction(rng, spread)
+    diversity = random_direction(rng, spread) if cosine is None else at_cosine(rng, dropout, cosine)
+    of = {"diversity": diversity, "dropout": dropout, "decay": random_direction(rng, spread)}
+    families = {
+        name: Family(direction, size * np.array(curve if name == "diversity" else _CURVE), (few, many, few))
+        for name, direction in of.items()
+    }
+    for i, name in enumerate(_CAST.placebos):
+        moved = placebo is not None and i == 0
+        direction = at_cosine(rng, dropout, placebo) if moved else random_direction(rng, spread)  # type: ignore[arg-type]
+        families[name] = Family(direction, (size,), (few,))
+    return likeness_row(weights_study(rng, families, baseline_seeds=many), _CAST).verdict
+
+
+def sameness_verdict(
+    rng: np.random.Generator, difference: float, *, seeds: int = 20, count: int = 115
+) -> str:
+    """T2's verdict where every one of so many numbers differs by so many standard deviations."""
+    numbers = [("q", f"after/number {i}") for i in range(count)]
+    same = Family(np.ones(1), (0.0,), (seeds,))
+    found = weights_study(rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers)
+    found.values["one_1"][:] += difference * rng.choice([-1.0, 1.0], count)
+    return distance(found, "one_1", "other_1", np.ones(count, bool)).verdict
+
+
+def share_verdict(rng: np.random.Generator, curve: Sequence[float], *, seeds: int = 5) -> str:
+    """T3's verdict for a curve of the outcome over shares, in standard deviations of seed noise."""
+    means = {("replace" if i else "none", i): np.array([height]) for i, height in enumerate(curve)}
+    found = run_study(rng, means, ["ood_accuracy"], seeds=seeds)
+    return interior_optimum(found, "replace", shuffles=1).verdict
+
+
+def ranking_verdict(
+    rng: np.random.Generator, families: int, doses: int, within: float, *, related: float = 0.0
+) -> str:
+    """T4's verdict: measure and outcome of a family's doses are correlated by `within`; the two of one family
+    by `related`. Noise of seeds is a tenth of the spread of arms.
+    """
+    means = {("none", 0): np.zeros(2)}
+    mix = np.linalg.cholesky(np.array([[1.0, related], [related, 1.0]]))
+    for family in range(families):
+        common = mix @ rng.standard_normal(2)
+        for dose in range(1, doses + 1):
+            own = mix @ rng.standard_normal(2)
+            means[f"family {family}", dose] = 10 * (np.sqrt(within) * common + np.sqrt(1 - within) * own)
+    means["none", 0] = 10 * (mix @ rng.standard_normal(2))
+    found = run_study(rng, means, ["vendi", "ood_accuracy"])
+    row = rank_agreement(found, ["vendi"], resamples=2).iloc[0]
+    return "cannot tell" if not row["p_holm"] < 0.05 else "yes" if row["spearman"] > 0 else "no"
+
+
+def _of(verdict: Callable[..., str], *wrong: str, **settings: object) -> Scenario:
+    return Scenario(functools.partial(verdict, **settings), wrong)
+
+
+def _parabola(count: int, height: float) -> tuple[float, ...]:
+    curve = 1 - np.linspace(-1, 1, count) ** 2
+    return tuple(height * curve / curve.max())
+
+
+# Where a wrong verdict is false; then power, against seeds and size.
+SCENARIOS: dict[str, Scenario] = {
+    "T1: no effect": _of(likeness_verdict, "yes", "no", "placebo", "neither", size=0.0),
+    "T1: three unrelated interventions in six dimensions": _of(likeness_verdict, "yes", "no", "placebo"),
+    "T1: unrelated, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict, "yes", "no", "placebo", size=2.0, seeds=(20, 20)
+    ),
+    "T1: unrelated, participation ratio 3.3": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=12, ratio=3.3
+    ),
+    "T1: a placebo moves along dropout's axis": _of(
+        likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=0.95
+    ),
+    "T1: cosine .1": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.1),
+    "T1: cosine .2": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.2),
+    "T1: top dose reversed": _of(
+        likeness_verdict, "yes", "no", "placebo", "neither", cosine=1.0, curve=REVERSED
+    ),
+    "T2: true differences of 0": _of(sameness_verdict, "no", difference=0.0),
+    "T2: true differences of .8": _of(sameness_verdict, "no", difference=0.8),
+    "T2: true differences of 1, the margin": _of(sameness_verdict, "yes", difference=1.0),
+    "T3: flat": _of(share_verdict, "yes", "no", curve=(0.0,) * 4),
+    "T3: a plateau": _of(share_verdict, "yes", curve=(0.0, 1.0, 1.0, 1.0)),
+    "T4: unrelated, 8 families x 3 doses, .8 within": _of(
+        ranking_verdict, "yes", "no", families=8, doses=3, within=0.8
+    ),
+    "T4: unrelated, 8 families x 3 doses, .95 within": _of(
+        ranking_verdict, "yes", "no", families=8, doses=3, within=0.95
+    ),
+    "T4: unrelated, 3 families x 5 doses, .9 within": _of(
+        ranking_verdict, "yes", "no", families=3, doses=5, within=0.9
+    ),
+    "T1 power: cosine .92": _of(likeness_verdict, "no", "neither", cosine=0.92),
+    "T1 power: cosine .92, 2 s.d.": _of(likeness_verdict, "no", "neither", cosine=0.92, size=2.0),
+    "T1 power: cosine .92, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict, "no", "neither", cosine=0.92, size=2.0, seeds=(20, 20)
+    ),
+    "T1 power: cosine .92, .4 s.d.": _of(likeness_verdict, "no", "neither", cosine=0.92, size=0.4),
+    "T1 power: cosine .92, 20 dimensions": _of(likeness_verdict, "no", "neither", cosine=0.92, dimensions=20),
+    "T1 power: cosine .92, saturating, 20 dimensions": _of(
+        likeness_verdict, "no", "neither", cosine=0.92, curve=SATURATING, dimensions=20
+    ),
+    "T2 power: true differences of 0, 5 seeds": _of(sameness_verdict, "no", difference=0.0, seeds=5),
+    "T2 power: true differences of 1.5": _of(sameness_verdict, "yes", difference=1.5),
+    "T2 power: true differences of 2": _of(sameness_verdict, "yes", difference=2.0),
+    "T3 power: optimum of 1 s.d., 5 seeds": _of(share_verdict, "no", curve=_parabola(4, 1.0)),
+    "T3 power: optimum of 1 s.d., 10 seeds": _of(share_verdict, "no", curve=_parabola(4, 1.0), seeds=10),
+    "T3 power: optimum of 2 s.d., 5 seeds": _of(share_verdict, "no", curve=_parabola(4, 2.0)),
+    "T4 power: correlation .9, 8 families": _of(
+        ranking_verdict, "no", families=8, doses=3, within=0.8, related=0.9
+    ),
+    "T4 power: correlation .9, 12 families": _of(
+        ranking_verdict, "no", families=12, doses=3, within=0.8, related=0.9
+    ),
+}

@@ -1,0 +1,39 @@
+"""Wrong verdicts of T1 to T4 are rare under every null, in simulated studies."""
+
+import pytest
+import scipy.stats
+
+from rmtjax.statistics import simulate
+
+NULLS = [name for name in simulate.SCENARIOS if "power" not in name]
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_wrong_verdicts_are_rare(name):
+    studies = 25 if name.startswith("T1") else 100
+    found = simulate.rates(simulate.SCENARIOS[name], studies).set_index("verdict")
+    assert found["rate"].drop("any wrong").sum() == pytest.approx(1)
+    wrong = found.loc["any wrong"]
+    assert wrong["rate"] * studies <= scipy.stats.binom.ppf(0.999, studies, 0.05), found
+    assert wrong["low"] <= wrong["rate"] <= wrong["high"]
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "least"),
+    [
+        ("T1 power: cosine .92, 2 s.d., 20 seeds in all arms", "yes", 0.5),
+        ("T2: true differences of 0", "yes", 0.9),
+        ("T2 power: true differences of 2", "no", 0.9),
+        ("T3 power: optimum of 2 s.d., 5 seeds", "yes", 0.9),
+        ("T4 power: correlation .9, 12 families", "yes", 0.7),
+    ],
+)
+def test_what_is_there_is_found(name, verdict, least):
+    found = simulate.rates(simulate.SCENARIOS[name], 15, seed=1).set_index("verdict")
+    assert found.loc[verdict, "rate"] >= least, found
+
+
+def test_a_spread_has_the_participation_ratio_it_is_given():
+    weights = simulate.spread_of(12, 3.3)
+    assert weights.sum() == pytest.approx(1)
+    assert 1 / (weights**2).sum() == pytest.approx(3.3)
