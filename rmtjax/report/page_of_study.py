@@ -281,8 +281,8 @@ def _likeness(found: pd.DataFrame | None) -> Table | Text:
     caption = (
         "Cosines of the effects of diversity with those of dropout, of weight decay and of the "
         "placebo that is the most alike. Yes requires that the lower end of dropout's interval is above the "
-        "floor, the contrast with decay above 0, and the cosine above that of every placebo. The first rows are the primary analysis; "
-        "likeness.csv has more."
+        "floor, the contrast with decay above 0, and the cosine above that of every placebo. The first "
+        "rows are the primary analysis; likeness.csv has more."
     )
     return Table(caption, heads, rows, left=3)
 

@@ -116,7 +116,7 @@ def analyze(
         precision.
 
     >>> found = analyze({"mlp": {"kernel": np.eye(16, 12)}}, metrics="scale")
-    >>> found.table[["name", "N", "M", "stable_rank"]].values.tolist()
+    >>> found.table[["name", "N", "M", "stable_rank"]].round(3).values.tolist()
     [['mlp/kernel', 16, 12, 12.0]]
     """
     groups = chosen(metrics) - {"alignment"}  # which compares two sides

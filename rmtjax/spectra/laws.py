@@ -215,7 +215,7 @@ def _tracy_widom_table() -> tuple[np.ndarray, Callable[[Any], Any], Callable[[An
     return grid, functools.partial(_hermite, grid, *upper), functools.partial(_hermite, grid, *lower)
 
 
-def _hermite(grid: np.ndarray, values: np.ndarray, slopes: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _hermite(grid: np.ndarray, values: np.ndarray, slopes: np.ndarray, x: np.ndarray | float) -> np.ndarray:
     """The piecewise cubic with these values and slopes on a uniform grid: scipy.interpolate loads slowly."""
     step = grid[1] - grid[0]
     cell = np.clip(((x - grid[0]) / step).astype(int), 0, len(grid) - 2)

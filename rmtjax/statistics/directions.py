@@ -24,7 +24,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.doses import by_family
 from rmtjax.statistics.effect_similarity import numbers_known
 from rmtjax.statistics.paper import METRICS as PAPER
-from rmtjax.statistics.products import Estimate, Products, products
+from rmtjax.statistics.products import Estimate, Products, products_of_effects
 from rmtjax.statistics.study_table import NULL, RUN, Samples, noise, samples
 
 YES, NO, NEITHER, PLACEBO, CANNOT_TELL = "yes", "no", "neither", "placebo", "cannot tell"
@@ -187,7 +187,7 @@ class _Study(NamedTuple):
     @classmethod
     def of(cls, found: Samples, families: Mapping[str, Sequence[str]], keep: np.ndarray) -> "_Study":
         return cls._with_doses(
-            found, products(found, [a for arms in families.values() for a in arms], keep), families
+            found, products_of_effects(found, [a for arms in families.values() for a in arms], keep), families
         )
 
     @classmethod

@@ -50,7 +50,7 @@ class Distance(NamedTuple):
     difference: Estimate
 
 
-def distance(
+def distance_of_arms(
     found: Samples,
     arm: str,
     other: str,

@@ -90,7 +90,7 @@ class Products(NamedTuple):
         return out
 
 
-def products(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
+def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
     """Inner products between the effects of arms against their baselines.
 
     The unit of each number is the noise of the arm's baseline, and taken as known.

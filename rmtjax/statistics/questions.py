@@ -17,7 +17,7 @@ import pandas as pd
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.directions import CANNOT_TELL, NEITHER, NO, PLACEBO, YES, Cast, Likeness, likeness_rows
-from rmtjax.statistics.distance import distance
+from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
 from rmtjax.statistics.study_table import NULL, RUN, Samples, samples
@@ -158,7 +158,7 @@ def _title(row: Likeness) -> str:
 
 
 def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
-    """T2, of an arm of diversity and one of dropout: see `distance`."""
+    """T2, of an arm of diversity and one of dropout: see `distance_of_arms`."""
     found = samples(table)
     families = by_family(found)
     pair = roles.same_dose or (
@@ -172,13 +172,13 @@ def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
     # "backbone" is the mean of kinds of layers that are there themselves.
     layers = np.asarray(~group.isin([RUN, "backbone"]))
     layers = layers if layers.any() else np.asarray(group != RUN)
-    apart = distance(found, *pair, layers)
+    apart = distance_of_arms(found, *pair, layers)
     nulls = [name for name in families.get(NULL, []) if len(found.seeds[name]) > 2]
     control = (np.nan, np.nan, np.nan)
     beside = "there is no null arm to compare with"
     if nulls:
         name = max(nulls, key=lambda n: len(found.seeds[n]))
-        null = distance(found, name, str(found.arms.loc[name, "baseline"]), layers)
+        null = distance_of_arms(found, name, str(found.arms.loc[name, "baseline"]), layers)
         control = tuple(null.size)
         beside = (
             f"for the null arm {name} against its baseline it is {_with_interval(*null.size)}, and "

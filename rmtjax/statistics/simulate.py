@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from rmtjax.statistics.directions import Cast, likeness_row
-from rmtjax.statistics.distance import distance
+from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
 from rmtjax.statistics.paper import METRICS as PAPER
 from rmtjax.statistics.study_table import Samples
@@ -216,7 +216,7 @@ def sameness_verdict(
     same = Family(np.ones(1), (0.0,), (seeds,))
     found = weights_study(rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers)
     found.values["one_1"][:] += difference * rng.choice([-1.0, 1.0], count)
-    return distance(found, "one_1", "other_1", np.ones(count, bool)).verdict
+    return distance_of_arms(found, "one_1", "other_1", np.ones(count, bool)).verdict
 
 
 def share_verdict(rng: np.random.Generator, curve: Sequence[float], *, seeds: int = 5) -> str:

@@ -151,7 +151,7 @@ def test_groups_and_layers_are_chosen_by_name():
         spectra.analyze(tree, layers="c")
     with pytest.raises(ValueError, match=r"layers='\(' is not a regular expression"):
         spectra.analyze(tree, layers="(")
-    with pytest.raises(ValueError, match="metrics has 'size': it must be default, all, or of scale"):
+    with pytest.raises(ValueError, match=r"metrics has 'size': it must be default, all, a group \(scale"):
         spectra.analyze(tree, metrics="scale,size")
 
 
