@@ -117,6 +117,8 @@ def test_a_bad_override_is_one_sentence(override, sentence):
           "regularization.dropout_sites=mlp,residual"],
          "regularization.dropout=0.1 acts nowhere: "
          "model.name='mlp' has no dropout at dropout_sites=mlp, residual, its sites are head"),
+        (["model.name=mlp", "model.mlp.widths=(8, 0)"],
+         "model.mlp.widths=(8, 0) is out of range: it must be a tuple of whole numbers of 1 or more"),
         (["augment.text.random_swap=1.1"],
          "augment.text.random_swap=1.1 is out of range: it must be between 0 and 1"),
     ],

@@ -74,3 +74,8 @@ def per_channel(value: Any) -> str | None:
 
 def positive_per_channel(value: Any) -> str | None:
     return per_channel(value) or (None if min(channels(value)) > 0 else "is out of range: it must be above 0")
+
+
+def widths(value: Any) -> str | None:
+    whole = isinstance(value, tuple) and all(type(width) is int and width >= 1 for width in value)
+    return None if whole else "is out of range: it must be a tuple of whole numbers of 1 or more"

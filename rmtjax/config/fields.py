@@ -31,6 +31,7 @@ from rmtjax.config.checks import (
     sharding_rules,
     some_of,
     steps,
+    widths,
 )
 
 # As CIFAR-10-C has them: the 15 of the benchmark, and 4 more that its authors keep for validation.
@@ -85,6 +86,9 @@ FIELDS: dict[str, Any] = {
         "train_examples": optional(int, 400, AT_LEAST_ONE, "drawn class by class (stratified); None: all"),
         "validation_examples": dimension(200, "held out of the training part, stratified"),
         "test_examples": optional(int, None, AT_LEAST_ONE, "None: all of the test part"),
+        "label_noise": Field(
+            0.0, SHARE, "share of training examples with a wrong label, drawn evenly from the other classes"
+        ),
         "max_tokens": Field(64, TOKENS, "of a text, with [CLS] and [SEP]; longer ones are cut"),
         # A tokenizer.json or vocab.txt of a WordPiece tokenizer, or their folder, or package:NAME/FOLDER of
         # an installed package.
@@ -220,7 +224,11 @@ FIELDS: dict[str, Any] = {
             "frozen": Field(False, None, "moving means are used in training too and stay as they are"),
             "separate": Field(False, None, "synthetic examples have their own; evaluation has the real ones"),
         },
-        "mlp": {"width": dimension(256, "of a hidden layer"), "depth": dimension(2, "layers")},
+        "mlp": {
+            "width": dimension(256, "of a hidden layer"),
+            "depth": dimension(2, "layers"),
+            "widths": Field((), widths, "of each hidden layer, from the input on; (): depth layers of width"),
+        },
         "bert": {
             "width": dimension(128, "of a token"),
             "depth": dimension(2, "blocks"),

@@ -167,8 +167,9 @@ def check_generator_kind(config: ConfigDict) -> None:
 
 def dropout_sites(config: ConfigDict) -> tuple[str, ...]:
     """Those of `DROPOUT_SITES` that the model of a config has."""
+    hidden_layers = len(config.model.mlp.widths) or config.model.mlp.depth
     absent = {
-        "mlp": ("attention", "residual") if config.model.mlp.depth > 1 else ("attention", "residual", "mlp"),
+        "mlp": ("attention", "residual") if hidden_layers > 1 else ("attention", "residual", "mlp"),
         "resnet": () if config.model.resnet.kind == "clip" else ("attention",),
     }.get(config.model.name, ())
     return tuple(site for site in DROPOUT_SITES if site not in absent)

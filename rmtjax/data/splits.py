@@ -90,7 +90,8 @@ def load(config: ConfigDict, seed: int) -> Splits:
     The test part is that of the set, or 797 fixed digits, or a fixed fifth of a set without a test part. It
     does not depend on the seed, and no part depends on the image size. Validation examples come from the
     validation part of the set, or else from its training part; the seed draws them and the training examples.
-    For one seed, a smaller training set is a subset of a larger one.
+    For one seed, a smaller training set is a subset of a larger one. Wrong labels (`label_noise`) are in the
+    training part alone.
 
     Args:
       config: the `data` section of the config.
@@ -104,6 +105,7 @@ def load(config: ConfigDict, seed: int) -> Splits:
     )
     parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
     splits = _divide(_with_test_part(parts, config), config, seed)
+    splits = splits._replace(train=with_label_noise(splits.train, config.label_noise, seed))
     splits = Splits(*(part.held() for part in splits))
     if not config_lib.is_text(config.source) or config.vocabulary:
         return splits
@@ -189,6 +191,31 @@ def _divide(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
         )
     test = _draw_part(parts["test"], config.test_examples, _TEST_SPLIT_SEED, "data.test_examples")
     return Splits(take(rest, order[: config.train_examples]), validation, test)
+
+
+def with_label_noise(source: Source, share: float, seed: int) -> Source:
+    """The source with the labels of a share of its examples replaced by other classes, drawn evenly.
+
+    Exactly `round(share * n)` labels are wrong. For one seed, the wrong labels of a smaller share are among
+    those of a larger one.
+
+    Raises:
+      InputError: there is only one class.
+    """
+    if not share:
+        return source
+    classes = len(source.classes)
+    if classes < 2:
+        raise InputError(
+            f"data.label_noise={share} needs a second class, and {source.name} has one: set it to 0"
+        )
+    rng = np.random.default_rng([seed, 2])
+    order = rng.permutation(source.num_examples)
+    shift = rng.integers(1, classes, source.num_examples)
+    wrong = order[: round(share * source.num_examples)]
+    labels = source.labels.copy()
+    labels[wrong] = (labels[wrong] + shift[wrong]) % classes
+    return dataclasses.replace(source, labels=labels)
 
 
 def stratified(source: Source, number: int | None) -> Int[np.ndarray, " n"]:

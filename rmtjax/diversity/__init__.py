@@ -33,6 +33,7 @@ from rmtjax.diversity.spectrum import Estimate as Estimate
 from rmtjax.diversity.texts import distinct_n as distinct_n
 from rmtjax.diversity.texts import ngram_vendi as ngram_vendi
 from rmtjax.diversity.vendi import effective_rank as effective_rank
+from rmtjax.diversity.vendi import effective_rank_of_isotropic as effective_rank_of_isotropic
 from rmtjax.diversity.vendi import vendi_interval as vendi_interval
 from rmtjax.diversity.vendi import vendi_of_isotropic as vendi_of_isotropic
 from rmtjax.diversity.vendi import vendi_score as vendi_score

@@ -14,7 +14,13 @@ from jaxtyping import Num
 from rmtjax.diversity import kernels, texts
 from rmtjax.diversity.manifolds import coverage, expected_coverage, manifold_intervals, manifold_scores
 from rmtjax.diversity.spectrum import Estimate
-from rmtjax.diversity.vendi import effective_rank, vendi_entropy, vendi_interval, vendi_of_isotropic
+from rmtjax.diversity.vendi import (
+    effective_rank,
+    effective_rank_of_isotropic,
+    vendi_entropy,
+    vendi_interval,
+    vendi_of_isotropic,
+)
 from rmtjax.diversity.weighted import Weighted, weighted_vendi, weighted_vendi_unpaired
 
 Examples = Num[jax.Array | np.ndarray, "_ ..."]
@@ -183,7 +189,7 @@ def _available(
             f"the {top} largest eigenvalues",
         ),
         "gaussian_vendi": lambda: _gaussian(features, settings),
-        "effective_rank": lambda: _Measured(effective_rank(features), vendi_of_isotropic(max(1, n - 1), d)),
+        "effective_rank": lambda: _Measured(effective_rank(features), effective_rank_of_isotropic(n, d)),
     }
     if pair is not None:
         measures["weighted_vendi"] = lambda: _weighted(weighted_vendi(pair, features, q, entropy()))

@@ -72,7 +72,12 @@ class Entropy(NamedTuple):
 
 
 def entropy(
-    features: Features, rows: Rows, *parameters: Array, q: float | int = 1.0, top: int | None = None
+    features: Features,
+    rows: Rows,
+    *parameters: Array,
+    q: float | int = 1.0,
+    top: int | None = None,
+    of_roots: bool = False,
 ) -> Entropy:
     """Renyi entropy of order q of the eigenvalues of the rows' second moment, scaled to sum 1.
 
@@ -82,16 +87,17 @@ def entropy(
       parameters: arguments of `rows` beside the features.
       q: order.
       top: if given, only the `top` largest eigenvalues count.
+      of_roots: the entropy of the roots of the eigenvalues (the rows' singular values), scaled to sum 1.
     """
     with jax.enable_x64(True):
         held = jnp.asarray(features)
         n, width = len(held), _width(held, rows, parameters)
         if width < n:
             p, vectors = _eigh(_moment(held, parameters, rows))
-            value, slope = renyi(_clean(np.asarray(p), n), q, top)
+            value, slope = renyi(_clean(np.asarray(p), n), q, top, of_roots)
             matrix = (vectors * jnp.asarray(slope)[None]) @ vectors.T
             return Entropy(value, np.asarray(_quadratic(held, parameters, matrix, rows)))
-        return of_gram(_gram(held, parameters, rows), q, top)
+        return of_gram(_gram(held, parameters, rows), q, top, of_roots)
 
 
 def entropy_alone(
@@ -105,24 +111,32 @@ def entropy_alone(
         return renyi(_clean(np.asarray(_eigenvalues(make(held, parameters, rows))), max(n, width)), q, top)[0]
 
 
-def of_gram(gram: Float[Array | np.ndarray, "n n"], q: float | int, top: int | None = None) -> Entropy:
-    """The entropy of a positive semi-definite matrix K / n of similarities by any kernel."""
+def of_gram(
+    gram: Float[Array | np.ndarray, "n n"], q: float | int, top: int | None = None, of_roots: bool = False
+) -> Entropy:
+    """`entropy` of a positive semi-definite matrix K / n of similarities by any kernel."""
     with jax.enable_x64(True):
         p, vectors = _eigh(jnp.asarray(gram))
-        value, slope = renyi(_clean(np.asarray(p), len(gram)), q, top)
+        value, slope = renyi(_clean(np.asarray(p), len(gram)), q, top, of_roots)
         return Entropy(value, np.asarray(_from_vectors(p, vectors, jnp.asarray(slope))))
 
 
 def renyi(
-    p: Float[np.ndarray, " r"], q: float | int, top: int | None = None
+    p: Float[np.ndarray, " r"], q: float | int, top: int | None = None, of_roots: bool = False
 ) -> tuple[float, Float[np.ndarray, " r"]]:
-    """Renyi entropy of order q, in nats, of eigenvalues scaled to sum 1, with its derivatives.
+    """Renyi entropy of order q, in nats, of eigenvalues scaled to sum 1, with its derivatives by them.
 
     Args:
       p: eigenvalues, not negative, ascending.
       q: order, above 0; `math.inf` uses only the largest eigenvalue.
       top: if given, only the `top` largest eigenvalues count.
+      of_roots: the entropy of the roots, scaled to sum 1, in place of the eigenvalues. Eigenvalues of zero
+        have the derivative 0.
     """
+    if of_roots:
+        roots = np.sqrt(p)
+        value, slope = renyi(roots, q, top)
+        return value, np.divide(slope, 2 * roots, out=np.zeros_like(roots), where=roots > 0)
     present = p > 0
     if top is not None:
         present[: max(0, p.size - top)] = False

@@ -77,11 +77,17 @@ def vendi_entropy(features: Features, q: float | int = 1.0, top: int | None = No
 
 
 def effective_rank(features: Features) -> Estimate:
-    """Effective rank (Roy & Vetterli 2007): exp of the entropy of the covariance's eigenvalues.
+    """Effective rank (Roy & Vetterli 2007): exp of the entropy of the features' singular values, sum 1.
 
     Features are centred and keep their scale. If features share a direction, it dominates the Vendi score,
-    but not this number. It is 1 for a set that varies along one line, or not at all. The null is
-    `vendi_of_isotropic(n - 1, d)`. The interval is made as that of the Vendi score.
+    but not this number. It is 1 for a set that varies along one line, or not at all. The Vendi score is of
+    squared singular values, so that this number is the larger of the two for the same matrix. The null is
+    `effective_rank_of_isotropic(n, d)`.
+
+    The interval is made as that of the Vendi score. Measured coverage at n = 200: .94 to .99 for Gaussian
+    sets with flat and decaying spectra, for mixtures and for unbalanced ones, with d = 32 or 64; 1.00 for
+    heavy tails and for noise with d = 400. It is .77 for the pixels of UCI digits, some of which only a few
+    examples have: roots of eigenvalues near 0 change too fast for the first order.
 
     Raises:
       ValueError: there are no examples, or features are not finite.
@@ -91,7 +97,22 @@ def effective_rank(features: Features) -> Estimate:
         mean = jnp.mean(jnp.asarray(features), axis=0, dtype=jnp.float64)
     if not np.any(np.asarray(features) != np.asarray(features)[:1]):
         return Estimate(1.0, 1.0, 1.0)
-    return spectrum.entropy(features, spectrum.centred, mean).effective_number()
+    return spectrum.entropy(features, spectrum.centred, mean, of_roots=True).effective_number()
+
+
+def effective_rank_of_isotropic(n: int, d: int) -> float:
+    """The effective rank of n examples of isotropic Gaussian noise in d dimensions, for n of at least 2.
+
+    Centring leaves n - 1 free examples. It is exact as n and d grow together, by the Marchenko-Pastur law.
+
+    >>> round(effective_rank_of_isotropic(1001, 100), 2)
+    98.71
+    """
+    small, c = min(n - 1, d), min(n - 1, d) / max(n - 1, d)
+    x, weights = _law(c)
+    roots = np.sqrt(x)
+    mean = float(np.sum(weights * roots))
+    return max(1.0, small * mean * math.exp(-float(np.sum(weights * roots * np.log(roots))) / mean))
 
 
 def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0, top: int | None = None) -> float:
@@ -114,12 +135,8 @@ def vendi_of_isotropic(n: int, d: int, q: float | int = 1.0, top: int | None = N
     elif math.isinf(q):
         score = min(small, n * d / _largest_eigenvalue(n, d))
     else:
-        # E x^q over the law of mean 1, x = 1 + c + 2 sqrt(c) cos t: periodic in t, so midpoints converge
-        # fast.
-        t = (np.arange(20000) + 0.5) * math.pi / 20000
-        x = 1 + c + 2 * math.sqrt(c) * np.cos(t)
-        moment = 2 * np.mean(np.sin(t) ** 2 * x ** (q - 1))
-        score = small * float(moment) ** (1 / (1 - q))
+        x, weights = _law(c)
+        score = small * float(np.sum(weights * x**q)) ** (1 / (1 - q))
     return max(1.0, score)
 
 
@@ -135,13 +152,22 @@ def _largest_eigenvalue(n: int, d: int) -> float:
     return float(expected / (1 + 2 / math.sqrt(n * d)))
 
 
-def _quantiles(number: int, c: float) -> np.ndarray:
-    """The eigenvalues expected by the Marchenko-Pastur law for that c, ascending: its mid-quantiles."""
+def _law(c: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points, ascending, and weights of sum 1 that stand for the Marchenko-Pastur law of mean 1 for that c.
+
+    x = 1 + c - 2 sqrt(c) cos t is periodic in t, so midpoints converge fast.
+    """
     t = (np.arange(20000) + 0.5) * math.pi / 20000
     x = 1 + c - 2 * math.sqrt(c) * np.cos(t)
     density = np.sin(t) ** 2 / x
-    mass = (np.cumsum(density) - density / 2) / density.sum()
-    return np.interp((np.arange(number) + 0.5) / number, mass, x)
+    return x, density / density.sum()
+
+
+def _quantiles(number: int, c: float) -> np.ndarray:
+    """The eigenvalues expected by the Marchenko-Pastur law for that c, ascending: its mid-quantiles."""
+    x, weights = _law(c)
+    found: np.ndarray = np.interp((np.arange(number) + 0.5) / number, np.cumsum(weights) - weights / 2, x)
+    return found
 
 
 def checked(features: Features, q: float | int = 1.0, top: int | None = None) -> spectrum.Rows:

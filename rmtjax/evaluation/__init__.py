@@ -21,6 +21,7 @@ from rmtjax.evaluation.corruptions import corrupt as corrupt
 from rmtjax.evaluation.ood import auroc as auroc
 from rmtjax.evaluation.ood import energy as energy
 from rmtjax.evaluation.ood import fpr_at_tpr as fpr_at_tpr
+from rmtjax.evaluation.ood import max_log_odds as max_log_odds
 from rmtjax.evaluation.ood import max_softmax as max_softmax
 from rmtjax.evaluation.resampling import Interval as Interval
 from rmtjax.evaluation.resampling import bootstrap as bootstrap

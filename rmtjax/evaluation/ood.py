@@ -15,11 +15,28 @@ from jaxtyping import Float
 
 @jax.jit
 def max_softmax(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
-    """Largest probability (Hendrycks & Gimpel 2017).
+    """Largest probability p (Hendrycks & Gimpel 2017).
 
-    It rounds to 1 if a model is very confident; `auroc` handles such ties.
+    In float32 it rounds to 1 if the largest logit leads by more than 17, so rank by `max_log_odds`.
     """
     return jnp.max(jax.nn.softmax(jnp.asarray(logits)), axis=-1)
+
+
+@jax.jit
+def max_log_odds(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
+    """ln(p / (1 - p)) of the largest probability p: the largest logit minus logsumexp of the others.
+
+    It is a monotone function of p, so that exact numbers rank examples equally by either. It does not round
+    to one value where p is near 1: an error is at most that of a float32 number of its size.
+
+    >>> gaps = np.array([[60.0, 0.0], [59.9, 0.0]], np.float32)
+    >>> max_softmax(gaps).tolist(), [round(x, 4) for x in max_log_odds(gaps).tolist()]
+    ([1.0, 1.0], [60.0, 59.9])
+    """
+    logits = jnp.asarray(logits)
+    largest = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
+    others = jnp.where(largest, -jnp.inf, logits)
+    return -jax.nn.logsumexp(others - jnp.max(logits, axis=-1, keepdims=True), axis=-1)
 
 
 @jax.jit

@@ -281,8 +281,8 @@ def ood_rows(
 
 
 def _ood_statistic(logits: tuple[Array, Array], id_weights: Array, ood_weights: Array) -> dict[str, Array]:
-    """AUROC and FPR95 [score], for max-softmax and energy."""
-    inside, outside = (jnp.stack([ood.max_softmax(z), ood.energy(z)]) for z in logits)
+    """AUROC and FPR95 [score], for max-softmax, by its log-odds, and energy."""
+    inside, outside = (jnp.stack([ood.max_log_odds(z), ood.energy(z)]) for z in logits)
     return {
         "auroc": jax.vmap(lambda i, o: ood.auroc(i, o, id_weights, ood_weights))(inside, outside),
         "fpr95": jax.vmap(lambda i, o: ood.fpr_at_tpr(i, o, id_weights, ood_weights))(inside, outside),

@@ -28,14 +28,12 @@ class _Fed(NamedTuple):
       compared: the sets that are compared at equal n.
       as_fed: the set that is an epoch of training examples.
       base: the set that is the real training split.
-      paired: whether these two hold the same examples in the same order.
     """
 
     sets: Sets
     compared: tuple[str, ...]
     as_fed: str
     base: str
-    paired: bool
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
@@ -43,8 +41,8 @@ def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result
 
     The sets "real", "augmented", "synthetic" and "mixed" are compared at equal n, that of the smallest. The
     set "fed" is an epoch of training, with the synthetic and augmented examples of the recipe. It is measured
-    at the size of the real training split and weighted by its similarity to that split. That size is the same
-    for every recipe, so runs are compared by "fed".
+    at the size of the real training split. Its weighted Vendi score is the unpaired one: rows of synthetic
+    examples have no pair. Size and scores mean the same for every recipe, so runs are compared by "fed".
 
     At most 2,000 examples of each set are measured, drawn with the seed of the run. Images larger than
     32 x 32 are shrunk to that size.
@@ -82,7 +80,7 @@ def _what_is_fed(config: ConfigDict, result: train.Result) -> _Fed:
         if augment is not None:
             sets["fed"] = _augment_once(data.take(train_set, everything), seed, augment)
     sets["test"] = _inputs(test, _draw_numbers(np.arange(test.num_examples), seed))
-    return _Fed(sets, compared, as_fed, base, paired=not len(made))
+    return _Fed(sets, compared, as_fed, base)
 
 
 def _image_spaces(
@@ -116,8 +114,7 @@ def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n:
         {"fed": examples[fed.as_fed], "split": examples[fed.base]},
         examples["test"],
         n=n,
-        metrics=(*diversity.DEFAULT, "weighted_vendi_unpaired"),
-        paired={"fed": "split"} if fed.paired else {},
+        metrics=("vendi_score", "coverage", "weighted_vendi_unpaired"),  # those that every recipe has
         base="split",
         **options,
     )

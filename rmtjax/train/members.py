@@ -27,16 +27,16 @@ NUMBERS = (
 def key(config: ConfigDict) -> str | None:
     """Configs with the same key can be trained together; the key is None if a run must be trained alone.
 
-    The configs may differ in the seed, in augmentation, and in each of `NUMBERS` as long as it is above zero
-    in all of them or zero in all (so that what is off costs nothing). If all train for the same number of
-    steps, they may also differ in synthetic data and in the number of training examples.
+    The configs may differ in the seed, in label noise, in augmentation, and in each of `NUMBERS` as long as
+    it is above zero in all of them or zero in all (so that what is off costs nothing). If all train for the
+    same number of steps, they may also differ in synthetic data and in the number of training examples.
     """
     own_words = config_lib.is_text(config.data.source) and config.data.vocabulary is None
     observed = (config.spectra.every_steps, config.spectra.curvature_every_steps)
     if own_words or observed != (None, None):
         return None
     plain = json.loads(config_lib.to_json(config))
-    del plain["seed"]
+    del plain["seed"], plain["data"]["label_noise"]
     for name in NUMBERS:
         section, field = name.split(".")
         plain[section][field] = plain[section][field] > 0

@@ -293,3 +293,25 @@ def test_splits_and_shifts_of_some_classes():
     shift = data.load_source("printed_digits", 16, classes=config.data.classes)
     assert shift.classes == ("3", "8")
     np.testing.assert_array_equal(np.bincount(shift.labels), [110, 110])
+
+
+def test_label_noise_replaces_that_share_of_training_labels_by_other_classes():
+    clean = data.load(section(image_size=8, train_examples=800), seed=3)
+    wrong = {}
+    for share in (0.25, 0.5, 1.0):
+        noisy = data.load(section(image_size=8, train_examples=800, label_noise=share), seed=3)
+        wrong[share] = np.flatnonzero(noisy.train.labels != clean.train.labels)
+        assert len(wrong[share]) == share * 800
+        assert keys(noisy.train) == keys(clean.train)
+        for noisy_part, part in zip(noisy[1:], clean[1:], strict=True):
+            np.testing.assert_array_equal(noisy_part.labels, part.labels)
+    assert set(wrong[0.25]) < set(wrong[0.5])
+    shift = (noisy.train.labels - clean.train.labels) % 10  # of all 800 at share 1: uniform over 1 to 9
+    assert np.abs(np.bincount(shift, minlength=10)[1:] - 800 / 9).max() < 4 * np.sqrt(800 / 9)
+    again = data.load(section(image_size=8, train_examples=800, label_noise=1.0), seed=3)
+    np.testing.assert_array_equal(again.train.labels, noisy.train.labels)
+
+
+def test_label_noise_needs_two_classes():
+    with pytest.raises(InputError, match=r"data\.label_noise=0\.5 needs a second class"):
+        data.load(section(classes=("3",), train_examples=20, validation_examples=5, label_noise=0.5), seed=0)

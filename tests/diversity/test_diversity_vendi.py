@@ -4,6 +4,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from rmtjax import diversity
 from rmtjax.diversity import spectrum
+from rmtjax.spectra.nulls import closed_forms
 
 ORDERS = (0.5, 1.0, 2, math.inf)
 
@@ -232,25 +234,74 @@ def test_blocks_change_nothing(shape, monkeypatch):
     jax.clear_caches()
 
 
+def roy_vetterli(features):
+    """By its definition: singular values of the centred features, scaled to sum 1."""
+    values = np.linalg.svd(features - features.mean(0), compute_uv=False)
+    p = values[values > 1e-10 * values.max()] / values.sum()
+    return np.exp(-np.sum(p * np.log(p)))
+
+
 @pytest.mark.parametrize("shape", [(80, 6), (8, 40)])
 def test_effective_rank(shape):
     rng = np.random.default_rng(0)
     features = rng.normal(size=shape) * np.arange(1, shape[1] + 1) + 30
-    p = np.linalg.svd(features - features.mean(0), compute_uv=False) ** 2
-    p = p[p > 1e-20 * p.max()] / p.sum()
     value, low, high = diversity.effective_rank(features)
-    assert value == pytest.approx(np.exp(-np.sum(p * np.log(p))), rel=1e-9)
+    assert value == pytest.approx(roy_vetterli(features), rel=1e-7)
     assert low < value < high
-    assert diversity.effective_rank(features - 1e3).value == pytest.approx(value, rel=1e-9)
+    assert diversity.effective_rank(features - 1e3).value == pytest.approx(value, rel=1e-7)
     assert diversity.vendi_score(features) < 0.7 * value  # the common direction is most of what it sees
     assert diversity.effective_rank(np.full((5, 3), 0.1)) == (1, 1, 1)
 
 
-def test_effective_rank_of_noise():
-    features = np.random.default_rng(0).normal(size=(400, 100)) + 5
-    assert diversity.effective_rank(features).value == pytest.approx(
-        diversity.vendi_of_isotropic(399, 100), rel=5e-3
-    )
+def test_effective_rank_of_given_singular_values():
+    """Of the values 4, 2, 1, 1: p = 1/2, 1/4, 1/8, 1/8, whose entropy is 7/4 ln 2."""
+    rng = np.random.default_rng(0)
+    left = np.linalg.qr(np.column_stack([np.ones(30), rng.normal(size=(30, 4))]))[0][:, 1:]  # centred
+    right = np.linalg.qr(rng.normal(size=(9, 4)))[0]
+    features = left @ np.diag([4.0, 2.0, 1.0, 1.0]) @ right.T
+    assert diversity.effective_rank(features).value == pytest.approx(2**1.75, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(25, 6), (7, 40)])
+def test_influence_on_effective_rank_is_the_derivative_by_an_examples_weight(shape):
+    features = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1)
+    with jax.enable_x64(True):
+        mean = jnp.asarray(features.mean(0))
+    influence = spectrum.entropy(features, spectrum.centred, mean, of_roots=True).influence
+
+    def entropy(weights):
+        weights = weights / weights.sum()
+        rows = np.sqrt(weights)[:, None] * (features - weights @ features)
+        values = np.linalg.svd(rows, compute_uv=False)
+        p = values[values > 1e-7 * values.max()]
+        p = p / p.sum()
+        return -np.sum(p * np.log(p))
+
+    n, step = len(features), 1e-5
+    nudged = [
+        (entropy(1 + step * np.eye(n)[i]) - entropy(1 - step * np.eye(n)[i])) / (2 * step) for i in range(n)
+    ]
+    np.testing.assert_allclose((influence - influence.mean()) / n, nudged, atol=1e-7)
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 100), (101, 101), (50, 200)])
+def test_effective_rank_of_noise(n, d):
+    features = np.random.default_rng(0).normal(size=(n, d)) + 5
+    null = diversity.effective_rank_of_isotropic(n, d)
+    assert diversity.effective_rank(features).value == pytest.approx(null, rel=1e-2)
+    rows, columns = max(n - 1, d), min(n - 1, d)
+    of_weights = closed_forms(1, rows, columns)["effective_rank_sv"]  # the same law for matrices of weights
+    assert null == pytest.approx(of_weights.item(), rel=1e-3)
+    assert null > 1.05 * diversity.vendi_of_isotropic(n - 1, d)
+
+
+def test_interval_of_effective_rank_covers_its_expectation():
+    """A spectrum that decays; 300 sets, of which about 285 intervals hold the mean."""
+    scales = 1 / np.arange(1, 33)
+    draws = (np.random.default_rng(seed).normal(size=(150, 32)) * scales for seed in range(300))
+    found = np.array([diversity.effective_rank(features) for features in draws])
+    covered = (found[:, 1] <= found[:, 0].mean()) & (found[:, 0].mean() <= found[:, 2])
+    assert 0.91 <= covered.mean() <= 0.99
 
 
 @pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")  # of the package

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import logsumexp, softmax
+from scipy.special import logit, logsumexp, softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -77,3 +77,43 @@ def test_scores():
     logits = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     np.testing.assert_allclose(evaluation.max_softmax(logits), softmax(logits, -1).max(-1), rtol=1e-5)
     np.testing.assert_allclose(evaluation.energy(logits), logsumexp(logits, -1), rtol=1e-5)
+    np.testing.assert_allclose(
+        evaluation.max_log_odds(logits),
+        logit(softmax(logits.astype(np.float64), -1).max(-1)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert np.isposinf(evaluation.max_log_odds(logits[:, :1])).all()  # one class is certain
+
+
+def log_odds(logits):
+    """In float64, by its definition."""
+    ordered = np.sort(logits.astype(np.float64), axis=-1)
+    return ordered[:, -1] - logsumexp(ordered[:, :-1], axis=-1)
+
+
+def test_log_odds_do_not_tie_at_gaps_of_up_to_60():
+    gaps = np.linspace(0, 60, 60_001, dtype=np.float32)
+    logits = np.random.default_rng(0).normal(size=(len(gaps), 10)).astype(np.float32)
+    logits[:, 3] = np.delete(logits, 3, axis=1).max(axis=1) + gaps
+    np.testing.assert_allclose(evaluation.max_log_odds(logits), log_odds(logits), rtol=3e-7, atol=1e-6)
+    alike = np.stack([gaps, *np.zeros((9, len(gaps)), np.float32)], axis=1)
+    assert (np.diff(evaluation.max_log_odds(alike)) > 0).all()
+    assert len(np.unique(evaluation.max_softmax(alike))) < len(gaps) / 3  # probabilities do
+
+
+def test_very_confident_models_are_ranked():
+    """Most probabilities are 1 in float32, by which AUROC would be near chance."""
+    rng = np.random.default_rng(0)
+    inside, outside = (rng.normal(size=(2000, 10)).astype(np.float32) for _ in range(2))
+    inside[:, 0] += rng.normal(40, 5, 2000)
+    outside[:, 0] += rng.normal(35, 5, 2000)
+    exact = roc_auc_score(np.repeat([1, 0], 2000), log_odds(np.concatenate([inside, outside])))
+    by_metric = {
+        row["metric"]: row["value"] for row in evaluation.ood_rows("far", inside, outside, resamples=2)
+    }
+    assert by_metric["auroc_max_softmax"] == pytest.approx(exact, abs=1e-5)
+    threshold = np.sort(log_odds(inside))[100]  # that 1,900 of 2,000 reach
+    assert by_metric["fpr95_max_softmax"] == pytest.approx(np.mean(log_odds(outside) >= threshold), abs=1e-3)
+    rounded = evaluation.auroc(evaluation.max_softmax(inside), evaluation.max_softmax(outside))
+    assert float(rounded) < 0.51 < 0.74 < exact

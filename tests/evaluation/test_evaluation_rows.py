@@ -157,9 +157,8 @@ def test_ood_rows():
     assert [r["metric"] for r in rows] == list(rows_module.OOD_METRICS)
     assert all(r["low"] <= r["value"] <= r["high"] and r["n"] == 90 and r["kind"] == "ood" for r in rows)
     row = by_metric(rows)
-    for score in (evaluation.max_softmax, evaluation.energy):
+    for name, score in (("max_softmax", evaluation.max_log_odds), ("energy", evaluation.energy)):
         inside_score, outside_score = score(logits), score(outside)
-        name = "max_softmax" if score is evaluation.max_softmax else "energy"
         assert row[f"auroc_{name}"]["value"] == pytest.approx(
             float(evaluation.auroc(inside_score, outside_score)), abs=1e-6
         )

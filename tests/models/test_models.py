@@ -238,3 +238,13 @@ def test_sites_that_a_model_lacks_are_logged(monkeypatch):
     config.regularization.dropout = 0.1
     models.build(config, 3)
     assert messages == ["dropout: mlp has no site attention, residual"]
+
+
+def test_hidden_layers_of_an_mlp_have_their_own_widths():
+    config = config_lib.base()
+    config.model.name = "mlp"
+    config.model.mlp.widths = (12, 7)
+    model = models.build(config, 10)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)["params"]
+    shapes = {name: layer["kernel"].shape for name, layer in params.items()}
+    assert shapes == {"hidden_0": (64, 12), "hidden_1": (12, 7), "head": (7, 10)}

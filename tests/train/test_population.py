@@ -254,6 +254,7 @@ def test_what_can_be_trained_together():
     same = [
         small(seed=3),
         small(augment__rotation=0.5),
+        small(data__label_noise=0.5),
         small(synthetic__share=0.5),
         small(data__train_examples=20),
         small(optim__learning_rate=0.1),
