@@ -268,7 +268,7 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
 # What the names of measures of `rmtjax.diversity` begin with.
 _DIVERSITY = (
     "vendi",
-    "weighted_vendi",
+    "weighted_vendi_unpaired",
     "truncated_vendi",
     "gaussian_vendi",
     "gradient_vendi",
