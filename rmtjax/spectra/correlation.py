@@ -34,11 +34,12 @@ def erg(
     """
     size = eigenvalues.shape[1]
     norm = eigenvalues.sum(-1)
-    logs = jnp.log(eigenvalues * (count / norm)[:, None])
+    logs = jnp.log(eigenvalues * (count.astype(norm.dtype) / norm)[:, None])
     product = jnp.cumsum(logs[:, ::-1], -1)[:, ::-1]
-    place = jnp.arange(size)
+    place = jnp.arange(size, dtype=count.dtype)[None]
     below = (place >= size - count[:, None]) & (product < 0)
-    start = jnp.where(below.any(-1), size - 1 - below[:, ::-1].argmax(-1), size - count)
+    from_top = below[:, ::-1].argmax(-1).astype(count.dtype)
+    start = jnp.where(below.any(-1), size - 1 - from_top, size - count)
     number = (size - start).astype(eigenvalues.dtype)
     defined = (norm > 0) & (count > 0)
     value = jnp.take_along_axis(eigenvalues, jnp.minimum(start, size - 1)[:, None], -1)[:, 0]

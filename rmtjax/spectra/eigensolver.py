@@ -110,7 +110,7 @@ def gram_stack(
         gram = _lower_product(panels)
         diagonal = jnp.diagonal(gram)
         below = -jnp.maximum(diagonal.max(), float(np.finfo(dtype).tiny))
-        places = jnp.arange(M)
+        places = jnp.arange(M, dtype=width.dtype)
         filled = jnp.where(places < width, diagonal, below)
         return gram.at[places, places].set(filled), exponent, bad.astype(jnp.int32)
 
@@ -164,12 +164,12 @@ def tridiagonal_eigenvalues(
     [1.0, 3.0]
     """
     M = diagonal.shape[-1]
-    order = jnp.arange(M)
+    order = jnp.arange(M, dtype=jnp.int32)[None]
     if diagonal.dtype == jnp.float32:
         return _bisection(diagonal, off_diagonal)
     coarse = _bisection(diagonal.astype(jnp.float32), off_diagonal.astype(jnp.float32)).astype(diagonal.dtype)
     low, high = _gershgorin(diagonal, off_diagonal)
-    slack = 32 * np.finfo(np.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    slack = 32 * float(np.finfo(np.float32).eps) * jnp.maximum(jnp.abs(low), jnp.abs(high))
     step, count_below = _sturm(diagonal, off_diagonal), _counts(diagonal, off_diagonal)
     # The last term: with a tolerance of zero the brackets of a zero matrix could not close.
     tolerance = 2 * np.finfo(np.float64).eps * jnp.maximum(jnp.abs(low), jnp.abs(high)) + 1e-280
@@ -247,7 +247,7 @@ def _sturm(
             ratio = jnp.where(jnp.abs(ratio) < pivot, -pivot, ratio)
             slope = square * slope * inverse * inverse - 1
             inverse = 1 / ratio
-            return (inverse, slope, count + (ratio < 0), total + slope * inverse), None
+            return (inverse, slope, count + (ratio < 0).astype(jnp.int32), total + slope * inverse), None
 
         zero = jnp.zeros_like(x)
         start = (jnp.ones_like(x), zero, jnp.zeros(x.shape, jnp.int32), zero)
@@ -268,7 +268,7 @@ def _counts(
             ratio, count = carry
             ratio = entries[0][:, None] - x - entries[1][:, None] / ratio
             ratio = jnp.where(jnp.abs(ratio) < pivot, -pivot, ratio)
-            return (ratio, count + (ratio < 0)), None
+            return (ratio, count + (ratio < 0).astype(jnp.int32)), None
 
         start = (jnp.ones_like(x), jnp.zeros(x.shape, jnp.int32))
         (_, count), _ = jax.lax.scan(row, start, (diagonal.T, squares.T), unroll=4)
@@ -286,17 +286,17 @@ def _bisection(
     low, high = _gershgorin(diagonal, off_diagonal)
     slack = 4 * info.eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
     count_below = _counts(diagonal, off_diagonal)
-    order = jnp.arange(M)
+    order = jnp.arange(M, dtype=jnp.int32)
     width = (high - low) / M
-    at_grid = count_below(low + width * (order + 1)).at[:, -1].set(M)
+    at_grid = count_below(low + width * (order + 1).astype(width.dtype)[None]).at[:, -1].set(M)
     cell = jax.vmap(lambda counts: jnp.searchsorted(counts, order, side="right"))(at_grid)
-    low = low + width * cell - slack
+    low = low + width * cell.astype(width.dtype) - slack
     high = low + width + 2 * slack
 
     def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = (low + high) / 2
-        above = count_below(middle) > order
+        above = count_below(middle) > order[None]
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
     halvings = info.nmant + 3 - int(math.log2(M))
@@ -307,4 +307,4 @@ def _bisection(
 
 def used(count: Int[Array, " layers"], size: int) -> Bool[Array, "layers {size}"]:
     """Which places of right-aligned rows hold numbers: the last `count` of each row."""
-    return jnp.arange(size) >= size - count[:, None]
+    return jnp.arange(size, dtype=count.dtype)[None] >= size - count[:, None]

@@ -27,7 +27,7 @@ def clip_fingers(
         clipped.
     """
     size = eigenvalues.shape[1]
-    place = jnp.arange(size)
+    place = jnp.arange(size)[None]
 
     def clipped(k: int) -> Array:
         return jnp.where(place >= k, jnp.roll(eigenvalues, k, axis=1), 0.0)
@@ -36,7 +36,7 @@ def clip_fingers(
     left = jnp.concatenate([jnp.maximum(nonzero - k, 0) for k in (0, *_CLIPPED)])
     alpha = tails.power_law(rows, left)["alpha"].reshape(-1, len(eigenvalues))
     first, others = alpha[0], alpha[1:]
-    better = others + threshold < first
+    better = others + threshold < first[None]
     ends = better | (others <= 2)
     at = ends.argmax(0)
     found = jnp.take_along_axis(better & ends, at[None], 0)[0]

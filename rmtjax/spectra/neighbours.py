@@ -54,28 +54,28 @@ def spacing_statistics(
       number_variance_1, _2, _5, _10: variance of the number of eigenvalues in windows that hold so many on
         average.
     """
-    size = eigenvalues.shape[1]
-    place = jnp.arange(size)
+    size, dtype = eigenvalues.shape[1], eigenvalues.dtype
+    place = jnp.arange(size, dtype=count.dtype)[None]
     start, stop = size - count, size - spikes.astype(jnp.int32)
     inside = stop - start
     gaps = jnp.diff(eigenvalues, axis=1)
-    valid = (place[:-1] >= start[:, None]) & (place[1:] < stop[:, None])
+    valid = (place[:, :-1] >= start[:, None]) & (place[:, 1:] < stop[:, None])
     pairs = valid[:, :-1] & valid[:, 1:]
     low, high = jnp.minimum(gaps[:, :-1], gaps[:, 1:]), jnp.maximum(gaps[:, :-1], gaps[:, 1:])
     ratio = jnp.where(pairs & (high > 0), low / jnp.where(high > 0, high, 1.0), 0.0)
-    n = jnp.maximum(pairs.sum(-1), 1)
+    n = jnp.maximum(pairs.sum(-1), 1).astype(dtype)
     mean = ratio.sum(-1) / n
     spread = jnp.sqrt(jnp.where(pairs, jnp.square(ratio - mean[:, None]), 0.0).sum(-1) / n)
     out = {"spacing_ratio": mean, "spacing_ratio_se": spread / jnp.sqrt(n), "brody": _brody(gaps, valid)}
     unit = variance * N
-    points = count[:, None] * laws.marchenko_pastur_cdf(eigenvalues / unit[:, None], c[:, None])
+    points = count[:, None].astype(dtype) * laws.marchenko_pastur_cdf(eigenvalues / unit[:, None], c[:, None])
     points = jnp.where(place >= start[:, None], points, -jnp.inf)
     for length in LENGTHS:
         last = jnp.take_along_axis(points, stop[:, None] - 1, 1)[:, 0] - length
-        begin = jnp.linspace(0.05, 0.95, _WINDOWS, dtype=eigenvalues.dtype) * last[:, None]
+        begin = jnp.linspace(0.05, 0.95, _WINDOWS, dtype=dtype)[None] * last[:, None]
         inside_windows = _count_between(points, begin, begin + length)
-        out[f"number_variance_{length}"] = inside_windows.astype(eigenvalues.dtype).var(-1)
-    enough = (inside >= 20) & (count == jnp.round(N * c)) & (variance > 0)
+        out[f"number_variance_{length}"] = inside_windows.astype(dtype).var(-1)
+    enough = (inside >= 20) & (count.astype(dtype) == jnp.round(N * c)) & (variance > 0)
     return {name: jnp.where(enough, value, jnp.nan) for name, value in out.items()}
 
 
@@ -98,7 +98,7 @@ def _brody(gaps: Float[Array, "layers gaps"], valid: Array) -> Float[Array, " la
     neighbours = around(valid.astype(gaps.dtype))
     s = used * neighbours / jnp.where(valid, jnp.maximum(around(used), 1e-30), 1.0)
     good = valid & (s > 0)
-    n, logs = good.sum(-1), jnp.where(good, jnp.log(jnp.where(good, s, 1.0)), 0.0)
+    n, logs = good.sum(-1).astype(gaps.dtype), jnp.where(good, jnp.log(jnp.where(good, s, 1.0)), 0.0)
     b = jnp.asarray(_BRODY, gaps.dtype)
     log_a = (b + 1) * jax.scipy.special.gammaln((b + 2) / (b + 1))
 

@@ -151,7 +151,7 @@ def _vector_statistics(u: Float[Array, "M n"], side: str) -> dict[str, Array]:
     n = u.shape[1]
     square = jnp.square(u)
     distribution = jax.scipy.special.ndtr(jnp.sort(u, axis=1) * n**0.5)
-    places = jnp.arange(n, dtype=u.dtype)
+    places = jnp.arange(n, dtype=u.dtype)[None]
     distance = jnp.maximum(distribution - places / n, (places + 1) / n - distribution).max(1)
     return {
         f"ipr_{side}": jnp.square(square).sum(1),
@@ -168,7 +168,7 @@ def _porter_thomas_p(distance: Float[Array, " M"], n: int) -> Float[Array, " M"]
     to .999 are right within .01 in x (measured on 12,000 to 200,000 vectors of 16, 64, 256 and 1024 entries).
     """
     x = (n**0.5 + 0.12 + 0.11 / n**0.5) * distance
-    k = jnp.arange(1, 9, dtype=distance.dtype)
+    k = jnp.arange(1, 9, dtype=distance.dtype)[None]
     terms = jnp.where(k % 2 == 1, 2.0, -2.0) * jnp.exp(-2 * (k * k) * (x * x + 0.075)[:, None])
     # Eight terms do not suffice below .4; there p is 1 within .003.
     return jnp.where(x * x + 0.075 > 0.16, jnp.clip(terms.sum(1), 0.0, 1.0), 1.0)

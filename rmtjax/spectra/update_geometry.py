@@ -110,7 +110,7 @@ def _geometry(
     def of_one_slice(b: Array, a: Array, sb: Array, vb: Array, sa: Array, va: Array) -> dict[str, Array]:
         def left_vectors(w: Array, s: Array, v: Array) -> Array:
             resolved = s > jnp.sqrt(float(np.finfo(w.dtype).eps)) * s[-1]
-            return times(w, v) * jnp.where(resolved, 1 / jnp.where(resolved, s, 1.0), 0.0)
+            return times(w, v) * jnp.where(resolved, 1 / jnp.where(resolved, s, 1.0), 0.0)[None]
 
         ub, ua = left_vectors(b, sb, vb), left_vectors(a, sa[-k:], va[:, -k:])
         change = a - b
