@@ -68,7 +68,8 @@ def every(
         spent += now - start
         overhead = spent / max(now - began, 1e-9)
         LOG.info("spectra of step %d: %.1f s, %.1f %% of the time so far", step, now - start, 100 * overhead)
-        scalars = {f"spectra/{name}": float(table[name].median()) for name in shown("observe")}
+        computed = [name for name in shown("observe") if name in table]
+        scalars = {f"spectra/{name}": float(table[name].median()) for name in computed}
         return scalars | {"spectra/overhead": overhead}
 
     return observe
