@@ -620,7 +620,7 @@ def _groups_of(name: str) -> set[str]:
         return {name}
     if name in METRICS:
         return {METRICS[name].group} & set(GROUPS)
-    near = difflib.get_close_matches(name, METRICS, 3)
+    near = difflib.get_close_matches(name, METRICS, 3, 0.75)
     raise ValueError(
         f"metrics has {name!r}: it must be default, all, a group ({', '.join(GROUPS)}) or a metric"
         + (f" (such as {', '.join(near)})" if near else "")

@@ -9,7 +9,6 @@ import pytest
 
 from rmtjax import report, results, spectra
 from rmtjax.errors import InputError
-from rmtjax.spectra import metrics
 
 RNG = np.random.default_rng(6)
 
@@ -92,24 +91,6 @@ def test_curves_are_stored_and_an_older_folder_is_drawn_alike(folders, tmp_path)
         (folder / left_out).unlink()
         page = report.spectra_page(folder).read_text()
         assert page.count("<svg") == (folders / "two" / "report.html").read_text().count("<svg")
-
-
-def test_a_metric_is_shown_where_its_entry_says(folders, tmp_path, monkeypatch):
-    """One entry of METRICS: a column of the table, a median, an open chart, and the sentence of a matrix."""
-    places = ("page", "medians", "depth", "caption")
-    new = metrics.Metric("scale", "spread of λ", "How far the eigenvalues are spread.", shown=places)
-    monkeypatch.setitem(metrics.METRICS, "spread", new)
-    shutil.copytree(folders / "one", tmp_path / "one")
-    rows = pd.read_parquet(tmp_path / "one" / "spectra.parquet")
-    attrs = rows.attrs
-    rows = rows.assign(spread=4.25)
-    rows.attrs = attrs
-    rows.to_parquet(tmp_path / "one" / "spectra.parquet")
-    page = report.spectra_page(tmp_path / "one").read_text()
-    head = 'title="How far the eigenvalues are spread."><button type="button">spread of λ</button>'
-    assert page.count(head) == 2
-    assert "spread of λ 4.25" in page
-    assert '<text class="title" x="2" y="12">spread of λ</text>' in page.split("more metrics over depth")[0]
 
 
 def test_a_head_is_what_its_kind_says(tmp_path):

@@ -9,7 +9,6 @@ import scipy.stats
 
 from rmtjax import results, statistics
 from rmtjax.errors import InputError
-from rmtjax.spectra import metrics
 from rmtjax.statistics import Arm
 
 ARMS = {"none": Arm("none", 0.0, "none"), "drop": Arm("dropout", 0.3, "none")}
@@ -167,24 +166,6 @@ def test_the_head_of_a_model_that_calls_it_classifier_is_the_head(tmp_path):
     found = results.update_densities(table, arms)
     there = found.loc[found["density"] > 0, "log10_eigenvalue"]
     np.testing.assert_allclose(there, np.log10([0.2, 1.8]), atol=0.051)
-
-
-def test_a_metric_that_is_added_is_in_every_table(tmp_path, monkeypatch):
-    """One entry of METRICS says where it is shown."""
-    added = metrics.Metric("scale", "spread", "Of a test.", shown=("results", "overview", "study"))
-    monkeypatch.setitem(metrics.METRICS, "spread", added)
-    monkeypatch.setitem(metrics.METRICS, "hidden", added._replace(shown=()))
-    finished_run(tmp_path / "none" / "0", 2.0, spread=7.0, hidden=8.0)
-    table = results.collect(tmp_path, ["none"])
-    assert {"spread", "hidden"} < set(table["metric"])
-    found = results.results_table(table)
-    value = found.set_index(["set", "metric"])["value"]
-    assert value["weights/update", "spread"] == value["head/after", "spread"] == 7.0
-    assert "update spread" in results.overview(found)
-    value = results.study_table(table, ARMS).set_index(["group", "metric"])["value"]
-    assert value["q", "after/spread"] == value["backbone", "update/spread"] == 7.0
-    for view in (found, results.study_table(table, ARMS)):
-        assert not view["metric"].str.contains("hidden").any()
 
 
 def test_densities_are_of_the_updates_without_the_head(tmp_path):
