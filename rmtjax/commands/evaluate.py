@@ -14,6 +14,9 @@ from typing import Any
 from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
+# As rmtjax.evaluation.robustness has it, which would load JAX for --help; a test compares the two.
+LEAST_BASELINES = 5
+
 
 def main(argv: list[str] | None = None) -> int:
     arguments, rest = _parser().parse_known_args(argv)
@@ -22,6 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     config = _config(arguments, overrides, folder, workdir)
     of_reference = _read_evaluation(arguments.reference) if arguments.reference else None
     baselines = [_read_evaluation(path)["rows"] for path in arguments.baselines]
+    if 0 < len(arguments.baselines) < LEAST_BASELINES:
+        raise InputError(
+            f"--baselines has {len(arguments.baselines)} runs, and a line with its scatter needs at least "
+            f"{LEAST_BASELINES}: name more"
+        )
     flags.initialise(arguments)
 
     from rmtjax import evaluation, measure, train
@@ -51,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--baselines",
         nargs="+",
         default=[],
-        help="folders of at least three evaluated runs, which fit the line of effective robustness",
+        help=f"{LEAST_BASELINES} or more folders of evaluated runs, for the line of effective robustness",
     )
     flags.add_process_flags(parser)
     return parser

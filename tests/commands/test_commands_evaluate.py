@@ -7,6 +7,7 @@ import pytest
 from rmtjax import config as config_lib
 from rmtjax.commands import evaluate
 from rmtjax.errors import InputError
+from rmtjax.evaluation import robustness
 
 TINY = """
 from rmtjax import config
@@ -61,7 +62,7 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, capsys):
     assert ("corrupted", "mce") not in rows
     assert "reference" not in plain
     assert (plain["corrupted"]["n"], plain["corrupted"]["shape"]) == (30, [16, 16, 1])
-    for k, (clean, shifted) in enumerate(((0.3, 0.2), (0.5, 0.4), (0.6, 0.45))):
+    for k, (clean, shifted) in enumerate(((0.3, 0.2), (0.5, 0.4), (0.6, 0.45), (0.7, 0.5), (0.8, 0.7))):
         (tmp_path / f"baseline{k}").mkdir()
         of = [("test", clean), ("corrupted", shifted)]
         content = {"rows": [{"set": s, "metric": "accuracy", "value": v} for s, v in of]}
@@ -71,7 +72,7 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, capsys):
     again = [
         f"--reference={tmp_path / 'plain'}",
         "--baselines",
-        *(tmp_path / f"baseline{k}" for k in range(3)),
+        *(tmp_path / f"baseline{k}" for k in range(5)),
     ]
     assert evaluated(run, f"--out={tmp_path / 'beside'}", *again) == 0
     content = json.loads((tmp_path / "beside" / "evaluation.json").read_text())
@@ -83,8 +84,11 @@ def test_a_run_beside_a_reference_and_baselines(run, tmp_path, capsys):
     }
     assert content["reference"] == str(tmp_path / "plain")
     text = capsys.readouterr().out
+    assert evaluate.LEAST_BASELINES == robustness.LEAST_BASELINES
+    with pytest.raises(InputError, match=r"--baselines has 1 runs, .* at least 5"):
+        evaluated(run, "--baselines", tmp_path / "plain")
     assert f"mCE: the errors of {tmp_path / 'plain'} are 1" in text
-    assert "above the line of 3 baseline runs" in text
+    assert "above the line of 5 baseline runs" in text
 
 
 def test_batches_that_the_devices_cannot_share_are_made_larger(run, tmp_path):
