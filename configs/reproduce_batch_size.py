@@ -17,10 +17,10 @@ BATCH_SIZES = (2, 8, 16, 32, 64, 256)
 
 def get_config() -> ConfigDict:
     config = config_lib.base()
+    # With its classes named, the set has a fifth as its test part, and enough is left to train on.
     config.data.update(
-        # With its classes named, the set has a fifth as its test part, and enough is left to train on.
         classes=tuple("0123456789"), image_size=8, train_examples=1200, validation_examples=200
-    )  # fmt: skip
+    )
     config.model.update(name="mlp", init_from=None)
     config.model.mlp.widths = (512, 256)
     config.optim.update(

@@ -84,6 +84,7 @@ def test_a_new_metric_is_everywhere(tmp_path, run, weights):
     assert value["weights/update", NAME] == pytest.approx(trace["update"][MLP])
     assert value["head/after", NAME] == pytest.approx(trace["after"][HEAD])
     assert f"update {TITLE}" in results.overview(numbers)
+    assert not views["study"].duplicated(["group", "metric"]).any()
     value = views["study"].set_index(["group", "metric"])["value"].to_dict()
     assert value["backbone", f"update/{NAME}"] == pytest.approx(trace["update"][MLP])
     assert value["head", f"after/{NAME}"] == pytest.approx(trace["after"][HEAD])

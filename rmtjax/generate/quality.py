@@ -4,12 +4,12 @@ These numbers are reported; `filters` chooses by others, so that what judges a s
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import scipy.stats
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
@@ -19,7 +19,6 @@ from rmtjax.train import features
 
 MOST_JUDGED = 5000  # examples a support vector machine is trained on in seconds
 MOST_DISTANCES = 2000  # images whose nearest training image is looked for
-Z = 1.959964  # of a 95 % interval
 
 
 def describe(
@@ -240,8 +239,9 @@ def _fitted_machine(whole: tuple[data.Source, ...]) -> tuple[Any, float | None]:
 
 def share_with_interval(hits: np.ndarray) -> dict[str, float]:
     """The share of hits, with Wilson's 95 % interval."""
-    low, high = wilson(int(hits.sum()), len(hits))
-    return {"value": int(hits.sum()) / len(hits), "low": low, "high": high}
+    found = scipy.stats.binomtest(int(hits.sum()), len(hits))
+    interval = found.proportion_ci(method="wilson")
+    return {"value": found.statistic, "low": interval.low, "high": interval.high}
 
 
 def nearest(
@@ -249,14 +249,6 @@ def nearest(
 ) -> Float[np.ndarray, " k"]:
     """Euclidean distance to the nearest training image, of at most 2,000 images spread over the set."""
     return np.asarray(diversity.nearest_distances(flat(images[_spread(len(images))]), flat(train)))
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (E. B. Wilson 1927)."""
-    share, z = hits / n, Z
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)  # against rounding
 
 
 def _spread(n: int) -> Int[np.ndarray, " k"]:

@@ -118,7 +118,7 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
 
 def _of_layers(run: pd.DataFrame) -> pd.DataFrame:
     """Rows group, metric, value of a run's layers: by stage, group and metric, in the order of display."""
-    metrics = {"after": shown("study"), "update": [*shown("study"), *shown("update")]}
+    metrics = {"after": shown("study"), "update": list(dict.fromkeys([*shown("study"), *shown("update")]))}
     groups = [group for group in GROUPS if group != ACTIVATION]  # the statistics are of weights
     numbers = [(stage, group, name) for stage, names in metrics.items() for group in groups for name in names]
     values = run.set_index(["stage", "group", "metric"])["value"].to_dict()

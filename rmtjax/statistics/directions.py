@@ -6,7 +6,7 @@ noise (`products`).
 
 A cosine above 0 is no likeness. Effects of unrelated interventions lie in few dimensions, in which two random
 directions are often alike. So a family is like another only if the lower end of the cosine's interval is
-above a floor, which unrelated directions in as many dimensions exceed in one of twenty cases; if the cosine
+above a floor, which unrelated directions in as many dimensions exceed in one of forty cases; if the cosine
 is greater than the rival's; and if it is greater than that of every placebo: a family that changes how the
 model is trained and nothing that the question is about.
 """
@@ -25,13 +25,14 @@ from rmtjax.statistics.doses import by_family
 from rmtjax.statistics.effect_similarity import numbers_known
 from rmtjax.statistics.paper import METRICS as PAPER
 from rmtjax.statistics.products import Estimate, Products, products_of_effects
-from rmtjax.statistics.study_table import NULL, RUN, Samples, noise, samples
+from rmtjax.statistics.study_table import NULL, RUN, Samples, noise, place_of_run, samples
+from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
-YES, NO, NEITHER, PLACEBO, CANNOT_TELL = "yes", "no", "neither", "placebo", "cannot tell"
+NEITHER, PLACEBO = "neither", "placebo"
 LEAST_COSINE = 0.3  # two directions that are less alike are not alike, in however many dimensions
 LEAST_RELIABILITY = 0.5  # of a dose that has a direction
 LEAST_AGREEMENT = 0.5  # mean cosine between the doses of a family that has a direction
-FLOOR_LEVEL = 0.95
+FLOOR_LEVEL = 0.975  # two families are asked about: one of twenty for both together
 LEAST_PAIRS = 10
 FEW_DIMENSIONS = 3.0  # where there are too few families to tell: as few as studies have had
 _POINTS = 5
@@ -55,7 +56,7 @@ class Likeness(NamedTuple):
       placebo: the family with the greatest cosine among the placebos, and placebo_cosine its cosine.
       rival: the placebo that dropout (or decay, where it is the nearer) exceeds by the least, as the lower
         end of the interval says; margin: by how much it does.
-      floor: what unrelated directions exceed in one of twenty cases, .3 at least.
+      floor: what unrelated directions exceed in one of forty cases, .3 at least.
       dimensions, dimensions_low, dimensions_high: participation ratio of the directions of all families, with
         its jackknife interval over families; NaN where they are too few.
       agreement: the mean cosine between doses of the family, of those three, whose doses agree the least.
@@ -238,7 +239,7 @@ class _Study(NamedTuple):
         """Weights of the arms of two families where both reach the same values of a metric; None if
         nowhere.
         """
-        place = list(self.found.columns).index((RUN, by))
+        place = place_of_run(self.found, by)
         curves = [self._change(family, place) for family in (one, other)]
         low = max(min(0.0, curve.min()) for curve in curves)
         high = min(max(0.0, curve.max()) for curve in curves)
@@ -359,12 +360,12 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
 
 
 def floor_of(dimensions: float) -> float:
-    """The cosine that two random directions exceed in one of twenty cases, at least .3.
+    """The cosine that two random directions exceed in one of forty cases, at least .3.
 
     In d dimensions c sqrt((d - 1) / (1 - c^2)) has Student's t distribution with d - 1 degrees of freedom.
 
-    >>> round(floor_of(6.0), 2), round(floor_of(np.nan), 2), floor_of(100.0)
-    (0.67, 0.9, 0.3)
+    >>> [round(floor_of(dimensions), 2) for dimensions in (6.0, np.nan, 100.0)]
+    [0.75, 0.95, 0.3]
     """
     freedom = max(FEW_DIMENSIONS if np.isnan(dimensions) else dimensions, 1.01) - 1
     t = scipy.stats.t.ppf(FLOOR_LEVEL, freedom)

@@ -21,8 +21,8 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.contrasts import independent, paired
 from rmtjax.statistics.products import Estimate
 from rmtjax.statistics.study_table import Samples, noise, same_seeds
+from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
-SAME, DIFFERENT, CANNOT_TELL = "yes", "no", "cannot tell"
 MARGIN = 1.0
 LEVEL = 0.95
 _RESAMPLES = 1000
@@ -95,7 +95,7 @@ def distance_of_arms(
     with np.errstate(divide="ignore", invalid="ignore"):
         furthest = int(np.nan_to_num(np.abs(mean) / error).argmax())
     half = factor * error[furthest]
-    verdict = DIFFERENT if beyond.any() else SAME if size.high < margin else CANNOT_TELL
+    verdict = NO if beyond.any() else YES if size.high < margin else CANNOT_TELL
     return Distance(
         verdict,
         size,

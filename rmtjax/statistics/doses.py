@@ -12,7 +12,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.contrasts import paired
 from rmtjax.statistics.corrections import benjamini_hochberg
 from rmtjax.statistics.intervals import LEVEL
-from rmtjax.statistics.study_table import RUN, Samples, noise, samples
+from rmtjax.statistics.study_table import Samples, noise, place_of_run, samples
 
 _POINTS = 9
 
@@ -113,18 +113,14 @@ def matched(
     """
     found = samples(table)
     members = by_family(found)
-    place = [i for i, (group, metric) in enumerate(found.columns) if (group, metric) == (RUN, by)]
-    if not place:
-        raise InputError(
-            f"by={by!r} is no metric of group 'run': such are {', '.join(_metrics_of_run(found))}"
-        )
+    place = place_of_run(found, by)
     rows = []
     for pair in pairs:
         for name in pair:
             if name not in members:
                 raise InputError(f"no family {name!r} to match: the table has {', '.join(members)}")
         curves = [curve(found, members[name], with_baseline=False) for name in pair]
-        rows.append(_matched_pair(found, pair, curves, members[pair[0]][0], place[0], by, resamples, seed))
+        rows.append(_matched_pair(found, pair, curves, members[pair[0]][0], place, by, resamples, seed))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
@@ -214,7 +210,3 @@ def curve(
     if len(seeds) < 2:
         return None
     return np.stack([found.values[name][np.isin(found.seeds[name], seeds)] for name in doses], axis=1)
-
-
-def _metrics_of_run(found: Samples) -> list[str]:
-    return [metric for group, metric in found.columns if group == RUN]

@@ -15,9 +15,9 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.doses import by_family, curve
 from rmtjax.statistics.intervals import LEVEL
-from rmtjax.statistics.study_table import NULL, RUN, Samples, noise, samples
+from rmtjax.statistics.study_table import NULL, Samples, noise, place_of_run, samples
+from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
-YES, NO, CANNOT_TELL = "yes", "no", "cannot tell"
 _EXACT_FAMILIES = 7
 _SHUFFLES = 10_000
 
@@ -79,7 +79,7 @@ def interior_optimum(
         and the baseline have.
     """
     found = samples(table)
-    place = _place(found, metric)
+    place = place_of_run(found, metric)
     names = by_family(found).get(family)
     if names is None:
         raise InputError(
@@ -218,11 +218,11 @@ def rank_agreement(
       InputError: an unknown metric.
     """
     found = samples(table)
-    y_places = [_place(found, name) for name in ([outcome] if given is None else [outcome, given])]
+    y_places = [place_of_run(found, name) for name in ([outcome] if given is None else [outcome, given])]
     rng = np.random.default_rng(seed)
     rows = []
     for measure in measures:
-        places = [_place(found, measure), *y_places]
+        places = [place_of_run(found, measure), *y_places]
         runs = {name: v[:, places] for name, v in found.values.items()}
         runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
         runs = {name: v for name, v in runs.items() if len(v)}
@@ -294,11 +294,3 @@ def _orders(n: int, rng: np.random.Generator) -> np.ndarray:
         return np.array(list(itertools.permutations(range(n))))
     drawn = rng.permuted(np.tile(np.arange(n), (_SHUFFLES - 1, 1)), axis=1)
     return np.concatenate([np.arange(n)[None], drawn])  # the observed order is one of them
-
-
-def _place(found: Samples, metric: str) -> int:
-    for i, (group, name) in enumerate(found.columns):
-        if (group, name) == (RUN, metric):
-            return i
-    known = ", ".join(name for group, name in found.columns if group == RUN)
-    raise InputError(f"{metric!r} is no metric of group 'run': such are {known}")

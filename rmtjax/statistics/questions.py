@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.directions import CANNOT_TELL, NEITHER, NO, PLACEBO, YES, Cast, Likeness, likeness_rows
+from rmtjax.statistics.directions import NEITHER, PLACEBO, Cast, Likeness, likeness_rows
 from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
 from rmtjax.statistics.study_table import NULL, RUN, Samples, samples
+from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 
 class Roles(NamedTuple):
@@ -137,10 +138,10 @@ def _likeness_answer(row: Likeness, roles: Roles) -> Answer:
         else "the design has no placebo families, so that training longer may do the same"
     )
     room = (
-        f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in 5 % of cases"
+        f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in 2.5 % of cases"
         if np.isfinite(row.dimensions)
         else f"the families are too few to tell in how many dimensions effects lie, and in as few as 3 "
-        f"unrelated ones exceed {row.floor:.2f} in 5 % of cases"
+        f"unrelated ones exceed {row.floor:.2f} in 2.5 % of cases"
     )
     sentence = (
         f"{lead}, since {row.reason}. In {place}, the cosine of its effects with dropout's is "

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.statistics.directions import Cast, likeness_row
@@ -157,11 +158,8 @@ def rates(scenario: Scenario, studies: int, seed: int = 0) -> pd.DataFrame:
     counts_of["any wrong"] = sum(counts[name] for name in scenario.wrong)
     rows = []
     for name, count in counts_of.items():
-        share = count / studies
-        z = 1.959964
-        centre = (share + z**2 / (2 * studies)) / (1 + z**2 / studies)
-        half = z / (1 + z**2 / studies) * np.sqrt(share * (1 - share) / studies + (z / studies / 2) ** 2)
-        rows.append((name, share, centre - half, centre + half, name in scenario.wrong))
+        interval = scipy.stats.binomtest(count, studies).proportion_ci(method="wilson")
+        rows.append((name, count / studies, interval.low, interval.high, name in scenario.wrong))
     return pd.DataFrame(rows, columns=["verdict", "rate", "low", "high", "wrong"])
 
 

@@ -85,6 +85,18 @@ def samples(table: "pd.DataFrame | Samples") -> Samples:
     )
 
 
+def place_of_run(found: Samples, metric: str) -> int:
+    """The column of a metric of group "run".
+
+    Raises:
+      InputError: there is none.
+    """
+    place = {name: i for i, (group, name) in enumerate(found.columns) if group == RUN}
+    if metric not in place:
+        raise InputError(f"{metric!r} is no metric of group 'run': such are {', '.join(place)}")
+    return place[metric]
+
+
 def is_paired(seeds: Int[np.ndarray, " n"], others: Int[np.ndarray, " m"]) -> bool:
     """Whether there are two seeds or more, each of which the other side has as well."""
     return len(seeds) > 1 and bool(np.isin(seeds, others).all())

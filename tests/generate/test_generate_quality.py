@@ -21,8 +21,12 @@ def splits(digits):
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (395, 400), (1, 3)])
 def test_interval_is_wilsons(hits, n):
-    wanted = stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    assert quality.wilson(hits, n) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+    """Its ends are the shares that the score test just does not reject."""
+    found = quality.share_with_interval(np.arange(n) < hits)
+    assert found["value"] == hits / n
+    for end in (found["low"], found["high"]):
+        error = stats.norm.isf(0.025) * np.sqrt(end * (1 - end) / n)
+        assert abs(found["value"] - end) == pytest.approx(error, abs=1e-6)
 
 
 def test_real_digits_are_recognised_and_digits_of_another_class_are_not(digits, splits):
