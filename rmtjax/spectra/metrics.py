@@ -187,7 +187,7 @@ METRICS: dict[str, Metric] = {
     "p_lognormal": Metric(
         "tail",
         "p, lognormal",
-        "Probability of an R at least as far from 0 if both laws are equally far from the truth.",
+        "Probability that a true power law gains as much by the lognormal law, which contains it.",
         "rivals",
     ),
     "R_tpl": Metric(

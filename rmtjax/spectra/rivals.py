@@ -10,11 +10,12 @@ of rate alpha - 1. The rivals are exponential families there, so their maximum-l
   truncated      x^-alpha exp(-Lambda x). The means of y and x are matched by Newton's method, with integrals
   power law      by Gauss-Legendre quadrature in y
 
-R is the log-likelihood ratio over its standard deviation (Vuong, Econometrica 57 (1989)). Above 0 it favours
-the power law; p is the probability of an R at least as far from 0 if both laws are equally far from the
-truth. The truncated law contains the power law (Lambda = 0), so its R is the plain log-likelihood ratio, at
-most 0, and its p is that of half a χ² with one degree of freedom. Formulas: Clauset, Shalizi and Newman, SIAM
-Review 51 (2009), appendix C.
+R is the log-likelihood ratio over its standard deviation (Vuong, Econometrica 57 (1989)); for the truncated
+law it is the plain ratio. Above 0 it favours the power law. For the exponential law p is the probability of
+an R at least as far from 0 if both laws are equally far from the truth. The other two laws contain the power
+law on the edge of their parameters, so twice the gain in log-likelihood is half a χ² with one degree of
+freedom if the power law is true; p is the probability of a gain at least as large. Formulas: Clauset, Shalizi
+and Newman, SIAM Review 51 (2009), appendix C.
 """
 
 from typing import Any
@@ -75,17 +76,23 @@ def against_rivals(
         spread = jnp.sqrt(jnp.maximum(jnp.square(difference).sum(-1) - total**2 / n, 0.0))
         standard = jnp.where(spread > 0, total / spread, 0.0)
         out[f"R_{name}"] = standard
-        out[f"p_{name}"] = jax.scipy.special.erfc(jnp.abs(standard) / np.sqrt(2))
+    out["p_exponential"] = jax.scipy.special.erfc(jnp.abs(out["R_exponential"]) / np.sqrt(2))
+    out["p_lognormal"] = _half_chi_square(jnp.where(used, lognormal - power, 0.0).sum(-1))
     gain = jnp.where(used, truncated - power, 0.0).sum(-1)
     # Without a gain the best cut-off is Lambda = 0, which Newton's method only approaches from above.
     better = gain > 0
     out |= {
         "R_tpl": jnp.where(better, -gain, 0.0),
-        "p_tpl": jnp.where(better, jax.scipy.special.erfc(jnp.sqrt(jnp.maximum(gain, 0.0))) / 2, 1.0),
+        "p_tpl": _half_chi_square(gain),
         "alpha_tpl": jnp.where(better, k, rate) + 1,
         "Lambda": jnp.where(better, cut / jnp.where(fits, xmin, 1.0), 0.0),
     }
     return {name: jnp.where(fits, values, jnp.nan) for name, values in out.items()}
+
+
+def _half_chi_square(gain: Array) -> Array:
+    """P(χ²_1 > 2 gain) / 2, the p of a gain in log-likelihood; 1 without a gain."""
+    return jnp.where(gain > 0, jax.scipy.special.erfc(jnp.sqrt(jnp.maximum(gain, 0.0))) / 2, 1.0)
 
 
 def _lognormal(y: Array, mean: Array, square: Array, power: Array) -> Array:
