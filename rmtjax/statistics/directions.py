@@ -348,7 +348,9 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
         if low > row.floor and clear:
             if not row.rival or row.margin_low > 0:
                 return verdict, f"its cosine with {name} is above what unrelated directions reach"
-            return PLACEBO, f"its cosine with {name} is not clearly greater than that with {row.rival}"
+            if row.placebo_low > row.floor:
+                return PLACEBO, f"its cosine with {row.placebo} is above what unrelated directions reach too"
+            return CANNOT_TELL, f"its cosine with {name} is not clearly greater than that with {row.rival}"
     if max(row.dropout_high, row.decay_high) < LEAST_COSINE:
         return NEITHER, f"both cosines are below {LEAST_COSINE:g}"
     greatest = max(row.dropout_low, row.decay_low)

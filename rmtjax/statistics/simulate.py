@@ -284,15 +284,17 @@ SCENARIOS: dict[str, Scenario] = {
     "T4: unrelated, 3 families x 5 doses, .9 within": _of(
         ranking_verdict, "yes", "no", families=3, doses=5, within=0.9
     ),
-    "T1 power: cosine .92": _of(likeness_verdict, "no", "neither", cosine=0.92),
-    "T1 power: cosine .92, 2 s.d.": _of(likeness_verdict, "no", "neither", cosine=0.92, size=2.0),
+    "T1 power: cosine .92": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92),
+    "T1 power: cosine .92, 2 s.d.": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=2.0),
     "T1 power: cosine .92, 2 s.d., 20 seeds in all arms": _of(
-        likeness_verdict, "no", "neither", cosine=0.92, size=2.0, seeds=(20, 20)
+        likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=2.0, seeds=(20, 20)
     ),
-    "T1 power: cosine .92, .4 s.d.": _of(likeness_verdict, "no", "neither", cosine=0.92, size=0.4),
-    "T1 power: cosine .92, 20 dimensions": _of(likeness_verdict, "no", "neither", cosine=0.92, dimensions=20),
+    "T1 power: cosine .92, .4 s.d.": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=0.4),
+    "T1 power: cosine .92, 20 dimensions": _of(
+        likeness_verdict, "no", "placebo", "neither", cosine=0.92, dimensions=20
+    ),
     "T1 power: cosine .92, saturating, 20 dimensions": _of(
-        likeness_verdict, "no", "neither", cosine=0.92, curve=SATURATING, dimensions=20
+        likeness_verdict, "no", "placebo", "neither", cosine=0.92, curve=SATURATING, dimensions=20
     ),
     "T2 power: true differences of 0, 5 seeds": _of(sameness_verdict, "no", difference=0.0, seeds=5),
     "T2 power: true differences of 1.5": _of(sameness_verdict, "yes", difference=1.5),

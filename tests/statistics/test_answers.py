@@ -62,7 +62,7 @@ def test_families_are_compared_at_the_same_norm_of_the_update():
     far = (shifted["family"] == "decay") & (shifted["metric"] == "update_norm")
     shifted.loc[far, "value"] += 100
     assert statistics.matched(shifted, pairs[:1])["difference"].isna().all()  # no norm in common
-    with pytest.raises(InputError, match="by='loss' is no metric of group 'run': such are update_norm"):
+    with pytest.raises(InputError, match="'loss' is no metric of group 'run': such are update_norm, ood"):
         statistics.matched(table, pairs, by="loss")
 
 
