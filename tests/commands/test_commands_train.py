@@ -122,9 +122,8 @@ def test_killed_and_then_stopped_the_run_ends_as_the_unbroken_one(tiny, unbroken
     random.seed(0)
     workdir, stops = tmp_path / "run", []
     for kind in (signal.SIGKILL, signal.SIGTERM):
-        process = subprocess.Popen(
-            command(tiny, workdir, *TRAINING_ALONE), env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
+        words = command(tiny, workdir, *TRAINING_ALONE)
+        process = subprocess.Popen(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         wanted, deadline = 15 * len(stops) + random.randint(3, 12), time.monotonic() + 200
         while process.poll() is None and len(lines_so_far(workdir)) < wanted:
             assert time.monotonic() < deadline
@@ -138,7 +137,7 @@ def test_killed_and_then_stopped_the_run_ends_as_the_unbroken_one(tiny, unbroken
     stopped = json.loads((workdir / "run.json").read_text())
     assert stopped["status"] == "stopped"
     assert wanted <= stopped["step"] < 40
-    done = run(*command(tiny, workdir, *TRAINING_ALONE))
+    done = run(*words)
     assert done.returncode == 0, done.stderr
     assert f"from step {stopped['step']}" in done.stderr
     assert_same_weights(workdir, unbroken)
