@@ -163,7 +163,7 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
     columns, stages = _columns(spectra), spectra.stages
     labels = [
         (column, said, which)
-        for column, said in (("phase", "phase"), ("ww_label", "WeightWatcher's label"))
+        for column, said in (("phase", "phase"), ("ww_label", "WeightWatcher label"))
         for which in stages
         if column in stages[which]
     ]

@@ -206,7 +206,8 @@ def simulated_products(
     one, other = (_triangles(rng, replicates, rows, inner) / math.sqrt(rows) for rows in (left, right))
     products = one @ other.swapaxes(1, 2)
     values = np.linalg.eigvalsh(products @ products.swapaxes(1, 2))
-    return np.maximum(values[:, -min(products.shape[1:]) :], 0.0)
+    spectra: np.ndarray = np.maximum(values[:, -min(products.shape[1:]) :], 0.0)
+    return spectra
 
 
 def _triangles(rng: np.random.Generator, replicates: int, rows: int, columns: int) -> np.ndarray:

@@ -40,13 +40,13 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def _spread(rows: pd.DataFrame) -> list[str]:
-    stages = rows.groupby("stage", sort=False) if "stage" in rows else [("", rows)]
+    stages = rows["stage"].unique() if "stage" in rows else [None]
     lines = []
-    for stage, part in stages:
-        found = alpha_spread(part)
+    for stage in stages:
+        found = alpha_spread(rows if stage is None else rows[rows["stage"] == stage])
         if found:
             value, null, low, high = map(_number, found.values())
-            before = f"{stage}: " if stage else ""
+            before = "" if stage is None else f"{stage}: "
             lines.append(
                 f"{before}standard deviation of alpha over the matrices {value} (in noise of their shapes"
                 f" {null}, 90 %: {low} to {high})"
