@@ -2,11 +2,11 @@
 
 import itertools
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 
 from rmtjax import config as config_lib
@@ -17,9 +17,7 @@ from rmtjax.generate import store
 
 
 def run(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "rmtjax.diversity", *map(str, words)], capture_output=True, text=True
-    )
+    return processes.run([sys.executable, "-m", "rmtjax.diversity", *map(str, words)])
 
 
 @pytest.fixture
