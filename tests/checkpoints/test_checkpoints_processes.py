@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
-from processes import start
+from forked import start
 
 from rmtjax import checkpoints
 

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-import processes
 import pytest
 
 from rmtjax import checkpoints
@@ -218,7 +218,7 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path):
     step = -1
     for _ in range(2):
         command = [sys.executable, "-c", KILLED, str(tmp_path), str(step + 1)]
-        with processes.start(command, stdout=subprocess.PIPE) as process:
+        with forked.start(command, stdout=subprocess.PIPE) as process:
             begun = [int(process.stdout.readline()) for _ in range(3)][-1]
             while not unfinished(tmp_path):  # ended by the test's time limit
                 time.sleep(0.001)
@@ -291,7 +291,7 @@ run_command(main)
 def test_a_disk_filled_in_the_middle_of_a_save(small_disk):
     workdir = small_disk / "run"
     (small_disk / "filler").write_bytes(bytes(2**20))
-    done = processes.run([sys.executable, "-c", FILLED_WHILE_SAVING, str(workdir)], timeout=120)
+    done = forked.run([sys.executable, "-c", FILLED_WHILE_SAVING, str(workdir)], timeout=120)
     assert done.returncode == 2
     sentence = (
         f"rmtjax: the disk is full at {str(workdir / 'checkpoints')!r}: free some space or choose another"

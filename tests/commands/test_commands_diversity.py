@@ -4,9 +4,9 @@ import itertools
 import json
 import sys
 
+import forked
 import numpy as np
 import pandas as pd
-import processes
 import pytest
 
 from rmtjax import config as config_lib
@@ -17,7 +17,7 @@ from rmtjax.generate import store
 
 
 def run(*words):
-    return processes.run([sys.executable, "-m", "rmtjax.diversity", *map(str, words)])
+    return forked.run([sys.executable, "-m", "rmtjax.diversity", *map(str, words)])
 
 
 @pytest.fixture

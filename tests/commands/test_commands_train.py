@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 
+import forked
 import jax
 import numpy as np
-import processes
 import pytest
 
 from rmtjax import checkpoints
@@ -54,7 +54,7 @@ def command(config, workdir, *more):
 
 def run(*words, **options):
     options = {"env": ONE_DEVICE, "cwd": ROOT, "timeout": 300} | options
-    return processes.run(words, **options)
+    return forked.run(words, **options)
 
 
 def flat(tree, prefix=""):
@@ -124,7 +124,7 @@ def test_stopped_and_killed_three_times_the_run_ends_as_the_unbroken_one(tiny, u
     workdir, ends = tmp_path / "run", []
     words = command(tiny, workdir, *TRAINING_ALONE)
     for part, kind in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGKILL)):
-        process = processes.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE)
+        process = forked.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE)
         wanted, deadline = random.randint(1 + 9 * part, 9 + 9 * part), time.monotonic() + 200
         while process.poll() is None and len(lines_so_far(workdir)) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -159,7 +159,7 @@ def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes
     workdir = tmp_path / "run"
     parts = ("diversity.enabled=False", "spectra.enabled=False", "evaluation.ood=()")
     words = command(tiny, workdir, *(f"--config.{part}" for part in parts))
-    process = processes.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE)
+    process = forked.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE)
     while process.poll() is None and "trained" not in status(workdir):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -224,7 +224,7 @@ def test_two_processes_give_the_curve_of_one(tiny, unbroken, tmp_path):
             f"--process_id={i}",
         )
         both.append(
-            processes.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+            forked.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         )
     for process in both:
         _, errors = process.communicate(timeout=280)

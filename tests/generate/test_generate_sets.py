@@ -8,8 +8,8 @@ import time
 import jax
 import numpy as np
 import pytest
+from forked import start
 from jax.experimental.compilation_cache import compilation_cache
-from processes import start
 
 from rmtjax import config as config_lib
 from rmtjax import data, generate
