@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+from forked import start
 
 from rmtjax import checkpoints
 
@@ -73,9 +74,9 @@ def test_two_processes(tmp_path):
         coordinator = f"localhost:{listener.getsockname()[1]}"
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     processes = [
-        subprocess.Popen(
+        start(
             [sys.executable, "-c", SCRIPT, coordinator, str(index), str(tmp_path / "run")],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
         for index in range(2)
     ]  # fmt: skip

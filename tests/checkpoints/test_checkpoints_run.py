@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -217,7 +218,7 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path):
     step = -1
     for _ in range(2):
         command = [sys.executable, "-c", KILLED, str(tmp_path), str(step + 1)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with forked.start(command, stdout=subprocess.PIPE) as process:
             begun = [int(process.stdout.readline()) for _ in range(3)][-1]
             while not unfinished(tmp_path):  # ended by the test's time limit
                 time.sleep(0.001)
@@ -290,9 +291,7 @@ run_command(main)
 def test_a_disk_filled_in_the_middle_of_a_save(small_disk):
     workdir = small_disk / "run"
     (small_disk / "filler").write_bytes(bytes(2**20))
-    done = subprocess.run(
-        [sys.executable, "-c", FILLED_WHILE_SAVING, str(workdir)], capture_output=True, text=True, timeout=120
-    )
+    done = forked.run([sys.executable, "-c", FILLED_WHILE_SAVING, str(workdir)], timeout=120)
     assert done.returncode == 2
     sentence = (
         f"rmtjax: the disk is full at {str(workdir / 'checkpoints')!r}: free some space or choose another"

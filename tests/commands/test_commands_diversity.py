@@ -2,9 +2,9 @@
 
 import itertools
 import json
-import subprocess
 import sys
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +17,7 @@ from rmtjax.generate import store
 
 
 def run(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "rmtjax.diversity", *map(str, words)], capture_output=True, text=True
-    )
+    return forked.run([sys.executable, "-m", "rmtjax.diversity", *map(str, words)])
 
 
 @pytest.fixture

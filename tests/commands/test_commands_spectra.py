@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,7 +112,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, command):
         str(tmp_path / "a.safetensors"),
         f"--out={tmp_path / 'out'}",
     ]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.start(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "out").glob(".partial*/*.npz"))) < 5:
         assert process.poll() is None
@@ -121,7 +122,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, command):
     process.wait()
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob(".partial*/[0-9a-f]*.npz")}
     assert 5 <= len(kept) < 40
-    done = subprocess.run([*words, "--keep"], capture_output=True, text=True, timeout=300)
+    done = forked.run([*words, "--keep"], timeout=300)
     assert done.returncode == 0, done.stderr
     read = [line for line in done.stdout.splitlines() if line.startswith("read ")]
     assert len(read) == 40 - len(kept)
@@ -166,9 +167,7 @@ print("the same, 20 times")
 def test_eight_devices_give_the_numbers_of_one_twenty_times_under_a_time_limit():
     """A batched product beside a batched eigen-decomposition can hang on emulated devices; this must not."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    done = subprocess.run(
-        [sys.executable, "-c", EIGHT], env=environment, capture_output=True, text=True, timeout=240
-    )
+    done = forked.run([sys.executable, "-c", EIGHT], env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "the same, 20 times" in done.stdout
 

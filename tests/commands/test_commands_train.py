@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import jax
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def command(config, workdir, *more):
 
 def run(*words, **options):
     options = {"env": ONE_DEVICE, "cwd": ROOT, "timeout": 300} | options
-    return subprocess.run(words, capture_output=True, text=True, **options)
+    return forked.run(words, **options)
 
 
 def flat(tree, prefix=""):
@@ -88,7 +89,7 @@ def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_aga
 ):
     more = ("--config.synthetic.share=0.5", "--config.augment.mixup=0.2", "--config.spectra.every_steps=20")
     words = command(tiny, tmp_path / "run", *more)
-    done = run(*words)
+    done = subprocess.run(words, env=ONE_DEVICE, cwd=ROOT, timeout=300, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     there = {path.name for path in (tmp_path / "run").iterdir()}
     assert there >= {
@@ -123,7 +124,7 @@ def test_stopped_and_killed_three_times_the_run_ends_as_the_unbroken_one(tiny, u
     workdir, ends = tmp_path / "run", []
     words = command(tiny, workdir, *TRAINING_ALONE)
     for part, kind in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGKILL)):
-        process = subprocess.Popen(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        process = forked.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE)
         wanted, deadline = random.randint(1 + 9 * part, 9 + 9 * part), time.monotonic() + 200
         while process.poll() is None and len(lines_so_far(workdir)) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -158,7 +159,7 @@ def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes
     workdir = tmp_path / "run"
     parts = ("diversity.enabled=False", "spectra.enabled=False", "evaluation.ood=()")
     words = command(tiny, workdir, *(f"--config.{part}" for part in parts))
-    process = subprocess.Popen(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = forked.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE)
     while process.poll() is None and "trained" not in status(workdir):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -212,7 +213,7 @@ def test_two_processes_give_the_curve_of_one(tiny, unbroken, tmp_path):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    processes = []
+    both = []
     for i in range(2):
         words = command(
             tiny,
@@ -222,12 +223,10 @@ def test_two_processes_give_the_curve_of_one(tiny, unbroken, tmp_path):
             "--num_processes=2",
             f"--process_id={i}",
         )
-        processes.append(
-            subprocess.Popen(
-                words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
+        both.append(
+            forked.start(words, env=ONE_DEVICE, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         )
-    for process in processes:
+    for process in both:
         _, errors = process.communicate(timeout=280)
         assert process.returncode == 0, errors
     record = json.loads((tmp_path / "run" / "run.json").read_text())

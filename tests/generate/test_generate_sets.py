@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from forked import start
 from jax.experimental.compilation_cache import compilation_cache
 
 from rmtjax import config as config_lib
@@ -262,10 +263,7 @@ def test_a_killed_process_leaves_its_fit_to_the_other_one(made, tmp_path):
         "--cache",
         str(cache),
     ]
-    processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(2)
-    ]
+    processes = [start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)]
     try:
         deadline = time.monotonic() + 240
         while not list(cache.glob(f"generators/.*.building/checkpoints/{STEPS // 4}")):

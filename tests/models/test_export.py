@@ -2,9 +2,9 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 
+import forked
 import jax
 import numpy as np
 import pytest
@@ -81,10 +81,7 @@ def test_a_run_is_exported_for_torch_with_its_low_rank_factors_multiplied_out(tm
         manager.save(0, {"params": adapted, "model_state": {}}, {})
     (run / "config.json").write_text(config_lib.to_json(config))
     file = tmp_path / "out.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-m", "rmtjax.checkpoints", str(run), str(file), "--names=timm"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = forked.run([sys.executable, "-m", "rmtjax.checkpoints", str(run), str(file), "--names=timm"])
     assert done.returncode == 0, done.stderr
     out = checkpoints.open(file)
     assert set(out) == weights.keys()
