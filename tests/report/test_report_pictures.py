@@ -9,6 +9,7 @@ from PIL import Image
 
 from rmtjax import report
 from rmtjax.errors import InputError
+from rmtjax.report import chart as charts
 from rmtjax.report import images as report_images
 
 
@@ -155,3 +156,24 @@ def test_seeds_figure_refuses_in_one_sentence(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         report.seeds_figure(tmp_path / "nowhere.csv", tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("none", "long name of an arm", "all"), False),  # long beside short: they do not touch
+        (("none", "long name of an arm", "long name of another arm"), True),
+        (("none", "all"), False),
+        (None, False),
+    ],
+)
+def test_names_below_a_chart_are_turned_where_two_would_touch(names, expected) -> None:
+    ticks = names and tuple(enumerate(names))
+    y = charts.Axis(0, 1)
+    wide, narrow = (
+        charts.Chart(charts.Axis(-0.5, 2.5, ticks=ticks), y, (), "", size=(side, 190)) for side in (320, 120)
+    )
+    assert charts.turned(wide) == expected
+    assert charts.pixels(wide)[3] < 160 if expected else charts.pixels(wide)[3] >= 160
+    if names == ("none", "long name of an arm", "all"):
+        assert charts.turned(narrow)
