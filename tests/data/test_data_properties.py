@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rmtjax import config as config_lib
 from rmtjax import data
 
-few = settings(max_examples=15, deadline=None)
-fewer = settings(max_examples=6, deadline=None)  # where each example builds many pipelines
+few = settings(max_examples=8, deadline=None)
+fewer = settings(max_examples=4, deadline=None)  # where each example builds many pipelines
 seeds = st.integers(0, 2**40)
 mixings = st.sampled_from([{}, {"mixup": 0.3}, {"cutmix": 0.3}])
 SIZE = 2  # of the images below, each of which holds its own number
