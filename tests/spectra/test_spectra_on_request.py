@@ -17,7 +17,7 @@ RNG = np.random.default_rng(8)
 
 def measured(values: np.ndarray, N: int, M: int) -> dict[str, np.ndarray]:
     rows = len(values)
-    full = [jnp.full(rows, x, jnp.float32) for x in (0.0, 1.0, N, M / N)]
+    full = [jnp.full(rows, x, jnp.float32) for x in (0.0, 0.0, 1.0, N, M / N)]
     return jax.device_get(
         jax.jit(neighbours.spacing_statistics)(values.astype(np.float32), jnp.full(rows, M, jnp.int32), *full)
     )
@@ -31,10 +31,20 @@ def test_noise_repels_like_random_matrices(N, M):
     got = measured(nulls.simulated_spectra(1, N, M, 200), N, M)
     assert got["spacing_ratio"].mean() == pytest.approx(neighbours.SPACING_RATIO_GOE, abs=0.006)
     assert got["spacing_ratio"].std() == pytest.approx(got["spacing_ratio_se"].mean(), rel=0.3)
-    assert got["brody"].mean() == pytest.approx(0.95, abs=0.1)
     for length, value in ((1, 0.442), (2, 0.583), (5, 0.768), (10, 0.909)):
         assert neighbours.number_variance_goe(length) == pytest.approx(value, abs=1e-3)
         assert got[f"number_variance_{length}"].mean() == pytest.approx(value, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("N", "M", "value"), [(48, 48, 0.76), (96, 48, 0.92), (300, 300, 0.92), (900, 300, 0.95)]
+)
+def test_the_brody_exponent_of_noise_is_its_null(N, M, value):
+    """It is below 1, most for small square matrices."""
+    null = nulls.brody(nulls.Noise(*(np.array([float(x)]) for x in (1, N, M)), {}), {})[0]
+    assert null == pytest.approx(value, abs=0.01)
+    found = measured(nulls.simulated_spectra(1, N, M, 400), N, M)["brody"]
+    assert found.mean() == pytest.approx(null, abs=0.03)
 
 
 def test_independent_points_do_not():
