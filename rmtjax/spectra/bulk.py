@@ -16,14 +16,12 @@ first fit stands for one bulk in a hundred by chance. With few eigenvalues the t
 x 64 whose columns have scales of lognormal spread 0.5, 3 % pass it, of 128 x 128 none.
 
 Then σ² is between 0.97 and 1.01 of the truth with up to 19 % of strong spikes (2 to 6 times the threshold of
-Baik, Ben Arous and Péché), and all of these are found. Of weak spikes (1.2 times), which the bulk
-hides, 2 % of the spectrum are mostly told from it; with 5 % or more the first fit mostly stands, which gives
-up to 1.2 times σ².
+Baik, Ben Arous and Péché), and all of these are found. The bulk hides weak spikes (1.2 times): with 2 % of
+them the second fit mostly stands, with 5 % or more the first, which gives up to 1.2 times σ².
 
-The median alone, σ² = median(λ) / (N
-μ_c) with μ_c the median of the law, tolerates up to half of the spectrum as spikes, but its variance is
-larger: a test for spikes at the 1 % level then finds one in 1.7 % of noise matrices of 256 x 128, and in 1.2
-% with the regression.
+The median alone, σ² = median(λ) / (N μ_c) with μ_c the median of the law, tolerates up to half of the
+spectrum as spikes, but its variance is larger: a test for spikes at the 1 % level then finds one in 1.7 % of
+noise matrices of 256 x 128, and in 1.2 % with the regression.
 
 All of this assumes that most of the spectrum is such a bulk. If it is not (an update of few steps, whose
 spectrum decays over orders of magnitude), σ is only the level of the middle of the spectrum, and `num_spikes`
