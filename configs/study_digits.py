@@ -1,4 +1,4 @@
-"""Does diversity move the weights like dropout or like weight decay? Eight families on 400 digits.
+"""Does diversity move the weights like dropout or like weight decay? Seven families on 400 digits.
 
     python -m rmtjax.study --config=configs/study_digits.py --out=runs/study_digits --workers=2
 

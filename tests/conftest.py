@@ -7,6 +7,7 @@ one cache of compiled programs, which begins empty.
 XLA_FLAGS=--xla_force_host_platform_device_count=8 tests the programs as users have them.
 """
 
+import importlib
 import importlib.metadata
 import os
 import shutil
@@ -28,8 +29,18 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of each worker; two would 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
+# What an instrumented module imports first is compiled from source, since jaxtyping's hook looks for other
+# names of bytecode while that module is executed: 4,000 files, 12 s a worker. So they are imported before.
+LARGE = ("matplotlib.pyplot", "optax", "orbax.checkpoint", "pandas", "scipy.stats", "sklearn.metrics")
+LARGE += ("flax.linen", "matfree", "statsmodels.api", "tensorflow", "tensorflow_datasets", "tensorboardX")
+
+
 def pytest_configure(config):
-    if hasattr(config, "workerinput") or CACHE in os.environ:
+    if hasattr(config, "workerinput"):
+        for name in LARGE:
+            importlib.import_module(name)
+        return
+    if CACHE in os.environ:
         return
     folder = tempfile.mkdtemp(prefix="rmtjax-compiled-")
     os.environ[CACHE] = folder  # workers and commands are started by this process, and inherit it

@@ -316,6 +316,7 @@ FIELDS: dict[str, Any] = {
             int, None, AT_LEAST_ONE, "a table of the weights so often; None: before and after alone"
         ),
         "conv": Field("slices", one_of("slices", "unfold"), "slices: one matrix per tap, pooled"),
+        "products": Field(False, None, "rows of W_Q W_K^T and W_V W_O, a matrix a head, too"),
         "activation_examples": optional(
             int,
             None,

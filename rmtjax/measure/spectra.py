@@ -36,7 +36,11 @@ def spectra_of_runs(
         )
         for i, folder in enumerate(folders)
     }
-    options = {"conv": config.spectra.conv, "lora_scale": models.lora_scale(config)}
+    options = {
+        "conv": config.spectra.conv,
+        "products": config.spectra.products,
+        "lora_scale": models.lora_scale(config),
+    }
     for i, comparison in spectra.compare_many(pairs, **options).items():
         found = comparison
         if trained is not None and config.spectra.activation_examples is not None:

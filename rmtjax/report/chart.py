@@ -4,6 +4,7 @@ Colours are names from `colours`. NaN is not drawn. On a logarithmic axis values
 the low end.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -222,9 +223,15 @@ def pixels(chart: Chart) -> tuple[float, float, float, float]:
 
 
 def turned(chart: Chart) -> bool:
-    """Whether the labels below the chart are turned, because they would touch side by side."""
-    shown = ticks(chart.x)
-    return chart.x.ticks is not None and 6.0 * sum(len(text) + 1 for _, text in shown) > chart.size[0] - 50
+    """Whether the named labels below the chart are turned, because two of them would touch side by side."""
+    if chart.x.ticks is None:
+        return False
+    by_place = sorted(chart.x.ticks)
+    room = (chart.size[0] - 50) / abs(chart.x.high - chart.x.low)
+    return any(
+        3.0 * (len(one) + len(other) + 2) > room * (right - left)
+        for (left, one), (right, other) in itertools.pairwise(by_place)
+    )
 
 
 def scale(axis: Axis, start: Number, end: Number, values: Values | Number) -> np.ndarray:

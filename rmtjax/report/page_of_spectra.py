@@ -161,8 +161,17 @@ def _columns(spectra: Spectra) -> list[tuple[str, str]]:
 
 def _table(spectra: Spectra, links: dict[str, str]) -> Table:
     columns, stages = _columns(spectra), spectra.stages
-    phases = [which for which in stages if "phase" in stages[which]]
-    heads = ["matrix", "kind", *(f"phase {which}" if spectra.compared else "phase" for which in phases)]
+    labels = [
+        (column, said, which)
+        for column, said in (("phase", "phase"), ("ww_label", "WeightWatcher label"))
+        for which in stages
+        if column in stages[which]
+    ]
+    heads = [
+        "matrix",
+        "kind",
+        *(f"{said} {which}" if spectra.compared else said for _, said, which in labels),
+    ]
     about = [""] * len(heads) + [depth.about(metric) for metric, _ in columns]
     for metric, which in columns:
         staged = spectra.compared and not depth.of_update_alone(metric)
@@ -177,14 +186,21 @@ def _table(spectra: Spectra, links: dict[str, str]) -> Table:
         below = "; ".join(filter(None, [_shape(spectra, name), _warning(spectra, name)]))
         line = [Cell(short[name], place, below=below, link=links.get(name, ""))]
         line.append(pages.text_cell(depth.words(kinds[name])))
-        line += [pages.text_cell(spectra.text(which, name, "phase")) for which in phases]
+        line += [_label(spectra, which, name, column) for column, _, which in labels]
         line += [_value(rows[which], metric, which in now) for metric, which in columns]
         lines.append(line)
     caption = (
         "Each matrix; below its name: slices × N × M, and warnings. Below a value: noise of that shape (for "
-        "α: the range of 90 % of such matrices)."
+        "α: the range of 90 % of such matrices). WeightWatcher's label: over-trained where α is below 2, "
+        "under-trained where it is above 6; below it the label that noise of that shape gets."
     )
     return Table(caption, heads, lines, left=2, about=about)
+
+
+def _label(spectra: Spectra, which: str, name: str, column: str) -> Cell:
+    """A label of a matrix, above the label that noise of its shape gets, where that is known."""
+    null = spectra.text(which, name, f"{column}_null")
+    return pages.text_cell(spectra.text(which, name, column), f"noise: {null}" if null else "")
 
 
 def _shape(spectra: Spectra, name: str) -> str:

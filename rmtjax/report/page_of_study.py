@@ -25,8 +25,8 @@ from rmtjax.report.chart import (
     named,
 )
 from rmtjax.report.colours import look
-from rmtjax.report.numbers import interval
-from rmtjax.report.pages import Charts, Section, Table, Text, number_cell, text_cell
+from rmtjax.report.numbers import interval, show
+from rmtjax.report.pages import Cell, Charts, Section, Table, Text, number_cell, text_cell
 from rmtjax.report.seeds import intervals
 
 _DOSED = (
@@ -258,33 +258,36 @@ def _likeness(found: pd.DataFrame | None) -> Table | Text:
     """The rows of T1 side by side, the primary ones first."""
     if found is None or found.empty:
         return pages.absent("There are too few seeds so far for T1.")
-    rows = []
-    for row in found.itertuples():
-        cells = [text_cell(row.block), text_cell(row.condition), text_cell(row.verdict)]
-        for value, low, high in (
-            (row.dropout, row.dropout_low, row.dropout_high),
-            (row.decay, row.decay_low, row.decay_high),
-            (row.contrast, row.contrast_low, row.contrast_high),
-            (row.placebo_cosine, row.placebo_low, row.placebo_high),
-            (row.margin, row.margin_low, row.margin_high),
-        ):
-            cells += [number_cell(value), text_cell(interval(low, high))]
-        names = [text_cell("" if pd.isna(name) else str(name)) for name in (row.placebo, row.rival)]
-        cells[11:11] = names[:1]
-        cells.append(names[1])
-        cells += [number_cell(row.floor), number_cell(row.dimensions), text_cell(row.reason)]
-        rows.append(cells)
+    rows = [
+        [
+            text_cell(row.block, row.condition),
+            text_cell(row.verdict, "" if pd.isna(row.reason) else str(row.reason)),
+            _cosine(row.dropout, row.dropout_low, row.dropout_high),
+            _cosine(row.decay, row.decay_low, row.decay_high),
+            _cosine(row.contrast, row.contrast_low, row.contrast_high),
+            _cosine(row.placebo_cosine, row.placebo_low, row.placebo_high, row.placebo),
+            _cosine(row.margin, row.margin_low, row.margin_high, row.rival),
+            number_cell(row.floor)._replace(below=f"of {show(row.dimensions)} dimensions"),
+        ]
+        for row in found.itertuples()
+    ]
     heads = [
-        "numbers", "doses", "verdict", "dropout", "95 %", "decay", "95 %", "contrast", "95 %", "placebo",
-        "95 %", "which", "over placebos", "95 %", "least over", "floor", "dimensions", "reason",
+        "numbers, doses", "verdict", "dropout", "decay", "contrast",
+        "greatest placebo", "least over placebos", "floor",
     ]  # fmt: skip
     caption = (
-        "Cosines of the effects of diversity with those of dropout, of weight decay and of the "
-        "placebo that is the most alike. Yes requires that the lower end of dropout's interval is above the "
-        "floor, the contrast with decay above 0, and the cosine above that of every placebo. The first "
-        "rows are the primary analysis; likeness.csv has more."
+        "Cosines of the effects of diversity with those of dropout, of weight decay and of the placebo that "
+        "is the most alike, with 95 % intervals below. Yes requires that the lower end of dropout's interval "
+        "is above the floor, the contrast with decay above 0, and the cosine above that of every placebo. "
+        "The first rows are the primary analysis; likeness.csv has more."
     )
-    return Table(caption, heads, rows, left=3)
+    return Table(caption, heads, rows, left=2)
+
+
+def _cosine(value: float, low: float, high: float, family: str | float = "") -> Cell:
+    """A number above its interval and the family that it is of, which is NaN where there is none."""
+    named = family if isinstance(family, str) and not np.isnan(value) else ""
+    return number_cell(value)._replace(below=interval(low, high), null=named)
 
 
 def _effects(found: pd.DataFrame | None) -> Table | Text:

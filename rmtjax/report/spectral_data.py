@@ -12,6 +12,7 @@ from rmtjax.report import layers
 from rmtjax.report.depth import median
 from rmtjax.spectra import curves as curves_of
 from rmtjax.spectra.metrics import shown
+from rmtjax.spectra.products import KINDS
 
 
 class Spectra(NamedTuple):
@@ -93,7 +94,7 @@ def _by_matrix(stored: Mapping[str, np.ndarray]) -> dict[str, dict[str, Mapping[
 
 def summary(table: pd.DataFrame) -> list[Summary]:
     """Medians over matrices of the metrics of the summary, as far as the table holds them."""
-    table = table[table["kind"] != results.ACTIVATION]
+    table = table[~table["kind"].isin([results.ACTIVATION, *KINDS])]
     before, after, update = (layers.stage(table, which) for which in layers.STAGES)
     out = []
     for metric in shown("summary"):

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from rmtjax.results import run_folder
-from rmtjax.results.layers import HEAD, layer_groups
+from rmtjax.results.layers import in_backbone
 from rmtjax.statistics import Arm
 from rmtjax.statistics.intervals import mean_interval
 
@@ -55,7 +55,7 @@ def _density(path: pathlib.Path, edges: Float[np.ndarray, " edges"]) -> Float[np
     spectra, eigenvalues, _ = run_folder.read_spectra(path)
     if spectra is None or eigenvalues is None:
         return None
-    backbone = spectra.loc[(spectra["stage"] == "update") & (layer_groups(spectra) != HEAD), "name"]
+    backbone = spectra.loc[(spectra["stage"] == "update") & in_backbone(spectra), "name"]
     of_update = [eigenvalues[f"update/{name}"] for name in backbone if f"update/{name}" in eigenvalues]
     changed = [values / values.mean() for values in of_update if values.mean() > 0]
     if not changed:

@@ -7,6 +7,8 @@ names.
 
 import pandas as pd
 
+from rmtjax.spectra import alpha_spread
+
 HEAD = "head"
 ACTIVATION = "activation"  # rows that are of no weights
 BACKBONE = "backbone"  # all layers but the head
@@ -16,6 +18,8 @@ _GROUP_OF_KIND = {
     "attention_key": "k",
     "attention_value": "v",
     "attention_out": "o",
+    "attention_qk": "qk",
+    "attention_vo": "vo",
     "mlp": "mlp",
     "conv": "conv",
     "conv_depthwise": "conv",
@@ -25,16 +29,33 @@ _GROUP_OF_KIND = {
     "head": HEAD,
     "activation": ACTIVATION,
 }
+PRODUCTS = ("qk", "vo")  # of the weights of other rows, which count once
 GROUPS = (BACKBONE, *dict.fromkeys(_GROUP_OF_KIND.values()))
 
 
 def layer_groups(table: pd.DataFrame) -> pd.Series:
     """The group of layers of each row of a spectral table, by its `kind`.
 
-    Groups are "head", "q", "k", "v", "o", "mlp", "conv", "embedding" and "activation"; "other" stands for
-    kinds without a group of their own. All groups but "head" and "activation" make up the backbone.
+    Groups are "head", "q", "k", "v", "o", "qk", "vo", "mlp", "conv", "embedding" and "activation"; "other"
+    stands for kinds without a group of their own. All groups but "head", "activation" and the products "qk"
+    and "vo" make up the backbone.
     """
     return table["kind"].map(_GROUP_OF_KIND).fillna(_OTHER)
+
+
+def in_backbone(table: pd.DataFrame) -> pd.Series:
+    """Whether each row of a spectral table is of the backbone."""
+    return ~layer_groups(table).isin([HEAD, ACTIVATION, *PRODUCTS])
+
+
+def of_model(table: pd.DataFrame) -> pd.DataFrame:
+    """`spectra.alpha_spread` over the backbone at each stage: columns stage, group, metric, value."""
+    rows = [
+        (stage, BACKBONE, metric, value)
+        for stage, part in table[in_backbone(table)].groupby("stage", sort=False)
+        for metric, value in alpha_spread(part).items()
+    ]
+    return pd.DataFrame(rows, columns=["stage", "group", "metric", "value"])
 
 
 def group_means(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
@@ -53,11 +74,11 @@ def group_means(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     Returns columns stage, group, metric, value: stages in the order of the table, groups in the order of
     `GROUPS`. A metric that is not defined in any layer of a group is left out.
     """
-    group = layer_groups(table)
+    group, backbone = layer_groups(table), in_backbone(table)
     parts = []
     for stage in table["stage"].unique():
         for name in GROUPS:
-            inside = ~group.isin([HEAD, ACTIVATION]) if name == BACKBONE else group == name
+            inside = backbone if name == BACKBONE else group == name
             means = table.loc[(table["stage"] == stage) & inside, metrics].mean()
             parts.append(
                 pd.DataFrame({"stage": stage, "group": name, "metric": metrics, "value": means.to_numpy()})

@@ -7,7 +7,8 @@ Columns, a row per run and number:
   stage    "before", "after" and "update" for numbers of the weights; "evaluation", "diversity", "training"
   group    what the number is of. Weights: the group of layers ("backbone", "head", "q", ...); evaluation: the
            set; diversity: the set and the space, such as "fed/pixel"; training: "run"
-  metric   such as "alpha", "accuracy", "vendi_score"; in training validation_loss (the last one),
+  metric   such as "alpha", "accuracy", "vendi_score"; of the backbone alpha_spread and its values in noise
+           (`spectra.alpha_spread`); in training validation_loss (the last one),
            update_norm (Frobenius norm of all matrices of the update together) and those of CURVATURE
   value    a finite number; what is not defined has no row
 """
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.results import run_folder
-from rmtjax.results.layers import group_means
+from rmtjax.results.layers import PRODUCTS, group_means, layer_groups, of_model
 from rmtjax.spectra.metrics import METRICS
 
 COLUMNS = ("run", "arm", "seed", "stage", "group", "metric", "value")
@@ -79,7 +80,7 @@ def of_run(path: str | os.PathLike[str]) -> pd.DataFrame:
         measured = [
             name for name in METRICS if name in spectra and pd.api.types.is_numeric_dtype(spectra[name])
         ]
-        parts.append(group_means(spectra, measured))
+        parts += [group_means(spectra, measured), of_model(spectra)]
     parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=[*NUMBER, "value"])
@@ -99,6 +100,6 @@ def _of_training(folder: pathlib.Path, spectra: pd.DataFrame | None) -> Iterator
             if len(observed):
                 yield TRAINING, RUN, metric, float(observed.iloc[-1])
     if spectra is not None and "log_norm" in spectra:
-        update = spectra[spectra["stage"] == "update"]
+        update = spectra[(spectra["stage"] == "update") & ~layer_groups(spectra).isin(PRODUCTS)]
         if len(update):
             yield TRAINING, RUN, "update_norm", float(np.sqrt((10 ** update["log_norm"]).sum()))

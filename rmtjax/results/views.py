@@ -20,6 +20,7 @@ _WEIGHTS = {
     BACKBONE: "weights",
     HEAD: "head",
 }  # the groups of layers in results.csv, and what they are called there
+_OF_MODEL = ("alpha_spread", "alpha_spread_null")
 
 
 def results_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -27,14 +28,15 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
 
     A set is a set of the evaluation; in diversity `<set>/<space>`; in the spectra `weights/<stage>`, the mean
     over the layers of the backbone, or `head/<stage>`; `run` has the curvature of the loss, where it was
-    observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms. All arms of the first seed come
-    first, then those of the next.
+    observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms, `alpha_spread` the standard
+    deviation of alpha over the layers. All arms of the first seed come first, then those of the next.
     """
     stage, group = table["stage"], table["group"]
     of_runs = stage.isin([EVALUATION, DIVERSITY])
     of_weights = ~stage.isin([EVALUATION, DIVERSITY, TRAINING]) & group.isin(list(_WEIGHTS))
+    of_model = table["metric"].isin(_OF_MODEL) & (group == BACKBONE)
     of_loss = (stage == TRAINING) & table["metric"].isin(CURVATURE)
-    kept = table[of_runs | of_loss | (of_weights & table["metric"].isin(shown("results")))]
+    kept = table[of_runs | of_loss | (of_weights & table["metric"].isin(shown("results"))) | of_model]
     named = kept["group"].map(_WEIGHTS) + "/" + kept["stage"]
     sets = kept["group"].where(kept["stage"].isin([EVALUATION, DIVERSITY, TRAINING]), named)
     out = kept.rename(columns={"arm": "config"}).assign(set=sets)

@@ -23,4 +23,5 @@ from rmtjax.spectra.matrices import weight_matrices as weight_matrices
 from rmtjax.spectra.rules import Rule as Rule
 from rmtjax.spectra.rules import default_rules as default_rules
 from rmtjax.spectra.rules import torch_rules as torch_rules
+from rmtjax.spectra.spread import alpha_spread as alpha_spread
 from rmtjax.spectra.tails import hill_curve as hill_curve

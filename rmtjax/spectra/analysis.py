@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -28,7 +29,7 @@ from rmtjax.spectra import (
     updates,
 )
 from rmtjax.spectra.matrices import Matrix, weight_matrices
-from rmtjax.spectra.metrics import chosen
+from rmtjax.spectra.metrics import OF_ENTRIES, chosen
 
 
 class Analysis(NamedTuple):
@@ -230,11 +231,13 @@ def _compared(
     added = [updates.sizes(rows)]
     if "alignment" in options.groups:
         earlier, later = ({matrix.name: matrix for matrix in side} for side in (old, new))
-        names = [matrix.name for matrix in changes]
+        # The small matrices of products have bases of their own before and after: their vectors say nothing.
+        own = [matrix.product is None for matrix in changes]
+        names = [matrix.name for matrix in itertools.compress(changes, own)]
         geometry = update_geometry.alignment(
             [earlier[name] for name in names], [later[name] for name in names], options.dtype
         )
-        added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :]).reindex(rows.index))
+        added.append(pd.DataFrame(geometry, index=rows.index[-len(changes) :][own]).reindex(rows.index))
     if other is not None:
         second = {matrix.name: matrix for matrix in other}
         cosines = update_geometry.cosines_between_updates(old, new, second)
@@ -304,13 +307,18 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
         further["alpha_farms"] = np.array(exponents)
         further["alpha_farms_null"] = nulls.closed_forms(*np.array(windows).T)["alpha_hill"]
     if "nulls" in options.groups:
-        further |= _simulated(shapes, options)
+        further |= _simulated(found, options)
     if "vectors" in options.groups:
         tail = raw["num_pl_spikes"] if "tail" in options.groups else np.full(len(found), np.nan)
         further |= singular_vectors.vector_metrics(
             found, np.where(raw["bad"] > 0, np.nan, tail), options.dtype
         )
-    return table.make(found, raw, further), [_in_units(spectrum) for spectrum in spectra]
+    of_noise = {
+        i: _metrics_of_noise(matrix.shape, matrix.product.shape, options.groups, options.dtype)
+        for i, matrix in enumerate(found)
+        if matrix.product is not None and matrix.product.noise
+    }
+    return table.make(found, raw, further, of_noise), [_in_units(spectrum) for spectrum in spectra]
 
 
 def _layout_in_words(options: Options) -> str:
@@ -329,30 +337,49 @@ def _attributes(options: Options, *params: Any) -> dict[Any, Any]:
     return ({"source": sources} if sources else {}) | made | {"metrics": sorted(options.groups)}
 
 
-def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict[str, np.ndarray]:
+# Shape of the matrix and, for a product, (rows, rows, inner) of its factors: what its noise depends on.
+_Noise = tuple[tuple[int, int, int], tuple[int, int, int] | None]
+
+
+def _noise(matrix: Matrix) -> _Noise | None:
+    """What noise to compare a matrix with; None: there is none for the update of a product."""
+    if matrix.product is None:
+        return matrix.shape, None
+    return (matrix.shape, matrix.product.shape) if matrix.product.noise else None
+
+
+def _simulated(found: Sequence[Matrix], options: Options) -> dict[str, np.ndarray]:
     """Median, 5 % and 95 % quantile of each metric without scale, for REPLICATES matrices of noise."""
-    distinct = sorted(set(shapes))
-    which = [distinct.index(shape) for shape in shapes]
+    which = [_noise(matrix) for matrix in found]
     out: dict[str, np.ndarray] = {}
-    for place, shape in enumerate(distinct):
-        for name, values in _metrics_of_noise(shape, options.groups, options.dtype).items():
+    for noise in dict.fromkeys(filter(None, which)):
+        rows = [one == noise for one in which]
+        for name, values in _metrics_of_noise(*noise, options.groups, options.dtype).items():
             if not table.has_scale(name):
                 with warnings.catch_warnings():
                     # All are NaN if the metric is undefined for that shape.
                     warnings.simplefilter("ignore", RuntimeWarning)
                     low, median, high = np.nanquantile(values.astype(np.float64), (0.05, 0.5, 0.95))
                 for end, value in (("null", median), ("null_low", low), ("null_high", high)):
-                    out.setdefault(f"{name}_{end}", np.full(len(distinct), np.nan))[place] = value
-    return {name: column[which] for name, column in out.items()}
+                    out.setdefault(f"{name}_{end}", np.full(len(found), np.nan))[rows] = value
+    return out
 
 
 @functools.cache
 def _metrics_of_noise(
-    shape: tuple[int, int, int], groups: frozenset[str], dtype: Any
+    shape: tuple[int, int, int],
+    factors: tuple[int, int, int] | None,
+    groups: frozenset[str],
+    dtype: Any,
 ) -> dict[str, np.ndarray]:
-    rows = nulls.simulated_spectra(*shape, REPLICATES).astype(dtype)
-    noise = [streaming.Spectrum(row, 0, 0) for row in rows]
-    return programs.measure(noise, [shape] * len(noise), groups - {"shuffles"}, dtype)
+    if factors is None:
+        rows = nulls.simulated_spectra(*shape, REPLICATES)
+    else:
+        rows, groups = nulls.simulated_products(*factors, table.PRODUCTS_OF_NOISE), groups - OF_ENTRIES
+    noise = [streaming.Spectrum(row, 0, 0) for row in rows.astype(dtype)]
+    found = programs.measure(noise, [shape] * len(noise), groups - {"shuffles"}, dtype)
+    found["nuclear_share"] = found["nuclear_norm"] / np.sqrt(rows.shape[1] * found["norm"])
+    return found
 
 
 def _in_units(spectrum: streaming.Spectrum) -> np.ndarray:

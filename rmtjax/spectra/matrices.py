@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmtjax.spectra.products import Product, Projection, heads_by_shape, within_attention
 from rmtjax.spectra.rules import TABLES, Rule, shape_rules
 
 
@@ -31,12 +32,19 @@ class Matrix(NamedTuple):
       kind: of layer.
       shape: (slices, N, M), N >= M.
       load: reads the weights, `[slices, N, M]`.
+      product: the factors, where this is a small matrix with the nonzero singular values of their product.
     """
 
     name: str
     kind: str
     shape: tuple[int, int, int]
     load: Callable[[], np.ndarray]
+    product: Product | None = None
+
+
+def of_product(product: Product) -> Matrix:
+    """The small matrix of a product of two factors."""
+    return Matrix(product.name, product.kind, (1, *product.sides), product.small, product)
 
 
 _VARIABLE = jax.tree_util.GetAttrKey("value")
@@ -70,6 +78,7 @@ def weight_matrices(
     num_heads: int = 0,
     num_kv_heads: int = 0,
     lora_scale: float = 1.0,
+    products: bool = False,
 ) -> tuple[list[Matrix], dict[str, str]]:
     """The weight matrices of a model, and which tensors are left out. No array is read.
 
@@ -84,6 +93,8 @@ def weight_matrices(
       num_heads: if not 0, query, key, value and output projections are split into that many matrices.
       num_kv_heads: number of heads of keys and values, where several query heads share one; 0: `num_heads`.
       lora_scale: factor of products of LoRA factors B A: alpha / r, which the weights do not tell.
+      products: add the products of query and key and of value and output, a matrix a head (`products`). This
+        needs `num_heads`, where no tensor has an axis of heads.
 
     Returns:
       The matrices, in natural order of their names (a pytree) or in the file's order; and a dict from the
@@ -91,7 +102,8 @@ def weight_matrices(
 
     Raises:
       ValueError: no rule matches a floating-point tensor of three or more dimensions in a pytree (all are
-        listed), or the `unfold` of a rule gives something other than matrices.
+        listed), the `unfold` of a rule gives something other than matrices, or the number of heads is wrong,
+        or missing for `products`.
 
     >>> params = {"conv": {"kernel": np.zeros((3, 3, 8, 16)), "bias": np.zeros(16)}}
     >>> matrices, left_out = weight_matrices(params)
@@ -100,7 +112,7 @@ def weight_matrices(
     """
     stored = hasattr(params, "specs")
     if stored:
-        specs, read = dict(params.specs), _one_at_a_time(params)
+        specs, read = dict(params.specs), _few_at_a_time(params, 2 if products else 1)
     else:
         leaves = dict(named_tensors(params))
         specs = {name: leaf if hasattr(leaf, "shape") else np.asarray(leaf) for name, leaf in leaves.items()}
@@ -109,6 +121,7 @@ def weight_matrices(
     gates = shape_rules({name: tuple(spec.shape) for name, spec in specs.items()})
     table = (*rules, *gates, *TABLES[params.layout if stored else "flax"](conv))
     found: list[Matrix] = []
+    projections: list[Projection] = []
     without: dict[str, str] = dict(getattr(params, "refused", {}))
     unknown: list[str] = []
     heads = dict.fromkeys(("attention_key", "attention_value"), num_kv_heads or num_heads)
@@ -143,6 +156,9 @@ def weight_matrices(
             load = functools.partial(_load_piece, read, name, rule.unfold, suffix, factor)
             kind = rule.kind.replace("*", suffix.strip("[]"))
             count = heads.get(kind, 0) if rule.head_axis is not None else 0
+            if kind in heads and rule.head_axis is not None and len(piece.shape) == 2:
+                known = count or heads_by_shape(spec.shape, kind, piece.shape[rule.head_axis])
+                projections.append(Projection(name + suffix, kind, piece.shape, rule.head_axis, known, load))
             found += _split_into_heads(name + suffix, kind, piece.shape, load, count, rule.head_axis or 0)
     if unknown and not stored:
         raise ValueError(
@@ -151,6 +167,10 @@ def weight_matrices(
             " them out with left_out(reason)"
         )
     _check_heads(found, num_heads, num_kv_heads)
+    if products:
+        of_heads, without_product = within_attention(projections)
+        found += map(of_product, of_heads)
+        without |= without_product
     return found, without
 
 
@@ -179,9 +199,11 @@ def _why_no_matrix(spec: Any) -> str:
     return ""
 
 
-def _one_at_a_time(weights: Any) -> Callable[[str], np.ndarray]:
-    """Reads tensors and keeps the last one, because the matrices of one tensor are read one after another."""
-    return functools.lru_cache(maxsize=1)(weights.__getitem__)
+def _few_at_a_time(weights: Any, few: int) -> Callable[[str], np.ndarray]:
+    """Reads tensors and keeps the last few, because the matrices of one tensor, or of the two factors of a
+    product, are read one after another.
+    """
+    return functools.lru_cache(maxsize=few)(weights.__getitem__)
 
 
 def _load_piece(

@@ -25,6 +25,9 @@ from rmtjax.spectra.batch import Batch
 DEFAULT = ("scale", "tail", "bulk", "correlation")
 GROUPS = (*DEFAULT, "local", "vectors", "bootstrap", "farms", "fingers", "shuffles", "nulls", "alignment")
 
+# Groups that need the entries of a matrix, or compare it with independent entries: not defined for products.
+OF_ENTRIES = frozenset({"bulk", "local", "vectors", "farms", "shuffles"})
+
 # Where a metric may be shown.
 PLACES = {
     "text": "the table that a command prints",

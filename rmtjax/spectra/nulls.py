@@ -8,6 +8,7 @@ matrix of noise would pass for "heavy-tailed".
 import functools
 import importlib.resources
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -239,6 +240,29 @@ def simulated_spectra(
     pooled = np.concatenate(roots)[: replicates * slices, rung - M :].reshape(replicates, slices * M)
     spectra: np.ndarray = np.sort(np.maximum(N * pooled, 0.0), -1)
     return spectra
+
+
+def simulated_products(
+    left: int, right: int, inner: int, replicates: int, seed: int = 0
+) -> Float[np.ndarray, "replicates eigenvalues"]:
+    """Nonzero eigenvalues of W^T W, ascending, for W = L R^T of noise L `left x inner`, R `right x inner`.
+
+    The entries of L have the variance 1 / left, those of R 1 / right. Of either factor only the triangle of
+    its QR decomposition is drawn: entries are normal, and χ_n, χ_(n-1), ... stand on the diagonal (Bartlett).
+    """
+    rng = np.random.default_rng([seed, left, right, inner])
+    one, other = (_triangles(rng, replicates, rows, inner) / math.sqrt(rows) for rows in (left, right))
+    products = one @ other.swapaxes(1, 2)
+    values = np.linalg.eigvalsh(products @ products.swapaxes(1, 2))
+    spectra: np.ndarray = np.maximum(values[:, -min(products.shape[1:]) :], 0.0)
+    return spectra
+
+
+def _triangles(rng: np.random.Generator, replicates: int, rows: int, columns: int) -> np.ndarray:
+    size = min(rows, columns)
+    out = np.triu(rng.standard_normal((replicates, size, columns)))
+    out[:, range(size), range(size)] = np.sqrt(rng.chisquare(rows - np.arange(size), (replicates, size)))
+    return out
 
 
 def bidiagonal_wishart(

@@ -11,11 +11,20 @@ Columns; names are WeightWatcher's where the metric is the same:
                   and <metric>_null_high
   alpha_null_low, alpha_null_high
                   5 % and 95 % quantiles of alpha for noise of that shape
+  ww_label        WeightWatcher's label of the layer: over-trained (alpha below 2) or under-trained (above 6)
+  ww_label_null   the label that the median alpha of noise of that shape gets
   phase           one of Martin and Mahoney's 5+1 phases, by the rules of `phases.labels`
   warning         what a reader of the row must know, in words; empty if nothing
+
+A row of a product (`products`) is of the small matrix that has its nonzero singular values: N = M is the
+width of the head, and twice that in an update. Its nulls are medians over PRODUCTS_OF_NOISE products of two
+matrices of noise with the factors' shapes. Metrics of single entries are NaN, and so are those that compare
+with independent entries (groups `metrics.OF_ENTRIES`). The update of a product has no nulls: its factors are
+not independent.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +32,10 @@ import pandas as pd
 
 from rmtjax.spectra import laws, nulls, phases
 from rmtjax.spectra.matrices import Matrix
-from rmtjax.spectra.metrics import METRICS
+from rmtjax.spectra.metrics import METRICS, OF_ENTRIES
 
+PRODUCTS_OF_NOISE = 400
+OVER_TRAINED, UNDER_TRAINED = 2.0, 6.0  # bounds of alpha, WeightWatcher's
 FEW_EIGENVALUES = 20
 COMMON_IN_NOISE = 0.05
 
@@ -39,7 +50,10 @@ def has_scale(name: str) -> bool:
 
 
 def make(
-    found: Sequence[Matrix], raw: dict[str, np.ndarray], further: dict[str, np.ndarray] | None = None
+    found: Sequence[Matrix],
+    raw: dict[str, np.ndarray],
+    further: dict[str, np.ndarray] | None = None,
+    of_noise: Mapping[int, Mapping[str, np.ndarray]] | None = None,
 ) -> pd.DataFrame:
     """The table of `analyze`, one row per matrix, in the order of `found`.
 
@@ -47,17 +61,21 @@ def make(
       found: the matrices.
       raw: what `programs.measure` returns for them.
       further: finished columns: metrics without scale, and simulated nulls, which replace the closed forms.
+      of_noise: raw metrics of products of noise, `[replicates]` each, by the row that they are the null of.
     """
     slices, N, M = np.array([matrix.shape for matrix in found]).T
     columns = _in_units({name: np.asarray(column, np.float64) for name, column in raw.items()}, slices, N, M)
-    columns |= _nulls(slices, N, M, columns) | (further or {})
+    product = np.array([matrix.product is not None for matrix in found])
+    own = {i: (of_noise or {}).get(i, {}) for i in range(len(found)) if product[i]}
+    columns |= _nulls(slices, N, M, columns, own) | (further or {})
     bad = raw["bad"] > 0
     zero = ~bad & ~(columns["norm"] > 0)
     ends = ("", "_null", "_null_low", "_null_high")
     ordered = [name + end for name in METRICS for end in ends if name + end in columns]
     names = dict.fromkeys([*ordered, *(further or {})])
     for name in names:
-        columns[name] = np.where(bad, np.nan, columns[name])
+        undefined = bad | (product & _needs_entries(name))
+        columns[name] = np.where(undefined, np.nan, columns[name])
     layout = {
         "name": [matrix.name for matrix in found],
         "kind": [matrix.kind for matrix in found],
@@ -68,13 +86,29 @@ def make(
         "num_evals": slices * M,
     }
     table = pd.DataFrame(layout | {name: columns[name] for name in names})
+    if "alpha" in columns:
+        of_weights = ~product & (table["kind"] != "activation")
+        for end in ("", "_null"):
+            table[f"ww_label{end}"] = np.where(of_weights, _labels(columns[f"alpha{end}"]), "")
     if {"ks_mp", "alpha"} <= columns.keys():
         table["phase"] = phases.labels(table)
     table["warning"] = [
-        _warning(row, int(count), bool(empty))
-        for row, count, empty in zip(table.to_dict("records"), raw["bad"], zero, strict=True)
+        _warning(row, int(count), bool(empty), bool(of_product))
+        for row, count, empty, of_product in zip(
+            table.to_dict("records"), raw["bad"], zero, product, strict=True
+        )
     ]
     return table
+
+
+def _needs_entries(name: str) -> bool:
+    metric = re.sub("_null(_low|_high)?$", "", name)
+    return metric in METRICS and METRICS[metric].group in OF_ENTRIES
+
+
+def _labels(alpha: np.ndarray) -> np.ndarray:
+    conditions = [alpha < OVER_TRAINED, alpha > UNDER_TRAINED]
+    return np.select(conditions, ["over-trained", "under-trained"], "")
 
 
 def _in_units(
@@ -109,10 +143,18 @@ def _in_units(
 
 
 def _nulls(
-    slices: np.ndarray, N: np.ndarray, M: np.ndarray, columns: dict[str, np.ndarray]
+    slices: np.ndarray,
+    N: np.ndarray,
+    M: np.ndarray,
+    columns: dict[str, np.ndarray],
+    own: Mapping[int, Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
+    """Nulls of all metrics, of independent entries; in the rows of `own` those of the metrics given there."""
     shapes, which = np.unique(np.stack([slices, N, M], 1), axis=0, return_inverse=True)
     closed_forms = {name: value[which] for name, value in nulls.closed_forms(*shapes.T).items()}
+    for row, values in own.items():
+        for name, column in closed_forms.items():
+            column[row] = np.nanmedian(values[name]) if name in values else np.nan
     noise = nulls.Noise(slices, N, M, closed_forms)
     out = {}
     with np.errstate(invalid="ignore", over="ignore"):
@@ -124,6 +166,9 @@ def _nulls(
                 )
     if "alpha" in columns:
         quantiles = nulls.alpha_quantiles(*shapes.T)[which]
+        for row, values in own.items():
+            known = "alpha" in values
+            quantiles[row] = np.nanquantile(values["alpha"], nulls.ALPHA_LEVELS) if known else np.nan
         low, median, high = (
             np.array([np.interp(level, nulls.ALPHA_LEVELS, q) for q in quantiles])
             for level in (0.05, 0.5, 0.95)
@@ -133,7 +178,7 @@ def _nulls(
     return out
 
 
-def _warning(row: dict[Any, Any], bad: int, zero: bool) -> str:
+def _warning(row: dict[Any, Any], bad: int, zero: bool, of_product: bool) -> str:
     if bad:
         return f"{bad} of {row['slices'] * row['N'] * row['M']} weights are not finite"
     if zero:
@@ -141,7 +186,7 @@ def _warning(row: dict[Any, Any], bad: int, zero: bool) -> str:
     warnings = []
     if row["matrix_rank"] < row["num_evals"]:
         warnings.append(f"rank {row['matrix_rank']:.0f} of {row['num_evals']}")
-    if "noise_std" in row and np.isnan(row["noise_std"]):
+    if not of_product and "noise_std" in row and np.isnan(row["noise_std"]):
         warnings.append("too many eigenvalues are zero to tell noise from spikes")
     if row["num_unresolved"]:
         warnings.append(f"{row['num_unresolved']:.0f} eigenvalues below the resolution of this precision")

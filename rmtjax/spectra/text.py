@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import metrics
+from rmtjax.spectra.spread import alpha_spread
 
 _MOST_ROWS = 400
 _LEAST_P = 0.0025  # `nulls.alpha_p` of an alpha below all simulated quantiles, the lowest of which is 0.005
@@ -14,7 +15,7 @@ _LEAST_P = 0.0025  # `nulls.alpha_p` of an alpha below all simulated quantiles, 
 def table(rows: pd.DataFrame) -> str:
     """Names, shapes, and the metrics that are shown in "text" with those of noise in brackets.
 
-    Below: warnings, and medians by kind of layer.
+    Below: warnings, medians by kind of layer, and the spread of alpha over the matrices.
     """
     metrics_shown = _shown(rows)
     heads = ["stage"] * ("stage" in rows) + ["name", "N x M"]
@@ -35,7 +36,22 @@ def table(rows: pd.DataFrame) -> str:
         for warning, group in warned.groupby("warning", sort=False):
             names = [f"{r['stage']}/{r['name']}" if "stage" in r else r["name"] for _, r in group.iterrows()]
             parts.append(f"{warning}: {_first_three(names)}")
-    return "\n".join([*parts, "", by_kind(rows)])
+    return "\n".join([*parts, "", by_kind(rows), *_spread(rows)])
+
+
+def _spread(rows: pd.DataFrame) -> list[str]:
+    stages = rows["stage"].unique() if "stage" in rows else [None]
+    lines = []
+    for stage in stages:
+        found = alpha_spread(rows if stage is None else rows[rows["stage"] == stage])
+        if found:
+            value, null, low, high = map(_number, found.values())
+            before = "" if stage is None else f"{stage}: "
+            lines.append(
+                f"{before}standard deviation of alpha over the matrices {value} (in noise of their shapes"
+                f" {null}, 90 %: {low} to {high})"
+            )
+    return lines
 
 
 def by_kind(rows: pd.DataFrame) -> str:

@@ -154,14 +154,15 @@ def cosines_between_updates(
 ) -> dict[str, float]:
     """Cosine of the angle between the updates of two runs from the same start, by the matrix's name.
 
-    NaN where an update is zero or not finite, and where a run lacks the matrix in that shape.
+    NaN where an update is zero or not finite, where a run lacks the matrix in that shape, and for products.
     """
     later = {matrix.name: matrix for matrix in after}
     out: dict[str, float] = {}
     for matrix in before:
         ends = later.get(matrix.name), other.get(matrix.name)
         out[matrix.name] = np.nan
-        if all(end is not None and end.shape == matrix.shape for end in ends):
+        fit = all(end is not None and end.shape == matrix.shape for end in ends)
+        if fit and matrix.product is None:
             start = np.asarray(matrix.load(), np.float64)
             one, two = (np.asarray(end.load(), np.float64) - start for end in ends if end is not None)
             norms = np.linalg.norm(one) * np.linalg.norm(two)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra.matrices import Matrix
+from rmtjax.spectra.matrices import Matrix, of_product
 
 
 def differences(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list[Matrix], dict[str, str]]:
@@ -29,6 +29,8 @@ def differences(before: Sequence[Matrix], after: Sequence[Matrix]) -> tuple[list
             without[matrix.name] = "no update: only after"
         elif base.shape != matrix.shape:
             without[matrix.name] = f"no update: {base.shape} before, {matrix.shape} after"
+        elif matrix.product is not None and base.product is not None:
+            found.append(of_product(matrix.product.minus(base.product)))
         else:
             found.append(matrix._replace(load=functools.partial(_difference, base, matrix)))
     return found, without

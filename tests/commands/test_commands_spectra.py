@@ -88,6 +88,18 @@ def test_a_comparison(tmp_path, command, monkeypatch):
     assert "update" in command("b.npz", "--baseline=a.npz", "--precision=single")
 
 
+def test_products_of_heads_and_the_spread_of_alpha_are_printed(tmp_path, command):
+    tensors = {f"attention/{name}/kernel": GOOD[:64] for name in ("query", "key")}
+    np.savez(tmp_path / "a.npz", **tensors)
+    options = ("--num_heads=2", "--products", "--precision=single", "--out", tmp_path / "out")
+    printed = command(tmp_path / "a.npz", *options)
+    assert "attention/qk[head 1]" in printed
+    assert "standard deviation of alpha over the matrices" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "WeightWatcher label" in page
+    assert "attention qk" in page
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path, command):
     tensors = {f"layer{i}.weight": RNG.standard_normal((320, 320)).astype(np.float32) for i in range(40)}

@@ -168,6 +168,21 @@ def test_the_head_of_a_model_that_calls_it_classifier_is_the_head(tmp_path):
     np.testing.assert_allclose(there, np.log10([0.2, 1.8]), atol=0.051)
 
 
+def test_products_are_groups_of_their_own_and_alpha_has_a_spread_over_the_backbone(tmp_path):
+    layers = LAYERS | {"block_0/attention/qk[head 0]": "attention_qk"}
+    for seed in (0, 1):
+        finished_run(tmp_path / "none" / str(seed), 2.0, layers=layers, slices=1, N=64, M=32)
+    table = results.collect(tmp_path, ARMS).set_index(["stage", "group", "metric", "seed"])["value"]
+    assert table["after", "qk", "alpha", 0] == 8.0
+    assert table["after", "backbone", "alpha", 0] == 4.0  # of 2 to 6, without the head and the product
+    assert table["training", "run", "update_norm", 0] == pytest.approx(6**0.5)
+    assert table["after", "backbone", "alpha_spread", 0] == pytest.approx(2.5**0.5)
+    shown = results.results_table(results.collect(tmp_path, ARMS))
+    spread = shown[shown["metric"].isin(["alpha_spread", "alpha_spread_null"])]
+    assert set(spread["set"]) == {"weights/before", "weights/after", "weights/update"}
+    assert len(spread) == 2 * 3 * 2
+
+
 def test_densities_are_of_the_updates_without_the_head(tmp_path):
     layers = {"a": "mlp", "head/kernel": "head"}
     for seed, scale in ((0, 1.0), (1, 9.0)):

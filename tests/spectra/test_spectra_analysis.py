@@ -51,6 +51,8 @@ def test_parity_with_weightwatcher(precision, tolerance):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=tolerance, err_msg=name)
     for name in ("num_pl_spikes", "num_evals"):
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    np.testing.assert_array_equal(ours["ww_label"], theirs["warning"].fillna(""))
+    assert (theirs["warning"] == "under-trained").any()
     # fc_square has an eigenvalue below the resolution of single precision: its rank comes out as 199 of 200.
     apart = theirs.index[ours["num_unresolved"] == 0]
     assert len(apart) == (8 if precision == "double" else 7)
