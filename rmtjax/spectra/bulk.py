@@ -29,7 +29,7 @@ says how far the rest rises above it; `ks_mp` is the distance of the bulk from t
 kernel density instead (`mp_fit`), so its `mp_softrank`, `num_spikes` and bulk edges have other values.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +41,8 @@ from rmtjax.spectra import laws
 SPIKE_LEVEL = 0.01
 _LEAST_RANK = 0.8  # the least share of eigenvalues above rounding error for which a bulk is fitted
 _LEVELS = 32  # number of quantiles in the regression, from 20 % to 80 %
-_MOST_SPIKES = 0.2  # the largest share of spikes with which the noise is fitted again
-_ROUNDS = 32  # of that fit
-_NEWTON = 3  # steps to the quantiles of slightly smaller noise
+_MOST_SPIKES = 5  # up to a fifth of the spectrum is left out when the noise is fitted again
+_LOST = np.array([0.0, 0.1, 0.2])  # shares of columns left out for which the law's quantiles are known
 
 
 def shape_constants(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
@@ -53,9 +52,10 @@ def shape_constants(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
       slices, N, M: arrays of the same length, or numbers.
 
     Returns, as arrays of that length:
-      N; c: M / N.
+      slices; N; M; c: M / N.
       lower, upper, median: edges and median of the bulk of W^T W.
-      quantiles: of the bulk, from 20 % to 80 %, `[..., 32]`.
+      quantiles: of the bulk, from 20 % to 80 %, `[..., 3, 32]`: of this noise, and of noise with 10 % and 20
+        % of its columns, and as many rows, less.
       centre, scale: of the largest eigenvalue of one slice (`laws.largest_eigenvalue_scale`).
       threshold: exceeded by the largest eigenvalue of any slice with probability 0.01 (Tracy-Widom, with
         Bonferroni's correction over slices).
@@ -69,12 +69,17 @@ def shape_constants(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     lower, upper = laws.marchenko_pastur_edges(M / N)
     centre, scale = laws.largest_eigenvalue_scale(N, M)
     levels = np.linspace(0.2, 0.8, _LEVELS)
+    lost = M[..., None] * _LOST
+    sides = N[..., None] - lost, M[..., None] - lost
+    unit = laws.marchenko_pastur_quantile(levels, (sides[1] / sides[0])[..., None])
     constants = {
+        "slices": slices,
         "N": N,
+        "M": M,
         "c": M / N,
         "centre": centre,
         "scale": scale,
-        "quantiles": N[..., None] * laws.marchenko_pastur_quantile(levels, (M / N)[..., None]),
+        "quantiles": sides[0][..., None] * unit,
         "cut": laws.gavish_donoho_omega(M / N) ** 2,
         "median": N * laws.marchenko_pastur_quantile(0.5, M / N),
         "lower": N * lower,
@@ -121,67 +126,91 @@ def noise_and_spikes(
     dtype = eigenvalues.dtype
     full_enough = nonzero.astype(dtype) >= _LEAST_RANK * count.astype(dtype)
     median = _quantiles(eigenvalues, count, jnp.zeros_like(count), jnp.full((1, 1), 0.5, dtype))[:, 0]
-    first = _fit(eigenvalues, count, jnp.zeros_like(count), constants)
-    second, smaller = _fit_without_spikes(eigenvalues, count, first.spikes, constants)
-    near = second.distance <= laws.marchenko_pastur_distance(smaller["slices"], smaller["M"], 0.99)
-    holds = (first.spikes > 0) & (second.spikes == second.removed) & near
-    fit = _Fit(*(jnp.where(holds, new, old) for new, old in zip(second, first, strict=True)))
-    lower, upper = (
-        fit.variance * jnp.where(holds, smaller[name], constants[name]) for name in ("lower", "upper")
+    removed = _stable_number_of_spikes(eigenvalues, count, constants)
+
+    def fit(removed: Array) -> tuple[Array, ...]:
+        variance, spikes = _variance_and_spikes(eigenvalues, count, removed, constants)
+        return removed, variance, spikes, _distance(eigenvalues, count, removed, variance, spikes, constants)
+
+    fits = jax.vmap(fit)(jnp.stack([jnp.zeros_like(removed), removed]))
+    first, second = ([column[i] for column in fits] for i in (0, 1))
+    _, _, spikes, distance = second
+    smaller_M = constants["M"] - removed.astype(dtype) / constants["slices"]
+    near = distance <= laws.marchenko_pastur_distance(constants["slices"], smaller_M, 0.99)
+    holds = (spikes == removed) & near
+    removed, variance, spikes, distance = (
+        jnp.where(holds, new, old) for new, old in zip(second, first, strict=True)
     )
-    spiked = fit.spikes > 0
+    noise = _without(removed, constants)
+    upper = variance * noise["upper"]
+    spiked = spikes > 0
     largest = eigenvalues[:, -1]
-    unit = fit.variance * constants["N"]
+    unit = variance * constants["N"]
     theta, along_N, along_M = laws.bbp_strength(
         jnp.sqrt(largest / jnp.where(unit > 0, unit, 1.0)), constants["c"]
     )
     found = {
-        "noise_variance": fit.variance,
+        "noise_variance": variance,
         "noise_variance_median": median / constants["median"],
-        "num_removed": fit.removed.astype(dtype),
-        "bulk_min": lower,
+        "num_removed": removed.astype(dtype),
+        "bulk_min": variance * noise["lower"],
         "bulk_max": upper,
         "mp_softrank": upper / largest,
-        "num_spikes": fit.spikes.astype(dtype),
-        "tw_statistic": (largest / first.variance - constants["centre"]) / constants["scale"],
-        "ks_mp": fit.distance,
+        "num_spikes": spikes.astype(dtype),
+        "tw_statistic": (largest / first[1] - constants["centre"]) / constants["scale"],
+        "ks_mp": distance,
         "bbp_theta": jnp.where(spiked, theta, jnp.nan),
         "bbp_overlap_N": jnp.where(spiked, along_N, jnp.nan),
         "bbp_overlap_M": jnp.where(spiked, along_M, jnp.nan),
-        "gavish_donoho_rank": (eigenvalues > (constants["cut"] * median)[:, None]).sum(-1).astype(dtype),
+        "gavish_donoho_rank": (eigenvalues > (median * constants["cut"])[:, None]).sum(-1).astype(dtype),
     }
     return {name: jnp.where(full_enough, value, jnp.nan) for name, value in found.items()}
 
 
-class _Fit(NamedTuple):
-    """The noise in spectra without their `removed` largest eigenvalues, one value a row.
+def _stable_number_of_spikes(
+    eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], constants: dict[str, Array]
+) -> Int[Array, " layers"]:
+    """Leaves out the spikes of each fit, until the next one finds no more of them, or a fifth is left out."""
 
-    Attributes:
-      removed: number of eigenvalues that were left out of the fit.
-      variance: σ² of the entries.
-      spikes: number of eigenvalues, of all, above the threshold for that noise.
-      distance: between the law and the empirical distribution without the spikes; NaN if all are spikes.
-    """
+    def leave_out(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        removed = pair[1]
+        _, spikes = _variance_and_spikes(eigenvalues, count, removed, constants)
+        return removed, jnp.clip(spikes, removed, count // _MOST_SPIKES)
 
-    removed: Int[Array, " layers"]
-    variance: Float[Array, " layers"]
-    spikes: Int[Array, " layers"]
-    distance: Float[Array, " layers"]
+    def grew(pair: tuple[Array, Array]) -> Array:
+        return jnp.any(pair[1] > pair[0])
+
+    start = jnp.full_like(count, -1), jnp.zeros_like(count)
+    return jax.lax.while_loop(grew, leave_out, start)[1]
 
 
-def _fit(
+def _variance_and_spikes(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     removed: Int[Array, " layers"],
-    noise: dict[str, Array],
-) -> _Fit:
-    """Fits by regression of quantiles; `noise` has the constants of noise without what is removed."""
-    size, dtype = eigenvalues.shape[1], eigenvalues.dtype
-    levels = jnp.linspace(0.2, 0.8, _LEVELS, dtype=dtype)[None]
+    constants: dict[str, Array],
+) -> tuple[Float[Array, " layers"], Int[Array, " layers"]]:
+    """σ² by regression of quantiles without the `removed` largest eigenvalues; how many of all are spikes."""
+    noise = _without(removed, constants)
+    levels = jnp.linspace(0.2, 0.8, _LEVELS, dtype=eigenvalues.dtype)[None]
     q = noise["quantiles"]
     variance = (_quantiles(eigenvalues, count, removed, levels) * q).sum(-1) / jnp.square(q).sum(-1)
     # The zeros in front never count, since the threshold is not negative.
     spikes = (eigenvalues > (variance * noise["threshold"])[:, None]).sum(-1, dtype=count.dtype)
+    return variance, spikes
+
+
+def _distance(
+    eigenvalues: Float[Array, "layers size"],
+    count: Int[Array, " layers"],
+    removed: Int[Array, " layers"],
+    variance: Float[Array, " layers"],
+    spikes: Int[Array, " layers"],
+    constants: dict[str, Array],
+) -> Float[Array, " layers"]:
+    """Largest difference between the law and the distribution without spikes; NaN if all are spikes."""
+    size, dtype = eigenvalues.shape[1], eigenvalues.dtype
+    noise = _without(removed, constants)
     inside = count - spikes
     place = jnp.arange(size, dtype=count.dtype)[None] - (size - count)[:, None]
     unit = variance * noise["N"]
@@ -192,56 +221,25 @@ def _fit(
     below = place.astype(dtype)  # number of eigenvalues below each
     difference = jnp.maximum(jnp.abs(law - below * step), jnp.abs(law - (below + 1) * step))
     counted = (place >= 0) & (place < inside[:, None])
-    distance = jnp.where(inside > 0, jnp.where(counted, difference, 0.0).max(-1), jnp.nan)
-    return _Fit(removed, variance, spikes, distance)
+    return jnp.where(inside > 0, jnp.where(counted, difference, 0.0).max(-1), jnp.nan)
 
 
-def _fit_without_spikes(
-    eigenvalues: Float[Array, "layers size"],
-    count: Int[Array, " layers"],
-    spikes: Int[Array, " layers"],
-    constants: dict[str, Array],
-) -> tuple[_Fit, dict[str, Array]]:
-    """Fits again without the spikes, until a fit finds no more of them; and the constants of that noise."""
-    most = (_MOST_SPIKES * count.astype(eigenvalues.dtype)).astype(count.dtype)
-
-    def leave_out(_: Any, removed: Array) -> Array:
-        found = _fit(eigenvalues, count, removed, _without(removed, count, constants)).spikes
-        return jnp.clip(found, removed, most)
-
-    removed = jax.lax.fori_loop(0, _ROUNDS, leave_out, jnp.minimum(spikes, most))
-    noise = _without(removed, count, constants)
-    return _fit(eigenvalues, count, removed, noise), noise
-
-
-def _without(
-    removed: Int[Array, " layers"], count: Int[Array, " layers"], constants: dict[str, Array]
-) -> dict[str, Array]:
-    """Constants of noise whose sides are smaller by `removed` / slices; slices and M beside them."""
-    c, M = constants["c"], jnp.round(constants["c"] * constants["N"])
-    slices = count.astype(M.dtype) / M
-    lost = removed.astype(M.dtype) / slices
-    N, M = constants["N"] - lost, M - lost
-    smaller = M / N
-    quantiles = constants["quantiles"] / constants["N"][:, None]
-    # At the same place between the edges they are nearly right; Newton's method does the rest.
-    levels = jnp.linspace(0.2, 0.8, _LEVELS, dtype=M.dtype)[None]
-    law = smaller[:, None]
-    quantiles = 1 + law + (quantiles - 1 - c[:, None]) * jnp.sqrt(law / c[:, None])
-    for _ in range(_NEWTON):
-        error = laws.marchenko_pastur_cdf(quantiles, law) - levels
-        quantiles = quantiles - error / laws.marchenko_pastur_pdf(quantiles, law)
-    lower, upper = laws.marchenko_pastur_edges(smaller)
+def _without(removed: Int[Array, " layers"], constants: dict[str, Array]) -> dict[str, Array]:
+    """Constants of noise whose sides are smaller by `removed` / slices."""
+    lost = removed.astype(constants["N"].dtype) / constants["slices"]
+    N, M = constants["N"] - lost, constants["M"] - lost
+    lower, upper = laws.marchenko_pastur_edges(M / N)
     centre, scale = laws.largest_eigenvalue_scale(N, M)
     level = (constants["threshold"] - constants["centre"]) / constants["scale"]
+    # Quantiles by the parabola through the three that are known: they differ by 1e-5 from exact ones.
+    t = lost / constants["M"] / _LOST[1]
+    weights = jnp.stack([(t - 1) * (t - 2) / 2, t * (2 - t), t * (t - 1) / 2], -1)
     return {
-        "slices": slices,
         "N": N,
-        "M": M,
-        "c": smaller,
+        "c": M / N,
         "lower": N * lower,
         "upper": N * upper,
-        "quantiles": N[:, None] * quantiles,
+        "quantiles": (weights[..., None] * constants["quantiles"]).sum(-2),
         "threshold": centre + scale * level,
     }
 

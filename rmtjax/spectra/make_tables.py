@@ -7,7 +7,7 @@ power-law exponent of noise, on a grid over the number of slices, the number of 
 ratio Q = N / M. Between the grid points the tables are interpolated.
 
 It also prints the constants of three formulas of noise, fitted to simulations: those that
-`laws.DISTANCES`, `nulls.ERG_gap` and `nulls.brody` hold. `formulas` alone takes 15 minutes.
+`laws.DISTANCES` and `nulls.closed_forms` hold. `formulas` alone takes 15 minutes.
 """
 
 import pathlib
@@ -79,12 +79,12 @@ def formulas() -> None:
         )
     large = n >= tails.SMALL_SAMPLE
     _print_fit(
-        "nulls.ERG_gap",
+        "tail of the power law",
         lambda p: (np.log(p[0]) + p[1] * np.log(n) + p[2] * np.sqrt(M / N) - np.log(tail))[large],
         [5.0, 0.3, -0.3],
     )
     one = (S == 1) & (M > 20)
-    _print_fit("nulls.brody", lambda p: (p[0] - p[1] / (1 + u / p[2]) / M - brody)[one], [0.95, 10.0, 2.0])
+    _print_fit("brody", lambda p: (p[0] - p[1] / (1 + u / p[2]) / M - brody)[one], [0.95, 10.0, 2.0])
 
 
 def _of_noise(slices: int, M: int, N: int) -> list[float]:

@@ -417,7 +417,7 @@ METRICS: dict[str, Metric] = {
         "ERG gap",
         "Size of the ERG tail minus the size of the power-law tail.",
         "erg",
-        null=nulls.ERG_gap,
+        null="closed_forms",
     ),
     "detX_val": Metric(
         "correlation", "start of the ERG tail", "The eigenvalue at which the ERG tail starts.", "erg", scale=2
@@ -474,7 +474,7 @@ METRICS: dict[str, Metric] = {
         "local",
         "Brody exponent",
         "Exponent of level repulsion: 1 for random matrices, 0 for independent points.",
-        null=nulls.brody,
+        null="closed_forms",
     ),
     **{
         f"number_variance_{length}": Metric(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float
 
 from rmtjax.spectra import eigensolver, laws, tails
@@ -22,7 +23,7 @@ from rmtjax.spectra import eigensolver, laws, tails
 ALPHA_LEVELS = np.r_[0.005, 0.01, np.arange(0.025, 0.98, 0.025), 0.99, 0.995]
 _FEWEST = 3  # eigenvalues for which alpha has a null
 KNOWN_SHAPES = "up to 49 slices, 131,072 eigenvalues and Q = 2^20"  # of the table of alpha, extended
-_ROWS, _FITS = 256, 64  # tridiagonal matrices that are solved, and spectra that are fitted, in one call
+_FITS = 64  # spectra that are fitted in one call
 
 
 def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
@@ -41,6 +42,13 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
       alpha_hill: Hill's exponent of the upper half of the Marchenko-Pastur law.
       effective_rank_sv, num_ERG_spikes, nuclear_share (nuclear norm over √(n norm)): integrals over that law.
       condition_number: from the edges of that law; NaN for c = 1.
+      ERG_gap: num_ERG_spikes less the median size of the power law's tail, which is fitted to simulations of
+        up to 1600 eigenvalues to within a third; from about 100 eigenvalues on it is a small part of the gap.
+      brody: the mean for one slice, fitted to simulations to within 0.02 for M from 32 to 1024; NaN for
+        several. It is below 1, since spacings are divided by the mean of their neighbours, most so at the
+        lower end of square matrices, where the density changes fastest; 0.952 for large matrices.
+
+    The two fits are printed by `make_tables.formulas`.
 
     >>> float(closed_forms(1, 512, 128)["participation_ratio"].round(2))
     102.24
@@ -56,6 +64,9 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     root = np.sqrt(x)
     p = root / root.mean(-1, keepdims=True)
     product = np.cumsum(np.log(x)[..., ::-1], -1) < 0
+    ERG_tail = count * np.where(product.any(-1), product.argmax(-1) + 1, 1024) / 1024
+    power_law_tail = np.minimum(5.909 * count**0.328 * np.exp(-0.358 * np.sqrt(c)), count)
+    from_zero = M * (1 - np.sqrt(c))  # about the number of eigenvalues that fit below the bulk
     participation = (entries + 2) / (N + M + 1)
     stable = np.clip(entries / largest, 1.0, count)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -72,7 +83,9 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
             "condition_number": np.where(c < 1, (1 + np.sqrt(c)) / (1 - np.sqrt(c)), np.nan),
             "mp_softrank": N * (1 + np.sqrt(c)) ** 2 / largest,
             "alpha_hill": 1 + 1 / spread,
-            "num_ERG_spikes": count * np.where(product.any(-1), product.argmax(-1) + 1, 1024) / 1024,
+            "num_ERG_spikes": ERG_tail,
+            "ERG_gap": ERG_tail - power_law_tail,
+            "brody": np.where(slices == 1, 0.952 - 9.275 / (1 + from_zero / 2.295) / M, np.nan),
         }
     return {name: np.asarray(value) for name, value in expected.items()}
 
@@ -105,29 +118,6 @@ def ks_mp(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """The 95 % quantile, for noise without the spikes that were left out of the fit (`num_removed`)."""
     lost = np.nan_to_num(columns["num_removed"]) / noise.slices
     return np.asarray(laws.marchenko_pastur_distance(noise.slices, noise.M - lost, 0.95))
-
-
-def ERG_gap(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The size of the ERG tail of noise, less the median size of its power law's tail.
-
-    The latter is fitted to simulations (`make_tables.formulas`) of up to 1600 eigenvalues to within a third;
-    it is a small part of the gap from about 100 eigenvalues on.
-    """
-    count = noise.slices * noise.M
-    tail = 5.909 * count**0.328 * np.exp(-0.358 * np.sqrt(noise.M / noise.N))
-    return np.asarray(noise.closed_forms["num_ERG_spikes"] - np.minimum(tail, count))
-
-
-def brody(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The mean for noise of one slice; below 1, since spacings are divided by the mean of their neighbours.
-
-    At the lower end of square matrices the density changes fastest, and the exponent is smallest. Fitted to
-    simulations (`make_tables.formulas`) to within 0.02 for M from 32 to 1024; 0.952 for large matrices. NaN
-    for several slices.
-    """
-    from_zero = noise.M * (1 - np.sqrt(noise.M / noise.N))  # about the eigenvalues that fit below the bulk
-    value = 0.952 - 9.275 / (1 + from_zero / 2.295) / noise.M
-    return np.where(noise.slices == 1, value, np.nan)
 
 
 def of_one_slice(value: float) -> Null:
@@ -213,7 +203,8 @@ def _alpha_table() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
 def simulated_alpha(slices: int, N: int, M: int, replicates: int, seed: int = 0) -> np.ndarray:
     """alpha of `replicates` noise matrices of this shape, ascending; NaN, at the end, if there is no fit."""
     spectra = simulated_spectra(slices, N, M, replicates, seed)
-    size = _rung(slices * M, 512)
+    # Padded to powers of two: few programs then serve all shapes, and small matrices cost little.
+    size = max(512, 1 << (slices * M - 1).bit_length())
     rows = -(-len(spectra) // _FITS) * _FITS
     aligned = np.pad(spectra, ((0, rows - len(spectra)), (size - slices * M, 0)))
     count = (aligned > eigensolver.resolution(M, np.float32) * aligned[:, -1:]).sum(-1).astype(np.int32)
@@ -230,16 +221,12 @@ def simulated_spectra(
     """
     rng = np.random.default_rng([seed, slices, N, M])
     diagonal, off_diagonal = bidiagonal_wishart(rng, replicates * slices, N, M)
-    rung = _rung(M, 128)
-    rows = -(-len(diagonal) // _ROWS) * _ROWS
-    diagonal = np.pad(diagonal / N, ((0, rows - len(diagonal)), (0, 0)))
-    off_diagonal = np.pad(off_diagonal / N, ((0, rows - len(off_diagonal)), (0, 0)))
     roots = [
-        _solve(diagonal[i : i + _ROWS], off_diagonal[i : i + _ROWS], rung) for i in range(0, rows, _ROWS)
+        scipy.linalg.eigvalsh_tridiagonal(*one, lapack_driver="sterf", check_finite=False)
+        for one in zip(diagonal, off_diagonal, strict=True)
     ]
-    pooled = np.concatenate(roots)[: replicates * slices, rung - M :].reshape(replicates, slices * M)
-    spectra: np.ndarray = np.sort(np.maximum(N * pooled, 0.0), -1)
-    return spectra
+    pooled = np.maximum(np.reshape(roots, (replicates, slices * M)), 0.0)
+    return np.sort(pooled, -1).astype(np.float32)
 
 
 def simulated_products(
@@ -279,23 +266,7 @@ def bidiagonal_wishart(
     main = rng.chisquare(N - np.arange(M), (replicates, M))
     side = rng.chisquare(np.arange(M - 1, 0, -1), (replicates, M - 1)) if M > 1 else np.zeros((replicates, 0))
     diagonal = main + np.pad(side, ((0, 0), (1, 0)))
-    return diagonal.astype(np.float32), np.sqrt(main[:, : M - 1] * side).astype(np.float32)
-
-
-def _rung(size: int, least: int) -> int:
-    """The power of two to pad to: few programs then serve all shapes, and small matrices cost little."""
-    return max(least, 1 << (size - 1).bit_length())
-
-
-def _solve(diagonal: np.ndarray, off_diagonal: np.ndarray, rung: int) -> np.ndarray:
-    """Eigenvalues, ascending, of matrices that are padded to `rung` with eigenvalues below all others."""
-    extra = rung - diagonal.shape[1]
-    below = np.broadcast_to(-diagonal.max(-1, keepdims=True), (len(diagonal), extra))
-    padded = np.concatenate([diagonal, below], -1), np.pad(off_diagonal, ((0, 0), (0, extra)))
-    return np.asarray(_roots(*padded))
-
-
-_roots = jax.jit(eigensolver.tridiagonal_eigenvalues)
+    return diagonal, np.sqrt(main[:, : M - 1] * side)
 
 
 @jax.jit

@@ -195,8 +195,8 @@ def _warning(row: dict[Any, Any], bad: int, zero: bool, of_product: bool) -> str
             warnings.append("no power law can be fitted")
         elif row["matrix_rank"] < FEW_EIGENVALUES:
             warnings.append(f"alpha from fewer than {FEW_EIGENVALUES} eigenvalues")
-        elif np.isnan(row["alpha_null_p"]):
-            warnings.append(f"alpha of noise is not known for this shape: {nulls.KNOWN_SHAPES}")
+        elif not of_product and np.isnan(row["alpha_null_p"]):
+            warnings.append(f"alpha of noise is known only for {nulls.KNOWN_SHAPES}")
         if row["alpha_null_p"] > COMMON_IN_NOISE:
             warnings.append("alpha as low is common in noise of this shape")
     return "; ".join(warnings)

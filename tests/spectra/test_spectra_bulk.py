@@ -64,56 +64,75 @@ def planted(N: int, M: int, theta: np.ndarray) -> np.ndarray:
     return (RNG.standard_normal((N, M)) + np.sqrt(N) * (left * theta) @ right.T).astype(np.float32)
 
 
-SHARES = (0, 0.02, 0.05, 0.1, 0.19)
+SHAPES, SHARES = ((500, 250), (300, 300), (1500, 100)), (0, 0.02, 0.05, 0.1, 0.19)
 
 
-@pytest.mark.parametrize(("N", "M"), [(1000, 500), (600, 600), (3000, 200)])
-def test_strong_spikes_up_to_a_fifth_do_not_move_the_noise(N, M):
-    """Spikes of 2 to 6 times the threshold of Baik, Ben Arous and Péché. The first fit found up to 1.37 for
-    σ², and called these bulks heavy-tailed.
-    """
-    edge = (M / N) ** 0.25
-    tree = {str(k): planted(N, M, edge * np.linspace(2, 6, k)) for k in (round(s * M) for s in SHARES)}
-    table = spectra.analyze(tree, precision="single").table
-    spikes = table["name"].astype(int)
+@pytest.fixture(scope="module")
+def bulks():
+    """Bulks with spikes at multiples of the threshold of Baik, Ben Arous and Péché."""
+    strengths = {"strong": lambda k: np.linspace(2, 6, k), "faint": lambda k: np.full(k, 1.2)}
+    which = [(shape, share, kind) for shape in SHAPES for share in SHARES for kind in strengths]
+    which = [one for one in which if one[2] == "strong" or (one[0][0] == 500 and one[1] in (0.02, 0.19))]
+    tree = {}
+    for (N, M), share, kind in which:
+        k = round(share * M)
+        tree[f"{kind} {N} {k}"] = planted(N, M, (M / N) ** 0.25 * strengths[kind](k))
+    return spectra.analyze(tree, precision="single", metrics="tail,bulk").table.set_index("name")
+
+
+@pytest.mark.parametrize(("N", "M"), SHAPES)
+def test_strong_spikes_up_to_a_fifth_do_not_move_the_noise(N, M, bulks):
+    """The first fit found up to 1.37 for σ², and called these bulks heavy-tailed."""
+    spikes = np.array([round(share * M) for share in SHARES])
+    table = bulks.loc[[f"strong {N} {k}" for k in spikes]]
     np.testing.assert_array_equal(table["num_spikes"], spikes)
     np.testing.assert_array_equal(table["num_removed"], spikes)
     np.testing.assert_allclose(table["noise_std"] ** 2, 1, atol=0.02)
     assert table["phase"].tolist() == ["random-like", *["bulk+spikes"] * 4]
     assert (table["ks_mp"] < 1.2 * table["ks_mp_null"]).all()
-    np.testing.assert_allclose(table["bbp_theta"][1:], 6 * edge, rtol=0.05)
+    np.testing.assert_allclose(table["bbp_theta"][1:], 6 * (M / N) ** 0.25, rtol=0.05)
     sides = np.sqrt(N - spikes) + np.sqrt(M - spikes)
     np.testing.assert_allclose(table["bulk_max"], (table["noise_std"] * sides) ** 2, rtol=1e-5)
 
 
-def test_weak_spikes_are_found_by_the_second_fit_as_long_as_they_are_few():
-    """Of 1.2 times the threshold: 2 % leave the bulk a bulk; 19 % do not, and the first fit stands."""
-    few, many = (planted(1000, 500, np.full(k, 1.2 * 0.5**0.25)) for k in (10, 95))
-    table = spectra.analyze({"few": few, "many": many}, precision="single").table.set_index("name")
-    assert table.loc["few", "num_removed"] == table.loc["few", "num_spikes"] > 0
-    assert table.loc["few", "noise_std"] ** 2 == pytest.approx(1, abs=0.01)
-    assert table.loc["many", "num_removed"] == 0
-    assert table.loc["many", "ks_mp"] > table.loc["many", "ks_mp_null"]
+def test_faint_spikes_are_found_by_the_second_fit_as_long_as_they_are_few(bulks):
+    """2 % leave the bulk a bulk; 19 % do not, and the first fit stands."""
+    few, many = bulks.loc["faint 500 5"], bulks.loc["faint 500 48"]
+    assert few["num_removed"] == few["num_spikes"] > 0
+    assert few["noise_std"] ** 2 == pytest.approx(1, abs=0.01)
+    assert many["num_removed"] == 0
+    assert many["ks_mp"] > many["ks_mp_null"]
+
+
+def test_quantiles_without_spikes_are_those_of_the_smaller_noise():
+    known = bulk.shape_constants(1, 1000, 500)
+    given = {name: jnp.asarray(value, jnp.float32)[None] for name, value in known.items()}
+    got = bulk._without(jnp.array([77]), given)
+    exact = 923 * laws.marchenko_pastur_quantile(np.linspace(0.2, 0.8, 32), 423 / 923)
+    np.testing.assert_allclose(got["quantiles"][0], exact, rtol=5e-5)
+    smaller = bulk.shape_constants(1, 923, 423)
+    for name in ("c", "lower", "upper", "threshold"):
+        assert float(got[name][0]) == pytest.approx(float(smaller[name]), rel=1e-5), name
 
 
 def test_without_spikes_the_first_fit_stands(noise):
     got, rows = of(noise, 1, 256, 128), len(noise)
     count = jnp.full(rows, 128, jnp.int32)
-    first = jax.jit(bulk._fit)(noise, count, jnp.zeros_like(count), constants(rows, 1, 256, 128))
+    none = jnp.zeros_like(count)
+    variance, spikes = jax.jit(bulk._variance_and_spikes)(noise, count, none, constants(rows, 1, 256, 128))
     pure = got["num_spikes"] == 0
     assert (got["num_removed"][pure] == 0).all()
     # Compiled alone, the sums may round otherwise in the last bit.
-    np.testing.assert_allclose(got["noise_variance"][pure], first.variance[pure], rtol=3e-7)
-    np.testing.assert_allclose(got["ks_mp"][pure], first.distance[pure], rtol=1e-4)
-    np.testing.assert_array_equal(got["num_spikes"] > 0, np.asarray(first.spikes) > 0)
+    np.testing.assert_allclose(got["noise_variance"][pure], variance[pure], rtol=3e-7)
+    np.testing.assert_array_equal(got["num_spikes"] > 0, np.asarray(spikes) > 0)
 
 
 def test_a_spectrum_that_decays_is_not_peeled():
     """Columns of uneven scale: without the limit of a fifth and the test of the distance, more and more of
     the spectrum would be taken for spikes.
     """
-    scales = np.exp(0.5 * RNG.standard_normal((20, 1, 256)))
-    weights = RNG.standard_normal((20, 256, 256)) * scales
+    scales = np.exp(0.5 * RNG.standard_normal((8, 1, 256)))
+    weights = RNG.standard_normal((8, 256, 256)) * scales
     values = np.sort(np.linalg.svd(weights, compute_uv=False) ** 2, -1)
     got = of(values, 1, 256, 256)
     assert (got["num_spikes"] > 10).all()

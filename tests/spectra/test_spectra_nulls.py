@@ -18,9 +18,7 @@ OPTIMISED = {"xla_backend_optimization_level": 3}  # thousands of spectra: these
 @pytest.fixture(autouse=True, scope="module")
 def optimised():
     with pytest.MonkeyPatch.context() as patch:
-        roots, fit = nulls._roots, nulls._fit
-        patch.setattr(nulls, "_roots", jax.jit(roots.__wrapped__, compiler_options=OPTIMISED))
-        patch.setattr(nulls, "_fit", jax.jit(fit.__wrapped__, compiler_options=OPTIMISED))
+        patch.setattr(nulls, "_fit", jax.jit(nulls._fit.__wrapped__, compiler_options=OPTIMISED))
         yield
 
 
@@ -76,7 +74,7 @@ def test_closed_forms_agree_with_noise(shape):
     assert share.mean() == pytest.approx(float(closed["nuclear_share"]), rel=0.01)
 
 
-@pytest.mark.parametrize("shape", [(1, 128, 128), (1, 512, 128), (9, 64, 32), (1, 96, 24), (16, 40, 20)])
+@pytest.mark.parametrize("shape", [(1, 128, 128), (9, 64, 32), (1, 96, 24), (16, 40, 20)])
 def test_noise_exceeds_its_distance_from_the_law_at_its_level(shape):
     """The formula errs by at most 9 %: its 1.15-fold is exceeded too seldom, 1 / 1.15 of it too often."""
     distances = noise_metrics(600, *shape)["ks_mp"]
@@ -85,11 +83,11 @@ def test_noise_exceeds_its_distance_from_the_law_at_its_level(shape):
         assert (distances > 1.15 * limit).mean() < 1 - level < (distances > limit / 1.15).mean()
 
 
-@pytest.mark.parametrize("shape", [(1, 256, 128), (1, 512, 256), (1, 768, 768), (9, 64, 32)])
+@pytest.mark.parametrize("shape", [(1, 512, 256), (1, 300, 300), (9, 64, 32)])
 def test_the_gap_of_noise_is_its_null(shape):
     """It is about 170 for 512 x 256, though noise has no correlations."""
     closed = nulls.closed_forms(*(np.array([float(x)]) for x in shape))
-    null = nulls.ERG_gap(nulls.Noise(*(np.array([float(x)]) for x in shape), closed), {})[0]
+    null = float(closed["ERG_gap"][0])
     values = nulls.simulated_spectra(*shape, 100)
     count = jnp.full(100, values.shape[1], jnp.int32)
     tail = jax.jit(tails.power_law)(values, count)["num_pl_spikes"]
@@ -156,7 +154,7 @@ def test_where_alpha_of_noise_is_not_known_it_is_nan_with_a_reason():
     assert np.isnan(nulls.alpha_quantiles([121, 1], [96, 2], [3, 2])).all()
     row = spectra.analyze({"stem": {"kernel": np.random.default_rng(2).standard_normal((11, 11, 3, 96))}})
     assert np.isnan(row.table.loc[0, "alpha_null_p"])
-    assert "alpha of noise is not known for this shape: up to 49 slices" in row.table.loc[0, "warning"]
+    assert "alpha of noise is known only for up to 49 slices" in row.table.loc[0, "warning"]
 
 
 def test_alpha_of_noise_where_nothing_can_be_fitted():
