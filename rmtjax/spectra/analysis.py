@@ -330,7 +330,10 @@ def _attributes(options: Options, *params: Any) -> dict[Any, Any]:
 
 
 def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict[str, np.ndarray]:
-    """Median, 5 % and 95 % quantile of each metric without scale, for REPLICATES matrices of noise."""
+    """Median, 5 % and 95 % quantile of each metric without scale, for REPLICATES matrices of noise.
+
+    The null of ks_mp is its 95 % quantile here as in `nulls`: the rules of `phases` compare with it.
+    """
     distinct = sorted(set(shapes))
     which = [distinct.index(shape) for shape in shapes]
     out: dict[str, np.ndarray] = {}
@@ -341,7 +344,8 @@ def _simulated(shapes: Sequence[tuple[int, int, int]], options: Options) -> dict
                     # All are NaN if the metric is undefined for that shape.
                     warnings.simplefilter("ignore", RuntimeWarning)
                     low, median, high = np.nanquantile(values.astype(np.float64), (0.05, 0.5, 0.95))
-                for end, value in (("null", median), ("null_low", low), ("null_high", high)):
+                middle = high if name == "ks_mp" else median
+                for end, value in (("null", middle), ("null_low", low), ("null_high", high)):
                     out.setdefault(f"{name}_{end}", np.full(len(distinct), np.nan))[place] = value
     return {name: column[which] for name, column in out.items()}
 
