@@ -8,7 +8,7 @@ Columns; names are WeightWatcher's where the metric is the same:
   ...             the metrics of `metrics.METRICS`, in its order; each entry there says what the metric is
   <metric>_null   the metric for noise with the shape and norm of the matrix (`nulls`); with `--metrics=nulls`
                   the median of 100 matrices of noise, and their 5 % and 95 % quantiles in <metric>_null_low
-                  and <metric>_null_high
+                  and <metric>_null_high. The null of ks_mp is the 95 % quantile in both cases
   alpha_null_low, alpha_null_high
                   5 % and 95 % quantiles of alpha for noise of that shape
   ww_label        WeightWatcher's label of the layer: over-trained (alpha below 2) or under-trained (above 6)
