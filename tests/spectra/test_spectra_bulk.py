@@ -82,7 +82,7 @@ def bulks():
 
 @pytest.mark.parametrize(("N", "M"), SHAPES)
 def test_strong_spikes_up_to_a_fifth_do_not_move_the_noise(N, M, bulks):
-    """The first fit found up to 1.37 for σ², and called these bulks heavy-tailed."""
+    """The first fit finds up to 1.37 for σ², and called these bulks heavy-tailed."""
     spikes = np.array([round(share * M) for share in SHARES])
     table = bulks.loc[[f"strong {N} {k}" for k in spikes]]
     np.testing.assert_array_equal(table["num_spikes"], spikes)
