@@ -5,6 +5,7 @@ python -m rmtjax.bench diversity [--repeats=3] [--no-peer]
 python -m rmtjax.bench data [--names=rand_augment,rotation] [--seconds=1] [--repeats=3]
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
 python -m rmtjax.bench verdicts [--studies=500] [--names=T1]
+python -m rmtjax.bench sizes [--draws=2000]
 python -m rmtjax.bench population [--config=configs/study_digits.py] [--members=16] [--steps=20]
 """
 
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     verdicts = bench("verdicts", "how often a study's answers are wrong, on simulated studies")
     verdicts.add_argument("--studies", type=int, default=500, help="of each kind; default: %(default)s")
     verdicts.add_argument("--names", default="", help="those whose name holds this; default: all")
+    sizes = bench("sizes", "how often each p of the spectra rejects a true null, and an alternative")
+    sizes.add_argument("--draws", type=int, default=2000, help="of each law; default: %(default)s")
     data = bench("data", "augmented and corrupted images per second beside other libraries")
     data.add_argument("--names", default="", help="augmentations and corruptions; default: all")
     data.add_argument("--seconds", type=float, default=1.0, help="time for each of them; default: 1")

@@ -9,11 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from rmtjax import data, diversity
+from rmtjax import data, diversity, statistics
 from rmtjax.generate import judge
 from rmtjax.train import features
 
@@ -239,9 +238,8 @@ def _fitted_machine(whole: tuple[data.Source, ...]) -> tuple[Any, float | None]:
 
 def share_with_interval(hits: np.ndarray) -> dict[str, float]:
     """The share of hits, with Wilson's 95 % interval."""
-    found = scipy.stats.binomtest(int(hits.sum()), len(hits))
-    interval = found.proportion_ci(method="wilson")
-    return {"value": found.statistic, "low": interval.low, "high": interval.high}
+    share, low, high = statistics.share_interval(int(hits.sum()), len(hits))
+    return {"value": share, "low": low, "high": high}
 
 
 def nearest(

@@ -349,7 +349,10 @@ def _noise(matrix: Matrix) -> _Noise | None:
 
 
 def _simulated(found: Sequence[Matrix], options: Options) -> dict[str, np.ndarray]:
-    """Median, 5 % and 95 % quantile of each metric without scale, for REPLICATES matrices of noise."""
+    """Median, 5 % and 95 % quantile of each metric without scale, for REPLICATES matrices of noise.
+
+    The null of ks_mp is not a median but the 95 % quantile of `nulls.ks_mp`, with which `phases` compare.
+    """
     which = [_noise(matrix) for matrix in found]
     out: dict[str, np.ndarray] = {}
     for noise in dict.fromkeys(filter(None, which)):
@@ -360,7 +363,10 @@ def _simulated(found: Sequence[Matrix], options: Options) -> dict[str, np.ndarra
                     # All are NaN if the metric is undefined for that shape.
                     warnings.simplefilter("ignore", RuntimeWarning)
                     low, median, high = np.nanquantile(values.astype(np.float64), (0.05, 0.5, 0.95))
-                for end, value in (("null", median), ("null_low", low), ("null_high", high)):
+                ends = {"null": median, "null_low": low, "null_high": high}
+                if name == "ks_mp":
+                    del ends["null"]
+                for end, value in ends.items():
                     out.setdefault(f"{name}_{end}", np.full(len(found), np.nan))[rows] = value
     return out
 

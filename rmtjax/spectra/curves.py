@@ -139,6 +139,9 @@ def _log_density(values: np.ndarray) -> np.ndarray:
 
 def _law(row: Mapping[str, Any], share: float) -> np.ndarray:
     N, M, noise_std = (_number(row, name) for name in ("N", "M", "noise_std"))
+    if row.get("num_removed", 0) > 0:
+        lost = row["num_removed"] / row["slices"]
+        N, M = N - lost, M - lost
     if not (np.isfinite(N * M) and noise_std > 0):
         return np.zeros((2, 0))
     lower, upper = laws.marchenko_pastur_edges(M / N, noise_std**2)

@@ -316,6 +316,12 @@ METRICS: dict[str, Metric] = {
     "noise_std_frobenius": Metric(
         "bulk", "noise σ by norm", "Standard deviation of the entries, as if all of them were noise.", scale=1
     ),
+    "num_removed": Metric(
+        "bulk",
+        "spikes left out",
+        "Number of spikes without which the noise was fitted again; 0 where the first fit stands.",
+        "noise",
+    ),
     "bulk_min": Metric(
         "bulk", "lower edge", "Lower edge of the Marchenko-Pastur bulk of that noise.", "noise", scale=2
     ),
@@ -354,7 +360,7 @@ METRICS: dict[str, Metric] = {
         "KS to MP",
         "Kolmogorov-Smirnov distance of the spectrum without its spikes from the Marchenko-Pastur law.",
         "noise",
-        null="closed_forms",
+        null=nulls.ks_mp,
         shown=("page", "compared", "medians", "depth", "caption", "study"),
     ),
     "bbp_theta": Metric(
@@ -407,7 +413,11 @@ METRICS: dict[str, Metric] = {
         null="closed_forms",
     ),
     "ERG_gap": Metric(
-        "correlation", "ERG gap", "Size of the ERG tail minus the size of the power-law tail.", "erg"
+        "correlation",
+        "ERG gap",
+        "Size of the ERG tail minus the size of the power-law tail.",
+        "erg",
+        null="closed_forms",
     ),
     "detX_val": Metric(
         "correlation", "start of the ERG tail", "The eigenvalue at which the ERG tail starts.", "erg", scale=2
@@ -464,7 +474,7 @@ METRICS: dict[str, Metric] = {
         "local",
         "Brody exponent",
         "Exponent of level repulsion: 1 for random matrices, 0 for independent points.",
-        null=nulls.of_one_slice(1.0),
+        null="closed_forms",
     ),
     **{
         f"number_variance_{length}": Metric(

@@ -34,6 +34,7 @@ def spacing_statistics(
     eigenvalues: Float[Array, "layers size"],
     count: Int[Array, " layers"],
     spikes: Float[Array, " layers"],
+    removed: Float[Array, " layers"],
     variance: Float[Array, " layers"],
     N: Float[Array, " layers"],
     c: Float[Array, " layers"],
@@ -44,13 +45,16 @@ def spacing_statistics(
       eigenvalues: of W^T W, ascending, right-aligned.
       count: how many there are in each row.
       spikes: how many of the largest are left out.
-      variance, N, c: of the Marchenko-Pastur law whose distribution function unfolds the spectrum.
+      removed, variance: `num_removed` and `noise_variance` of `bulk.noise_and_spikes`, whose law unfolds the
+        spectrum.
+      N, c: of the matrix.
 
     Returns:
       spacing_ratio: mean of min(s, s') / max(s, s') over neighbouring spacings: .5307 for random matrices,
         .3863 for independent points. spacing_ratio_se is its standard error.
       brody: exponent of level repulsion: 1 for random matrices, 0 for independent points. By maximum
-        likelihood, on each spacing divided by the mean of its neighbours.
+        likelihood, on each spacing divided by the mean of its neighbours, which makes the estimate smaller
+        (`nulls.brody`).
       number_variance_1, _2, _5, _10: variance of the number of eigenvalues in windows that hold so many on
         average.
     """
@@ -65,10 +69,15 @@ def spacing_statistics(
     ratio = jnp.where(pairs & (high > 0), low / jnp.where(high > 0, high, 1.0), 0.0)
     n = jnp.maximum(pairs.sum(-1), 1).astype(dtype)
     mean = ratio.sum(-1) / n
-    spread = jnp.sqrt(jnp.where(pairs, jnp.square(ratio - mean[:, None]), 0.0).sum(-1) / n)
+    deviation = jnp.where(pairs, ratio - mean[:, None], 0.0)
+    # Neighbouring ratios share a spacing: in noise their correlation is .24, and further ones have none.
+    shared = jnp.maximum((deviation[:, 1:] * deviation[:, :-1]).sum(-1), 0.0)
+    spread = jnp.sqrt((jnp.square(deviation).sum(-1) + 2 * shared) / n)
     out = {"spacing_ratio": mean, "spacing_ratio_se": spread / jnp.sqrt(n), "brody": _brody(gaps, valid)}
-    unit = variance * N
-    points = count[:, None].astype(dtype) * laws.marchenko_pastur_cdf(eigenvalues / unit[:, None], c[:, None])
+    sides = N - removed, jnp.round(N * c) - removed
+    unit = variance * sides[0]
+    law = laws.marchenko_pastur_cdf(eigenvalues / unit[:, None], (sides[1] / sides[0])[:, None])
+    points = sides[1][:, None] * law
     points = jnp.where(place >= start[:, None], points, -jnp.inf)
     for length in LENGTHS:
         last = jnp.take_along_axis(points, stop[:, None] - 1, 1)[:, 0] - length

@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float
 
 from rmtjax.spectra import eigensolver, laws, tails
 
 ALPHA_LEVELS = np.r_[0.005, 0.01, np.arange(0.025, 0.98, 0.025), 0.99, 0.995]
 _FEWEST = 3  # eigenvalues for which alpha has a null
-_ROWS, _FITS = 256, 64  # tridiagonal matrices that are solved, and spectra that are fitted, in one call
+KNOWN_SHAPES = "up to 49 slices, 131,072 eigenvalues and Q = 2^20"  # of the table of alpha, extended
+_FITS = 64  # spectra that are fitted in one call
 
 
 def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
@@ -40,8 +42,13 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
       alpha_hill: Hill's exponent of the upper half of the Marchenko-Pastur law.
       effective_rank_sv, num_ERG_spikes, nuclear_share (nuclear norm over √(n norm)): integrals over that law.
       condition_number: from the edges of that law; NaN for c = 1.
-      ks_mp: 95 % quantile, fitted to simulations to within a tenth for M from 16 to 768 and up to 9 slices.
-        Eigenvalues repel each other, so it decreases as ln(n) / n and not as 1 / √n.
+      ERG_gap: num_ERG_spikes less the median size of the power law's tail, which is fitted to simulations of
+        up to 1600 eigenvalues to within a third; from about 100 eigenvalues on it is a small part of the gap.
+      brody: the mean for one slice, fitted to simulations to within 0.02 for M from 32 to 1024; NaN for
+        several. It is below 1, since spacings are divided by the mean of their neighbours, most so at the
+        lower end of square matrices, where the density changes fastest; 0.952 for large matrices.
+
+    The two fits are printed by `make_tables.formulas`.
 
     >>> float(closed_forms(1, 512, 128)["participation_ratio"].round(2))
     102.24
@@ -57,6 +64,9 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
     root = np.sqrt(x)
     p = root / root.mean(-1, keepdims=True)
     product = np.cumsum(np.log(x)[..., ::-1], -1) < 0
+    ERG_tail = count * np.where(product.any(-1), product.argmax(-1) + 1, 1024) / 1024
+    power_law_tail = np.minimum(5.909 * count**0.328 * np.exp(-0.358 * np.sqrt(c)), count)
+    from_zero = M * (1 - np.sqrt(c))  # about the number of eigenvalues that fit below the bulk
     participation = (entries + 2) / (N + M + 1)
     stable = np.clip(entries / largest, 1.0, count)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,8 +83,9 @@ def closed_forms(slices: Any, N: Any, M: Any) -> dict[str, np.ndarray]:
             "condition_number": np.where(c < 1, (1 + np.sqrt(c)) / (1 - np.sqrt(c)), np.nan),
             "mp_softrank": N * (1 + np.sqrt(c)) ** 2 / largest,
             "alpha_hill": 1 + 1 / spread,
-            "num_ERG_spikes": count * np.where(product.any(-1), product.argmax(-1) + 1, 1024) / 1024,
-            "ks_mp": (0.7 + 0.57 * np.log(M)) * slices**0.6 / count,
+            "num_ERG_spikes": ERG_tail,
+            "ERG_gap": ERG_tail - power_law_tail,
+            "brody": np.where(slices == 1, 0.952 - 9.275 / (1 + from_zero / 2.295) / M, np.nan),
         }
     return {name: np.asarray(value) for name, value in expected.items()}
 
@@ -103,6 +114,12 @@ def log_spectral_norm(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.nda
     return np.asarray(columns["log_norm"] - np.log10(noise.closed_forms["stable_rank"]))
 
 
+def ks_mp(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The 95 % quantile, for noise without the spikes that were left out of the fit (`num_removed`)."""
+    lost = np.nan_to_num(columns["num_removed"]) / noise.slices
+    return np.asarray(laws.marchenko_pastur_distance(noise.slices, noise.M - lost, 0.95))
+
+
 def of_one_slice(value: float) -> Null:
     """A value that holds for the eigenvalues of one matrix, and not for those of several slices pooled."""
     return lambda noise, columns: np.where(noise.slices == 1, value, np.nan)
@@ -112,19 +129,40 @@ def alpha_quantiles(slices: Any, N: Any, M: Any) -> np.ndarray:
     """Quantiles of the power-law exponent of noise at `ALPHA_LEVELS`: `[shapes, levels]`.
 
     They are interpolated in a table of simulated values (`make_tables`): the logarithm of the exponent is
-    linear in the logarithms of the number of eigenvalues, of Q and of the number of slices. Shapes outside
-    the table take the value at its nearest edge: more than 4096 eigenvalues, Q above 4096, more than 49
-    slices. NaN for fewer than 3 eigenvalues, for which there is no choice of a tail.
+    linear in the logarithms of the number of eigenvalues, of Q and of the number of slices. The table ends at
+    4096 eigenvalues and Q = 4096; `_extended` continues it to 131,072 eigenvalues and Q = 2^20. NaN beyond
+    that, for more than 49 slices, and for fewer than 3 eigenvalues, for which there is no choice of a tail.
 
     >>> float(np.interp(0.5, ALPHA_LEVELS, alpha_quantiles(1, 768, 768)[0]).round())  # the median
     11.0
     """
     slices, N, M = (np.atleast_1d(np.asarray(value, np.float64)) for value in (slices, N, M))
-    axes, values = _alpha_table()
+    axes, logs = _alpha_table()
     at = (np.log(slices), np.log(slices * M), np.log(N / M))
     inside = [np.clip(x, axis[0], axis[-1]) for x, axis in zip(at, axes, strict=True)]
-    found = np.exp(_linear(axes, np.log(values), inside))
-    return np.where((slices * M < _FEWEST)[:, None], np.nan, found)
+    known = (slices * M >= _FEWEST) & np.all([x <= axis[-1] for x, axis in zip(at, axes, strict=True)], 0)
+    return np.where(known[:, None], np.exp(_linear(axes, logs, inside)), np.nan)
+
+
+def _extended(
+    axes: Sequence[np.ndarray], logs: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """The table of ln alpha with points beyond its ends in the number n of eigenvalues and in Q.
+
+    In n: each quantile is a power of n, as in its last four points, from 512 to 4096; the exponent is fitted
+    to all Q together (0.44 at the median of one slice), the factor to each alone. Of 8192 x 8192 this gives
+    a median of 30.4, and 60 simulated matrices had 29.4.
+    In Q: as √Q. For tall matrices W^T W is near N times the identity, and ln λ spreads as 1 / √Q.
+    """
+    slices, n, q = axes
+    centred = n[-4:] - n[-4:].mean()
+    exponent = (logs[:, -4:] * centred[:, None, None]).sum(1).mean(1) / (centred**2).sum()
+    many = np.log([2.0**13, 2.0**17])
+    beyond = logs[:, -4:].mean(1)[:, None] + exponent[:, None, None] * (many - n[-4:].mean())[:, None, None]
+    logs = np.concatenate([logs, beyond], 1)
+    tall = np.log(2.0**20)
+    logs = np.concatenate([logs, logs[:, :, -1:] + (tall - q[-1]) / 2], 2)
+    return (slices, np.append(n, many), np.append(q, tall)), logs
 
 
 def _linear(axes: Sequence[np.ndarray], values: np.ndarray, at: Sequence[np.ndarray]) -> np.ndarray:
@@ -159,13 +197,14 @@ def _alpha_table() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     file = importlib.resources.files("rmtjax.spectra") / "assets" / "alpha_null.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as table:
         axes = tuple(np.log(table[name]) for name in ("slices", "n", "Q"))
-        return axes, table["alpha"].astype(np.float64)
+        return _extended(axes, np.log(table["alpha"].astype(np.float64)))
 
 
 def simulated_alpha(slices: int, N: int, M: int, replicates: int, seed: int = 0) -> np.ndarray:
     """alpha of `replicates` noise matrices of this shape, ascending; NaN, at the end, if there is no fit."""
     spectra = simulated_spectra(slices, N, M, replicates, seed)
-    size = _rung(slices * M, 512)
+    # Padded to powers of two: few programs then serve all shapes, and small matrices cost little.
+    size = max(512, 1 << (slices * M - 1).bit_length())
     rows = -(-len(spectra) // _FITS) * _FITS
     aligned = np.pad(spectra, ((0, rows - len(spectra)), (size - slices * M, 0)))
     count = (aligned > eigensolver.resolution(M, np.float32) * aligned[:, -1:]).sum(-1).astype(np.int32)
@@ -182,16 +221,12 @@ def simulated_spectra(
     """
     rng = np.random.default_rng([seed, slices, N, M])
     diagonal, off_diagonal = bidiagonal_wishart(rng, replicates * slices, N, M)
-    rung = _rung(M, 128)
-    rows = -(-len(diagonal) // _ROWS) * _ROWS
-    diagonal = np.pad(diagonal / N, ((0, rows - len(diagonal)), (0, 0)))
-    off_diagonal = np.pad(off_diagonal / N, ((0, rows - len(off_diagonal)), (0, 0)))
     roots = [
-        _solve(diagonal[i : i + _ROWS], off_diagonal[i : i + _ROWS], rung) for i in range(0, rows, _ROWS)
+        scipy.linalg.eigvalsh_tridiagonal(*one, lapack_driver="sterf", check_finite=False)
+        for one in zip(diagonal, off_diagonal, strict=True)
     ]
-    pooled = np.concatenate(roots)[: replicates * slices, rung - M :].reshape(replicates, slices * M)
-    spectra: np.ndarray = np.sort(np.maximum(N * pooled, 0.0), -1)
-    return spectra
+    pooled = np.maximum(np.reshape(roots, (replicates, slices * M)), 0.0)
+    return np.sort(pooled, -1).astype(np.float32)
 
 
 def simulated_products(
@@ -231,23 +266,7 @@ def bidiagonal_wishart(
     main = rng.chisquare(N - np.arange(M), (replicates, M))
     side = rng.chisquare(np.arange(M - 1, 0, -1), (replicates, M - 1)) if M > 1 else np.zeros((replicates, 0))
     diagonal = main + np.pad(side, ((0, 0), (1, 0)))
-    return diagonal.astype(np.float32), np.sqrt(main[:, : M - 1] * side).astype(np.float32)
-
-
-def _rung(size: int, least: int) -> int:
-    """The power of two to pad to: few programs then serve all shapes, and small matrices cost little."""
-    return max(least, 1 << (size - 1).bit_length())
-
-
-def _solve(diagonal: np.ndarray, off_diagonal: np.ndarray, rung: int) -> np.ndarray:
-    """Eigenvalues, ascending, of matrices that are padded to `rung` with eigenvalues below all others."""
-    extra = rung - diagonal.shape[1]
-    below = np.broadcast_to(-diagonal.max(-1, keepdims=True), (len(diagonal), extra))
-    padded = np.concatenate([diagonal, below], -1), np.pad(off_diagonal, ((0, 0), (0, extra)))
-    return np.asarray(_roots(*padded))
-
-
-_roots = jax.jit(eigensolver.tridiagonal_eigenvalues)
+    return diagonal, np.sqrt(main[:, : M - 1] * side)
 
 
 @jax.jit

@@ -23,6 +23,9 @@ def labels(table: pd.DataFrame) -> np.ndarray:
     heavy-tailed: `ks_mp` is larger, and at most 5 % of noise of that shape has so small an alpha.
     bulk-decay: `ks_mp` is larger, and the tail is no heavier than that of noise.
 
+    Where the noise was fitted without k spikes (`num_removed`), `ks_mp`, its null and `mp_softrank` are about
+    noise of (N - k) x (M - k) (`bulk`). So a bulk with many spikes is not taken for a heavy tail.
+
     The label is "" for fewer than 8 eigenvalues, and where a metric that is needed is not defined. The phases
     are the authors'; the thresholds are ours, because the authors judge by eye.
     """
@@ -35,6 +38,7 @@ def labels(table: pd.DataFrame) -> np.ndarray:
         (near & ~spiked, "random-like"),
         (near & (table["mp_softrank"] > _BLEEDING), "bleeding-out"),
         (near, "bulk+spikes"),
+        (table["alpha_null_p"].isna(), ""),
         (table["alpha_null_p"] <= _RARE, "heavy-tailed"),
     )
     holds, labels = zip(*rules, strict=True)

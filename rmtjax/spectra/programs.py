@@ -69,8 +69,8 @@ def measure(
                 found |= _fingers(values, found["matrix_rank"].astype(jnp.int32))
             if "local" in groups:
                 noise = found if "bulk" in groups else _noise(values, count, given)
-                spikes, variance = noise["num_spikes"], noise["noise_variance"]
-                found |= _local(values, count, spikes, variance, given["N"], given["c"])
+                of_bulk = (noise[name] for name in ("num_spikes", "num_removed", "noise_variance"))
+                found |= _local(values, count, *of_bulk, given["N"], given["c"])
             if shuffled:
                 others = _aligned([shuffled[i] for i in members], rows, rung, dtype)
                 found |= _against_shuffled(values, others)

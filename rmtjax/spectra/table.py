@@ -8,7 +8,7 @@ Columns; names are WeightWatcher's where the metric is the same:
   ...             the metrics of `metrics.METRICS`, in its order; each entry there says what the metric is
   <metric>_null   the metric for noise with the shape and norm of the matrix (`nulls`); with `--metrics=nulls`
                   the median of 100 matrices of noise, and their 5 % and 95 % quantiles in <metric>_null_low
-                  and <metric>_null_high
+                  and <metric>_null_high. The null of ks_mp is the 95 % quantile in both cases
   alpha_null_low, alpha_null_high
                   5 % and 95 % quantiles of alpha for noise of that shape
   ww_label        WeightWatcher's label of the layer: over-trained (alpha below 2) or under-trained (above 6)
@@ -195,6 +195,8 @@ def _warning(row: dict[Any, Any], bad: int, zero: bool, of_product: bool) -> str
             warnings.append("no power law can be fitted")
         elif row["matrix_rank"] < FEW_EIGENVALUES:
             warnings.append(f"alpha from fewer than {FEW_EIGENVALUES} eigenvalues")
+        elif not of_product and np.isnan(row["alpha_null_p"]):
+            warnings.append(f"alpha of noise is known only for {nulls.KNOWN_SHAPES}")
         if row["alpha_null_p"] > COMMON_IN_NOISE:
             warnings.append("alpha as low is common in noise of this shape")
     return "; ".join(warnings)

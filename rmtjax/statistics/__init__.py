@@ -7,7 +7,7 @@ All functions take that one table (`study_table` says its columns). The seed is 
 of them but `paper_aggregation`, which is there for contrast.
 
     study_table        the table, its seeds as arrays, and the noise that effects are measured in
-    intervals          means over seeds with t intervals
+    intervals          means over seeds with t intervals, shares with Wilson's
     corrections        p-values corrected for the number of tests
     contrasts          each arm against its baseline
     mixed              the same by a mixed model
@@ -33,6 +33,7 @@ from rmtjax.statistics.effect_similarity import Similarity as Similarity
 from rmtjax.statistics.effect_similarity import similarity as similarity
 from rmtjax.statistics.geometry import between_updates as between_updates
 from rmtjax.statistics.intervals import mean_interval as mean_interval
+from rmtjax.statistics.intervals import share_interval as share_interval
 from rmtjax.statistics.mixed import mixed_effects as mixed_effects
 from rmtjax.statistics.nulls import null_control as null_control
 from rmtjax.statistics.nulls import null_similarity as null_similarity

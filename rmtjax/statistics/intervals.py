@@ -1,4 +1,4 @@
-"""Means over seeds with t intervals."""
+"""Means over seeds with t intervals, and shares with Wilson's."""
 
 from typing import NamedTuple
 
@@ -35,3 +35,13 @@ def mean_interval(values: Float[np.ndarray, "n ..."], level: float = LEVEL) -> I
         variance = np.square(np.where(known, values - mean, 0.0)).sum(0) / (n - 1)
         half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * np.sqrt(variance) / np.sqrt(n)
     return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(count: int, n: int, level: float = LEVEL) -> Interval:
+    """The share `count` / `n` with Wilson's interval.
+
+    >>> [round(float(end), 3) for end in share_interval(5, 100)]
+    [0.05, 0.022, 0.112]
+    """
+    ends = scipy.stats.binomtest(count, n).proportion_ci(level, method="wilson")
+    return Interval(count / n, ends.low, ends.high)

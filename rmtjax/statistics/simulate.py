@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from jaxtyping import Float
 
 from rmtjax.statistics.directions import Cast, likeness_row
 from rmtjax.statistics.distance import distance_of_arms
+from rmtjax.statistics.intervals import share_interval
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
 from rmtjax.statistics.paper import METRICS as PAPER
 from rmtjax.statistics.study_table import Samples
@@ -158,8 +158,7 @@ def rates(scenario: Scenario, studies: int, seed: int = 0) -> pd.DataFrame:
     counts_of["any wrong"] = sum(counts[name] for name in scenario.wrong)
     rows = []
     for name, count in counts_of.items():
-        interval = scipy.stats.binomtest(count, studies).proportion_ci(method="wilson")
-        rows.append((name, count / studies, interval.low, interval.high, name in scenario.wrong))
+        rows.append((name, *share_interval(count, studies), name in scenario.wrong))
     return pd.DataFrame(rows, columns=["verdict", "rate", "low", "high", "wrong"])
 
 
