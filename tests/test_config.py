@@ -175,3 +175,8 @@ def test_stored_configs_come_back_equal_and_differences_are_named():
     assert config_lib.from_stored(stored) == config
     config.optim.learning_rate = 0.5
     assert config_lib.differing_fields(config, stored) == ["optim.learning_rate: 0.0005 -> 0.5"]
+    # An older version did not know some fields: they had their defaults.
+    del stored["spectra"]["products"]
+    assert len(config_lib.differing_fields(config, stored)) == 1
+    config.spectra.products = True
+    assert "spectra.products: False -> True" in config_lib.differing_fields(config, stored)

@@ -127,8 +127,12 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing_fields(config: ConfigDict, stored: dict[str, Any]) -> list[str]:
-    """`field: stored -> now` for each field in which a stored config (parsed JSON) differs from this one."""
-    now, then = flat(json.loads(to_json(config))), flat(stored)
+    """`field: stored -> now` for each field in which a stored config (parsed JSON) differs from this one.
+
+    A field that is not stored, because an older version did not know it, has its default.
+    """
+    now, default = (flat(json.loads(to_json(one))) for one in (config, base()))
+    then = default | flat(stored)
     return [
         f"{name}: {then.get(name, 'absent')!r} -> {now.get(name, 'absent')!r}"
         for name in sorted(now.keys() | then.keys())
