@@ -23,7 +23,7 @@ define install
 		uv pip install --quiet --python $(RUN) --constraint requirements.lock --editable $(1); \
 	else \
 		test -x $(RUN) || $(PYTHON) -m venv $(VENV); \
-		$(RUN) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable $(1); \
+		$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock --editable $(1); \
 	fi
 	@touch $@
 endef
