@@ -65,8 +65,8 @@ def on_one_device(wanted=True):
 SETS = {
     "plain": [
         small(),
-        small(augment__rotation=0.5, optim__learning_rate=1e-3, seed=1),
-        small(synthetic__share=0.5, data__train_examples=20, seed=2),
+        small(augment__rotation=0.5, optim__learning_rate=1e-3, synthetic__share=0.5,
+              data__train_examples=20, seed=2),
     ],
     "regularised": [
         small(
@@ -150,18 +150,18 @@ def test_a_member_is_the_run_alone(name, vectorised, one_device, alone, tmp_path
 
 
 def test_a_stopped_population_comes_out_the_same_and_what_is_finished_stays(tmp_path):
-    configs = SETS["plain"][:2]
+    configs = SETS["plain"]
     for config in configs:
         config.train.total_steps = 4
     folders = [tmp_path / "a", tmp_path / "b"]
-    first = population.run(configs, folders)
+    first = population.run(configs, folders, synthetic=made)
     weights = [checkpoints.nest(checkpoints.open(folder)) for folder in folders]
     first.records[0].update(status="finished")
     first.records[1].update(status="running")  # as if it had been killed while it was saved
     before = (folders[0] / "run.json").read_bytes()
-    second = population.run(configs, folders)
+    second = population.run(configs, folders, synthetic=made)
     assert (folders[0] / "run.json").read_bytes() == before
-    third = population.run(configs, folders)  # trained: nothing is trained again
+    third = population.run(configs, folders, synthetic=made)  # trained: nothing is trained again
     for i, of in enumerate(weights):
         stored = checkpoints.nest(checkpoints.open(folders[i]))
         for found in (stored, second.member(i).state.params, third.member(i).state.params):
@@ -172,33 +172,47 @@ class Interrupted(Exception):
     """In place of a kill."""
 
 
-def test_a_population_killed_on_the_way_goes_on_from_its_last_checkpoint_bit_for_bit(tmp_path, monkeypatch):
+def test_a_population_stopped_and_then_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """SIGTERM at the second of six steps saves; what is killed at the last goes on from the fourth."""
     configs = [small(train__total_steps=6, train__checkpoint_steps=2, seed=seed) for seed in (0, 1)]
     unbroken, broken = ([tmp_path / name / str(i) for i in (0, 1)] for name in ("unbroken", "broken"))
     whole = population.run(configs, unbroken)
     real, starts = population.together, []
-
-    def killed(streams):
-        for step, batch in enumerate(real(streams), 1):
-            if step == 6:
-                raise Interrupted
-            yield batch
-
-    monkeypatch.setattr(population, "together", killed)
-    with pytest.raises(Interrupted):
-        population.run(configs, broken)
-    assert [json.loads((f / "run.json").read_text())["status"] for f in broken] == ["failed", "failed"]
-    (own,) = broken[0].glob("population-*")
-    assert {path.name for path in (own / "checkpoints").iterdir()} == {"0", "2", "4"}
-    monkeypatch.setattr(population, "together", real)
     start = experiment.Recorder.start
     monkeypatch.setattr(
         experiment.Recorder,
         "start",
         lambda self, step, state: starts.append(step) or start(self, step, state),
     )
+
+    def ends_at(last, how):
+        def streams_that_end(streams):
+            for step, batch in enumerate(real(streams), 1):
+                if step == last:
+                    how()
+                yield batch
+
+        monkeypatch.setattr(population, "together", streams_that_end)
+
+    def kill():
+        raise Interrupted
+
+    ends_at(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(loop.Stopped):
+        population.run(configs, broken)
+    for folder in broken:
+        record = json.loads((folder / "run.json").read_text())
+        assert (record["status"], record["step"]) == ("stopped", 2)
+    ends_at(4, kill)  # of the four that are left
+    with pytest.raises(Interrupted):
+        population.run(configs, broken)
+    assert [json.loads((f / "run.json").read_text())["status"] for f in broken] == ["failed", "failed"]
+    (own,) = broken[0].glob("population-*")
+    assert {path.name for path in (own / "checkpoints").iterdir()} == {"0", "2", "4"}
+    monkeypatch.setattr(population, "together", real)
     resumed = population.run(configs, broken)
-    assert starts == [4]
+    assert not resumed.failures
+    assert starts == [0, 2, 4]
     assert not list(tmp_path.rglob("population-*"))
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
     for ours, theirs in zip(broken, unbroken, strict=True):
@@ -213,27 +227,6 @@ def test_a_population_killed_on_the_way_goes_on_from_its_last_checkpoint_bit_for
             del line["examples_per_second"]
         assert lines[0] == lines[1]
         assert [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_population_that_is_told_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
-    configs = [small(train__total_steps=4, seed=seed) for seed in (0, 1)]
-    folders = [tmp_path / "a", tmp_path / "b"]
-    real = population.together
-
-    def stopping(streams):
-        for step, batch in enumerate(real(streams), 1):
-            if step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(population, "together", stopping)
-    with pytest.raises(loop.Stopped):
-        population.run(configs, folders)
-    for folder in folders:
-        record = json.loads((folder / "run.json").read_text())
-        assert (record["status"], record["step"]) == ("stopped", 2)
-    monkeypatch.setattr(population, "together", real)
-    assert not population.run(configs, folders).failures
 
 
 def test_one_that_diverges_fails_and_the_others_go_on(tmp_path):
