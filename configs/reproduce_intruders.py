@@ -7,6 +7,7 @@
 An intruder dimension (Shuttleworth et al.) is one of the ten leading singular vectors after training that has
 |cos| below .5 with every singular vector before. MiniLM learns the 77 intents of BANKING77 in 50 steps of 32
 texts, cut to 16 tokens. LoRA has rank 1, 4 and 8, with alpha twice the rank, on query and value.
+The 15 runs took 22 minutes of one core; rmtjax/study/README.md has what came out.
 
 What was fixed before these runs:
 
