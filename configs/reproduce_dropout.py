@@ -4,7 +4,7 @@
         --arms=configs/reproduce_dropout.py --out=runs/reproduce_dropout
 
 That is the clearest pattern in what Ba et al. (2410.14602) released of a ResNet-18 on CIFAR-10, of one run an
-arm. Here a ResNet-20 sees 2,000 images of CIFAR-10 at 16 x 16 pixels for 200 steps of 32 (DIR as in
+arm. Here a ResNet-20 sees 2,000 images of CIFAR-10 at 16 x 16 pixels for 120 steps of 32 (DIR as in
 `cifar10_resnet20.py`), with dropout within and after each residual branch and before the head. Steps are
 equal in all arms, and so the fits are not.
 
@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     )
     config.model.update(name="resnet", init_from=None)
     config.optim.update(name="sgd", learning_rate=0.1, warmup_steps=20, clip_norm=None)
-    config.train.update(total_steps=200, batch_size=32, evaluation_steps=200, checkpoint_steps=200)
+    config.train.update(total_steps=120, batch_size=32, evaluation_steps=120, checkpoint_steps=120)
     config.evaluation.update(shifts=(), ood=(), bootstrap_samples=100)
     config.diversity.enabled = False
     return config
