@@ -1,6 +1,6 @@
 """Does dropout, in training from scratch, raise the spectral norm and lower the stable rank by dose?
 
-    RMTJAX_DATA=DIR python -m rmtjax.study --config=configs/reproduce_dropout.py --seeds=0-2 --population=9 \
+    RMTJAX_DATA=DIR python -m rmtjax.study --config=configs/reproduce_dropout.py --seeds=0-2 \
         --arms=configs/reproduce_dropout.py --out=runs/reproduce_dropout
 
 That is the clearest pattern in what Ba et al. (2410.14602) released of a ResNet-18 on CIFAR-10, of one run an
