@@ -19,6 +19,7 @@ def run(tmp_path_factory):
     config.data.image_size = 8
     config.model.update(name="mlp", init_from=None)
     config.model.mlp.update(width=24, depth=2)
+    config.spectra.metrics = "scale"
     folder = tmp_path_factory.mktemp("run")
     return config, folder, train.run(config, folder)
 

@@ -243,6 +243,9 @@ FIELDS: dict[str, Any] = {
         # (safetensors, torch, npz, Keras, a folder of shards); data:PATH is below $RMTJAX_DATA,
         # package:NAME/PATH in an installed Python package.
         "init_from": optional(str, "letters", None, "where the weights come from; None: from scratch"),
+        "init_scale": Field(
+            1.0, ABOVE_ZERO, "initial parameters are multiplied by it; those of init_from are not"
+        ),
         "lora": {  # low-rank factors beside kernels; they and the head alone are trained
             "rank": Field(0, AT_LEAST_ZERO, "of the factors; 0: none"),
             "alpha": Field(16.0, ABOVE_ZERO, "the factors' products are multiplied by alpha / rank"),
@@ -316,6 +319,7 @@ FIELDS: dict[str, Any] = {
             int, None, AT_LEAST_ONE, "a table of the weights so often; None: before and after alone"
         ),
         "conv": Field("slices", one_of("slices", "unfold"), "slices: one matrix per tap, pooled"),
+        "metrics": Field("default", None, "default, all, or groups or names of metrics with commas between"),
         "products": Field(False, None, "rows of W_Q W_K^T and W_V W_O, a matrix a head, too"),
         "activation_examples": optional(
             int,

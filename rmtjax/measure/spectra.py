@@ -37,6 +37,7 @@ def spectra_of_runs(
         for i, folder in enumerate(folders)
     }
     options = {
+        "metrics": config.spectra.metrics,
         "conv": config.spectra.conv,
         "products": config.spectra.products,
         "lora_scale": models.lora_scale(config),

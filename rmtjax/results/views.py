@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.results.layers import ACTIVATION, BACKBONE, GROUPS, HEAD
+from rmtjax.results.layers import ACTIVATION, BACKBONE, GROUPS, HEAD, PRODUCTS
 from rmtjax.results.long_table import CURVATURE, DIVERSITY, EVALUATION, RUN, TRAINING
 from rmtjax.spectra.metrics import shown
 from rmtjax.statistics import COLUMNS, Arm
@@ -16,10 +16,8 @@ _TEST = "test"  # the one set of the training distribution; all others are shift
 _PART = (
     "corrupted_without_noise"  # a part of the set "corrupted", which the mean over shifted sets counts once
 )
-_WEIGHTS = {
-    BACKBONE: "weights",
-    HEAD: "head",
-}  # the groups of layers in results.csv, and what they are called there
+# The groups of layers in results.csv, and what they are called there.
+_WEIGHTS = {BACKBONE: "weights", HEAD: "head", **dict(zip(PRODUCTS, PRODUCTS, strict=True))}
 _OF_MODEL = ("alpha_spread", "alpha_spread_null")
 
 
@@ -27,9 +25,10 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
     """results.csv: columns config (the arm's name), seed, set, metric, value.
 
     A set is a set of the evaluation; in diversity `<set>/<space>`; in the spectra `weights/<stage>`, the mean
-    over the layers of the backbone, or `head/<stage>`; `run` has the curvature of the loss, where it was
-    observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms, `alpha_spread` the standard
-    deviation of alpha over the layers. All arms of the first seed come first, then those of the next.
+    over the layers of the backbone, `head/<stage>`, `qk/<stage>` or `vo/<stage>`; `run` has the curvature of
+    the loss, where it was observed. `norm_ratio` is ||update|| / ||before|| in Frobenius norms,
+    `alpha_spread` the standard deviation of alpha over the layers. All arms of the first seed come first,
+    then those of the next.
     """
     stage, group = table["stage"], table["group"]
     of_runs = stage.isin([EVALUATION, DIVERSITY])

@@ -17,13 +17,13 @@ from rmtjax.train.step import LossFn
 
 
 def make_init(
-    model: Model, input_shape: tuple[int, ...], dtype: Any = jnp.float32
+    model: Model, input_shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 1.0
 ) -> Callable[[jax.Array], tuple[Any, Any]]:
-    """Returns `init(key) -> params, model_state` for inputs `[B, *input_shape]`."""
+    """Returns `init(key) -> params, model_state` for inputs `[B, *input_shape]`, params times `scale`."""
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         variables = dict(model.init(key, jnp.zeros((1, *input_shape), dtype), train=False))
-        return variables.pop("params"), variables
+        return jax.tree.map(lambda x: scale * x, variables.pop("params")), variables
 
     return init
 

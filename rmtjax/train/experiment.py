@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from rmtjax import checkpoints, data, files, models, results, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
+from rmtjax.spectra.metrics import chosen
 from rmtjax.train import classification, curvature, loop, optim, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
@@ -85,6 +86,7 @@ def prepare(
     """Loads the data and builds the model of a config. For arguments and errors see `run`."""
     splits = data.load(config.data, config.seed)
     _check_evaluation_sets(config, splits)
+    _check_metrics(config.spectra.metrics)
     train = splits.train
     if config.synthetic.share > 0:
         if synthetic is None:
@@ -103,7 +105,7 @@ def prepare(
             total_steps,
         )
     model = model or models.build(config, len(train.classes), train.vocabulary_size)
-    init = classification.make_init(model, train.input_shape, train.input_dtype)
+    init = classification.make_init(model, train.input_shape, train.input_dtype, config.model.init_scale)
     load = pretrained(config)
     shapes = jax.eval_shape(init, jax.random.key(0))
     if load is not None:
@@ -288,6 +290,7 @@ def run(
         watch = spectra.observe.every(
             config.spectra.every_steps,
             member.folder,
+            metrics=config.spectra.metrics,
             conv=config.spectra.conv,
             lora_scale=models.lora_scale(config),
         )
@@ -400,6 +403,14 @@ def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most:
     arrays |= {f"{name}_label": np.asarray(labels[name], np.int32) for name in list(arrays)}
     with files.atomic(workdir / results.SAMPLES) as temporary:
         np.savez_compressed(temporary, **arrays)
+
+
+def _check_metrics(names: str) -> None:
+    """Checks the spectra's metrics before training; the tables are made during and after it."""
+    try:
+        chosen(names)
+    except ValueError as error:
+        raise InputError(f"spectra.{error}") from error
 
 
 def _check_evaluation_sets(config: ConfigDict, splits: data.Splits) -> None:

@@ -49,6 +49,7 @@ def settings(folder, **fields):
     config.evaluation.ood = (f"texts:{folder / 'other.csv'}",)
     config_lib.smoke(config)
     config.data.test_examples = None
+    config.spectra.metrics = "scale"
     config.train.update(total_steps=40, batch_size=16, checkpoint_steps=20, evaluation_steps=20)
     for name, value in fields.items():
         config.update_from_flattened_dict({name.replace("__", "."): value})

@@ -15,6 +15,7 @@ import time
 import forked
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from rmtjax import checkpoints
@@ -87,7 +88,8 @@ def unbroken(tiny, tmp_path_factory):
 def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_again(
     tiny, tmp_path, capsys, monkeypatch
 ):
-    more = ("--config.synthetic.share=0.5", "--config.augment.mixup=0.2", "--config.spectra.every_steps=20")
+    more = ("--config.synthetic.share=0.5", "--config.augment.mixup=0.2", "--config.spectra.every_steps=20",
+            "--config.spectra.metrics=default,shuffles")  # fmt: skip
     words = command(tiny, tmp_path / "run", *more)
     done = subprocess.run(words, env=ONE_DEVICE, cwd=ROOT, timeout=300, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -98,6 +100,8 @@ def test_the_whole_job_leaves_every_file_and_a_finished_run_prints_its_table_aga
         "diversity.json", "synthetic.json", "report.html", "figures",
     }  # fmt: skip
     assert [path for path in (tmp_path / "run").rglob(".*") if path.is_file()] == []
+    for name in ("spectra.parquet", "spectra_steps/00000020.parquet"):
+        assert pd.read_parquet(tmp_path / "run" / name)["num_traps"].notna().any()
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["examples"] == {"train": 40, "synthetic": 20, "validation": 20, "test": 40}

@@ -37,7 +37,9 @@ def test_letters_carry_their_config_and_its_hash():
         name = line.partition(":")[0]
         if name == "regularization.decayed":
             continue
-        assert not name.startswith(("data.", "augment.", "model.", "regularization.", "optim.", "train.")), line
+        assert not name.startswith(("data.", "augment.", "model.", "regularization.", "optim.", "train.")), (
+            line
+        )
 
 
 def test_letters_fit_the_model_and_a_wrong_one_is_refused():

@@ -178,6 +178,7 @@ def test_products_are_groups_of_their_own_and_alpha_has_a_spread_over_the_backbo
     assert table["training", "run", "update_norm", 0] == pytest.approx(6**0.5)
     assert table["after", "backbone", "alpha_spread", 0] == pytest.approx(2.5**0.5)
     shown = results.results_table(results.collect(tmp_path, ARMS))
+    assert shown.set_index(["set", "metric", "seed"])["value"]["qk/after", "alpha", 0] == 8.0
     spread = shown[shown["metric"].isin(["alpha_spread", "alpha_spread_null"])]
     assert set(spread["set"]) == {"weights/before", "weights/after", "weights/update"}
     assert len(spread) == 2 * 3 * 2

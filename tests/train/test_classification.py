@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.train import classification, sharding
+from rmtjax.errors import InputError
+from rmtjax.train import classification, experiment, sharding
 
 
 class Linear(nn.Module):
@@ -25,6 +27,21 @@ def setup(n=5):
 
 def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_initial_parameters_are_scaled_and_metrics_are_checked_before_training():
+    config = config_lib.base()
+    config.data.update(train_examples=20, validation_examples=10, test_examples=10)
+    config.model.update(name="mlp", init_from=None)
+    config.evaluation.update(shifts=(), ood=())
+    plain, _ = experiment.prepare(config).init(jax.random.key(0))
+    config.model.init_scale = 8.0
+    scaled, _ = experiment.prepare(config).init(jax.random.key(0))
+    assert np.asarray(plain["hidden_0"]["kernel"]).any()
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(8 * a, b), plain, scaled)
+    config.spectra.metrics = "default,shuffle"
+    with pytest.raises(InputError, match=r"spectra\.metrics has 'shuffle': it must be default, all, a group"):
+        experiment.prepare(config)
 
 
 def test_the_loss_is_cross_entropy():

@@ -1,7 +1,6 @@
 """Weights on their way into a training run: low-rank factors beside them, and the paper's configs from
 scratch."""
 
-import functools
 import json
 import pathlib
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmtjax import checkpoints, measure, models, spectra, train
+from rmtjax import checkpoints, measure, models, train
 from rmtjax import config as config_lib
 from rmtjax.checkpoints.digests import named_leaves
 from rmtjax.errors import InputError
@@ -20,7 +19,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 @pytest.mark.slow
-def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights(tmp_path, monkeypatch):
+def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights(tmp_path):
     config = config_lib.smoke(config_lib.base())
     config.model.lora.update(rank=2, alpha=6.0)
     config.train.update(total_steps=3, checkpoint_steps=3)
@@ -38,7 +37,7 @@ def test_low_rank_factors_and_the_head_alone_are_trained_from_pretrained_weights
         elif not name.startswith("head/"):
             np.testing.assert_array_equal(x, letters[name], err_msg=name)
     config.spectra.enabled = True
-    monkeypatch.setattr(spectra, "compare", functools.partial(spectra.compare, metrics=("scale",)))
+    config.spectra.metrics = "scale"
     measure.spectra_of_runs(config, [tmp_path])
     table = pd.read_parquet(tmp_path / "spectra.parquet")
     name = "encoder/block_0/attention/query/kernel_lora_BA"
