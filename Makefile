@@ -11,8 +11,7 @@ run: $(VENV)/.run ## the main job, end to end
 test: $(VENV)/.test ## formatting, types and all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(RUN) -m pytest
+	$(VENV)/bin/mypy & types=$$!; $(RUN) -m pytest && wait $$types
 
 install: $(VENV)/.run
 
