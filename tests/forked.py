@@ -3,7 +3,7 @@
 `start` and `run` stand for subprocess.Popen and subprocess.run where the words are those of
 `python -m module` or `python -c code`. A forked process has the environment, the arguments and the pipes of
 the command and gets its signals. It begins where the command begins after its imports: no backend of JAX
-has been started.
+has been started. Only on Linux is such a fork safe; elsewhere the command is started as usual.
 """
 
 import atexit
@@ -27,16 +27,10 @@ import time
 
 import jax
 
-MODULES = ("rmtjax.commands.train", "rmtjax.commands.population", "rmtjax.commands.evaluate")
-MODULES += ("rmtjax.commands.spectra", "rmtjax.commands.study", "rmtjax.commands.generate")
-MODULES += (
-    "rmtjax.commands.diversity",
-    "tensorflow",
-    "tensorflow_datasets",
-    "tensorboardX",
-    "matplotlib.pyplot",
-)
-MODULES += ("flax.linen", "sklearn.metrics")
+COMMANDS = ("train", "population", "evaluate", "spectra", "study", "generate", "diversity")
+MODULES = tuple(f"rmtjax.commands.{name}" for name in COMMANDS)
+MODULES += ("flax.linen", "matplotlib.pyplot", "sklearn.metrics")
+MODULES += ("tensorflow", "tensorflow_datasets", "tensorboardX")
 
 
 class Process:
@@ -95,9 +89,12 @@ class Process:
         self.wait()
 
 
-def start(words, *, env=None, cwd=None, stdin=None, stdout=None, stderr=None, pass_fds=(), text=True):
+def start(words, *, env=None, cwd=None, stdin=None, stdout=None, stderr=None, pass_fds=()):
     """subprocess.Popen of [sys.executable, ...] with pipes of text, and without input."""
     assert words[0] == sys.executable
+    if sys.platform != "linux":
+        options = {"stdout": stdout, "stderr": stderr, "pass_fds": pass_fds, "text": True}
+        return subprocess.Popen(words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, **options)
     pipes, numbers = [], []
     for asked, inherited in ((stdout, 1), (stderr, 2)):
         ours = None
@@ -127,9 +124,8 @@ def start(words, *, env=None, cwd=None, stdin=None, stdout=None, stderr=None, pa
     return Process(connection, int.from_bytes(connection.recv(8), "little"), words, *pipes)
 
 
-def run(words, *, timeout=None, capture_output=True, **options):
-    """subprocess.run of such words."""
-    assert capture_output
+def run(words, *, timeout=None, **options):
+    """subprocess.run of such words, with what they print."""
     process = start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     try:
         out, errors = process.communicate(timeout)

@@ -54,7 +54,7 @@ def spacing_statistics(
         .3863 for independent points. spacing_ratio_se is its standard error.
       brody: exponent of level repulsion: 1 for random matrices, 0 for independent points. By maximum
         likelihood, on each spacing divided by the mean of its neighbours, which makes the estimate smaller
-        (`nulls.brody`).
+        (`nulls.closed_forms`).
       number_variance_1, _2, _5, _10: variance of the number of eigenvalues in windows that hold so many on
         average.
     """
