@@ -3,9 +3,9 @@
     python -m rmtjax.study --config=configs/reproduce_hessian.py --out=runs/reproduce_hessian --workers=2
 
 The arms of the paper's Hessian figure (baseline, dropout .1, decay 5e-3, augmentation, noise .3), which is of
-a ResNet-18 on Office-Home, here of a small vision transformer (width 32, depth 2) from scratch. The loss is
-the same in all arms: 128 real training digits, in evaluation mode. curvature.csv has the trace by arm and
-step.
+a ResNet-18 on Office-Home, and two placebos, here of a small vision transformer (width 32, depth 2) from
+scratch. The loss is the same in all arms: 128 real training digits, in evaluation mode. curvature.csv has the
+trace by arm and step.
 """
 
 from typing import Any
@@ -41,6 +41,11 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         "adam_l2_5e-3": arm("decay", 5e-3, *decay),
         "augmentation_0.5": arm("augmentation", 0.5, *moved),
         "noise_0.3": arm("noise", 0.3, "augment.gaussian_noise=0.3"),
+        "learning_rate_x2": arm("learning rate x2", 2, "optim.learning_rate=4e-3"),
+        "batch_size_x0.5": arm("batch size x0.5", 0.5, "train.batch_size=16"),
     }
-    roles = {"diversity": "augmentation", "dropout": "dropout", "decay": "decay"}
+    roles = {
+        "diversity": "augmentation", "dropout": "dropout", "decay": "decay",
+        "placebos": ("learning rate x2", "batch size x0.5"),
+    }  # fmt: skip
     return {"arms": arms, "roles": roles}

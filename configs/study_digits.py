@@ -9,7 +9,7 @@ nothing is changed: the baseline on seeds of its own, augmentation at strength 0
 model is trained and nothing that the question is about; T1 says "like dropout" only of what is more like
 dropout than like any of them. Each is a family of its own, since a learning rate that is halved and one that
 is doubled may move the weights in opposite directions. The same command goes on where it stopped;
---seeds=0-4 is 145 runs of 235, with "cannot tell" where 20 are needed.
+--seeds=0-4 is 155 runs of 245, with "cannot tell" where 20 are needed.
 """
 
 from typing import Any
@@ -23,7 +23,9 @@ FEW, MANY, OTHERS = "0-4", "0-19", "100-119"
 PLACEBOS = {
     "learning rate x0.5": (0.5, "optim.learning_rate=1e-3"),
     "learning rate x2": (2.0, "optim.learning_rate=4e-3"),
+    "steps x0.5": (0.5, "train.total_steps=150"),
     "steps x2": (2.0, "train.total_steps=600"),
+    "batch size x0.5": (0.5, "train.batch_size=16"),
     "batch size x2": (2.0, "train.batch_size=64"),
     "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
 }

@@ -6,7 +6,8 @@ noise (`products`).
 
 A cosine above 0 is no likeness. Effects of unrelated interventions lie in few dimensions, in which two random
 directions are often alike. So a family is like another only if the lower end of the cosine's interval is
-above a floor, which unrelated directions in as many dimensions exceed in one of forty cases; if the cosine
+above a floor, which unrelated directions in as many dimensions exceed in one of forty cases (the fewest that
+the families show); if the cosine
 is greater than the rival's; and if it is greater than that of every placebo: a family that changes how the
 model is trained and nothing that the question is about.
 """
@@ -35,6 +36,7 @@ LEAST_AGREEMENT = 0.5  # mean cosine between the doses of a family that has a di
 FLOOR_LEVEL = 0.975  # two families are asked about: one of twenty for both together
 LEAST_PAIRS = 10
 FEW_DIMENSIONS = 3.0  # where there are too few families to tell: as few as studies have had
+_LEAST_SQUARED_SINE = 0.05  # of two directions that span a plane, for all that noise leaves
 _POINTS = 5
 
 AFTER, UPDATE = "the paper's four, weights after", "the paper's four, update"
@@ -57,8 +59,10 @@ class Likeness(NamedTuple):
       rival: the placebo that dropout (or decay, where it is the nearer) exceeds by the least, as the lower
         end of the interval says; margin: by how much it does.
       floor: what unrelated directions exceed in one of forty cases, .3 at least.
-      dimensions, dimensions_low, dimensions_high: participation ratio of the directions of all families, with
-        its jackknife interval over families; NaN where they are too few.
+      dimensions, dimensions_low, dimensions_high: in which effects lie: the least of the participation ratio
+        of all families, that of those that are no placebos, and what the three of the question show by
+        themselves; with the jackknife interval over families of the first two. NaN where they are too few,
+        and the floor that of three.
       agreement: the mean cosine between doses of the family, of those three, whose doses agree the least.
     """
 
@@ -299,7 +303,12 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
     nearest = max(placebos, key=lambda name: placebos[name][0], default="")
     rival = min(margins, key=lambda name: np.nan_to_num(margins[name].low, nan=-math.inf), default="")
     unknown = Estimate(np.nan, np.nan, np.nan)
-    dimensions = _dimensions(study, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
+    dimensions = _dimensions(study, cast)
+    if known:
+        between = float(study.cosine(cast.dropout, cast.decay, by)[0])
+        of_three = _dimensions_of_three(dropout.value, decay.value, between)
+        if of_three < np.nan_to_num(dimensions.value, nan=FEW_DIMENSIONS):
+            dimensions = Estimate(of_three, np.nan, np.nan)
     floor = floor_of(dimensions.value)
     agreements = {name: study.agreement(name) for name in cast[:3]} if known else {}
     row = Likeness(
@@ -374,27 +383,58 @@ def floor_of(dimensions: float) -> float:
     return max(LEAST_COSINE, float(t / np.sqrt(t**2 + freedom)))
 
 
-def _dimensions(study: _Study, *tested: set[str]) -> Estimate:
+def _dimensions(study: _Study, cast: Cast) -> Estimate:
     """Participation ratio of the families' directions, from the pairs that the question is not about.
 
-    For random directions whose second moments have the eigenvalues p, with sum 1, the mean squared cosine is
-    Σ p², the reciprocal of the participation ratio. The noise of each cosine is taken off its square. NaN
-    where there are fewer than ten pairs. The interval is by the jackknife over families.
+    It is that of all families or that of those that are no placebos, whichever is less: placebos may lie
+    elsewhere, and then say nothing about the space that the others share. NaN where the others make fewer
+    than ten pairs.
     """
     names = [name for name, doses in study.doses.items() if doses]
-    squares = np.full((len(names), len(names)), np.nan)
+    squares = _squared_cosines(study, names, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
+    others = np.array([name not in cast.placebos for name in names], bool)
+    few = _participation(squares[np.ix_(others, others)])
+    every = _participation(squares)
+    return every if every.value < few.value else few
+
+
+def _dimensions_of_three(dropout: float, decay: float, between: float) -> float:
+    """As many dimensions as the three families of the question seem to lie in, whatever the others do.
+
+    From the cosines of diversity with the two, and of the two with each other. In d dimensions the plane of
+    diversity and the nearer of the two holds 2 / d of the squared length of the other's direction, in the
+    mean over random directions; in two dimensions it holds all. So families that share a plane of their own,
+    of which the others say nothing, are noticed.
+    """
+    near, far = (dropout, decay) if dropout >= decay else (decay, dropout)
+    within = (far**2 + between**2 - 2 * near * far * between) / max(1 - near**2, _LEAST_SQUARED_SINE)
+    return 2 / min(max(within, 1e-3), 1.0)
+
+
+def _squared_cosines(study: _Study, names: Sequence[str], *tested: set[str]) -> Float[np.ndarray, "F F"]:
+    """Of each two families, less the noise of the cosine; NaN of those that are tested."""
+    out = np.full((len(names), len(names)), np.nan)
     for i, one in enumerate(names):
         for j, other in enumerate(names[:i]):
             if {one, other} not in tested:
                 values = study.cosine(one, other)
-                squares[i, j] = squares[j, i] = values[0] ** 2 - study.effects.variance(values[1:])
+                out[i, j] = out[j, i] = values[0] ** 2 - study.effects.variance(values[1:])
+    return out
+
+
+def _participation(squares: Float[np.ndarray, "F F"]) -> Estimate:
+    """Participation ratio of directions whose squared cosines are given; NaN of fewer than ten pairs.
+
+    For random directions whose second moments have the eigenvalues p, with sum 1, the mean squared cosine is
+    Σ p², the reciprocal of the participation ratio. The interval is by the jackknife over families.
+    """
     known = np.isfinite(squares)
     if known.sum() < 2 * LEAST_PAIRS:
         return Estimate(np.nan, np.nan, np.nan)
     total, count = np.where(known, squares, 0.0), known.astype(float)
     mean = float(total.sum() / count.sum())
     without = (total.sum() - 2 * total.sum(1)) / (count.sum() - 2 * count.sum(1))
-    n = len(names)
+    n = len(squares)
     error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
     half = float(scipy.stats.t.ppf(0.975, n - 1)) * float(error)
     # A mean at or below 0 is that of many dimensions.

@@ -3,7 +3,8 @@
 The difference of two arms is a vector over numbers in units of seed noise. Its size is the root mean square
 over the numbers, of which the noise is taken off: the products of differences of two different seeds have the
 squared true difference as their mean (see `products`). The arms are the same if the upper end of the size's
-interval is below the margin of one standard deviation. They are not if some number differs by more than the
+interval is below the margin of one standard deviation, and no number by itself differs by more than that,
+since a few that differ much would be lost in the mean. They are not if some number differs by more than the
 margin, with an interval that holds for all numbers at once.
 
 The root mean square was chosen over the greatest difference. With 20 seeds the noise of each difference is a
@@ -90,12 +91,14 @@ def distance_of_arms(
     mean, error = found_difference.effect, found_difference.error
     factor = _greatest(parts, np.random.default_rng(seed))
     # The margin is a multiple of the noise, which is estimated as well; with its error 1 / sqrt(2 freedom).
-    beyond = np.abs(mean) - margin > factor * np.sqrt(error**2 + margin**2 / (2 * freedom))
+    excess = (np.abs(mean) - margin) / np.sqrt(error**2 + margin**2 / (2 * freedom))
+    beyond = excess > factor
+    alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, min(map(len, parts)) - 1)
     columns = np.flatnonzero(keep)
     with np.errstate(divide="ignore", invalid="ignore"):
         furthest = int(np.nan_to_num(np.abs(mean) / error).argmax())
     half = factor * error[furthest]
-    verdict = NO if beyond.any() else YES if size.high < margin else CANNOT_TELL
+    verdict = NO if beyond.any() else YES if size.high < margin and not alone.any() else CANNOT_TELL
     return Distance(
         verdict,
         size,

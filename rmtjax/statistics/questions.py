@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.directions import NEITHER, PLACEBO, Cast, Likeness, likeness_rows
+from rmtjax.statistics.directions import NEITHER, PLACEBO, PLAIN, PRIMARY, Cast, Likeness, likeness_rows
 from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
@@ -58,7 +58,8 @@ class Answer(NamedTuple):
 
     Attributes:
       question: "T1", "T2", "T3" or "T4".
-      block: of T1 which numbers and doses, the primary ones first; of T4 which outcome; of T3 which family.
+      block: of T1 which numbers and doses, first "primary", which is both primary rows together; of T4 which
+        outcome; of T3 which family.
       verdict: "yes", "no", "cannot tell", or for T1 also "placebo" and "neither".
       sentence: the answer in plain English, with the numbers.
       value, low, high: the number that the sentence rests on, with its interval.
@@ -78,10 +79,11 @@ class Answer(NamedTuple):
 
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    """T1 to T4: of T1 a row per block of numbers and choice of doses, of T3 one per family of shares, of T4
-    one per outcome.
+    """T1 to T4: of T1 the verdict of both primary rows, then a row per block of numbers and choice of doses;
+    of T3 one per family of shares, of T4 one per outcome.
 
-    What the table cannot answer gets "cannot tell" with the reason.
+    T1's verdict is that of its two primary rows where they agree, else "cannot tell". What the table cannot
+    answer gets "cannot tell" with the reason.
 
     Args:
       table: as `study_table` says.
@@ -101,7 +103,7 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     run = {metric for group, metric in found.columns if group == RUN}
     outcomes = [None, "accuracy"] if {"accuracy", roles.outcome} <= run else [None]
     rows = [
-        *_guarded("T1", lambda: [_likeness_answer(row, roles) for row in likeness(found, roles)]),
+        *_guarded("T1", lambda: _likeness_answers(likeness(found, roles), roles)),
         *_guarded("T2", lambda: [sameness(found, roles)]),
     ]
     for family in roles.synthetic:
@@ -117,18 +119,43 @@ def likeness(table: pd.DataFrame | Samples, roles: Roles) -> list[Likeness]:
     return likeness_rows(table, cast, roles.scales)
 
 
+def _likeness_answers(rows: Sequence[Likeness], roles: Roles) -> list[Answer]:
+    """That of the primary rows together, then one per row."""
+    each = [_likeness_answer(row, roles) for row in rows]
+    primary = [row for row in rows if row.block in PRIMARY and row.condition == PLAIN]
+    if len(primary) < 2:
+        return each
+    agree = len({row.verdict for row in primary}) == 1
+    verdict = primary[0].verdict if agree else CANNOT_TELL
+    told = [f"In {row.block}: {row.verdict}, since {row.reason}; {_numbers(row, roles)}." for row in primary]
+    together = each[0]._replace(
+        block="primary", verdict=verdict, sentence=" ".join([f"{_lead(verdict, roles)}.", *told])
+    )
+    return [together, *each]
+
+
 def _likeness_answer(row: Likeness, roles: Roles) -> Answer:
+    title = f"{row.block}, {row.condition}"
+    sentence = f"{_lead(row.verdict, roles)}, since {row.reason}. In {title}: {_numbers(row, roles)}."
+    value = (row.dropout, row.dropout_low, row.dropout_high)
+    control = (row.placebo_cosine, row.placebo_low, row.placebo_high)
+    return Answer("T1", title, row.verdict, sentence, *value, *control)
+
+
+def _lead(verdict: str, roles: Roles) -> str:
     of = _capital(roles.diversity)
-    lead = {
+    return {
         YES: f"{of} changes the weights like dropout and not like weight decay",
         NO: f"{of} changes the weights like weight decay and not like dropout",
         PLACEBO: f"{of} changes the weights no more like dropout or weight decay than like a placebo",
         NEITHER: f"{of} changes the weights like neither dropout nor weight decay",
         CANNOT_TELL: f"It cannot be told whether {roles.diversity} changes the weights like dropout",
-    }[row.verdict]
-    place = f"{row.block} ({row.numbers} numbers), {row.condition}"
+    }[verdict]
+
+
+def _numbers(row: Likeness, roles: Roles) -> str:
     if not np.isfinite(row.dropout + row.decay):
-        return Answer("T1", _title(row), row.verdict, f"{lead}, since {row.reason}: {place}.", *[np.nan] * 6)
+        return f"{row.numbers} numbers"
     beside = (
         f"of the placebos {row.placebo} has the greatest, "
         f"{_with_interval(row.placebo_cosine, row.placebo_low, row.placebo_high)}"
@@ -143,19 +170,12 @@ def _likeness_answer(row: Likeness, roles: Roles) -> Answer:
         else f"the families are too few to tell in how many dimensions effects lie, and in as few as 3 "
         f"unrelated ones exceed {row.floor:.2f} in 2.5 % of cases"
     )
-    sentence = (
-        f"{lead}, since {row.reason}. In {place}, the cosine of its effects with dropout's is "
+    return (
+        f"of {row.numbers} numbers the cosine of its effects with dropout's is "
         f"{_with_interval(row.dropout, row.dropout_low, row.dropout_high)} and with weight decay's "
         f"{_with_interval(row.decay, row.decay_low, row.decay_high)}, a difference of "
-        f"{_with_interval(row.contrast, row.contrast_low, row.contrast_high)}; {beside}; {room}."
+        f"{_with_interval(row.contrast, row.contrast_low, row.contrast_high)}; {beside}; {room}"
     )
-    value = (row.dropout, row.dropout_low, row.dropout_high)
-    control = (row.placebo_cosine, row.placebo_low, row.placebo_high)
-    return Answer("T1", _title(row), row.verdict, sentence, *value, *control)
-
-
-def _title(row: Likeness) -> str:
-    return f"{row.block}, {row.condition}"
 
 
 def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:

@@ -162,8 +162,9 @@ def rates(scenario: Scenario, studies: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["verdict", "rate", "low", "high", "wrong"])
 
 
-_PLACEBOS = 5
+_PLACEBOS, _OTHERS = 5, 4
 _CAST = Cast("diversity", "dropout", "decay", tuple(f"placebo {i}" for i in range(_PLACEBOS)))
+_ELSEWHERE = 10  # dimensions
 _CURVE = (0.5, 1.0, 1.5)
 SATURATING, REVERSED = (0.8, 1.0, 1.0), (0.5, 1.0, -3.0)
 
@@ -177,9 +178,12 @@ def likeness_verdict(
     curve: Sequence[float] = _CURVE,
     dimensions: int = 6,
     ratio: float | None = None,
+    own: float = 0.0,
+    others_elsewhere: bool = False,
     seeds: tuple[int, int] = (20, 5),
 ) -> str:
-    """T1's verdict in a study of diversity, dropout, decay and five placebos of one dose.
+    """T1's verdict in a study of diversity, dropout, decay, four other families and five placebos; of the
+    latter two kinds there is one dose.
 
     Args:
       cosine: of diversity's direction with dropout's; None: it is unrelated. All others are unrelated.
@@ -187,32 +191,46 @@ def likeness_verdict(
       size: of the middle dose's effects, in standard deviations of seed noise.
       curve: sizes of diversity's doses, in `size`; those of dropout and decay are .5, 1 and 1.5.
       dimensions, ratio: that effects lie in, and the participation ratio of their directions (None: as many).
+      own: share of the squared length of effects that is in dimensions in which no placebo is; the rest, and
+        placebos, lie in ten dimensions elsewhere. 0: all lie in the same.
+      others_elsewhere: then the four other families lie where the placebos do.
       seeds: of the baseline and the middle doses, and of the others.
     """
     spread = spread_of(dimensions, ratio) if ratio else np.full(dimensions, 1.0)
+    elsewhere = np.full(_ELSEWHERE if own else 0, 1.0)
+
+    def draw(share: float) -> np.ndarray:
+        here = np.sqrt(share) * random_direction(rng, spread)
+        away = np.sqrt(1 - share) * random_direction(rng, elsewhere) if own else elsewhere
+        return np.concatenate([here, away])
+
     many, few = seeds
-    dropout = random_direction(rng, spread)
-    diversity = random_direction(rng, spread) if cosine is None else at_cosine(rng, dropout, cosine)
-    of = {"diversity": diversity, "dropout": dropout, "decay": random_direction(rng, spread)}
+    main, aside = own or 1.0, 0.0 if own else 1.0
+    dropout = draw(main)
+    diversity = draw(main) if cosine is None else at_cosine(rng, dropout, cosine)
+    of = {"diversity": diversity, "dropout": dropout, "decay": draw(main)}
     families = {
         name: Family(direction, size * np.array(curve if name == "diversity" else _CURVE), (few, many, few))
         for name, direction in of.items()
     }
+    for i in range(_OTHERS):
+        families[f"other {i}"] = Family(draw(aside if others_elsewhere else main), (size,), (few,))
     for i, name in enumerate(_CAST.placebos):
         moved = placebo is not None and i == 0
-        direction = at_cosine(rng, dropout, placebo) if moved else random_direction(rng, spread)  # type: ignore[arg-type]
+        direction = at_cosine(rng, dropout, placebo) if moved else draw(aside)  # type: ignore[arg-type]
         families[name] = Family(direction, (size,), (few,))
     return likeness_row(weights_study(rng, families, baseline_seeds=many), _CAST).verdict
 
 
 def sameness_verdict(
-    rng: np.random.Generator, difference: float, *, seeds: int = 20, count: int = 115
+    rng: np.random.Generator, difference: float, *, differing: int = 115, seeds: int = 20, count: int = 115
 ) -> str:
-    """T2's verdict where every one of so many numbers differs by so many standard deviations."""
+    """T2's verdict where so many of the numbers differ by so many standard deviations, and the others not."""
     numbers = [("q", f"after/number {i}") for i in range(count)]
     same = Family(np.ones(1), (0.0,), (seeds,))
     found = weights_study(rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers)
-    found.values["one_1"][:] += difference * rng.choice([-1.0, 1.0], count)
+    signs = rng.choice([-1.0, 1.0], count) * (np.arange(count) < differing)
+    found.values["one_1"][:] += difference * signs
     return distance_of_arms(found, "one_1", "other_1", np.ones(count, bool)).verdict
 
 
@@ -261,6 +279,21 @@ SCENARIOS: dict[str, Scenario] = {
     "T1: unrelated, participation ratio 3.3": _of(
         likeness_verdict, "yes", "no", "placebo", dimensions=12, ratio=3.3
     ),
+    "T1: unrelated, two dimensions, placebos in ten others, 2 s.d.": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=2, own=1.0, size=2.0
+    ),
+    "T1: unrelated, three dimensions, placebos in ten others": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=3, own=1.0
+    ),
+    "T1: unrelated, half in two dimensions, placebos in ten others, 2 s.d.": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=2, own=0.5, size=2.0
+    ),
+    "T1: unrelated, two dimensions, all other families in ten others, 2 s.d.": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=2, own=1.0, others_elsewhere=True, size=2.0
+    ),
+    "T1: unrelated, four dimensions, all other families in ten others, 2 s.d.": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=4, own=1.0, others_elsewhere=True, size=2.0
+    ),
     "T1: a placebo moves along dropout's axis": _of(
         likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=0.95
     ),
@@ -272,6 +305,9 @@ SCENARIOS: dict[str, Scenario] = {
     "T2: true differences of 0": _of(sameness_verdict, "no", difference=0.0),
     "T2: true differences of .8": _of(sameness_verdict, "no", difference=0.8),
     "T2: true differences of 1, the margin": _of(sameness_verdict, "yes", difference=1.0),
+    "T2: 5 of 115 numbers differ by 3, 5 seeds": _of(
+        sameness_verdict, "yes", difference=3.0, differing=5, seeds=5
+    ),
     "T3: flat": _of(share_verdict, "yes", "no", curve=(0.0,) * 4),
     "T3: a plateau": _of(share_verdict, "yes", curve=(0.0, 1.0, 1.0, 1.0)),
     "T4: unrelated, 8 families x 3 doses, .8 within": _of(
@@ -289,6 +325,17 @@ SCENARIOS: dict[str, Scenario] = {
         likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=2.0, seeds=(20, 20)
     ),
     "T1 power: cosine .92, .4 s.d.": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=0.4),
+    "T1 power: cosine .92, participation ratio 3.3, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict,
+        "no",
+        "placebo",
+        "neither",
+        cosine=0.92,
+        dimensions=12,
+        ratio=3.3,
+        size=2.0,
+        seeds=(20, 20),
+    ),
     "T1 power: cosine .92, 20 dimensions": _of(
         likeness_verdict, "no", "placebo", "neither", cosine=0.92, dimensions=20
     ),

@@ -259,6 +259,10 @@ def test_answers_where_the_claim_is_true():
     found = statistics.answers(study_of(rng, one, one, other), ROLES)
     likeness = found[found["question"] == "T1"]
     blocks = ["the paper's four, weights after", "the paper's four, update"]
+    assert likeness["block"].iloc[0] == "primary"  # both together, then each
+    assert likeness["verdict"].iloc[0] == "yes"
+    assert all(f"In {block}: yes, since" in likeness["sentence"].iloc[0] for block in blocks)
+    likeness = likeness.iloc[1:]
     assert likeness["block"].str.startswith(blocks[0]).iloc[:2].all()  # the primary ones first
     assert likeness["block"].iloc[-3:].tolist() == [
         f"{name}, all doses" for name in ("scale", "shape", "all")
@@ -289,7 +293,7 @@ def test_answers_where_the_claim_is_true():
 
 def test_answers_where_it_is_false_and_where_nothing_happens():
     rng = np.random.default_rng(1)
-    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    one, other = 3 * rng.standard_normal((2, len(simulated.NUMBERS)))
     found = statistics.answers(study_of(rng, one, other, one), ROLES).drop_duplicates("question")
     found = found.set_index("question")
     assert found.loc["T1", "verdict"] == "no"

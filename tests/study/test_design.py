@@ -152,7 +152,7 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     assert rows["block"].drop_duplicates().tolist() == [
         "the paper's four, weights after", "the paper's four, update", "scale", "shape", "all"
     ]  # fmt: skip
-    assert (answers["question"] == "T1").sum() == len(rows)
+    assert (answers["question"] == "T1").sum() == len(rows) + 1  # both primary rows together
     assert answers.loc[0, "verdict"] == "yes"
     assert "like dropout and not like weight decay" in answers.loc[0, "sentence"]
     for name in ("study", "effects", "similarity", "doses", "answers", "spectra"):
