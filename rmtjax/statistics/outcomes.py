@@ -15,7 +15,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.doses import by_family, curve
 from rmtjax.statistics.intervals import LEVEL
-from rmtjax.statistics.study_table import NULL, Samples, noise, place_of_run, samples
+from rmtjax.statistics.study_table import NULL, Samples, is_paired, noise, place_of_run, samples
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 _EXACT_FAMILIES = 7
@@ -198,8 +198,9 @@ def rank_agreement(
 
     Runs of one arm are no independent evidence of how arms rank, nor are the doses of one family: they are
     made by one generator or one augmentation, and go up and down together. So each family is one point, the
-    mean over its arms of their means over seeds; the baselines and null controls are one family. p comes from
-    permuting families.
+    mean over its arms of their means over seeds; the baselines and null controls are one family. A measure is
+    compared with that of the baseline's runs of the same seeds, so that families which are fed the same data
+    are tied. p comes from permuting families.
 
     Args:
       measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
@@ -223,7 +224,7 @@ def rank_agreement(
     rows = []
     for measure in measures:
         places = [place_of_run(found, measure), *y_places]
-        runs = {name: v[:, places] for name, v in found.values.items()}
+        runs = {name: _against_baseline(found, name, places) for name in found.values}
         runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
         runs = {name: v for name, v in runs.items() if len(v)}
         family = np.unique([_unit_of(found, name) for name in runs], return_inverse=True)[1]
@@ -251,6 +252,20 @@ def rank_agreement(
     return out
 
 
+def _against_baseline(found: Samples, arm: str, places: Sequence[int]) -> Float[np.ndarray, "n c"]:
+    """Runs of an arm. The measure, the first number, is freed from what its seeds add to it in the baseline.
+
+    So arms that are fed what their baseline is fed are tied, whatever seeds they have.
+    """
+    base = str(found.arms.loc[arm, "baseline"])
+    out = found.values[arm][:, places]
+    others = found.values[base][:, places[0]]
+    if np.isfinite(others).all() and is_paired(found.seeds[arm], found.seeds[base]):
+        same = others[np.isin(found.seeds[base], found.seeds[arm])]
+        out[:, 0] = out[:, 0] - same + others.mean()
+    return out
+
+
 def _unit_of(found: Samples, arm: str) -> str:
     family = str(found.arms.loc[arm, "family"])
     return NULL if family == NULL or found.arms.loc[arm, "baseline"] == arm else family
@@ -258,13 +273,14 @@ def _unit_of(found: Samples, arm: str) -> str:
 
 def _points(means: Float[np.ndarray, "... n c"]) -> Float[np.ndarray, "... n 2"]:
     """Measure and outcome; with a third column the outcome is what the line on its logit leaves."""
+    measure = means[..., 0].astype(np.float32)  # what differs by rounding alone is tied
     if means.shape[-1] == 2:
-        return means
+        return np.stack([measure, means[..., 1]], -1)
     y, x = (scipy.special.logit(np.clip(means[..., i], 1e-6, 1 - 1e-6)) for i in (1, 2))
     centred = x - x.mean(-1, keepdims=True)
     square = np.square(centred).sum(-1, keepdims=True)
     slope = (centred * y).sum(-1, keepdims=True) / np.where(square > 0, square, 1.0)
-    return np.stack([means[..., 0], y - y.mean(-1, keepdims=True) - slope * centred], -1)
+    return np.stack([measure, y - y.mean(-1, keepdims=True) - slope * centred], -1)
 
 
 def _agreement(points: Float[np.ndarray, "n 2"], rng: np.random.Generator) -> dict[str, float]:

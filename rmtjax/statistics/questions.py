@@ -9,6 +9,7 @@ T4 Does a measure of diversity rank families by their accuracy out of distributi
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ class Answer(NamedTuple):
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     """T1 to T4: of T1 the verdict of both primary rows, then a row per block of numbers and choice of doses;
-    of T3 one per family of shares, of T4 one per outcome.
+    of T3 one per family of shares and outcome, of T4 one per outcome.
 
     T1's verdict is that of its two primary rows where they agree, else "cannot tell". What the table cannot
     answer gets "cannot tell" with the reason.
@@ -106,8 +107,9 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
         *_guarded("T1", lambda: _likeness_answers(likeness(found, roles), roles)),
         *_guarded("T2", lambda: [sameness(found, roles)]),
     ]
-    for family in roles.synthetic:
-        rows += _guarded("T3", functools.partial(_only, best_share, found, family, roles.outcome))
+    # Beside the outcome stands the accuracy in distribution, which may explain it.
+    for family, of in itertools.product(roles.synthetic, [roles.outcome, *filter(None, outcomes)]):
+        rows += _guarded("T3", functools.partial(_only, best_share, found, family, of))
     for given in outcomes:
         rows += _guarded("T4", functools.partial(_only, ranking, found, roles, given))
     return pd.DataFrame(rows, columns=Answer._fields)
@@ -236,7 +238,8 @@ def best_share(table: pd.DataFrame | Samples, family: str, outcome: str = "ood_a
         f"{found.power:.2f}; with shares shuffled the smaller t of the two is at most {found.control[1]:.2f} "
         f"in 97.5 %, and here {found.statistic:.2f} (p = {found.p:.3f})."
     )
-    return Answer("T3", family, found.verdict, sentence, *smaller, 0.0, *found.control)
+    block = family if outcome != "accuracy" else f"{family}, {_words(outcome)}"
+    return Answer("T3", block, found.verdict, sentence, *smaller, 0.0, *found.control)
 
 
 def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = None) -> Answer:
@@ -343,7 +346,8 @@ def _with_interval(value: float, low: float, high: float, digits: int = 2) -> st
 
 
 def _words(metric: str) -> str:
-    return metric.replace("ood_accuracy", "accuracy out of distribution").replace("_", " ")
+    names = {"accuracy": "accuracy in distribution", "ood_accuracy": "accuracy out of distribution"}
+    return names.get(metric, metric.replace("_", " "))
 
 
 def _capital(text: str) -> str:

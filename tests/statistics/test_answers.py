@@ -207,6 +207,24 @@ def test_doses_of_one_family_are_one_point():
     assert "with 3 families nothing can be told, since no p is below 0.33" in answer.sentence
 
 
+def test_families_that_are_fed_the_same_are_tied_whatever_their_seeds():
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi_score", "ood_accuracy")]
+    fed = rng.uniform(10, 11, 8)
+    few, more = fed[:5], fed[2:7] + 3  # the mean of the few is not that of all
+    outcomes = np.array([0.1, 0.4, 0.3, 0.2])[:, None] + 1e-3 * rng.standard_normal((4, 8))
+    parts = [simulated.rows("none", "none", 0.0, range(8), np.column_stack([fed, outcomes[0]]), numbers)]
+    for name, seeds, measure, outcome in (
+        ("dropout", range(5), few, outcomes[1, :5]),
+        ("decay", range(5), few, outcomes[2, :5]),
+        ("added", range(2, 7), more, outcomes[3, :5]),
+    ):
+        parts.append(simulated.rows(name, name, 1.0, seeds, np.column_stack([measure, outcome]), numbers))
+    found = statistics.rank_agreement(pd.concat(parts), ["vendi_score"]).iloc[0]
+    expected = scipy.stats.spearmanr([0, 0, 0, 1], [0.1, 0.4, 0.3, 0.2]).statistic
+    assert found["spearman"] == pytest.approx(expected)
+
+
 def test_effective_robustness_is_what_the_accuracy_in_distribution_leaves():
     """Accuracy drives both the measure and the outcome: the raw outcome is ranked, what is left is not."""
     rng = np.random.default_rng(0)
@@ -282,6 +300,7 @@ def test_answers_where_the_claim_is_true():
     assert "30 numbers of the layers" in same["sentence"]
     assert "again against its baseline" in same["sentence"]
     assert found.loc[("T3", "replace"), "verdict"] == "yes"
+    assert found.loc[("T3", "replace, accuracy in distribution"), "verdict"] != "yes"
     assert "would be found with a probability of" in found.loc[("T3", "replace"), "sentence"]
     raw, robust = found.loc[("T4", "ood_accuracy")], found.loc[("T4", "effective robustness")]
     assert "over 5 families" in raw["sentence"]
