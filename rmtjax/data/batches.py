@@ -259,6 +259,7 @@ def _iterate(
     # TensorFlow's autotuning sleeps for up to a minute, and an iterator that is dropped waits for it.
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False  # as in the room's __init__
     iterator = batches.prefetch(2).with_options(options).as_numpy_iterator()
     return iterator if source.decode is None else _naming_failures(iterator, source, members)
 

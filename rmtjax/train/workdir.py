@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from rmtjax import config as config_lib
 from rmtjax import files, results
@@ -169,6 +168,8 @@ class Metrics:
                     continue
         files.write_text(path, "".join(line + "\n" for line in kept))
         self.file = path.open("a", encoding="utf-8", buffering=1)
+        from tensorboardX import SummaryWriter  # which imports torch, where that is installed: 2 s
+
         self.events = SummaryWriter(str(pathlib.Path(workdir) / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
