@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
+from rmtjax.diversity import spectrum
+
 _ELEMENTS = 2**22  # squared distances in a block: 32 MB
 
 
@@ -102,8 +104,9 @@ def balls(points: Float[Array, "n d"], k: int) -> Float[Array, " n"]:
 
 
 def check_finite(*sets: Float[Array | np.ndarray, "_ _"]) -> None:
-    """Raises ValueError if any feature is not finite."""
+    """Raises ValueError if any feature is not finite, or complex."""
     for features in sets:
+        spectrum.refuse_complex(features)
         bad: Bool[np.ndarray, " n"] = ~np.isfinite(np.asarray(features)).all(axis=1)
         if bad.any():
             raise ValueError(

@@ -164,6 +164,14 @@ def mean_squares(features: Features, rows: Rows, *parameters: Array) -> Float[np
         return np.asarray(len(held) * jnp.sum(_gram(held, parameters, rows) ** 2, axis=1))
 
 
+def refuse_complex(features: Array | np.ndarray) -> None:
+    """Raises ValueError if features are complex numbers, whose imaginary parts would be lost."""
+    if np.issubdtype(features.dtype, np.complexfloating):
+        raise ValueError(
+            f"features are {features.dtype}: give real numbers, such as real and imaginary parts side by side"
+        )
+
+
 def row_scales(features: Features) -> Float[np.ndarray, " n"]:
     """The largest absolute value of each row; not finite if the row has an entry that is not."""
     with jax.enable_x64(True):

@@ -51,7 +51,8 @@ def vendi_score(features: Features, q: float | int = 1.0, top: int | None = None
         not with the whole spectrum.
 
     Raises:
-      ValueError: there are no examples, features are not finite, q is not above 0, or top is below 1.
+      ValueError: there are no examples, features are not finite, or complex, q is not above 0, or top is
+        below 1.
 
     >>> round(vendi_score(np.eye(4)), 6), round(vendi_score(np.ones((4, 2))), 6)
     (4.0, 1.0)
@@ -175,6 +176,7 @@ def checked(features: Features, q: float | int = 1.0, top: int | None = None) ->
     check_order(q, top)
     if not np.size(features):
         raise ValueError(f"features of shape {features.shape} hold no examples: give at least one row")
+    spectrum.refuse_complex(features)
     bad = ~np.isfinite(spectrum.row_scales(features))
     if bad.any():
         raise ValueError(

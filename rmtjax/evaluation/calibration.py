@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from scipy.special import log_softmax
 
+_ROUNDING = 5e-7  # of a confidence in float32, with room
 TEMPERATURES = (0.01, 100.0)  # bounds of a fitted temperature
 
 
@@ -41,8 +42,9 @@ def expected_calibration_error(
 ) -> Float[Array, ""]:
     """ECE: sum over bins of (share of examples in the bin) * |accuracy - mean confidence|.
 
-    The bins have equal width and are closed on the right: (j / bins, (j + 1) / bins]. Naeini et al. 2015, in
-    the form of Guo et al. 2017.
+    The bins have equal width and are closed on the right: (j / bins, (j + 1) / bins]. A confidence on a
+    border, as shares of votes are, counts as on it although rounding puts it up to 5e-7 above. Naeini et al.
+    2015, in the form of Guo et al. 2017.
 
     Args:
       confidence: probability of the predicted class, in [0, 1].
@@ -55,7 +57,7 @@ def expected_calibration_error(
     0.1
     """
     confidence, correct = jnp.asarray(confidence, jnp.float32), jnp.asarray(correct, jnp.float32)
-    bin_of = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    bin_of = jnp.clip(jnp.ceil((confidence - _ROUNDING) * bins).astype(jnp.int32) - 1, 0, bins - 1)
     gap = correct - confidence
     weights = jnp.ones_like(confidence) if weights is None else weights
     # A matrix product, so that many weight vectors, or outcomes, cost one product under vmap.
@@ -137,7 +139,11 @@ def fit_temperature(logits: Float[Array | np.ndarray, "n k"], labels: Int[Array 
     The NLL is convex in 1/T, so its minimum is the root of its derivative, sum_k p_k z_k - z_label averaged
     over the examples. It is found by Brent's method in ln T, in float64 (Guo et al. 2017), within
     `TEMPERATURES`. If every label has the largest logit, the NLL falls without end as T goes to 0: such data
-    do not determine the temperature, and 1.0 is returned.
+    do not determine the temperature, and 1.0 is returned. A logit of -inf masks a class: its probability is 0
+    at every temperature.
+
+    Raises:
+      ValueError: a logit is NaN or +inf, or that of a label is -inf, so that the NLL is infinite.
 
     >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
     >>> round(fit_temperature(logits, np.array([0, 0, 0, 1])), 4)  # softmax(2 / T) = 3 / 4
@@ -145,12 +151,19 @@ def fit_temperature(logits: Float[Array | np.ndarray, "n k"], labels: Int[Array 
     """
     z = np.asarray(logits, np.float64)
     of_label = z[np.arange(len(z)), np.asarray(labels)]
+    for what, bad in (
+        ("a logit that is NaN or +inf", (np.isnan(z) | np.isposinf(z)).any(-1)),
+        ("a label whose logit is -inf", np.isneginf(of_label)),
+    ):
+        if bad.any():
+            raise ValueError(f"{bad.sum()} of {len(z)} examples have {what}, first example {bad.argmax()}")
+    masked = np.isneginf(z)
     if np.all(of_label >= z.max(axis=-1)):
         return 1.0
 
     def slope(log_temperature: float) -> float:
         p = np.exp(log_softmax(z / np.exp(log_temperature), axis=-1))
-        return float(np.mean(np.sum(p * z, axis=-1) - of_label))
+        return float(np.mean(np.sum(p * np.where(masked, 0.0, z), axis=-1) - of_label))
 
     low, high = (float(np.log(t)) for t in TEMPERATURES)
     # Upwards in 1/T the slope rises, so upwards in ln T it falls, from above 0 to below 0 round a minimum.

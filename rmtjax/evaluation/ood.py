@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 
 @jax.jit
@@ -48,7 +48,6 @@ def energy(logits: Float[Array | np.ndarray, "n k"]) -> Float[Array, " n"]:
     return jax.nn.logsumexp(jnp.asarray(logits), axis=-1)
 
 
-@jax.jit
 def auroc(
     id_scores: Float[Array | np.ndarray, " n"],
     ood_scores: Float[Array | np.ndarray, " m"],
@@ -59,9 +58,25 @@ def auroc(
 
     Chance is .5, perfect separation 1.
 
+    Scores in numpy are compared as they are, float64 ones too.
+
+    Raises:
+      ValueError: a score in numpy is NaN.
+
     >>> round(float(auroc(np.array([0.9, 0.8, 0.4], np.float32), np.array([0.1, 0.4], np.float32))), 4)
     0.9167
     """
+    out: Array = _auroc(*_in_order(id_scores, ood_scores), id_weights, ood_weights)
+    return out
+
+
+@jax.jit
+def _auroc(
+    id_scores: Real[Array | np.ndarray, " n"],
+    ood_scores: Real[Array | np.ndarray, " m"],
+    id_weights: Float[Array, " n"] | None,
+    ood_weights: Float[Array, " m"] | None,
+) -> Float[Array, ""]:
     id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
     id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
     ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
@@ -74,7 +89,6 @@ def auroc(
     return jnp.dot(id_weights, wins, precision=jax.lax.Precision.HIGHEST) / jnp.sum(id_weights)
 
 
-@jax.jit
 def fpr_at_tpr(
     id_scores: Float[Array | np.ndarray, " n"],
     ood_scores: Float[Array | np.ndarray, " m"],
@@ -86,9 +100,26 @@ def fpr_at_tpr(
 
     Chance is `tpr`. The threshold is one of the ID scores, without interpolation.
 
+    Scores in numpy are compared as they are, float64 ones too.
+
+    Raises:
+      ValueError: a score in numpy is NaN.
+
     >>> float(fpr_at_tpr(np.array([0.9, 0.8], np.float32), np.array([0.1, 0.85], np.float32)))
     0.5
     """
+    out: Array = _fpr_at_tpr(*_in_order(id_scores, ood_scores), id_weights, ood_weights, tpr)
+    return out
+
+
+@jax.jit
+def _fpr_at_tpr(
+    id_scores: Real[Array | np.ndarray, " n"],
+    ood_scores: Real[Array | np.ndarray, " m"],
+    id_weights: Float[Array, " n"] | None,
+    ood_weights: Float[Array, " m"] | None,
+    tpr: float | Float[Array, ""],
+) -> Float[Array, ""]:
     id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
     id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
     ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
@@ -98,3 +129,18 @@ def fpr_at_tpr(
     enough = accepted >= jnp.ceil(tpr * accepted[-1] - 1e-3) - 0.5
     threshold = id_scores[order][jnp.argmax(enough)]
     return jnp.sum(jnp.where(ood_scores >= threshold, ood_weights, 0)) / jnp.sum(ood_weights)
+
+
+def _in_order(
+    id_scores: Float[Array | np.ndarray, " n"], ood_scores: Float[Array | np.ndarray, " m"]
+) -> tuple[Real[Array | np.ndarray, " n"], Real[Array | np.ndarray, " m"]]:
+    """The scores, or numbers in the same order, if numpy holds them and JAX's float32 could tie some."""
+    if not (isinstance(id_scores, np.ndarray) and isinstance(ood_scores, np.ndarray)):
+        return id_scores, ood_scores
+    for name, scores in (("id_scores", id_scores), ("ood_scores", ood_scores)):
+        if np.isnan(scores).any():
+            raise ValueError(f"{np.isnan(scores).sum()} of {len(scores)} {name} are NaN: they have no order")
+    if np.float64 not in (id_scores.dtype, ood_scores.dtype):
+        return id_scores, ood_scores
+    places = np.unique(np.concatenate([id_scores, ood_scores]), return_inverse=True)[1].astype(np.int32)
+    return places[: len(id_scores)], places[len(id_scores) :]

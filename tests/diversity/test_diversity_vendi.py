@@ -178,6 +178,8 @@ def test_bad_input_is_one_sentence():
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="not finite"):
             diversity.vendi_score(np.array([[1.0, 2.0], [bad, 1.0]]))
+    with pytest.raises(ValueError, match="complex64: give real numbers"):
+        spectrum.refuse_complex(np.ones((3, 2), np.complex64))
 
 
 @pytest.mark.parametrize("q", [0.5, 1.0, 2])

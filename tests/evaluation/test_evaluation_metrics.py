@@ -79,6 +79,17 @@ def test_ece_bins_are_closed_on_the_right():
     assert float(evaluation.expected_calibration_error(confidence, correct, 1)) == pytest.approx(0.125)
 
 
+@pytest.mark.parametrize("bins", [5, 10, 15, 25, 49])
+def test_ece_counts_shares_of_votes_as_on_their_border(bins):
+    """A bin for each share: .56 * 25 in floating point is above 14."""
+    rng = np.random.default_rng(0)
+    votes, correct = rng.integers(1, bins + 1, 500), rng.integers(0, 2, 500).astype(np.float32)
+    expected = sum((votes == j).mean() * abs(correct[votes == j].mean() - j / bins) for j in np.unique(votes))
+    for confidence in (votes / bins, (votes / bins).astype(np.float32)):
+        found = evaluation.expected_calibration_error(confidence, correct, bins=bins)
+        assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
 def test_adaptive_ece_equals_equal_splits_of_the_sorted_examples():
     logits, labels = predictions(n=300)
     confidence, correct = (np.asarray(x) for x in evaluation.top_label(logits, labels))
@@ -164,3 +175,19 @@ def test_temperature_where_no_minimum_exists():
     assert (
         evaluation.fit_temperature(-np.eye(4), labels) == calibration.TEMPERATURES[1]
     )  # worse than no logits
+
+
+def test_temperature_with_masked_classes_is_that_of_the_others():
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.standard_normal((300, 5))
+    labels = np.array([rng.choice(5, p=np.exp(z) / np.exp(z).sum()) for z in logits / 2])
+    masked = np.concatenate([logits, np.full((300, 2), -np.inf)], axis=1)
+    assert evaluation.fit_temperature(masked, labels) == evaluation.fit_temperature(logits, labels)
+    with pytest.raises(
+        ValueError, match="1 of 300 examples have a label whose logit is -inf, first example 7"
+    ):
+        evaluation.fit_temperature(masked, np.where(np.arange(300) == 7, 6, labels))
+    for bad in (np.nan, np.inf):
+        logits[3, 0] = bad
+        with pytest.raises(ValueError, match="1 of 300 examples have a logit that is NaN or"):
+            evaluation.fit_temperature(logits, labels)

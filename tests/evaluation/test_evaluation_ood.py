@@ -117,3 +117,22 @@ def test_very_confident_models_are_ranked():
     assert by_metric["fpr95_max_softmax"] == pytest.approx(np.mean(log_odds(outside) >= threshold), abs=1e-3)
     rounded = evaluation.auroc(evaluation.max_softmax(inside), evaluation.max_softmax(outside))
     assert float(rounded) < 0.51 < 0.74 < exact
+
+
+def test_float64_scores_that_float32_would_tie_are_ranked():
+    rng = np.random.default_rng(0)
+    outside = 1 - rng.uniform(1e-9, 2e-9, 50)
+    inside = 1 - rng.uniform(1e-10, 9e-10, 40)
+    assert len(np.unique(np.r_[inside, outside].astype(np.float32))) == 1
+    assert float(evaluation.auroc(inside, outside)) == 1.0
+    assert float(evaluation.fpr_at_tpr(inside, outside)) == 0.0
+    mixed = np.r_[inside[:20], outside[:5]]
+    assert float(evaluation.auroc(mixed, outside)) == pytest.approx(roc_auc_score(*pooled(mixed, outside)))
+    assert float(evaluation.fpr_at_tpr(mixed, outside)) == pytest.approx(sklearn_fpr95(mixed, outside))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("score", [evaluation.auroc, evaluation.fpr_at_tpr])
+def test_scores_without_an_order_are_refused(score, dtype):
+    with pytest.raises(ValueError, match="1 of 3 ood_scores are NaN"):
+        score(np.ones(2, dtype), np.array([0, np.nan, 1], dtype))
