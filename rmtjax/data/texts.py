@@ -1,5 +1,6 @@
 """Labelled texts: intents (BANKING77, CLINC150), subjectivity, questions (TREC), and tables of the user."""
 
+import csv
 import io
 import json
 import os
@@ -191,11 +192,7 @@ def _read_table(name: str, file: pathlib.Path) -> Labelled:
             f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test "
             "files"
         )
-    text = _read(name, file, "utf-8-sig")
-    try:
-        table = pd.read_csv(io.StringIO(text), sep=_SEPARATORS[file.suffix], dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise InputError(f"{name}: {str(file)!r} cannot be read as a table: {error}") from error
+    table = _cells(name, file)
     label = next((column for column in _LABELS if column in table), None)
     if "text" not in table or label is None:
         raise InputError(
@@ -209,4 +206,54 @@ def _read_table(name: str, file: pathlib.Path) -> Labelled:
             raise InputError(
                 f"{name}: {str(file)!r} has no {column} in row {empty[0] + 1}: fill it in or remove the row"
             )
-    return Labelled(list(table["text"]), list(table[label]))
+    return Labelled(list(table["text"]), list(table[label].str.strip()))
+
+
+def _cells(name: str, file: pathlib.Path) -> pd.DataFrame:
+    """The cells of a table as they stand, in which a quote that nobody closes swallows no row."""
+    text, separator = _read(name, file, "utf-8-sig"), _SEPARATORS[file.suffix]
+
+    def read(quoting: int) -> pd.DataFrame:
+        try:
+            return pd.read_csv(
+                io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=quoting
+            )
+        except ValueError as error:
+            raise InputError(f"{name}: {str(file)!r} cannot be read as a table: {error}") from error
+
+    try:
+        table = read(csv.QUOTE_MINIMAL)
+        swallowed = _swallowed(table, separator)
+    except InputError:
+        if separator != "\t":
+            raise
+        swallowed = 1
+    if swallowed and separator == "\t":  # as a rule, tables with tabs have no quotes around their cells
+        table = read(csv.QUOTE_NONE)
+    elif swallowed:
+        raise InputError(
+            f"{name}: {str(file)!r} has a cell in row {swallowed} that holds whole rows: close its quote, or "
+            "write two quotes for one that is part of the text"
+        )
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(
+            f"{name}: in {str(file)!r} rows have more cells than there are columns "
+            f"({', '.join(table.columns)}): put quotes around cells that hold the separator"
+        )
+    return table
+
+
+def _swallowed(table: pd.DataFrame, separator: str) -> int:
+    """The first row, from 1, with a cell that holds rows of the table, which end in labels that others have;
+    0 if there is none.
+    """
+    label = next((i for i, column in enumerate(table.columns) if column in _LABELS), -1)
+    known = set(table.iloc[:, label])
+    for row, cells in enumerate(table.itertuples(index=False), 1):
+        for cell in cells:
+            first, *lines = str(cell).split("\n")
+            of_rows = [line.split(separator) for line in lines[:-1]]
+            whole = any(len(parts) == len(cells) and parts[label] in known for parts in of_rows)
+            if whole or (separator == "\t" and lines and separator in first):
+                return row
+    return 0

@@ -128,6 +128,33 @@ def test_faults_of_a_table_are_said(tmp_path, content, words):
         data.load(section(f"texts:{tmp_path / 'set.csv'}"), 0)
 
 
+ROWS = [(f"{'bad' if i % 2 else 'good'} film {i}", "neg" if i % 2 else "pos") for i in range(40)]
+
+
+def test_quotes_that_nobody_closes_swallow_no_row(tmp_path):
+    quoted = [(('"' if i in (4, 13) else "") + text, label) for i, (text, label) in enumerate(ROWS)]
+    path = tmp_path / "set.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in quoted))
+    assert texts.parts(f"texts:{path}", tokens.unknown_words(), 24)["all"].num_examples == 40
+    path = table(tmp_path, rows=quoted)
+    with pytest.raises(InputError, match="has a cell in row 5 that holds whole rows: close its quote"):
+        texts.parts(f"texts:{path}", tokens.unknown_words(), 24)
+
+
+def test_a_text_of_several_lines_is_one_row(tmp_path):
+    poem = '"roses are red, they say\nviolets are blue, I think\nand so on"'
+    path = table(tmp_path, rows=[(poem, "good"), ("short", "bad ")] * 5)
+    found = texts.parts(f"texts:{path}", tokens.unknown_words(), 24)["all"]
+    assert found.num_examples == 10
+    assert found.classes == ("bad", "good")  # without the space
+
+
+def test_rows_with_more_cells_than_columns_are_refused(tmp_path):
+    path = table(tmp_path, rows=[("one", "a,b"), ("two", "a,c")])
+    with pytest.raises(InputError, match="rows have more cells than there are columns"):
+        texts.parts(f"texts:{path}", tokens.unknown_words(), 24)
+
+
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no file"):
         data.load(section(f"texts:{tmp_path / 'none.csv'}"), 0)
