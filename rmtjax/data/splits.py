@@ -98,11 +98,18 @@ def load(config: ConfigDict, seed: int) -> Splits:
       seed: seed of the run.
 
     Raises:
-      InputError: the source or a class is unknown, the source cannot be read, or it has too few examples.
+      InputError: the source or a class is unknown, the source cannot be read, or it has too few examples or
+        one class.
     """
     parts = (
         _text_parts(config) if config_lib.is_text(config.source) else _parts(config.source, config.image_size)
     )
+    classes = next(iter(parts.values())).classes
+    if len(classes) < 2:
+        raise InputError(
+            f"data.source={config.source!r} has one class, {classes[0]!r}: name the folder or table that "
+            "holds all classes"
+        )
     parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
     splits = _divide(_with_test_part(parts, config), config, seed)
     splits = splits._replace(train=with_label_noise(splits.train, config.label_noise, seed))

@@ -395,7 +395,7 @@ def _dimensions(study: _Study, cast: Cast) -> Estimate:
     others = np.array([name not in cast.placebos for name in names], bool)
     few = _participation(squares[np.ix_(others, others)])
     every = _participation(squares)
-    return every if every.value < few.value else few
+    return every if every.value < np.nan_to_num(few.value, nan=FEW_DIMENSIONS) else few
 
 
 def _dimensions_of_three(dropout: float, decay: float, between: float) -> float:

@@ -132,6 +132,29 @@ def test_bad_folders_are_refused(tmp_path):
     refused(f"folder:{tmp_path}/b", "train/ has no class 'fox'")
     write_folder(tmp_path / "c", parts=("val", "test"))
     refused(f"folder:{tmp_path}/c", "has test/, validation/ but no train/")
+    write_folder(tmp_path / "d", parts=("train", "val", "valid"))
+    refused(f"folder:{tmp_path}/d", "has val/ and valid/: keep one of them")
+    write_image(tmp_path / "e" / "images" / "1.png", 1)
+    refused(f"folder:{tmp_path}/e", "has one class, 'images'")
+
+
+def test_parts_have_the_names_that_people_give_them(tmp_path):
+    folder = write_folder(tmp_path, parts=("Train", "valid", "TEST"))
+    splits = data.load(section(f"folder:{folder}"), 0)
+    assert [part.num_examples for part in splits] == [18, 2, 18]  # two validation examples are asked for
+    assert splits.train.classes == ("cat", "dog", "eel")
+
+
+def test_what_is_hidden_is_passed_over_and_what_cannot_be_read_is_counted(tmp_path, caplog):
+    write_folder(tmp_path)
+    (tmp_path / "cat" / "._0.png").write_bytes(b"a fork of a Mac")
+    for hidden in (".ipynb_checkpoints", "__MACOSX"):
+        write_image(tmp_path / "cat" / hidden / "0.png", 1)
+        write_image(tmp_path / hidden / "0.png", 1)
+    for name in ("a.webp", "b.WEBP", "c.tif", "._d.webp"):
+        (tmp_path / "dog" / name).write_bytes(b"an image of another kind")
+    assert data.load_source(f"folder:{tmp_path}", 8).num_examples == 18
+    assert "3 images are passed over (2 .webp, 1 .tif): convert them to PNG" in caplog.text
 
 
 # npz
