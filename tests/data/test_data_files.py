@@ -9,7 +9,7 @@ from PIL import Image
 
 from rmtjax import config as config_lib
 from rmtjax import data
-from rmtjax.data import modalities, sources
+from rmtjax.data import folders, modalities, sources
 from rmtjax.errors import InputError
 
 
@@ -145,7 +145,9 @@ def test_parts_have_the_names_that_people_give_them(tmp_path):
     assert splits.train.classes == ("cat", "dog", "eel")
 
 
-def test_what_is_hidden_is_passed_over_and_what_cannot_be_read_is_counted(tmp_path, caplog):
+def test_what_is_hidden_is_passed_over_and_what_cannot_be_read_is_counted(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(folders.logging, "warning", lambda text, *parts: said.append(text % parts))
     write_folder(tmp_path)
     (tmp_path / "cat" / "._0.png").write_bytes(b"a fork of a Mac")
     for hidden in (".ipynb_checkpoints", "__MACOSX"):
@@ -154,7 +156,8 @@ def test_what_is_hidden_is_passed_over_and_what_cannot_be_read_is_counted(tmp_pa
     for name in ("a.webp", "b.WEBP", "c.tif", "._d.webp"):
         (tmp_path / "dog" / name).write_bytes(b"an image of another kind")
     assert data.load_source(f"folder:{tmp_path}", 8).num_examples == 18
-    assert "3 images are passed over (2 .webp, 1 .tif): convert them to PNG" in caplog.text
+    assert len(said) == 1
+    assert "3 images are passed over (2 .webp, 1 .tif): convert them to PNG" in said[0]
 
 
 # npz

@@ -144,7 +144,7 @@ def test_shares_of_synthetic_examples_are_exact(drawn, mode, seed):
 @few
 @given(
     n=st.integers(10, 40),
-    classes=st.integers(1, 3),
+    classes=st.integers(2, 3),
     seed=seeds,
     validation=st.integers(1, 5),
     train_examples=st.none() | st.integers(1, 3),
