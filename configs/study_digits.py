@@ -30,6 +30,11 @@ PLACEBOS = {
     "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
 }
 
+# What families share: one generator, one kind of regularisation, one knob.
+SOURCES = {"replace": "generated digits", "add": "generated digits"}
+SOURCES |= {"decay": "decay", "coupled decay": "decay"}
+SOURCES |= {family: family.rpartition(" x")[0] for family in PLACEBOS if " x" in family}
+
 
 def get_config() -> ConfigDict:
     config = config_lib.base()
@@ -83,5 +88,6 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
         "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
+        "sources": SOURCES,
     }  # fmt: skip
     return {"arms": arms, "roles": roles, "population": 16}

@@ -277,9 +277,9 @@ def _likeness(found: pd.DataFrame | None) -> Table | Text:
     ]  # fmt: skip
     caption = (
         "Cosines of the effects of diversity with those of dropout, of weight decay and of the placebo that "
-        "is the most alike, with 95 % intervals below. Yes requires that the lower end of dropout's interval "
-        "is above the floor, the contrast with decay above 0, and the cosine above that of every placebo. "
-        "The first rows are the primary analysis; likeness.csv has more."
+        "is the most alike or the most opposed, with 95 % intervals below. Yes requires that the lower end "
+        "of dropout's interval is above the floor, the contrast with decay above 0, and the cosine above the "
+        "size of every placebo's. The first rows are the primary analysis; likeness.csv has more."
     )
     return Table(caption, heads, rows, left=2)
 

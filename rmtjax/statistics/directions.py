@@ -8,8 +8,10 @@ A cosine above 0 is no likeness. Effects of unrelated interventions lie in few d
 directions are often alike. So a family is like another only if the lower end of the cosine's interval is
 above a floor, which unrelated directions in as many dimensions exceed in one of forty cases (the fewest that
 the families show); if the cosine
-is greater than the rival's; and if it is greater than that of every placebo: a family that changes how the
-model is trained and nothing that the question is about.
+is greater than the rival's; and if every placebo, a family that changes how the model is trained and nothing
+that the question is about, has a cosine that is smaller than it and not clearly above the floor. Cosines of
+placebos count by their size, since more and less of one, such as the learning rate, are two ends of one axis,
+of which a design may have either.
 """
 
 import math
@@ -55,9 +57,10 @@ class Likeness(NamedTuple):
       reason: of the verdict, in words.
       dropout, decay, contrast: the cosines, and the first less the second; `_low`, `_high` are ends of their
         95 % intervals.
-      placebo: the family with the greatest cosine among the placebos, and placebo_cosine its cosine.
-      rival: the placebo that dropout (or decay, where it is the nearer) exceeds by the least, as the lower
-        end of the interval says; margin: by how much it does.
+      placebo: the family with the greatest cosine, by its size, among the placebos; placebo_cosine: that
+        cosine.
+      rival: the placebo of which the size of the cosine is exceeded by dropout's cosine (or decay's, where
+        that is the nearer) by the least, as the lower end of the interval says; margin: by how much it is.
       floor: what unrelated directions exceed in one of forty cases, .3 at least.
       dimensions, dimensions_low, dimensions_high: in which effects lie: the least of the participation ratio
         of all families, that of those that are no placebos, and what the three of the question show by
@@ -299,8 +302,10 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
     }
     placebos = {name: values for name, values in placebos.items() if np.isfinite(values[0])}
     nearer = to_dropout if not decay.value > dropout.value else to_decay
-    margins = {name: estimate(nearer - values) for name, values in placebos.items()}
-    nearest = max(placebos, key=lambda name: placebos[name][0], default="")
+    margins = {
+        name: estimate(nearer - math.copysign(1, values[0]) * values) for name, values in placebos.items()
+    }
+    nearest = max(placebos, key=lambda name: abs(placebos[name][0]), default="")
     rival = min(margins, key=lambda name: np.nan_to_num(margins[name].low, nan=-math.inf), default="")
     unknown = Estimate(np.nan, np.nan, np.nan)
     dimensions = _dimensions(study, cast)
@@ -355,11 +360,16 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
         (NO, cast.decay, row.decay_low, row.contrast_high < 0),
     ):
         if low > row.floor and clear:
-            if not row.rival or row.margin_low > 0:
+            greater = not row.rival or row.margin_low > 0
+            if max(row.placebo_low, -row.placebo_high) > row.floor:
+                reason = f"that with {row.placebo}, by its size, is above what unrelated directions reach too"
+                return CANNOT_TELL if greater else PLACEBO, reason
+            if greater:
                 return verdict, f"its cosine with {name} is above what unrelated directions reach"
-            if row.placebo_low > row.floor:
-                return PLACEBO, f"its cosine with {row.placebo} is above what unrelated directions reach too"
-            return CANNOT_TELL, f"its cosine with {name} is not clearly greater than that with {row.rival}"
+            return (
+                CANNOT_TELL,
+                f"its cosine with {name} is not clearly greater, by size, than with {row.rival}",
+            )
     if max(row.dropout_high, row.decay_high) < LEAST_COSINE:
         return NEITHER, f"both cosines are below {LEAST_COSINE:g}"
     greatest = max(row.dropout_low, row.decay_low)

@@ -2,10 +2,12 @@
 
 The difference of two arms is a vector over numbers in units of seed noise. Its size is the root mean square
 over the numbers, of which the noise is taken off: the products of differences of two different seeds have the
-squared true difference as their mean (see `products`). The arms are the same if the upper end of the size's
-interval is below the margin of one standard deviation, and no number by itself differs by more than that,
-since a few that differ much would be lost in the mean. They are not if some number differs by more than the
-margin, with an interval that holds for all numbers at once.
+squared true difference as their mean (see `products`). The arms are the same in the root mean square if the
+upper end of the size's interval is below the margin of one standard deviation, and no number is seen to
+differ by more than that by itself. That is a claim about all numbers together and not about each: a few that
+differ by more are lost in the mean, and with few seeds are not seen. How many numbers are shown to lie within
+the margin, each by itself, is therefore said beside it. The arms are not the same if some number differs by
+more than the margin, with an interval that holds for all numbers at once.
 
 The root mean square was chosen over the greatest difference. With 20 seeds the noise of each difference is a
 quarter of the margin, and the greatest of 115 such numbers is .7 of it where there is no difference at all:
@@ -33,11 +35,13 @@ class Distance(NamedTuple):
     """How far two arms lie apart.
 
     Attributes:
-      verdict: "yes" (they are the same to within the margin), "no" or "cannot tell".
+      verdict: "yes" (the root mean square is within the margin), "no" (some number is beyond it) or "cannot
+        tell".
       size: root mean square of the differences, without noise, in standard deviations of seed noise. Its ends
         are each of a one-sided interval of 95 %.
       numbers: how many; seeds: of each arm.
       beyond: columns of the numbers whose interval lies outside the margin.
+      within: how many numbers are shown to lie within the margin, each by a test of its own at 5 %.
       greatest: column of the number that is the furthest from 0 in units of its error.
       difference: of that number, with its interval that holds for all numbers at once.
     """
@@ -47,6 +51,7 @@ class Distance(NamedTuple):
     numbers: int
     seeds: tuple[int, int]
     beyond: tuple[int, ...]
+    within: int
     greatest: int
     difference: Estimate
 
@@ -93,7 +98,9 @@ def distance_of_arms(
     # The margin is a multiple of the noise, which is estimated as well; with its error 1 / sqrt(2 freedom).
     excess = (np.abs(mean) - margin) / np.sqrt(error**2 + margin**2 / (2 * freedom))
     beyond = excess > factor
-    alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, min(map(len, parts)) - 1)
+    of_seeds = min(map(len, parts)) - 1
+    alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, of_seeds)
+    within = excess < -scipy.stats.t.ppf(LEVEL, of_seeds)
     columns = np.flatnonzero(keep)
     with np.errstate(divide="ignore", invalid="ignore"):
         furthest = int(np.nan_to_num(np.abs(mean) / error).argmax())
@@ -105,6 +112,7 @@ def distance_of_arms(
         int(keep.sum()),
         (len(x), len(y)),
         tuple(int(column) for column in columns[beyond]),
+        int(within.sum()),
         int(columns[furthest]),
         Estimate(float(mean[furthest]), float(mean[furthest] - half), float(mean[furthest] + half)),
     )

@@ -2,7 +2,8 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -191,6 +192,7 @@ def rank_agreement(
     outcome: str = "ood_accuracy",
     *,
     given: str | None = None,
+    sources: Mapping[str, str] = MappingProxyType({}),
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -198,15 +200,18 @@ def rank_agreement(
 
     Runs of one arm are no independent evidence of how arms rank, nor are the doses of one family: they are
     made by one generator or one augmentation, and go up and down together. So each family is one point, the
-    mean over its arms of their means over seeds; the baselines and null controls are one family. A measure is
-    compared with that of the baseline's runs of the same seeds, so that families which are fed the same data
-    are tied. p comes from permuting families.
+    mean over its arms of their means over seeds; the baselines and null controls are one family, and so are
+    families that share a source, such as a generator, since what they share moves them together too. A
+    measure is compared with that of the baseline's runs of the same seeds, so that families which are fed the
+    same data are tied. p comes from permuting families.
 
     Args:
       measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
         diversity is needed for.
       given: a metric of group "run", such as the accuracy in distribution: the outcome is then the effective
         robustness, what is left of the outcome's logit over the families' line on the logit of `given`.
+
+      sources: by the name of a family, what it shares with others; those of one source are one point.
 
     Returns a row per measure: measure, outcome, spearman, low, high (95 %: the seeds of each arm are drawn
     with replacement, so that it says how well the families' means are known), p (two-sided, permuting
@@ -227,7 +232,7 @@ def rank_agreement(
         runs = {name: _against_baseline(found, name, places) for name in found.values}
         runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
         runs = {name: v for name, v in runs.items() if len(v)}
-        family = np.unique([_unit_of(found, name) for name in runs], return_inverse=True)[1]
+        family = np.unique([_unit_of(found, name, sources) for name in runs], return_inverse=True)[1]
         count = int(family.max()) + 1 if len(family) else 0
         row: dict[str, object] = {"measure": measure, "outcome": outcome}
         row |= dict.fromkeys(("spearman", "low", "high", "p", "control", "least_p", "over_arms"), np.nan)
@@ -266,9 +271,12 @@ def _against_baseline(found: Samples, arm: str, places: Sequence[int]) -> Float[
     return out
 
 
-def _unit_of(found: Samples, arm: str) -> str:
+def _unit_of(found: Samples, arm: str, sources: Mapping[str, str]) -> str:
+    """What an arm counts to: its family or source, told apart though they may have one name."""
     family = str(found.arms.loc[arm, "family"])
-    return NULL if family == NULL or found.arms.loc[arm, "baseline"] == arm else family
+    if family == NULL or found.arms.loc[arm, "baseline"] == arm:
+        return f"family {NULL}"
+    return f"source {sources[family]}" if family in sources else f"family {family}"
 
 
 def _points(means: Float[np.ndarray, "... n c"]) -> Float[np.ndarray, "... n 2"]:

@@ -2,8 +2,9 @@
 
 "cannot tell" is an answer too.
 
-T1 Does diversity change the weights like dropout, and not like weight decay or a placebo?  (the paper's
-claim) T2 Is its effect the same as dropout's, to within one standard deviation of seed noise?
+T1 Does diversity change the weights like dropout, and not like weight decay or a placebo? (the paper's claim)
+T2 Is its effect the same as dropout's, to within one standard deviation of seed noise in the root mean
+   square?
 T3 Is there a best share of synthetic data between none and all?
 T4 Does a measure of diversity rank families by their accuracy out of distribution?
 """
@@ -11,6 +12,7 @@ T4 Does a measure of diversity rank families by their accuracy out of distributi
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,8 @@ class Roles(NamedTuple):
       progress: the placebo that is training for longer; a row of T1 has its direction projected out.
       scales: by a metric's name, the power of the weights' scale that it grows with (None: in no power), for
         T1's blocks of scale and of shape; None: there are no such blocks.
+      sources: by the name of a family, what it shares with others: a generator, or a knob that they turn. T4
+        counts families that share one as one family, since what they share moves them together.
       measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
       outcome: metric of group "run" that diversity is meant to improve.
     """
@@ -50,6 +54,7 @@ class Roles(NamedTuple):
     placebos: Sequence[str] = ()
     progress: str | None = None
     scales: Mapping[str, int | None] | None = None
+    sources: Mapping[str, str] = MappingProxyType({})
     measures: Sequence[str] | None = None
     outcome: str = "ood_accuracy"
 
@@ -159,7 +164,7 @@ def _numbers(row: Likeness, roles: Roles) -> str:
     if not np.isfinite(row.dropout + row.decay):
         return f"{row.numbers} numbers"
     beside = (
-        f"of the placebos {row.placebo} has the greatest, "
+        f"of the placebos {row.placebo} has the greatest by its size, "
         f"{_with_interval(row.placebo_cosine, row.placebo_low, row.placebo_high)}"
         if row.placebo
         else "no placebo of the design has an effect that is more than noise"
@@ -215,10 +220,11 @@ def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
     where, metric = found.columns[apart.greatest]
     seeds = " and ".join(map(str, dict.fromkeys(apart.seeds)))
     sentence = (
-        f"{lead}, to within one standard deviation of seed noise: the root mean square of the differences of "
-        f"{apart.numbers} numbers of the layers, without noise, is {_with_interval(*apart.size)} standard "
-        f"deviations ({seeds} seeds); {len(apart.beyond)} numbers differ by more than one, each with an "
-        f"interval that holds for all at once; the clearest difference is "
+        f"{lead}, to within one standard deviation of seed noise in the root mean square over "
+        f"{apart.numbers} numbers of the layers: that of the differences, without noise, is "
+        f"{_with_interval(*apart.size)} standard deviations ({seeds} seeds); {apart.within} numbers are each "
+        f"shown to differ by less than one, and {len(apart.beyond)} by more, with intervals that hold for "
+        f"all at once; the clearest difference is "
         f"{_with_interval(*apart.difference)} ({metric} of {where}); {beside}{_at_equal(found, roles)}."
     )
     return Answer("T2", "", apart.verdict, sentence, *apart.size, *control)
@@ -255,7 +261,9 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
         measures = [name for name in of_run if name.startswith(_DIVERSITY)]
     if not measures:
         raise InputError("no run has a measure of diversity")
-    ranked = rank_agreement(found, measures, roles.outcome, given=given).dropna(subset="spearman")
+    ranked = rank_agreement(found, measures, roles.outcome, given=given, sources=roles.sources).dropna(
+        subset="spearman"
+    )
     if ranked.empty:
         raise InputError("no measure of diversity differs between three families or more")
     best = ranked.loc[ranked["spearman"].abs().idxmax()]
@@ -274,10 +282,13 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
     limit = f"; with {number} families nothing can be told, since no p is below {best['least_p']:.2g}"
     accuracy = ""
     if given is None and "accuracy" not in measures and (RUN, "accuracy") in list(found.columns):
-        plain = rank_agreement(found, ["accuracy"], roles.outcome, resamples=2)["spearman"].item()
+        plain = rank_agreement(found, ["accuracy"], roles.outcome, sources=roles.sources, resamples=2)[
+            "spearman"
+        ].item()
         accuracy = f"; accuracy on the test set itself has {plain:.2f}"
     sentence = (
-        f"{lead}: Spearman's correlation of {measure} over {number} families, each the mean of its doses, is "
+        f"{lead}: Spearman's correlation of {measure} over {number} families, each the mean of its doses"
+        f"{', those that share a source counted as one' if roles.sources else ''}, is "
         f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, "
         f"{best['p_holm']:.3f} after Holm); 95 % of shuffled families lie within ±{best['control']:.2f}"
         f"{accuracy}{limit if few else ''}."

@@ -242,21 +242,37 @@ def share_verdict(rng: np.random.Generator, curve: Sequence[float], *, seeds: in
 
 
 def ranking_verdict(
-    rng: np.random.Generator, families: int, doses: int, within: float, *, related: float = 0.0
+    rng: np.random.Generator,
+    families: int,
+    doses: int,
+    within: float,
+    *,
+    related: float = 0.0,
+    sources: int | None = None,
+    shared: float = 0.0,
+    named: bool = True,
 ) -> str:
     """T4's verdict: measure and outcome of a family's doses are correlated by `within`; the two of one family
     by `related`. Noise of seeds is a tenth of the spread of arms.
+
+    Args:
+      sources: of how many things families share one in turn; None: they share none.
+      shared: correlation of families that share one.
+      named: whether the design says so.
     """
     means = {("none", 0): np.zeros(2)}
     mix = np.linalg.cholesky(np.array([[1.0, related], [related, 1.0]]))
+    of_source = mix @ rng.standard_normal((2, sources or families))
     for family in range(families):
-        common = mix @ rng.standard_normal(2)
+        source = of_source[:, family % (sources or families)]
+        common = np.sqrt(shared) * source + np.sqrt(1 - shared) * (mix @ rng.standard_normal(2))
         for dose in range(1, doses + 1):
             own = mix @ rng.standard_normal(2)
             means[f"family {family}", dose] = 10 * (np.sqrt(within) * common + np.sqrt(1 - within) * own)
     means["none", 0] = 10 * (mix @ rng.standard_normal(2))
     found = run_study(rng, means, ["vendi", "ood_accuracy"])
-    row = rank_agreement(found, ["vendi"], resamples=2).iloc[0]
+    told = {f"family {i}": str(i % sources) for i in range(families)} if sources and named else {}
+    row = rank_agreement(found, ["vendi"], sources=told, resamples=2).iloc[0]
     return "cannot tell" if not row["p_holm"] < 0.05 else "yes" if row["spearman"] > 0 else "no"
 
 
@@ -297,6 +313,12 @@ SCENARIOS: dict[str, Scenario] = {
     "T1: a placebo moves along dropout's axis": _of(
         likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=0.95
     ),
+    "T1: a placebo moves against dropout's axis": _of(
+        likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=-0.95
+    ),
+    "T1: a placebo is the opposite of dropout, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=-1.0, size=2.0, seeds=(20, 20)
+    ),
     "T1: cosine .1": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.1),
     "T1: cosine .2": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.2),
     "T1: top dose reversed": _of(
@@ -308,6 +330,11 @@ SCENARIOS: dict[str, Scenario] = {
     "T2: 5 of 115 numbers differ by 3, 5 seeds": _of(
         sameness_verdict, "yes", difference=3.0, differing=5, seeds=5
     ),
+    "T2: 5 of 115 numbers differ by 2, 5 seeds": _of(sameness_verdict, difference=2.0, differing=5, seeds=5),
+    "T2: one of 115 numbers differs by 2, 5 seeds": _of(
+        sameness_verdict, difference=2.0, differing=1, seeds=5
+    ),
+    "T2: 5 of 115 numbers differ by 1.5": _of(sameness_verdict, difference=1.5, differing=5),
     "T3: flat": _of(share_verdict, "yes", "no", curve=(0.0,) * 4),
     "T3: a plateau": _of(share_verdict, "yes", curve=(0.0, 1.0, 1.0, 1.0)),
     "T4: unrelated, 8 families x 3 doses, .8 within": _of(
@@ -318,6 +345,15 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "T4: unrelated, 3 families x 5 doses, .9 within": _of(
         ranking_verdict, "yes", "no", families=3, doses=5, within=0.9
+    ),
+    "T4: unrelated, 12 families that share 4 sources, .8": _of(
+        ranking_verdict, "yes", "no", families=12, doses=3, within=0.8, sources=4, shared=0.8
+    ),
+    "T4: unrelated, 16 families that share 8 sources, .8": _of(
+        ranking_verdict, "yes", "no", families=16, doses=3, within=0.8, sources=8, shared=0.8
+    ),
+    "T4: unrelated, 12 families that share 4 sources, .8, of which the design says nothing": _of(
+        ranking_verdict, "yes", "no", families=12, doses=3, within=0.8, sources=4, shared=0.8, named=False
     ),
     "T1 power: cosine .92": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92),
     "T1 power: cosine .92, 2 s.d.": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=2.0),
@@ -335,6 +371,9 @@ SCENARIOS: dict[str, Scenario] = {
         ratio=3.3,
         size=2.0,
         seeds=(20, 20),
+    ),
+    "T1 power: cosine .92, that of a placebo about -.87, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict, "no", "neither", cosine=0.92, placebo=-0.95, size=2.0, seeds=(20, 20)
     ),
     "T1 power: cosine .92, 20 dimensions": _of(
         likeness_verdict, "no", "placebo", "neither", cosine=0.92, dimensions=20

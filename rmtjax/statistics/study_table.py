@@ -55,13 +55,21 @@ def samples(table: "pd.DataFrame | Samples") -> Samples:
     """The table by arm; a number that a run lacks is NaN. What is sorted by arm already stays as it is.
 
     Raises:
-      InputError: a column is missing, a run has a number twice, or an arm names a baseline that is not there.
+      InputError: a column is missing, a row has no family, a run has a number twice, or an arm names a
+        baseline that is not there.
     """
     if isinstance(table, Samples):
         return table
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(f"the table of a study has no column {missing[0]!r}: it needs {', '.join(COLUMNS)}")
+    if table["family"].isna().any():
+        arm = table["arm"][table["family"].isna()].iloc[0]
+        raise InputError(
+            f"arm {arm!r} has no family in the table of the study: pandas takes the word {NULL!r} for a "
+            f"missing value, so read study.csv with pandas.read_csv(..., keep_default_na=False, "
+            f"na_values=[''])"
+        )
     repeated = table.duplicated(["arm", "seed", "group", "metric"])
     if repeated.any():
         row = table[repeated].iloc[0]

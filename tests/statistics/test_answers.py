@@ -13,6 +13,8 @@ import simulated
 from rmtjax import statistics
 from rmtjax.errors import InputError
 from rmtjax.statistics import Roles, questions
+from rmtjax.statistics.directions import Cast, likeness_row
+from rmtjax.statistics.distance import distance_of_arms
 
 LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
 RUN = [("run", "update_norm"), ("run", "ood_accuracy")]
@@ -205,6 +207,55 @@ def test_doses_of_one_family_are_one_point():
     answer = questions.ranking(table, Roles("a", "b", "b"))
     assert answer.verdict == "cannot tell"
     assert "with 3 families nothing can be told, since no p is below 0.33" in answer.sentence
+
+
+def test_families_of_one_source_are_one_point():
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi_score", "ood_accuracy")]
+    means = {"none": (0, 0), "a": (1, 1), "b": (3, 2), "c": (4, 9), "d": (5, 3)}
+    parts = [
+        simulated.rows(name, name, 1.0, range(3), mean + 1e-3 * rng.standard_normal((3, 2)), numbers)
+        for name, mean in means.items()
+    ]
+    sources = {"b": "generator", "c": "generator"}  # their mean is (3.5, 5.5)
+    found = statistics.rank_agreement(pd.concat(parts), ["vendi_score"], sources=sources).iloc[0]
+    assert found["families"] == 4
+    assert found["spearman"] == pytest.approx(scipy.stats.spearmanr([0, 1, 3.5, 5], [0, 1, 5.5, 3])[0])
+    roles = Roles("a", "b", "d", sources=sources)
+    sentence = questions.ranking(pd.concat(parts), roles).sentence
+    assert "over 4 families, each the mean of its doses, those that share a source counted as one" in sentence
+
+
+def test_a_placebo_that_moves_the_other_way_counts_by_its_size():
+    rng = np.random.default_rng(0)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    effects = {"diversity": one, "dropout": one, "decay": other, "less of the placebo": -1.02 * one}
+    arms = {f"{name}_1": (name, 1.0, effect, range(20)) for name, effect in effects.items()}
+    table = simulated.study(rng, arms)
+    cast = Cast("diversity", "dropout", "decay")
+    assert likeness_row(table, cast).verdict == "yes"
+    row = likeness_row(table, cast._replace(placebos=["less of the placebo"]))
+    assert row.verdict == "placebo"
+    assert row.placebo_cosine < -0.9
+    assert row.margin == pytest.approx(row.dropout + row.placebo_cosine)
+
+
+def test_few_numbers_that_differ_are_lost_in_the_root_mean_square_and_this_is_said():
+    rng = np.random.default_rng(0)
+    effects = {"one": np.zeros(30), "other": np.where(np.arange(30) == 7, 1.2, 0.0)}
+    arms = {name: (name, 1.0, effect, range(20)) for name, effect in effects.items()}
+    found = statistics.samples(simulated.study(rng, arms))
+    apart = distance_of_arms(found, "one", "other", np.ones(30, bool))
+    assert apart.verdict == "yes"
+    assert 0 < apart.within < 30
+
+
+def test_a_family_that_pandas_took_for_a_missing_value_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    table = simulated.study(rng, {"again": ("null", 0.0, np.zeros(30), range(3))})
+    table.to_csv(tmp_path / "study.csv", index=False)
+    with pytest.raises(InputError, match=r"arm 'again' has no family .* keep_default_na=False"):
+        statistics.samples(pd.read_csv(tmp_path / "study.csv"))
 
 
 def test_families_that_are_fed_the_same_are_tied_whatever_their_seeds():

@@ -5,7 +5,8 @@ import scipy.stats
 
 from rmtjax.statistics import simulate
 
-NULLS = [name for name in simulate.SCENARIOS if "power" not in name]
+UNTOLD = "T4: unrelated, 12 families that share 4 sources, .8, of which the design says nothing"
+NULLS = [name for name in simulate.SCENARIOS if "power" not in name and name != UNTOLD]
 
 
 @pytest.mark.parametrize("name", NULLS)
@@ -31,6 +32,14 @@ def test_wrong_verdicts_are_rare(name):
 def test_what_is_there_is_found(name, verdict, least):
     found = simulate.rates(simulate.SCENARIOS[name], 15, seed=1).set_index("verdict")
     assert found.loc[verdict, "rate"] >= least, found
+
+
+def test_what_families_share_has_to_be_told():
+    told, untold = (
+        simulate.rates(simulate.SCENARIOS[name], 100).set_index("verdict").loc["any wrong", "rate"]
+        for name in (UNTOLD.partition(", of which")[0], UNTOLD)
+    )
+    assert told <= 0.06 < 0.1 < untold
 
 
 def test_a_spread_has_the_participation_ratio_it_is_given():
