@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from rmtjax.spectra import laws, tails
+from rmtjax.spectra import compiled, laws, tails
 
 LEAST_TAIL = 5  # the exponents of shorter tails scatter too much for a chart
 _POINTS = 60  # approximate number of points of a curve
@@ -199,7 +199,7 @@ def _exponents(found: Mapping[str, np.ndarray], ranks: Mapping[str, float]) -> d
 
 @functools.cache
 def _hill() -> Any:
-    return jax.jit(tails.hill_curve)
+    return compiled.jit(tails.hill_curve)
 
 
 def _thinned_exponents(values: np.ndarray, hill: np.ndarray) -> np.ndarray:

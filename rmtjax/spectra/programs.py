@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rmtjax.spectra import bulk, eigensolver, fingers, goodness, metrics, neighbours, shuffles
+from rmtjax.spectra import bulk, compiled, eigensolver, fingers, goodness, metrics, neighbours, shuffles
 from rmtjax.spectra.batch import Batch
 from rmtjax.spectra.streaming import Spectrum, precision, round_rows
 
@@ -23,6 +23,9 @@ _MULTIPLE = 16  # of which lengths are multiples: few are compiled, and the scan
 # Padding may cost this many steps before another size is compiled: a tenth of a second. A compilation takes
 # seconds, and tracing takes half a second even if the program is cached.
 _PADDING = 4e7
+# Calls that differ in length, rows or metrics, of which programs are kept. With the programs that reduce the
+# matrices each takes about 40 MB. One model has one to four of them.
+_MOST_COMPILED = 24
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -102,6 +105,9 @@ def prepare(
     """
     constants = _constants(np.array(shapes[:1]), dtype)
     threads = []
+    if len(_compiled) > _MOST_COMPILED:
+        compiled.forget()
+        _compiled.clear()
     for rung, members in _calls([slices * M for slices, _, M in shapes]):
         rows = round_rows(len(members))
         given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
@@ -183,7 +189,7 @@ def _noise(values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarra
 
 
 # Optimisation level 1 compiles faster, and the programs run as fast: they have little work in inner loops.
-_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+_jit = functools.partial(compiled.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 @functools.partial(_jit, static_argnums=3)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from rmtjax.spectra import eigensolver
+from rmtjax.spectra import compiled, eigensolver
 from rmtjax.spectra.matrices import Matrix
 from rmtjax.spectra.streaming import STACK_BYTES, precision
 
@@ -106,17 +106,17 @@ def gram_eigenvectors(
     return values, vectors
 
 
-@jax.jit
+@compiled.jit
 def _gram(weights: Float[Array, "rows N M"]) -> Float[Array, "rows M M"]:
     gram: Array = jax.lax.map(lambda w: jnp.matmul(w.T, w, precision="highest"), weights)
     return gram
 
 
-_eigh = jax.jit(jnp.linalg.eigh)
+_eigh = compiled.jit(jnp.linalg.eigh)
 
 
 # Compiled once for each shape. Optimisation level 1 compiles faster, and the sorting runs as fast.
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+@functools.partial(compiled.jit, compiler_options={"xla_backend_optimization_level": 1})
 def _statistics(
     weights: Float[Array, "rows N M"], values: Float[Array, "rows M"], columns: Float[Array, "rows M M"]
 ) -> dict[str, Array]:

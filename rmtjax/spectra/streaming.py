@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from rmtjax.spectra import eigensolver
+from rmtjax.spectra import compiled, eigensolver
 from rmtjax.spectra.matrices import Matrix
 
 # For a stack, its Gram matrices and their reduction together. Two stacks are in memory at a time.
@@ -241,7 +241,9 @@ def _programs(mesh: Mesh, dtype: np.dtype) -> tuple[Any, Any]:
     """The Gram matrices and their reduction as compiled functions, split over the devices."""
 
     def split(function: Any) -> Any:
-        return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=_OVER, out_specs=_OVER, check_vma=False))
+        return compiled.jit(
+            jax.shard_map(function, mesh=mesh, in_specs=_OVER, out_specs=_OVER, check_vma=False)
+        )
 
     # Accelerators have a blocking of their own, which is better.
     block = {"block": 1 << 30} if mesh.devices.flat[0].platform != "cpu" else {}
@@ -298,7 +300,7 @@ class _Store:
         os.replace(temporary, target)
 
 
-_solve = jax.jit(eigensolver.tridiagonal_eigenvalues)
+_solve = compiled.jit(eigensolver.tridiagonal_eigenvalues)
 
 
 def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype) -> list[Spectrum]:

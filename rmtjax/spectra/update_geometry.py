@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from rmtjax.spectra import compiled
 from rmtjax.spectra.matrices import Matrix
 from rmtjax.spectra.singular_vectors import LEADING, as_columns, gram_eigenvectors, stacks_of_slices
 from rmtjax.spectra.streaming import precision
@@ -95,7 +96,7 @@ def _singular_values_and_vectors(
     return jnp.sqrt(jnp.maximum(values, 0.0)), vectors
 
 
-@jax.jit
+@compiled.jit
 def _geometry(
     before: Float[Array, "rows N M"],
     after: Float[Array, "rows N M"],

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,6 +143,20 @@ def test_another_model_of_like_shapes_compiles_nothing(comparison):
     compiled = programs._program._cache_size(), streaming._solve._cache_size()
     spectra.compare(*like)
     assert (programs._program._cache_size(), streaming._solve._cache_size()) == compiled
+
+
+def test_programs_of_many_shapes_are_dropped_and_the_numbers_stay(monkeypatch):
+    rng = np.random.default_rng(0)
+    models = [{"dense": {"kernel": rng.standard_normal((40, size))}} for size in (16, 32)]
+    client = jax.local_devices()[0].client
+    monkeypatch.setattr(programs, "_compiled", set())
+    first = [spectra.analyze(model, metrics="scale").table for model in models]
+    many = len(client.live_executables())
+    monkeypatch.setattr(programs, "_MOST_COMPILED", 1)
+    again = spectra.analyze(models[0], metrics="scale").table  # 2 are more than 1: all are dropped
+    assert len(programs._compiled) == 1
+    assert len(client.live_executables()) < many
+    pd.testing.assert_frame_equal(again, first[0])
 
 
 def test_groups_and_layers_are_chosen_by_name():
