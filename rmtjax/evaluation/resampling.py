@@ -58,7 +58,9 @@ def bootstrap(
         if index == 0:  # the sample itself goes first
             for counts in weights:
                 counts[0] = 1.0
-        results.append(jax.tree.map(np.asarray, _replicate(statistic, data, tuple(weights))))
+        with jax.debug_nans(False):  # a resample may have no error, or no example of a class
+            found = _replicate(statistic, data, tuple(weights))
+        results.append(jax.tree.map(np.asarray, found))
     joined = {name: np.concatenate([r[name] for r in results])[: resamples + 1] for name in results[0]}
     return {n: np.asarray(x[0]) for n, x in joined.items()}, {n: x[1:] for n, x in joined.items()}
 

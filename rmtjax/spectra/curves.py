@@ -8,12 +8,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import compiled, laws, tails
+from rmtjax.spectra.streaming import precision
 
 LEAST_TAIL = 5  # the exponents of shorter tails scatter too much for a chart
 _POINTS = 60  # approximate number of points of a curve
@@ -189,7 +189,7 @@ def _exponents(found: Mapping[str, np.ndarray], ranks: Mapping[str, float]) -> d
             values = found[key]
             padded[place, size - len(values) :] = values
             count[place] = int(ranks[key]) if 1 <= ranks[key] <= len(values) else len(values)
-        with jax.enable_x64(True):
+        with precision(np.float64):
             hill = np.asarray(_hill()(jnp.asarray(padded), jnp.asarray(count)))
         for place, key in enumerate(part):
             length = int(count[place])

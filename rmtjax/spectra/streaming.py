@@ -87,9 +87,15 @@ def spectra(
         return _roots(found, reduced, np.dtype(dtype))
 
 
-def precision(dtype: Any) -> contextlib.AbstractContextManager[Any]:
-    """A context in which JAX computes in double precision where `dtype` is float64."""
-    return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+@contextlib.contextmanager
+def precision(dtype: Any) -> Iterator[None]:
+    """A context in which JAX computes in double precision where `dtype` is float64.
+
+    NaN is what a metric is where it is not defined, and so no error under JAX_DEBUG_NANS.
+    """
+    double = jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
+    with double, jax.debug_nans(False):
+        yield
 
 
 def _reduce(
