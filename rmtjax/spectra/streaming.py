@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from rmtjax.errors import printable
 from rmtjax.spectra import eigensolver
 from rmtjax.spectra.matrices import Matrix
 
@@ -120,7 +121,7 @@ def _reduce(
             new[i] = _Reduced(diagonal[rows], off_diagonal[rows], exponents[rows], bad[rows])
         store.write(new)
         done.update(new)
-        bar.set_postfix_str(found[members[-1]].name[-40:], refresh=False)
+        bar.set_postfix_str(printable(found[members[-1]].name)[-40:], refresh=False)
         # Sums of large costs depend on their order by rounding: the bar must not pass its end.
         bar.update(min(sum(costs[i] for i in members), bar.total - bar.n))
 
