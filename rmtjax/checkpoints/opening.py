@@ -2,8 +2,8 @@
 
 The content of a file decides its format. Nothing is unpickled, except by torch with `weights_only=True`.
 Names are those of the file; in Flax's names dots become slashes, and groups around the parameters (`params/`)
-are removed. What is not read (an unknown quantised layout, the state of an optimiser) is listed with the
-reason.
+are removed; control characters are escaped. What is not read (an unknown quantised layout, the state of an
+optimiser) is listed with the reason.
 """
 
 import functools
@@ -70,8 +70,8 @@ def open(
     Args:
       path: the folder of a run (its newest good checkpoint is opened, damaged ones are skipped) or one of
         its checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
-        `.npz`, a Flax `.msgpack`, an `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a folder of
-        safetensors or torch shards, as Hugging Face stores them.
+        `.npz` or `.npy`, a Flax msgpack, a `.gguf` or `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a
+        folder of safetensors or torch shards, as Hugging Face stores them, or of diffusers.
       step: which checkpoint of a folder of several; None is the newest.
       item: "params", or "model_state" for what the model of a run keeps beside its parameters (batch
         statistics). All other formats hold parameters alone, so that their model state is empty.

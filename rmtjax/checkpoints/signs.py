@@ -59,11 +59,12 @@ SIGNS = (
     Sign("keras_files", "Keras", rb"\x89HDF", member="model.weights.h5", shards=("*.h5",)),
     Sign("npz_files", "npz", member="*.npy"),
     Sign("npy_files", "npy", rb"\x93NUMPY"),
+    Sign("gguf_files", "GGUF", b"GGUF", shards=("*.gguf",)),
     Sign("onnx_files", "ONNX", endings=(".onnx",), shards=("*.onnx",)),
 )
 _KINDS = (
-    "an Orbax checkpoint or a run's folder, safetensors, torch, npz, npy, msgpack, ONNX or Keras weights, or "
-    "a folder of safetensors or torch shards"
+    "an Orbax checkpoint or a run's folder, safetensors, torch, npz, npy, msgpack, GGUF, ONNX or Keras "
+    "weights, or a folder of safetensors or torch shards"
 )
 
 
@@ -95,11 +96,6 @@ def of_file(path: pathlib.Path) -> Sign:
 
 def _refuse_known(path: pathlib.Path, start: bytes) -> None:
     """Raises InputError for files of a known kind that is not read."""
-    if start.startswith(b"GGUF"):
-        raise InputError(
-            f"{str(path)!r} is a GGUF file, whose quantised layouts are not read: "
-            "use the safetensors files it was made from"
-        )
     if start.startswith(b"version https://git-lfs"):
         raise InputError(
             f"{str(path)!r} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull"

@@ -374,7 +374,6 @@ def test_cut_files_are_told(tmp_path, share):
 
 def test_what_is_no_checkpoint_is_told(tmp_path):
     (tmp_path / "a.txt").write_text("hello, I am no checkpoint")
-    (tmp_path / "b.gguf").write_bytes(b"GGUF" + bytes(100))
     (tmp_path / "c.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     (tmp_path / "d.zip").write_bytes(b"")
     with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
@@ -382,7 +381,6 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
     (tmp_path / "f").mkdir()
     for name, said in {
         "a.txt": "is not of a kind that can be read",
-        "b.gguf": "GGUF",
         "c.bin": "Git LFS",
         "d.zip": "is empty",
         "e.zip": "zip archive of another kind",
@@ -651,3 +649,81 @@ def test_boxes_around_some_parameters_are_opened(tmp_path):
     weights = msgpack_of(tmp_path / "a.msgpack", {"params": tree})
     names = ["boxed/kernel", "boxed/bias", "attention/query", "attention/value", "value/kernel"]
     assert sorted(weights) == sorted(names)
+
+
+def gguf_of(path, **tensors):
+    """A file with tensors as `(bytes, kind)`, or as arrays."""
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+    for name, tensor in tensors.items():
+        stored, kind = tensor if isinstance(tensor, tuple) else (tensor, None)
+        writer.add_tensor(name, stored, raw_dtype=kind and gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def q6_k(rows):
+    """Random blocks of 256 numbers of 6 bits (ql, qh, 16 scales, one float16), and their values."""
+    ql, qh = (RNG.integers(0, 256, (rows, n), np.uint8) for n in (128, 64))
+    scales, d = (
+        RNG.integers(-128, 128, (rows, 16), np.int8),
+        RNG.uniform(0.01, 1, (rows, 1)).astype(np.float16),
+    )
+    values = np.zeros((rows, 256))
+    for half in range(2):
+        for part in range(4):  # of 32 numbers each
+            low = ql[:, 64 * half + 32 * (part % 2) :][:, :32] >> 4 * (part // 2) & 15
+            high = qh[:, 32 * half :][:, :32] >> 2 * part & 3
+            sc = np.repeat(scales[:, 8 * half + 2 * part :][:, :2], 16, axis=1)
+            start = 128 * half + 32 * part
+            number = (low | high << 4).astype(int) - 32
+            values[:, start : start + 32] = d.astype(float) * sc * number
+    stored = np.concatenate([ql, qh, scales.view(np.uint8), d.view(np.uint8)], axis=1)
+    return stored, values
+
+
+def test_gguf_dequantises_what_its_package_knows(tmp_path):
+    w = RNG.standard_normal((6, 64)).astype(np.float32)
+    d = RNG.uniform(0.01, 1, (6, 2, 1)).astype(np.float16)
+    q = RNG.integers(-127, 128, (6, 2, 32), np.int8)
+    q8 = np.concatenate([d.view(np.uint8), q.view(np.uint8)], axis=2).reshape(6, -1)
+    q6, values = q6_k(5)
+    narrow = w.astype(ml_dtypes.bfloat16)
+    path = gguf_of(
+        tmp_path / "a.gguf", f32=w, f16=w.astype(np.float16), q8=(q8, "Q8_0"), q6=(q6, "Q6_K"),
+        bf16=(narrow.view(np.uint8), "BF16"), q8_k=(np.zeros((2, 292), np.uint8), "Q8_K"),
+    )  # fmt: skip
+    weights = checkpoints.open(path)
+    same(weights, {"f32": w, "f16": w.astype(np.float16), "bf16": narrow.astype(np.float32)} | {
+        name: weights[name] for name in ("q8", "q6")
+    })  # fmt: skip
+    expected = (d.astype(np.float32) * q).reshape(6, 64)
+    np.testing.assert_allclose(weights["q8"], expected, rtol=1e-6)
+    np.testing.assert_allclose(weights["q6"], values, rtol=1e-6)
+    assert weights.layout == "torch"
+    assert "Q8_K" in weights.refused["q8_k"]
+
+
+def test_a_cut_gguf_file_and_one_that_announces_too_much_are_said(tmp_path):
+    content = gguf_of(tmp_path / "a.gguf", f32=np.ones((6, 64), np.float32)).read_bytes()
+    for end in (3, 20, 60, len(content) - 9):
+        (tmp_path / "b.gguf").write_bytes(content[:end])
+        with pytest.raises(InputError, match=r"b.gguf' is not (a whole GGUF file|of a kind)"):
+            checkpoints.open(tmp_path / "b.gguf")
+    tokens = content.index(b"tokenizer.ggml.tokens") + len("tokenizer.ggml.tokens") + 8
+    for place in (8, 16, tokens):  # tensors, keys, length of the list
+        lie = content[:place] + (2**60).to_bytes(8, "little") + content[place + 8 :]
+        (tmp_path / "b.gguf").write_bytes(lie)
+        with pytest.raises(InputError, match=r"b.gguf' is not a whole GGUF file"):
+            checkpoints.open(tmp_path / "b.gguf")
+
+
+def test_without_the_package_gguf_what_to_install_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match=r"gguf is not installed: pip install 'rmtjax\[gguf\]'"):
+        checkpoints.open(tmp_path / "a.gguf")

@@ -6,6 +6,7 @@ the layer gives it, since Keras derives both from the class.
 """
 
 import functools
+import io
 import json
 import pathlib
 import re
@@ -53,10 +54,10 @@ def read(path: pathlib.Path) -> Contents:
             found[name] = node
 
     if zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
-        source = _inside(archive, "model.weights.h5")
-        if "config.json" in archive.namelist():
-            config = json.loads(_inside(archive, "config.json").read())
+        with zipfile.ZipFile(path) as archive:
+            source = io.BytesIO(_inside(archive, "model.weights.h5"))
+            if "config.json" in archive.namelist():
+                config = json.loads(_inside(archive, "config.json"))
     file = h5py.File(source, "r")
     file.visititems(visit)
     stored_config = file.attrs.get("model_config", "{}")
@@ -87,11 +88,11 @@ def read(path: pathlib.Path) -> Contents:
     return Contents(tensors, "keras", refused)
 
 
-def _inside(archive: zipfile.ZipFile, name: str) -> Any:
-    """A file inside an archive, open. Raises ValueError if it claims far more bytes than it has."""
+def _inside(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file inside an archive. Raises ValueError if it claims far more bytes than it has."""
     member = archive.getinfo(name)
     guard.check_size(name, member.file_size, member.compress_size)
-    return archive.open(member)
+    return archive.read(member)
 
 
 def _elsewhere(node: Any) -> str:
