@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pandas as pd
 import pytest
@@ -337,6 +338,15 @@ def test_eight_devices_give_the_numbers_of_one_and_do_not_hang(tmp_path):
     assert set(results[0]) == {*(f"layer_{i}" for i in range(6)), "conv/kernel"}
     for name, values in results[0].items():
         np.testing.assert_allclose(values, results[1][name], rtol=1e-12)
+
+
+def test_matrices_of_one_shape_and_of_several_narrow_kinds():
+    kinds = (ml_dtypes.bfloat16, np.float16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, np.float32)
+    weights = {np.dtype(kind).name: {"kernel": normal(12, 8).astype(kind)} for kind in kinds}
+    table = spectra.analyze(weights, metrics="scale").table.set_index("name")
+    for name, layer in weights.items():
+        expected = (layer["kernel"].astype(float) ** 2).sum()
+        assert table.loc[f"{name}/kernel", "norm"] == pytest.approx(expected, rel=1e-6)
 
 
 WRAPPED = {
