@@ -40,6 +40,7 @@ ONLY_IN = {
     "torch": {"checkpoints"},
     "h5py": {"checkpoints"},
     "onnx": {"checkpoints"},
+    "gguf": {"checkpoints"},
     "msgpack": {"checkpoints"},
     "matplotlib": {"report", "data"},
     "jinja2": {"report"},

@@ -1,7 +1,7 @@
 """What a reader of a format returns: names, shapes and dtypes at once, numbers when they are asked for."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import ml_dtypes
@@ -23,11 +23,13 @@ class Contents(NamedTuple):
       tensors: the tensors by name, in the order of the file.
       layout: "flax", "keras" or "torch"; None if only the names decide.
       refused: name of a tensor, or of a group that holds no weights -> the reason why it is not read.
+      beside: bytes of other files that hold numbers of this one.
     """
 
     tensors: dict[str, Tensor]
     layout: str | None
     refused: dict[str, str] = {}  # noqa: RUF012 (never changed)
+    beside: int = 0
 
 
 Reader = Callable[[pathlib.Path], Contents]
@@ -50,3 +52,9 @@ class Verdict(NamedTuple):
 def named_bits(dtype: np.dtype) -> np.dtype:
     """The dtype; bfloat16 in place of two nameless bytes, as which numpy stores it."""
     return np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype
+
+
+def layout_from_names(names: Mapping[str, Tensor]) -> str:
+    """The layout, for formats that any framework writes: Flax's names have slashes or end in `kernel`."""
+    flax = any("/" in name or name.endswith("kernel") for name in names)
+    return "flax" if flax else "torch"

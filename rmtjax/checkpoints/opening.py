@@ -2,68 +2,26 @@
 
 The content of a file decides its format. Nothing is unpickled, except by torch with `weights_only=True`.
 Names are those of the file; in Flax's names dots become slashes, and groups around the parameters (`params/`)
-are removed. What is not read (an unknown quantised layout, the state of an optimiser) is listed with the
-reason.
+are removed; control characters are escaped. What is not read (an unknown quantised layout, the state of an
+optimiser) is listed with the reason.
 """
 
-import fnmatch
-import importlib
-import json
+import functools
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 from absl import logging
 
-from rmtjax.checkpoints import quantised_layouts, weights_inside
-from rmtjax.checkpoints.contents import Contents, Reader, Tensor
+from rmtjax.checkpoints import guard, quantised_layouts, shards, signs, weights_inside
+from rmtjax.checkpoints.contents import Contents, Tensor, layout_from_names
 from rmtjax.checkpoints.digests import CHECKSUMS
-from rmtjax.errors import InputError
+from rmtjax.errors import InputError, printable
 from rmtjax.results import CHECKPOINTS
-
-
-class Sign(NamedTuple):
-    """How files of a format are recognised: first by their content, last by the ending of their name.
-
-    Attributes:
-      module: the file in rmtjax/checkpoints/formats whose `read` reads them.
-      start: bytes that a file has at the position `at`.
-      member: pattern of the name of a file inside, for formats that are zip archives.
-      endings: endings of names, for files whose content does not decide.
-      shards: pattern of the names of the files that together hold the weights of a folder.
-    """
-
-    module: str
-    start: bytes = b""
-    at: int = 0
-    member: str = ""
-    endings: tuple[str, ...] = ()
-    shards: str = ""
-
-
-# One entry for each format; if several fit, the first counts.
-SIGNS = (
-    Sign("safetensors_files", start=b"{", at=8, endings=(".safetensors",), shards="*.safetensors"),
-    Sign(
-        "torch_files",
-        member="*data.pkl",
-        endings=(".pt", ".pth", ".th", ".bin", ".ckpt"),
-        shards="pytorch_model*.bin",
-    ),
-    Sign("msgpack_files", endings=(".msgpack",), shards="*.msgpack"),
-    Sign("keras_files", start=b"\x89HDF", member="model.weights.h5", shards="*.h5"),
-    Sign("npz_files", member="*.npy"),
-    Sign("onnx_files", endings=(".onnx",), shards="*.onnx"),
-)
-_KINDS = (
-    "an Orbax checkpoint or a run's folder, safetensors, torch, npz, msgpack, ONNX or Keras weights, or a "
-    "folder of safetensors or torch shards"
-)
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -89,7 +47,9 @@ class Weights(Mapping[str, np.ndarray]):
         self.source = source
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._tensors[name].read()
+        tensor = self._tensors[name]
+        with guard.one_sentence(self.source, f"is damaged: {name!r} cannot be read"):
+            return tensor.read()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -110,8 +70,8 @@ def open(
     Args:
       path: the folder of a run (its newest good checkpoint is opened, damaged ones are skipped) or one of
         its checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
-        `.npz`, a Flax `.msgpack`, an `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a folder of
-        safetensors or torch shards, as Hugging Face stores them.
+        `.npz` or `.npy`, a Flax msgpack, a `.gguf` or `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a
+        folder of safetensors or torch shards, as Hugging Face stores them, or of diffusers.
       step: which checkpoint of a folder of several; None is the newest.
       item: "params", or "model_state" for what the model of a run keeps beside its parameters (batch
         statistics). All other formats hold parameters alone, so that their model state is empty.
@@ -126,9 +86,18 @@ def open(
         raise InputError(f"there are no weights at {str(path)!r}: no such file or directory")
     if path.is_file() and step is not None:
         raise InputError(f"step={step} is given, but {str(path)!r} is a file, not a folder of checkpoints")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{str(path)!r} is neither a file nor a folder, so it is not opened")
     if item != "params" and not is_own(path):
         return Weights({}, "flax", {}, str(path))
-    contents = _file(path) if path.is_file() else _folder(path, step, item, say)
+    with guard.one_sentence(path, "cannot be read"):
+        return _opened(path, step, item, say)
+
+
+def _opened(path: pathlib.Path, step: int | None, item: str, say: Callable[[str], None]) -> Weights:
+    contents = _of_file(path) if path.is_file() else _of_folder(path, step, item, say)
+    contents = _numbers(path, contents)
+    guard.check_claims(path, contents.tensors, _size(path) + contents.beside)
     if not contents.tensors and item == "params":
         without = "".join(f"; {name}: {reason}" for name, reason in list(contents.refused.items())[:3])
         kind = " that are weights" if contents.refused else ""
@@ -160,10 +129,10 @@ def is_own(path: str | os.PathLike[str]) -> bool:
     return (path / CHECKSUMS).is_file() or any((path / CHECKPOINTS).glob(f"[0-9]*/{CHECKSUMS}"))
 
 
-def layout_from_names(names: Mapping[str, Tensor]) -> str:
-    """The layout, for formats that any framework writes: Flax's names have slashes or end in `kernel`."""
-    flax = any("/" in name or name.endswith("kernel") for name in names)
-    return "flax" if flax else "torch"
+def _size(path: pathlib.Path) -> int:
+    """Bytes on disk of a file, or of all files of a folder."""
+    found = path.rglob("*") if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in found if one.is_file())
 
 
 def _owned(array: np.ndarray) -> np.ndarray:
@@ -187,8 +156,10 @@ def _nested(flat: dict[str, Any], source: str) -> dict[str, Any]:
     return tree
 
 
-def _file(path: pathlib.Path) -> Contents:
-    return _weights_of(_reader(_module_for(path))(path))
+def _of_file(path: pathlib.Path) -> Contents:
+    sign = signs.of_file(path)
+    with guard.one_sentence(path, f"is not a whole {sign.words} file"):
+        return _weights_of(sign.read(path))
 
 
 def _weights_of(contents: Contents) -> Contents:
@@ -200,106 +171,50 @@ def _weights_of(contents: Contents) -> Contents:
             tensors = {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
         tensors, beside = weights_inside.of_flax(tensors)
         refused = refused | beside
-    return Contents(tensors, layout, refused)
+    return contents._replace(tensors=tensors, layout=layout, refused=refused)
 
 
-def _reader(module: str) -> Reader:
-    return importlib.import_module(f"rmtjax.checkpoints.formats.{module}").read
-
-
-def _module_for(path: pathlib.Path) -> str:
-    """The module that reads a file. Raises InputError, with the reason, if none does."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise InputError(f"{str(path)!r} is empty")
-    if start.startswith(b"PK"):
-        return _module_for_zip(path)
-    _refuse_known(path, start)
-    for sign in SIGNS:
-        if sign.start and start[sign.at :].startswith(sign.start):
-            return sign.module
-    for sign in SIGNS:
-        if path.suffix.lower() in sign.endings:
-            return sign.module
-    if start[0] == 0x80 and start[1] in (2, 3, 4, 5):
-        raise InputError(
-            f"{str(path)!r} is a pickle, which could run any program, so it is not opened: "
-            "save the weights as safetensors"
-        )
-    raise InputError(f"{str(path)!r} is not of a kind that can be read: {_KINDS}")
-
-
-def _refuse_known(path: pathlib.Path, start: bytes) -> None:
-    """Raises InputError for files of a known kind that is not read."""
-    if start.startswith(b"GGUF"):
-        raise InputError(
-            f"{str(path)!r} is a GGUF file, whose quantised layouts are not read: "
-            "use the safetensors files it was made from"
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise InputError(
-            f"{str(path)!r} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
-        )
-
-
-def _module_for_zip(path: pathlib.Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{str(path)!r} is truncated or damaged: {error}") from error
-    for sign in SIGNS:
-        if sign.member and any(fnmatch.fnmatchcase(member, sign.member) for member in members):
-            return sign.module
-    raise InputError(f"{str(path)!r} is a zip archive of another kind: {_KINDS} can be read")
-
-
-def _folder(path: pathlib.Path, step: int | None, item: str, say: Callable[[str], None]) -> Contents:
+def _of_folder(path: pathlib.Path, step: int | None, item: str, say: Callable[[str], None]) -> Contents:
     """A run of this project, shards that belong together, or Orbax checkpoints of another program."""
     if not is_own(path) and step is None:
-        for sign in SIGNS:
-            shards = sorted(path.glob(sign.shards)) if sign.shards else []
-            shards = [shard for shard in shards if not shard.name.startswith(".")]
-            if shards:
-                return _weights_of(_joined(path, shards, _reader(sign.module)))
+        contents = shards.read(path) or shards.read_parts(path)
+        if contents is not None:
+            return _weights_of(contents)
     from rmtjax.checkpoints import checkpoint_folders
 
-    return checkpoint_folders.read(path, step, item, say)
+    return checkpoint_folders.read(path, step, item, say, _of_file)
 
 
-def _joined(path: pathlib.Path, shards: list[pathlib.Path], reader: Reader) -> Contents:
-    """All tensors of the shards of a folder, shard by shard in the order of their names."""
-    missing = _missing_shard(path, shards)
-    if missing:
-        raise InputError(f"{str(path)!r} lacks the shard {missing!r} that its index names")
+def _numbers(path: pathlib.Path, contents: Contents) -> Contents:
+    """Names that a terminal and an archive can hold, and tensors of dtypes that numpy and JAX compute with.
+
+    Raises:
+      InputError: two tensors have the same name.
+    """
     tensors: dict[str, Tensor] = {}
-    refused: dict[str, str] = {}
-    layout = None
-    for shard in shards:
-        more, layout, not_read = reader(shard)
-        twice = tensors.keys() & more.keys()
-        if twice:
+    refused = {printable(name): reason for name, reason in contents.refused.items()}
+    for stored, tensor in contents.tensors.items():
+        name, dtype = printable(stored), tensor.dtype
+        if name in tensors:
             raise InputError(
-                f"{str(path)!r} has {sorted(twice)[0]!r} in more than one file: "
-                f"name one of {[s.name for s in shards]}"
+                f"{str(path)!r} has two tensors called {name!r}, of which only one could be read"
             )
-        tensors |= more
-        refused |= not_read
-    return Contents(tensors, layout, refused)
+        if dtype.kind not in "biufc" and not _is_narrow_float(dtype):
+            refused[name] = f"stored as {dtype}, which names no kind of numbers"
+            continue
+        # Types wider than 64 bits differ from machine to machine, and JAX has no other byte order.
+        wide = {np.longdouble: np.dtype(np.float64), np.clongdouble: np.dtype(np.complex128)}
+        plain = wide.get(dtype.type, dtype).newbyteorder("=")
+        if plain != dtype:
+            tensor = tensor._replace(dtype=plain, read=functools.partial(_converted, tensor.read, plain))
+        tensors[name] = tensor
+    return contents._replace(tensors=tensors, refused=refused)
 
 
-def _missing_shard(folder: pathlib.Path, shards: list[pathlib.Path]) -> str:
-    """The first file that an index of the folder names and that is missing; empty if none is."""
-    present = {shard.name for shard in shards}
-    for index in folder.glob("*.index.json"):
-        try:
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{str(index)!r} is not an index of shards: it is truncated, or not JSON with a weight_map"
-            ) from error
-        missing = sorted(name for name in named - present if name.endswith(shards[0].suffix))
-        if missing:
-            return missing[0]
-    return ""
+def _is_narrow_float(dtype: np.dtype) -> bool:
+    return dtype.names is None and hasattr(ml_dtypes, dtype.name)
+
+
+def _converted(read: Callable[[], np.ndarray], dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is reported with the analysis
+        return read().astype(dtype)

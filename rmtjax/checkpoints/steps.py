@@ -11,10 +11,11 @@ restoring. Those of the files cover every byte on disk, so that a single wrong b
 of its file, before anything is read from it.
 """
 
+import contextlib
 import json
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -28,6 +29,10 @@ STATE = "state"
 # Files without a checksum: Orbax writes them last, and nothing depends on them.
 UNCHECKED = {CHECKSUMS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 READERS = 8  # threads, each of which reads an array
+
+
+Shape = tuple[int, ...]
+Bounds = tuple[tuple[int, int], ...]  # start and stop along each axis
 
 
 class DamagedError(Exception):
@@ -106,10 +111,20 @@ class Arrays:
         self._zarr3 = zarr3
         self._context = _context()
 
-    def read(self, name: str) -> np.ndarray:
-        """The array of a name such as "params/head/kernel". Raises DamagedError if it cannot be read."""
-        part = _read_parts_of(self.folder, name, [()], self._zarr3, self._context)
+    def read(self, name: str, key: str | None = None) -> np.ndarray:
+        """The array of a name such as "params/head/kernel". Raises DamagedError if it cannot be read.
+
+        `key` is the name under which it is stored, if that does not follow from `name`.
+        """
+        part = _read_parts_of(self.folder, name, [()], self._zarr3, self._context, key)
         return np.asarray(part[name, ()])
+
+    def describe(self, name: str, key: str | None = None) -> tuple[Shape, np.dtype, Shape]:
+        """Shape and dtype of an array, and the shape of its chunks. Raises DamagedError if they are lost."""
+        with _damage(name):
+            array = _opened(self.folder, name, self._zarr3, self._context, key)
+            chunk = array.chunk_layout.read_chunk.shape or ()  # a scalar has none
+            return tuple(array.shape), array.dtype.numpy_dtype, tuple(chunk)
 
 
 def read_shards(tree_dir: pathlib.Path, abstract_state: Any) -> Callable[[], Any]:
@@ -145,9 +160,6 @@ def read_shards(tree_dir: pathlib.Path, abstract_state: Any) -> Callable[[], Any
     return assemble
 
 
-Bounds = tuple[tuple[int, int], ...]  # start and stop along each axis
-
-
 def _parts(leaf: Any) -> list[Bounds]:
     if leaf.sharding is None:
         return [tuple((0, size) for size in leaf.shape)]
@@ -174,22 +186,38 @@ def _read_parts(folder: pathlib.Path, parts: dict[str, list[Bounds]]) -> dict[tu
 
 
 def _read_parts_of(
-    folder: pathlib.Path, name: str, parts: list[Bounds], zarr3: bool, context: ts.Context
+    folder: pathlib.Path,
+    name: str,
+    parts: list[Bounds],
+    zarr3: bool,
+    context: ts.Context,
+    key: str | None = None,
 ) -> dict[tuple[str, Bounds], np.ndarray]:
     """Reads parts of an array; the bounds () mean all of it. Raises DamagedError if that fails."""
+    with _damage(name):
+        array = _opened(folder, name, zarr3, context, key)
+        futures = {(name, bounds): array[tuple(slice(*ends) for ends in bounds)].read() for bounds in parts}
+        return {key: future.result() for key, future in futures.items()}
+
+
+def _opened(folder: pathlib.Path, name: str, zarr3: bool, context: ts.Context, key: str | None) -> Any:
     base = {"driver": "file", "path": f"{folder}/"}
     if (folder / "manifest.ocdbt").exists():
         base = {"driver": "ocdbt", "base": base}
+    stored = name.replace("/", ".") if key is None else key
     spec = {
         "driver": "zarr3" if zarr3 else "zarr",
-        "kvstore": base | {"path": base.get("path", "") + name.replace("/", ".") + "/"},
+        "kvstore": base | {"path": base.get("path", "") + stored + "/"},
         "fill_missing_data_reads": False,  # a missing chunk is an error, not zeros
     }
+    return ts.open(spec, open=True, read=True, context=context).result()
+
+
+@contextlib.contextmanager
+def _damage(name: str) -> Iterator[None]:
     try:
-        array = ts.open(spec, open=True, read=True, context=context).result()
-        futures = {(name, bounds): array[tuple(slice(*ends) for ends in bounds)].read() for bounds in parts}
-        return {key: future.result() for key, future in futures.items()}
-    except (ValueError, OSError, IndexError) as error:
+        yield
+    except (ValueError, OSError, IndexError, NotImplementedError) as error:
         raise DamagedError(f"{name} is missing or cannot be read") from error
 
 

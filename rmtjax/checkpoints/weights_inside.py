@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 # opt, opt_state, optimizer, optimizer_states, optim, opt_g, g_optimizer
@@ -26,8 +26,8 @@ def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
 
     Weights are what is below `params`, which may be nested several times, and `batch_stats` beside it. If
     there is no `params`, they are everything except the optimiser's state, counters and random keys; if all
-    of that is below `model`, this prefix is removed. The suffix `value` of every name of an NNX state is
-    removed too.
+    of that is below `model`, this prefix is removed. The suffix `value` of a name is removed where it is a
+    box around a parameter: in a state of NNX, and in partitioned parameters of linen.
     """
     kept, refused, above = dict(tensors), dict[str, str](), ""
     while (nested := any(name.startswith("params/") for name in kept)) or not above:
@@ -46,9 +46,20 @@ def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         above += "params/"
     if not above and refused and all(name.startswith("model/") for name in kept):
         kept = {name.removeprefix("model/"): tensor for name, tensor in kept.items()}
-    if kept and all(name.endswith("/value") for name in kept):
-        kept = {name.removesuffix("/value"): tensor for name, tensor in kept.items()}
-    return kept, refused
+    boxed = _boxed(kept)
+    return {name.removesuffix("/value") if name in boxed else name: x for name, x in kept.items()}, refused
+
+
+def _boxed(names: Iterable[str]) -> set[str]:
+    """Names of the arrays that lie in a box: alone under `value`, as Flax stores partitioned parameters."""
+    above = Counter(folder for name in names for folder in _folders(name))
+    return {name for name in names if name.endswith("/value") and above[name.removesuffix("/value")] == 1}
+
+
+def _folders(name: str) -> Iterator[str]:
+    """`a`, `a/b` for `a/b/c`."""
+    parts = name.split("/")[:-1]
+    return ("/".join(parts[: i + 1]) for i in range(len(parts)))
 
 
 def _no_weights(key: str, single: bool) -> bool:
@@ -61,7 +72,7 @@ def _no_weights(key: str, single: bool) -> bool:
     return key == "rngs" or _OPTIMISER.fullmatch(key) is not None
 
 
-def of_torch(loaded: Any, leaf: type) -> tuple[dict[str, Any], dict[str, str]]:
+def of_torch(loaded: Any, leaf: type | tuple[type, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """The weights by name in what `torch.load` returns, and the reason for each other group of tensors.
 
     Weights are what is below the first of the usual keys. If there is none, they are everything except the
@@ -85,7 +96,7 @@ def of_torch(loaded: Any, leaf: type) -> tuple[dict[str, Any], dict[str, str]]:
     return flat, refused
 
 
-def _leaves(node: Any, name: str, leaf: type) -> Iterator[tuple[str, Any]]:
+def _leaves(node: Any, name: str, leaf: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
     if isinstance(node, leaf):
         yield name or "tensor", node
     elif isinstance(node, dict | list | tuple):

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,17 +52,20 @@ def recognise(names: Sequence[str], variables: Any) -> str:
     Raises:
       InputError: none gives any.
     """
-    wanted, there = flat(variables), set(names)
-    found = {
-        name: sum(any(t in there for t, _ in _sources(table, ours)) for ours in wanted)
-        for name, table in TABLES.items()
-    }
+    found = {name: known(names, variables, name) for name in TABLES}
     best = max(found, key=found.__getitem__)
     if not found[best]:
         raise InputError(
             f"names such as {names[0]!r} are in no table for this model: the tables are {', '.join(TABLES)}"
         )
     return best
+
+
+def known(names: Collection[str], variables: Any, table: str) -> int:
+    """How many of a model's variables a file's names give by a table. Raises InputError if it is unknown."""
+    _known(table)
+    there = set(names)
+    return sum(any(t in there for t, _ in _sources(TABLES[table], ours)) for ours in flat(variables))
 
 
 def convert(

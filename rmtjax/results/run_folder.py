@@ -19,6 +19,7 @@ import pandas as pd
 
 from rmtjax import files
 from rmtjax.errors import InputError
+from rmtjax.spectra import archives
 
 # What a run's folder holds.
 CONFIG = "config.json"  # the full configuration
@@ -228,7 +229,7 @@ def _read(path: pathlib.Path, reader: Callable[[pathlib.Path], Any]) -> Any:
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        return {archives.original_name(name): stored[name] for name in stored.files}
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.spectra import (
+    archives,
     curves,
     eigensolver,
     farms,
@@ -27,6 +28,7 @@ from rmtjax.spectra import (
     table,
     update_geometry,
     updates,
+    wrappers,
 )
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 from rmtjax.spectra.metrics import OF_ENTRIES, chosen
@@ -60,10 +62,10 @@ class Analysis(NamedTuple):
         rows = self.table.copy()
         rows.attrs = self.table.attrs | {"left_out": self.left_out}
         with _atomic(folder / "spectra.npz") as path:
-            np.savez(path, **self.eigenvalues)  # type: ignore[arg-type]
+            archives.write(path, self.eigenvalues)
         drawn = curves.compact(curves.curves(self.table, self.eigenvalues))
         with _atomic(folder / "spectra_curves.npz") as path:
-            np.savez_compressed(path, **drawn)  # type: ignore[arg-type]
+            archives.write(path, drawn, compressed=True)
         with _atomic(folder / "spectra.parquet") as path:
             rows.to_parquet(path)
 
@@ -147,7 +149,8 @@ def compare(
     The rows are sorted by stage ("before", "after", "update"); eigenvalues are under `<stage>/<name>`. The
     rows of the update also have `norm_ratio`, `spectral_ratio` and `cosine` (`updates.sizes`) and, with the
     group "alignment", how the update is aligned with the weights it changed (`update_geometry.alignment`). A
-    matrix that only one side has, or whose shape changed, has no update; `left_out` says so.
+    matrix that only one side has, or whose shape changed, has no update; `left_out` says so. What a wrapper
+    (`module.`, `_orig_mod.`) has added to the names of a file is removed, and logged, if more names fit then.
 
     Args and errors: as `analyze`; also ValueError if the two sides have no matrix in common. In addition:
       other: weights after another run from the same `before`. The rows of the update then have
@@ -162,7 +165,7 @@ def compare(
     options = Options(chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
     pair = _pair(before, after, layers, layout)
     rows, values = _analyze(pair.matrices, options)
-    others = _found(other, layers, layout)[0] if other is not None else None
+    others = _found(wrappers.aligned(before, other)[1], layers, layout)[0] if other is not None else None
     return _compared(pair, rows, values, options, others)
 
 
@@ -207,6 +210,7 @@ class _Pair(NamedTuple):
 
 
 def _pair(before: Any, after: Any, layers: str, layout: dict[str, Any]) -> _Pair:
+    before, after = wrappers.aligned(before, after)
     (old, left_out), (new, left_out_after) = (_found(tree, layers, layout) for tree in (before, after))
     changes, without = updates.differences(old, new)
     if not changes:

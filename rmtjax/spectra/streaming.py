@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from rmtjax.errors import printable
 from rmtjax.spectra import compiled, eigensolver
 from rmtjax.spectra.matrices import Matrix
 
@@ -126,7 +127,7 @@ def _reduce(
             new[i] = _Reduced(diagonal[rows], off_diagonal[rows], exponents[rows], bad[rows])
         store.write(new)
         done.update(new)
-        bar.set_postfix_str(found[members[-1]].name[-40:], refresh=False)
+        bar.set_postfix_str(printable(found[members[-1]].name)[-40:], refresh=False)
         # Sums of large costs depend on their order by rounding: the bar must not pass its end.
         bar.update(min(sum(costs[i] for i in members), bar.total - bar.n))
 
@@ -222,7 +223,7 @@ def _fill(members: Sequence[Matrix], shape: tuple[int, int], devices: int) -> tu
     for matrix in members:
         weights = matrix.load()
         slices, N, M = weights.shape
-        wider = weights.dtype if start == 0 else np.promote_types(stack.dtype, weights.dtype)
+        wider = weights.dtype if start == 0 else _common(stack.dtype, weights.dtype)
         if start == 0:
             stack = _aligned_zeros((rows, *shape), wider)
         elif wider != stack.dtype:
@@ -231,6 +232,19 @@ def _fill(members: Sequence[Matrix], shape: tuple[int, int], devices: int) -> tu
         widths[start : start + slices] = M
         start += slices
     return stack, widths
+
+
+def _common(one: np.dtype, other: np.dtype) -> np.dtype:
+    """A dtype that holds the numbers of both.
+
+    >>> import ml_dtypes
+    >>> _common(np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)).name
+    'float32'
+    """
+    try:
+        return np.promote_types(one, other)
+    except TypeError:  # numpy knows none for two kinds of 8 or 16 bits, and float32 holds all of those
+        return np.dtype(np.float32)
 
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

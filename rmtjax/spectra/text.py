@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from rmtjax.errors import printable
 from rmtjax.spectra import metrics
 from rmtjax.spectra.spread import alpha_spread
 
 _MOST_ROWS = 400
+_LONGEST = 200  # characters of a name
 _LEAST_P = 0.0025  # `nulls.alpha_p` of an alpha below all simulated quantiles, the lowest of which is 0.005
 
 
@@ -89,11 +91,13 @@ def left_out(reasons: Mapping[str, str]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
-    return [f"left out, {reason}: {_first_three(names)}" for reason, names in by_reason.items()]
+    return [f"left out, {printable(reason)}: {_first_three(names)}" for reason, names in by_reason.items()]
 
 
 def _first_three(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(printable(name, _LONGEST) for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
 
 
 def _shown(rows: pd.DataFrame) -> list[str]:
@@ -124,6 +128,7 @@ def _number(value: float) -> str:
 
 
 def _cut(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= 48 else "..." + name[-45:]
 
 

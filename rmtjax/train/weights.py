@@ -12,6 +12,7 @@ from rmtjax import checkpoints, files, results
 from rmtjax.errors import InputError
 from rmtjax.models import SHIPPED, pretrained
 from rmtjax.models.lora import FACTORS, Lora
+from rmtjax.spectra import wrappers
 
 
 def load(
@@ -28,7 +29,8 @@ def load(
 
     Args:
       source: as `model.init_from`: the name of shipped weights, a run or one of its checkpoints, an Orbax
-        checkpoint, or weights of another program, whose names are translated.
+        checkpoint, or weights of another program, whose names are translated. What a wrapper has added to
+        them (`module.`, `_orig_mod.`) is removed, and logged.
       params, model_state: those of the model, or their shapes.
       reinit: a regular expression of parameters that keep their values if `source` lacks them or stores
         another shape.
@@ -47,7 +49,11 @@ def load(
         state = checkpoints.nest(checkpoints.open(path, item="model_state"))
         weights, names = pretrained.export(own, state, "rmtjax"), "rmtjax"
     else:
-        weights = checkpoints.open(path)
+        tables = [names] if names else pretrained.TABLES
+        weights = wrappers.fitting(
+            checkpoints.open(path),
+            lambda given: max(pretrained.known(given, variables, table) for table in tables),
+        )
         names = names or pretrained.recognise(list(weights), variables)
     given, given_state = pretrained.convert(weights, variables, names)
     wanted_factors, factors = (_factors(tree) for tree in (pretrained.flat(params), given))

@@ -14,8 +14,7 @@ import pytest
 import safetensors.numpy
 
 from rmtjax import checkpoints
-from rmtjax.checkpoints import opening
-from rmtjax.checkpoints.contents import Tensor
+from rmtjax.checkpoints.contents import Tensor, layout_from_names
 from rmtjax.errors import InputError
 
 RNG = np.random.default_rng(5)
@@ -375,7 +374,6 @@ def test_cut_files_are_told(tmp_path, share):
 
 def test_what_is_no_checkpoint_is_told(tmp_path):
     (tmp_path / "a.txt").write_text("hello, I am no checkpoint")
-    (tmp_path / "b.gguf").write_bytes(b"GGUF" + bytes(100))
     (tmp_path / "c.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     (tmp_path / "d.zip").write_bytes(b"")
     with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
@@ -383,7 +381,6 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
     (tmp_path / "f").mkdir()
     for name, said in {
         "a.txt": "is not of a kind that can be read",
-        "b.gguf": "GGUF",
         "c.bin": "Git LFS",
         "d.zip": "is empty",
         "e.zip": "zip archive of another kind",
@@ -401,9 +398,9 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
 
 def test_names_decide_the_layout():
     tensor = Tensor((2, 2), np.dtype(np.float32), lambda: np.zeros((2, 2)))
-    assert opening.layout_from_names({"a.kernel": tensor}) == "flax"
-    assert opening.layout_from_names({"a/b": tensor}) == "flax"
-    assert opening.layout_from_names({"layer.0.weight": tensor}) == "torch"
+    assert layout_from_names({"a.kernel": tensor}) == "flax"
+    assert layout_from_names({"a/b": tensor}) == "flax"
+    assert layout_from_names({"layer.0.weight": tensor}) == "torch"
 
 
 def test_opening_a_safetensors_file_imports_neither_orbax_nor_torch(tmp_path):
@@ -517,3 +514,216 @@ def test_dots_of_flax_names_become_slashes(tmp_path):
     weights = checkpoints.open(tmp_path / "a.safetensors")
     assert weights.layout == "flax"
     assert set(weights) == {"enc/conv/kernel", "enc/embedding"}
+
+
+def shard(path, **tensors):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file(tensors, path)
+
+
+def test_the_index_decides_which_files_are_read(tmp_path):
+    w, v = (RNG.standard_normal((6, 4)).astype(np.float32) for _ in range(2))
+    shard(tmp_path / "model-00001-of-00002.safetensors", **{"a.weight": w})
+    shard(tmp_path / "model-00002-of-00002.safetensors", **{"b.weight": v, "a.weight": v})
+    shard(tmp_path / "consolidated.safetensors", wa=w, wb=v)
+    where = {"a.weight": "model-00001-of-00002.safetensors", "b.weight": "model-00002-of-00002.safetensors"}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": where}))
+    weights = checkpoints.open(tmp_path)
+    same(weights, {"a.weight": w, "b.weight": v})
+    assert "does not name" in weights.refused["consolidated.safetensors"]
+    for outside in ("../model-00002-of-00002.safetensors", "/etc/hostname", ".."):
+        index.write_text(json.dumps({"weight_map": where | {"b.weight": outside}}))
+        with pytest.raises(InputError, match="which is outside of its folder"):
+            checkpoints.open(tmp_path)
+    index.write_text(json.dumps({"weight_map": where | {"c.weight": where["a.weight"]}}))
+    with pytest.raises(InputError, match=r"00001-of-00002.safetensors' lacks the tensor 'c.weight'"):
+        checkpoints.open(tmp_path)
+
+
+def test_without_an_index_numbered_shards_go_before_single_files_and_variants_are_said(tmp_path):
+    w, v = (RNG.standard_normal((6, 4)).astype(np.float32) for _ in range(2))
+    shard(tmp_path / "a/model.safetensors", w=w)
+    shard(tmp_path / "a/model.fp16.safetensors", w=w.astype(np.float16))
+    shard(tmp_path / "a/consolidated.safetensors", other=w)
+    weights = checkpoints.open(tmp_path / "a")
+    same(weights, {"w": w})
+    assert set(weights.refused) == {"model.fp16.safetensors", "consolidated.safetensors"}
+    shard(tmp_path / "b/model-00001-of-00002.safetensors", w=w)
+    shard(tmp_path / "b/consolidated.00.safetensors", other=w)
+    with pytest.raises(InputError, match=r"lacks the shard 'model-00002-of-00002.safetensors'"):
+        checkpoints.open(tmp_path / "b")
+    shard(tmp_path / "b/model-00002-of-00002.safetensors", v=v)
+    same(checkpoints.open(tmp_path / "b"), {"w": w, "v": v})
+
+
+def test_the_sub_models_of_a_diffusers_folder_are_read_by_name(tmp_path):
+    w, v = (RNG.standard_normal((6, 4)).astype(np.float32) for _ in range(2))
+    shard(tmp_path / "p/unet/diffusion_pytorch_model.safetensors", **{"conv.weight": w})
+    shard(tmp_path / "p/vae/diffusion_pytorch_model.safetensors", **{"conv.weight": v})
+    with pytest.raises(InputError, match=r"name one of its folders unet, vae"):
+        checkpoints.open(tmp_path / "p")
+    (tmp_path / "p/model_index.json").write_text("{}")
+    same(checkpoints.open(tmp_path / "p"), {"unet.conv.weight": w, "vae.conv.weight": v})
+
+
+def test_checkpoints_of_a_trainer_are_steps(tmp_path):
+    for step in (500, 1000):
+        shard(tmp_path / f"checkpoint-{step}/model.safetensors", w=np.full((3, 2), float(step)))
+    assert checkpoints.open(tmp_path)["w"][0, 0] == 1000
+    assert checkpoints.open(tmp_path, step=500)["w"][0, 0] == 500
+
+
+def test_byte_orders_and_wide_floats_become_what_jax_computes_with(tmp_path):
+    w = RNG.standard_normal((6, 4))
+    wide = w.astype(np.longdouble) * (1 + np.finfo(np.longdouble).eps)
+    np.savez(tmp_path / "a.npz", big=w.astype(">f4"), double=w.astype(">f8"), long=wide, native=w, text=["a"])
+    weights = checkpoints.open(tmp_path / "a.npz")
+    expected = {"big": w.astype(np.float32), "double": w, "long": wide.astype(np.float64), "native": w}
+    same(weights, expected)
+    assert all(spec.dtype.isnative for spec in weights.specs.values())
+    assert weights.refused == {"text": "stored as <U1, which names no kind of numbers"}
+
+
+def test_a_bare_npy_file(tmp_path):
+    w = RNG.standard_normal((6, 4))
+    for order in "CF":
+        np.save(tmp_path / "a.npy", np.asarray(w, order=order))
+        same(checkpoints.open(tmp_path / "a.npy"), {"matrix": w})
+    np.save(tmp_path / "b.npy", np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="holds Python objects"):
+        checkpoints.open(tmp_path / "b.npy")
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"is not a whole npy file: 'matrix' of shape \(6, 4\) claims 192"):
+        checkpoints.open(tmp_path / "a.npy")
+
+
+def test_float8_of_every_kind_is_read_or_said(tmp_path):
+    from flax import serialization
+
+    kinds = [
+        np.dtype(getattr(ml_dtypes, name))
+        for name in dir(ml_dtypes)
+        if name.startswith("float8_e") and "8m0" not in name
+    ]
+    assert len(kinds) >= 7
+    arrays = {kind.name: RNG.standard_normal((6, 4)).astype(kind) for kind in kinds}
+    (tmp_path / "a.msgpack").write_bytes(serialization.to_bytes(arrays))
+    same(checkpoints.open(tmp_path / "a.msgpack"), arrays)
+    np.savez(tmp_path / "a.npz", **arrays, w=np.ones((2, 2)))
+    weights = checkpoints.open(tmp_path / "a.npz")  # numpy forgets which kind it was
+    assert list(weights) == ["w"]
+    assert set(weights.refused) == set(arrays)
+
+
+def test_torch_files_with_numbers_of_numpy(tmp_path):
+    torch = pytest.importorskip("torch")
+    w = RNG.standard_normal((3, 4)).astype(np.float32)
+    beside = {"loss": np.float64(0.5), "best": np.float32(2), "n": np.int64(3), "done": np.bool_(True)}
+    torch.save({"state_dict": {"a.weight": torch.from_numpy(w)}, "metrics": beside}, tmp_path / "a.pt")
+    same(checkpoints.open(tmp_path / "a.pt"), {"a.weight": w})
+    torch.save({"a.weight": w, "b.weight": torch.from_numpy(w)}, tmp_path / "b.pt")
+    same(checkpoints.open(tmp_path / "b.pt"), {"a.weight": w, "b.weight": w})
+
+
+def test_a_file_of_flax_without_an_ending_and_a_folder_of_them(tmp_path):
+    from flax import serialization
+
+    for step in (1, 20, 100):
+        tree = {"params": {"d": {"kernel": np.full((3, 2), float(step))}}, "step": step}
+        (tmp_path / f"checkpoint_{step}").write_bytes(serialization.to_bytes(tree))
+    assert checkpoints.open(tmp_path / "checkpoint_20")["d/kernel"][0, 0] == 20
+    assert checkpoints.open(tmp_path)["d/kernel"][0, 0] == 100
+    assert checkpoints.open(tmp_path, step=1)["d/kernel"][0, 0] == 1
+    with pytest.raises(InputError, match="has no step 7: it has 1, 20, 100"):
+        checkpoints.open(tmp_path, step=7)
+
+
+def test_boxes_around_some_parameters_are_opened(tmp_path):
+    w = np.ones((3, 4), np.float32)
+    tree = {
+        "boxed": {"kernel": {"value": w}, "bias": w[0]},
+        "attention": {"query": w, "value": w},  # no box: a parameter of this name
+        "value": {"kernel": {"value": w}},
+    }
+    weights = msgpack_of(tmp_path / "a.msgpack", {"params": tree})
+    names = ["boxed/kernel", "boxed/bias", "attention/query", "attention/value", "value/kernel"]
+    assert sorted(weights) == sorted(names)
+
+
+def gguf_of(path, **tensors):
+    """A file with tensors as `(bytes, kind)`, or as arrays."""
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+    for name, tensor in tensors.items():
+        stored, kind = tensor if isinstance(tensor, tuple) else (tensor, None)
+        writer.add_tensor(name, stored, raw_dtype=kind and gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def q6_k(rows):
+    """Random blocks of 256 numbers of 6 bits (ql, qh, 16 scales, one float16), and their values."""
+    ql, qh = (RNG.integers(0, 256, (rows, n), np.uint8) for n in (128, 64))
+    scales, d = (
+        RNG.integers(-128, 128, (rows, 16), np.int8),
+        RNG.uniform(0.01, 1, (rows, 1)).astype(np.float16),
+    )
+    values = np.zeros((rows, 256))
+    for half in range(2):
+        for part in range(4):  # of 32 numbers each
+            low = ql[:, 64 * half + 32 * (part % 2) :][:, :32] >> 4 * (part // 2) & 15
+            high = qh[:, 32 * half :][:, :32] >> 2 * part & 3
+            sc = np.repeat(scales[:, 8 * half + 2 * part :][:, :2], 16, axis=1)
+            start = 128 * half + 32 * part
+            number = (low | high << 4).astype(int) - 32
+            values[:, start : start + 32] = d.astype(float) * sc * number
+    stored = np.concatenate([ql, qh, scales.view(np.uint8), d.view(np.uint8)], axis=1)
+    return stored, values
+
+
+def test_gguf_dequantises_what_its_package_knows(tmp_path):
+    w = RNG.standard_normal((6, 64)).astype(np.float32)
+    d = RNG.uniform(0.01, 1, (6, 2, 1)).astype(np.float16)
+    q = RNG.integers(-127, 128, (6, 2, 32), np.int8)
+    q8 = np.concatenate([d.view(np.uint8), q.view(np.uint8)], axis=2).reshape(6, -1)
+    q6, values = q6_k(5)
+    narrow = w.astype(ml_dtypes.bfloat16)
+    path = gguf_of(
+        tmp_path / "a.gguf", f32=w, f16=w.astype(np.float16), q8=(q8, "Q8_0"), q6=(q6, "Q6_K"),
+        bf16=(narrow.view(np.uint8), "BF16"), q8_k=(np.zeros((2, 292), np.uint8), "Q8_K"),
+    )  # fmt: skip
+    weights = checkpoints.open(path)
+    same(weights, {"f32": w, "f16": w.astype(np.float16), "bf16": narrow.astype(np.float32)} | {
+        name: weights[name] for name in ("q8", "q6")
+    })  # fmt: skip
+    expected = (d.astype(np.float32) * q).reshape(6, 64)
+    np.testing.assert_allclose(weights["q8"], expected, rtol=1e-6)
+    np.testing.assert_allclose(weights["q6"], values, rtol=1e-6)
+    assert weights.layout == "torch"
+    assert "Q8_K" in weights.refused["q8_k"]
+
+
+def test_a_cut_gguf_file_and_one_that_announces_too_much_are_said(tmp_path):
+    content = gguf_of(tmp_path / "a.gguf", f32=np.ones((6, 64), np.float32)).read_bytes()
+    for end in (3, 20, 60, len(content) - 9):
+        (tmp_path / "b.gguf").write_bytes(content[:end])
+        with pytest.raises(InputError, match=r"b.gguf' is not (a whole GGUF file|of a kind)"):
+            checkpoints.open(tmp_path / "b.gguf")
+    tokens = content.index(b"tokenizer.ggml.tokens") + len("tokenizer.ggml.tokens") + 8
+    for place in (8, 16, tokens):  # tensors, keys, length of the list
+        lie = content[:place] + (2**60).to_bytes(8, "little") + content[place + 8 :]
+        (tmp_path / "b.gguf").write_bytes(lie)
+        with pytest.raises(InputError, match=r"b.gguf' is not a whole GGUF file"):
+            checkpoints.open(tmp_path / "b.gguf")
+
+
+def test_without_the_package_gguf_what_to_install_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(InputError, match=r"gguf is not installed: pip install 'rmtjax\[gguf\]'"):
+        checkpoints.open(tmp_path / "a.gguf")

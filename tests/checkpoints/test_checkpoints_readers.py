@@ -1,4 +1,7 @@
+import json
 import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -182,3 +185,120 @@ def test_bad_paths_are_one_sentence(tmp_path):
     ]:
         with pytest.raises(InputError, match=sentence):
             checkpoints.nest(checkpoints.open(tmp_path / name))
+
+
+def orbax_step(folder, **items):
+    for item, tree in items.items():
+        orbax_save(folder / item, tree)
+
+
+def test_steps_with_zeros_and_prefixes(tmp_path):
+    for root, names in {"a": ("00000100", "00000200"), "b": ("ckpt_00000100", "ckpt_00000200")}.items():
+        for name in names:
+            orbax_step(tmp_path / root / name, default={"w": np.full((2, 2), float(name[-3:]))})
+        assert checkpoints.open(tmp_path / root)["w"][0, 0] == 200
+        assert checkpoints.open(tmp_path / root, step=100)["w"][0, 0] == 100
+    orbax_step(tmp_path / "b/best_200", default={"w": np.zeros((2, 2))})
+    with pytest.raises(InputError, match="two checkpoints of step 200: name 'best_200' or 'ckpt_00000200'"):
+        checkpoints.open(tmp_path / "b")
+
+
+def test_items_of_other_names(tmp_path):
+    tree, other = weights(), {"w": np.ones((2, 2))}
+    orbax_step(tmp_path / "a/7", ema=other, train_state={"params": tree})
+    opened = checkpoints.open(tmp_path / "a")
+    assert_same(checkpoints.nest(opened), tree)
+    assert opened.refused["ema"] == "another item of the checkpoint, beside 'train_state'"
+    orbax_step(tmp_path / "b", weights={"params": tree}, optimizer=other)
+    opened = checkpoints.open(tmp_path / "b")
+    assert_same(checkpoints.nest(opened), tree)
+    assert set(opened.refused) == {"optimizer"}
+    orbax_step(tmp_path / "c/3", generator={"params": tree}, discriminator={"params": other})
+    opened = checkpoints.nest(checkpoints.open(tmp_path / "c"))
+    assert set(opened) == {"generator", "discriminator"}
+    assert_same(opened["generator"], tree)
+    np.testing.assert_array_equal(opened["discriminator"]["w"], other["w"])
+
+
+@pytest.mark.parametrize("ocdbt", [True, False])
+def test_slashes_in_keys_and_empty_keys(tmp_path, ocdbt):
+    w, v = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 2), np.float32)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as checkpointer:
+        tree = {"mlp/~/linear_0": {"w": w}, "a": {"": {"w": v}}, "n": None, "text": "x"}
+        checkpointer.save(tmp_path / "c", args=ocp.args.PyTreeSave(tree))
+    opened = checkpoints.open(tmp_path / "c")
+    assert set(opened) == {"mlp/~/linear_0/w", "a//w"}
+    np.testing.assert_array_equal(opened["mlp/~/linear_0/w"], w)
+    np.testing.assert_array_equal(opened["a//w"], v)
+
+
+def test_the_layout_before_metadata(tmp_path):
+    import msgpack
+
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(tmp_path / "old", args=ocp.args.PyTreeSave({"params": weights()}))
+    (tmp_path / "old/_METADATA").unlink()
+    tree = jax.tree_util.tree_map_with_path(
+        lambda path, _: f"PLACEHOLDER://{jax.tree_util.keystr(path, simple=True, separator='.')}",
+        {"params": weights()},
+    )
+    (tmp_path / "old/checkpoint").write_bytes(msgpack.packb(tree | {"step": 3}))
+    assert_same(checkpoints.nest(checkpoints.open(tmp_path / "old")), weights())
+
+
+def test_arrays_that_eight_devices_saved_are_read_by_one(tmp_path, states):
+    params = states.make(3, 1, 8).params
+    orbax_save(tmp_path / "c", params)
+    code = f"""
+import jax, numpy as np
+from rmtjax import checkpoints
+assert jax.device_count() == 1
+np.save({str(tmp_path / "sum.npy")!r}, checkpoints.open({str(tmp_path / "c")!r})["encoder/kernel"])
+"""
+    alone = {name: text for name, text in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=alone, capture_output=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "sum.npy"), params["encoder"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [2**20, 2**20]},
+        {"shape": [2**20, 2**20], "chunks": [2**20, 2**20]},
+        {"chunks": [2**20, 2**20]},
+        {"shape": [-1, 4]},
+        {"dtype": "|O"},
+    ],
+)
+def test_what_a_zarray_claims_is_checked_before_memory_is_allocated(tmp_path, change):
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(tmp_path / "c", args=ocp.args.PyTreeSave({"w": np.ones((6, 4), np.float32)}))
+    zarray = tmp_path / "c/w/.zarray"
+    zarray.write_text(json.dumps(json.loads(zarray.read_text()) | change))
+    with pytest.raises(InputError, match=r"/c'.* (claims|is damaged)"):
+        checkpoints.open(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 5000, "[]", '{"tree_metadata": 5}', "{}", '{"tree_metadata": {"a": 1}}']
+)
+def test_metadata_of_another_kind_is_one_sentence(tmp_path, content):
+    orbax_save(tmp_path / "c", {"w": np.ones((2, 2))})
+    (tmp_path / "c/_METADATA").write_text(content)
+    with pytest.raises(InputError, match="is damaged: its metadata cannot be read"):
+        checkpoints.open(tmp_path / "c")
+
+
+def test_keys_do_not_lead_out_of_the_folder(tmp_path):
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+    with ocp.Checkpointer(handler) as checkpointer:
+        for name in ("c", "secret"):
+            checkpointer.save(tmp_path / name, args=ocp.args.PyTreeSave({"w": np.ones((2, 2))}))
+    for key in ("../secret/w", "a/../../secret/w"):
+        metadata = {
+            "key_metadata": [{"key": key, "key_type": 2}],
+            "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
+        }
+        (tmp_path / "c/_METADATA").write_text(json.dumps({"tree_metadata": {"x": metadata}}))
+        with pytest.raises(InputError, match="which is outside of its folder"):
+            checkpoints.open(tmp_path / "c")

@@ -56,6 +56,18 @@ def test_faulty_layers_are_told_and_the_others_analysed(tmp_path, command):
     assert not list((tmp_path / "out").glob(".partial*"))
 
 
+def test_names_of_a_file_do_not_control_the_terminal(tmp_path, command):
+    tensors = {"\x1b]0;title\x07a.weight": GOOD, "\x1b[2Jb.bias": GOOD[0], "x" * 70000: GOOD[1], "file": GOOD}
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors")
+    printed = command(tmp_path / "a.safetensors", "--out", tmp_path / "out", "--metrics=scale")
+    assert printed.replace("\n", "").isprintable()
+    assert r"\x1b[2Jb.bias" in printed
+    assert len(max(printed.splitlines(), key=len)) < 1000
+    with pytest.raises(InputError) as caught:
+        command(tmp_path / "a.safetensors", "--layers=nothing")
+    assert str(caught.value).isprintable()
+
+
 def test_bad_input_is_one_sentence(tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("no weights in here, whatever the name says")

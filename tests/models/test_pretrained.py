@@ -67,6 +67,20 @@ def test_every_name_of_a_file_finds_its_variable_and_the_layouts_turn():
     )
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model._orig_mod.", "backbone.model."])
+def test_what_a_wrapper_added_to_all_names_is_removed(tmp_path, caplog, prefix):
+    _, variables = resnet()
+    weights = cifar_names(variables, np.random.default_rng(0))
+    np.savez(tmp_path / "plain.npz", **weights)
+    np.savez(tmp_path / "wrapped.npz", **{prefix + name: x for name, x in weights.items()})
+    plain = load(str(tmp_path / "plain.npz"), variables)
+    assert not caplog.records
+    for names in (None, "resnet_cifar"):
+        wrapped = load(str(tmp_path / "wrapped.npz"), variables, names=names)
+        jax.tree.map(np.testing.assert_array_equal, wrapped, plain)
+    assert "which a wrapper around the model adds to its names, is removed" in caplog.text
+
+
 def test_what_a_table_does_not_name_and_what_a_file_lacks_are_both_listed(tmp_path):
     _, variables = resnet()
     weights = cifar_names(variables, np.random.default_rng(0))

@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import jax
+import ml_dtypes
 import numpy as np
 import pandas as pd
 import pytest
 
-from rmtjax import checkpoints, spectra
-from rmtjax.spectra import programs, streaming, updates
+from rmtjax import checkpoints, results, spectra
+from rmtjax.spectra import archives, programs, streaming, updates
 
 RNG = np.random.default_rng(7)
 FLOAT = np.float32
@@ -352,3 +353,60 @@ def test_eight_devices_give_the_numbers_of_one_and_do_not_hang(tmp_path):
     assert set(results[0]) == {*(f"layer_{i}" for i in range(6)), "conv/kernel"}
     for name, values in results[0].items():
         np.testing.assert_allclose(values, results[1][name], rtol=1e-12)
+
+
+def test_matrices_of_one_shape_and_of_several_narrow_kinds():
+    kinds = (ml_dtypes.bfloat16, np.float16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, np.float32)
+    weights = {np.dtype(kind).name: {"kernel": normal(12, 8).astype(kind)} for kind in kinds}
+    table = spectra.analyze(weights, metrics="scale").table.set_index("name")
+    for name, layer in weights.items():
+        expected = (layer["kernel"].astype(float) ** 2).sum()
+        assert table.loc[f"{name}/kernel", "norm"] == pytest.approx(expected, rel=1e-6)
+
+
+WRAPPED = {
+    "module.{}": "module.", "_orig_mod.{}": "_orig_mod.", "module._orig_mod.{}": "_orig_mod.module.",
+    "model.backbone.{}": "model.backbone.", "model._orig_mod.module.{}": "_orig_mod.model.module.",
+    "{}": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", WRAPPED)
+def test_names_that_a_wrapper_has_made_longer_are_compared(tmp_path, caplog, pattern):
+    before = {f"model.layers.{i}.weight": normal(12, 8) for i in range(3)}
+    after = {pattern.format(name): x + 1 for name, x in before.items()}
+    np.savez(tmp_path / "before.npz", **before)
+    np.savez(tmp_path / "after.npz", **after, n_averaged=np.zeros(()))
+    sides = [checkpoints.open(tmp_path / f"{side}.npz") for side in ("before", "after")]
+    table = spectra.compare(*sides, other=sides[1], metrics="scale").table.set_index(["stage", "name"])
+    assert set(table.loc["update"].index) == set(before)
+    np.testing.assert_allclose(table.loc["update", "norm"], 12 * 8, rtol=1e-6)
+    np.testing.assert_allclose(table.loc["update", "cosine_other"], 1, rtol=1e-6)
+    said = [record.getMessage() for record in caplog.records if "wrapper" in record.getMessage()]
+    assert bool(said) == bool(WRAPPED[pattern])
+    assert all(f"{WRAPPED[pattern]!r}, which a wrapper" in line for line in said)
+
+
+def test_names_stay_where_nothing_is_gained(tmp_path, caplog):
+    weights = {"model.a.weight": normal(12, 8), "model.b.weight": normal(12, 8)}
+    np.savez(tmp_path / "before.npz", **weights)
+    np.savez(tmp_path / "after.npz", **weights | {"head.weight": normal(8, 8)})
+    sides = [checkpoints.open(tmp_path / f"{side}.npz") for side in ("before", "after")]
+    found = spectra.compare(*sides, metrics="scale")
+    assert set(found.table["name"]) == {*weights, "head.weight"}
+    assert not caplog.records
+
+
+def test_arrays_are_saved_under_any_names(tmp_path):
+    names = ["file", "allow_pickle", "a", "a.npy", "a\x00b", "x" * 70000, "../up", "ü/kernel", ""]
+    analysis = spectra.analyze({name: normal(6, 4) for name in names}, metrics="scale")
+    analysis.save(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    stored = results.read_arrays(tmp_path / "out" / "spectra.npz")
+    assert len(stored) == len(names)
+    for name in analysis.table["name"]:
+        kept = archives.original_name(archives.stored_name(name))
+        np.testing.assert_array_equal(stored[kept], analysis.eigenvalues[name])
+        assert kept == name or not name.isprintable() or len(name) > 1000
+    with np.load(tmp_path / "out" / "spectra.npz", allow_pickle=False) as plain:
+        np.testing.assert_array_equal(plain["allow_pickle"], analysis.eigenvalues["allow_pickle"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rmtjax.checkpoints import guard
 from rmtjax.checkpoints.contents import Contents, Tensor, named_bits
 from rmtjax.errors import InputError
 
@@ -41,22 +42,26 @@ def read(path: pathlib.Path) -> Contents:
     source: Any = path
     config: Any = {}
     found: dict[str, Any] = {}
+    refused: dict[str, str] = {}
 
     def visit(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
+        if not isinstance(node, h5py.Dataset):
+            return
+        reason = _elsewhere(node)
+        if reason:
+            refused[name] = reason
+        else:
             found[name] = node
 
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                source = io.BytesIO(archive.read("model.weights.h5"))
-                if "config.json" in archive.namelist():
-                    config = json.loads(archive.read("config.json"))
-        file = h5py.File(source, "r")
-        file.visititems(visit)
-        config = config or json.loads(file.attrs.get("model_config", "{}"))
-    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{str(path)!r} is not a whole Keras file: {error}") from error
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            source = io.BytesIO(_inside(archive, "model.weights.h5"))
+            if "config.json" in archive.namelist():
+                config = json.loads(_inside(archive, "config.json"))
+    file = h5py.File(source, "r")
+    file.visititems(visit)
+    stored_config = file.attrs.get("model_config", "{}")
+    config = config or (json.loads(stored_config) if isinstance(stored_config, str | bytes) else {})
     classes = dict(_classes(config))
     order = {layer: i for i, layer in enumerate(classes)}
     layers = {name: _layers(name, node) for name, node in found.items()}
@@ -66,7 +71,6 @@ def read(path: pathlib.Path) -> Contents:
         return next((order[layer] for layer in layers[name] if layer in order), len(order)), natural
 
     tensors: dict[str, Tensor] = {}
-    refused: dict[str, str] = {}
     for stored in sorted(found, key=place):
         node, dtype = found[stored], named_bits(found[stored].dtype)
         if stored.startswith(("optimizer", "_optimizer")):
@@ -82,6 +86,24 @@ def read(path: pathlib.Path) -> Contents:
         else:
             tensors[name] = Tensor(node.shape, dtype, functools.partial(_variable, node, dtype))
     return Contents(tensors, "keras", refused)
+
+
+def _inside(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file inside an archive. Raises ValueError if it claims far more bytes than it has."""
+    member = archive.getinfo(name)
+    guard.check_size(name, member.file_size, member.compress_size)
+    return archive.read(member)
+
+
+def _elsewhere(node: Any) -> str:
+    """Why a variable is not read, if its numbers are in another file, which may be any of the machine."""
+    if node.external:
+        return "stored outside of the file (external storage of HDF5), which is not read"
+    if node.is_virtual:
+        return "stored in other files (a virtual data set of HDF5), which are not read"
+    if node.shape is None or node.dtype.hasobject:
+        return "not an array of numbers"
+    return ""
 
 
 def _variable(node: Any, dtype: np.dtype) -> np.ndarray:
@@ -106,9 +128,13 @@ def _layers(stored: str, node: Any) -> list[str]:
     folders = stored.split("/")[:-1][::-1]
     if folders[:1] != ["vars"]:
         return folders
+    import h5py
+
     names, group = [], node.parent.parent
     for folder in folders[1:]:
-        own = group["vars"].attrs.get("name") if "vars" in group else None
+        # A link could lead to another file.
+        inside = group.get("vars", getlink=True)
+        own = group["vars"].attrs.get("name") if isinstance(inside, h5py.HardLink) else None
         names += [str(own), folder] if own else [folder]
         group = group.parent
     return names

@@ -8,11 +8,16 @@ import ml_dtypes
 import numpy as np
 
 from rmtjax.checkpoints.contents import Contents, Tensor
-from rmtjax.errors import InputError
+
+_CHUNKED = "__msgpack_chunked_array__"
 
 
 def read(path: pathlib.Path) -> Contents:
-    """Reads arrays (extension type 1) and numpy scalars (type 3); large arrays are stored in chunks."""
+    return Contents(tensors(tree(path)), "flax")
+
+
+def tree(path: pathlib.Path) -> Any:
+    """Reads arrays (extension type 1) and numpy scalars (type 3) in nested dicts."""
     import msgpack
 
     def extension(code: int, data: bytes) -> Any:
@@ -23,25 +28,37 @@ def read(path: pathlib.Path) -> Contents:
         dtype = np.dtype(getattr(ml_dtypes, name, name))
         return np.frombuffer(raw, dtype).reshape(shape)
 
-    try:
-        tree = msgpack.unpackb(path.read_bytes(), ext_hook=extension, raw=False, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise InputError(f"{str(path)!r} is not a whole msgpack file: {error}") from error
-    return Contents({name: _in_memory(array) for name, array in _flat(tree, "")}, "flax")
+    return msgpack.unpackb(path.read_bytes(), ext_hook=extension, raw=False, strict_map_key=False)
+
+
+def tensors(node: Any) -> dict[str, Tensor]:
+    """The arrays of a tree, with slashes in their names; large arrays are stored in chunks."""
+    found: dict[str, Tensor] = {}
+    for path, leaf in leaves(node):
+        array = _joined(leaf) if isinstance(leaf, dict) else leaf
+        if not isinstance(array, np.ndarray):
+            continue
+        name = "/".join(path)
+        if name in found:
+            raise ValueError(f"two arrays are called {name!r}")
+        found[name] = _in_memory(array)
+    return found
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """What is in the dicts of a tree, with the keys that lead to it; an array in chunks is one leaf."""
+    if isinstance(node, dict) and not node.get(_CHUNKED):
+        for key, child in node.items():
+            yield from leaves(child, (*path, str(key)))
+    else:
+        yield path, node
 
 
 def _in_memory(array: np.ndarray) -> Tensor:
     return Tensor(array.shape, array.dtype, lambda: array)
 
 
-def _flat(node: Any, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a tree, with slashes in their names; chunks of one array are joined."""
-    if isinstance(node, dict) and node.get("__msgpack_chunked_array__"):
-        parts = [node["chunks"][str(i)] for i in range(len(node["chunks"]))]
-        shape = [node["shape"][str(i)] for i in range(len(node["shape"]))]
-        yield prefix, np.concatenate(parts).reshape(shape)
-    elif isinstance(node, dict):
-        for key, child in node.items():
-            yield from _flat(child, f"{prefix}/{key}" if prefix else str(key))
-    elif isinstance(node, np.ndarray):
-        yield prefix, node
+def _joined(node: dict[str, Any]) -> np.ndarray:
+    parts = [node["chunks"][str(i)] for i in range(len(node["chunks"]))]
+    shape = [node["shape"][str(i)] for i in range(len(node["shape"]))]
+    return np.concatenate(parts).reshape(shape)

@@ -3,12 +3,14 @@
 import functools
 import pathlib
 import pickle
+import warnings
+import zipfile
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from rmtjax.checkpoints import weights_inside
+from rmtjax.checkpoints import guard, weights_inside
 from rmtjax.checkpoints.contents import Contents, Tensor
 from rmtjax.errors import InputError
 
@@ -22,9 +24,15 @@ def read(path: pathlib.Path) -> Contents:
             f"{str(path)!r} is a torch file, and torch is not installed: pip install 'rmtjax[formats]', "
             "or save it as safetensors"
         ) from error
-    flat, refused = weights_inside.of_torch(_loaded(path), torch.Tensor)
+    flat, refused = weights_inside.of_torch(_loaded(path), (torch.Tensor, np.ndarray))
     tensors = {}
     for name, tensor in flat.items():
+        if isinstance(tensor, np.ndarray):
+            tensors[name] = Tensor(tensor.shape, tensor.dtype, functools.partial(np.asarray, tensor))
+            continue
+        if tensor.is_meta:
+            refused[name] = "stored without its numbers (device meta)"
+            continue
         stored = str(tensor.dtype).removeprefix("torch.")
         dtype = getattr(ml_dtypes, stored, None) or getattr(np, {"bool": "bool_"}.get(stored, stored), None)
         if tensor.is_quantized or tensor.layout != torch.strided or dtype is None:
@@ -37,12 +45,31 @@ def read(path: pathlib.Path) -> Contents:
     return Contents(tensors, "torch", refused)
 
 
+def _numbers_of_numpy() -> list[Any]:
+    """What builds scalars and arrays of numpy, under the names of numpy 1 and 2. None of it runs code."""
+    numpy = np._core.multiarray
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    builders = [
+        (getattr(numpy, name), f"{module}.{name}")
+        for module in modules
+        for name in ("scalar", "_reconstruct")
+    ]
+    kinds = {type(np.dtype(char)) for char in "?bBhHiIlLqQefdgFDG"}
+    return [*builders, np.ndarray, np.dtype, *kinds]
+
+
 def _loaded(path: pathlib.Path) -> Any:
     import torch
 
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                guard.check_size(member.filename, member.file_size, member.compress_size)
     for mmap in (True, False):  # the old format cannot be mapped
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            with torch.serialization.safe_globals(_numbers_of_numpy()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about kinds of tensors that are refused below
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{str(path)!r} holds more than tensors, or is not a torch file. It is not opened, since "
@@ -60,7 +87,7 @@ def _loaded(path: pathlib.Path) -> Any:
 def _as_numpy(tensor: Any, dtype: np.dtype) -> np.ndarray:
     import torch
 
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach().resolve_neg().resolve_conj().contiguous()
     if dtype.kind == "V" or hasattr(ml_dtypes, dtype.name):  # numpy has no such dtype: pass the bits
         size = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
         return tensor.view(size).numpy().view(dtype)
