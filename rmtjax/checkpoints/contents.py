@@ -40,11 +40,13 @@ class Verdict(NamedTuple):
       tensor: the weights, dequantised when they are read; None if they are refused.
       reason: why they are refused.
       parts: names of tensors that belong to the layout, such as scales, and are not weights themselves.
+      name: of the weights, where it is not that of the tensor (`fc.weight` for `fc.weight_packed`).
     """
 
     tensor: Tensor | None
     reason: str = ""
     parts: frozenset[str] = frozenset()
+    name: str = ""
 
 
 def named_bits(dtype: np.dtype) -> np.dtype:

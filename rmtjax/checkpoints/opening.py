@@ -80,7 +80,8 @@ class Weights(Mapping[str, np.ndarray]):
     def __init__(
         self, tensors: Mapping[str, Tensor], layout: str, refused: dict[str, str], source: str
     ) -> None:
-        self._tensors, quantised = quantised_layouts.dequantised(tensors, layout)
+        config = _settings_beside(source, "config.json")
+        self._tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
         self.refused = refused | quantised
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
@@ -164,6 +165,16 @@ def layout_from_names(names: Mapping[str, Tensor]) -> str:
     """The layout, for formats that any framework writes: Flax's names have slashes or end in `kernel`."""
     flax = any("/" in name or name.endswith("kernel") for name in names)
     return "flax" if flax else "torch"
+
+
+def _settings_beside(source: str, name: str) -> dict[str, Any]:
+    """The content of a JSON file of a folder, or beside a file; empty if there is none that can be read."""
+    path = pathlib.Path(source)
+    try:
+        settings = json.loads(((path if path.is_dir() else path.parent) / name).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _owned(array: np.ndarray) -> np.ndarray:
