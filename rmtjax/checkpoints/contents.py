@@ -1,7 +1,7 @@
 """What a reader of a format returns: names, shapes and dtypes at once, numbers when they are asked for."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import ml_dtypes
@@ -9,11 +9,18 @@ import numpy as np
 
 
 class Tensor(NamedTuple):
-    """An array on disk: its shape and dtype, and how to read it."""
+    """An array on disk.
+
+    Attributes:
+      shape, dtype: known without reading it.
+      read: reads it.
+      storage: equal for two tensors that are the same numbers in the file, perhaps transposed; None: unknown.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    storage: Hashable = None
 
 
 class Contents(NamedTuple):

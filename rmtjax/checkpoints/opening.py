@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from absl import logging
 
-from rmtjax.checkpoints import quantised_layouts, weights_inside
+from rmtjax.checkpoints import quantised_layouts, reparametrised, weights_inside
 from rmtjax.checkpoints.contents import Contents, Reader, Tensor
 from rmtjax.checkpoints.digests import CHECKSUMS
 from rmtjax.errors import InputError
@@ -73,6 +73,7 @@ class Weights(Mapping[str, np.ndarray]):
       specs: name -> shape and dtype, known without reading the array, in the order of the file.
       layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
         (`(out, in)`, `(out, in, *window)`).
+      tied: name of a tensor -> the name before it that has the same storage, as tied embeddings do.
       refused: name of a tensor, or of a group beside the weights -> the reason why it is not read.
       source: the path that was opened.
     """
@@ -80,9 +81,12 @@ class Weights(Mapping[str, np.ndarray]):
     def __init__(
         self, tensors: Mapping[str, Tensor], layout: str, refused: dict[str, str], source: str
     ) -> None:
+        tensors, moments = weights_inside.without_moments(tensors)
         config = _settings_beside(source, "config.json")
-        self._tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
-        self.refused = refused | quantised
+        tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
+        self._tensors, unknown = reparametrised.multiplied_out(tensors)
+        self.refused = refused | moments | quantised | unknown
+        self.tied = _tied(self._tensors)
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
         }
@@ -165,6 +169,12 @@ def layout_from_names(names: Mapping[str, Tensor]) -> str:
     """The layout, for formats that any framework writes: Flax's names have slashes or end in `kernel`."""
     flax = any("/" in name or name.endswith("kernel") for name in names)
     return "flax" if flax else "torch"
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    first: dict[Hashable, str] = {}
+    stored = [(name, first.setdefault(x.storage, name)) for name, x in tensors.items() if x.storage]
+    return {name: other for name, other in stored if name != other}
 
 
 def _settings_beside(source: str, name: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmtjax.spectra.layouts import from_axis
 from rmtjax.spectra.products import Product, Projection, heads_by_shape, within_attention
-from rmtjax.spectra.rules import TABLES, Rule, shape_rules
+from rmtjax.spectra.rules import TABLES, Rule, shape_rules, stack_axes
 
 
 class Matrix(NamedTuple):
@@ -85,7 +86,8 @@ def weight_matrices(
     Args:
       params: a pytree of arrays (numpy or JAX), in Flax `variables["params"]`; or a flat mapping from names
         to arrays, as `rmtjax.checkpoints.open` gives it. Such a mapping has `specs` (from names to shapes and
-        dtypes), `layout` ("flax", "keras" or "torch") and perhaps `refused` (from names to reasons).
+        dtypes), `layout` ("flax", "keras" or "torch") and perhaps `refused` (from names to reasons) and
+        `tied` (from names to those of the same storage).
       rules: tried before the table of the layout; the first that matches decides.
       conv: "slices" pools the eigenvalues of one matrix per tap, as WeightWatcher does; "unfold" takes the
         kernel as one matrix.
@@ -118,16 +120,19 @@ def weight_matrices(
         specs = {name: leaf if hasattr(leaf, "shape") else np.asarray(leaf) for name, leaf in leaves.items()}
         read = leaves.__getitem__
     torch = stored and params.layout == "torch"
-    gates = shape_rules({name: tuple(spec.shape) for name, spec in specs.items()})
-    table = (*rules, *gates, *TABLES[params.layout if stored else "flax"](conv))
+    layout = params.layout if stored else "flax"
+    shapes = {name: tuple(spec.shape) for name, spec in specs.items()}
+    table = (*rules, *shape_rules(shapes, num_heads, num_kv_heads), *TABLES[layout](conv))
+    axes = stack_axes(shapes) if layout == "flax" else {}
     found: list[Matrix] = []
     projections: list[Projection] = []
     without: dict[str, str] = dict(getattr(params, "refused", {}))
+    tied: Mapping[str, str] = getattr(params, "tied", {})
     unknown: list[str] = []
     heads = dict.fromkeys(("attention_key", "attention_value"), num_kv_heads or num_heads)
     heads |= dict.fromkeys(("attention_query", "attention_out"), num_heads)
     for name, spec in specs.items():
-        reason = _why_no_matrix(spec)
+        reason = _why_no_matrix(spec) or (f"the same storage as {tied[name]!r}" if name in tied else "")
         if reason:
             without[name] = reason
             continue
@@ -145,7 +150,8 @@ def weight_matrices(
             without[name] = f"no rule says how shape {tuple(spec.shape)} is laid out as matrices"
             continue
         # All strides are zero: a reshape copies nothing, however large the tensor is.
-        pieces = rule.unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
+        unfold = from_axis(rule.unfold, axes[name]) if name in axes and rule not in rules else rule.unfold
+        pieces = unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
         logging.getLogger(__name__).debug("%s %s: %s, by %r", name, spec.shape, rule.kind, rule.pattern)
         if isinstance(pieces, str):
             without[name] = pieces
@@ -153,7 +159,7 @@ def weight_matrices(
         normed = conv_norm and conv == "slices" and rule.kind == "conv" and len(spec.shape) == 4
         factor = 0.5**0.5 if normed else 1.0
         for suffix, piece in pieces.items():
-            load = functools.partial(_load_piece, read, name, rule.unfold, suffix, factor)
+            load = functools.partial(_load_piece, read, name, unfold, suffix, factor)
             kind = rule.kind.replace("*", suffix.strip("[]"))
             count = heads.get(kind, 0) if rule.head_axis is not None else 0
             if kind in heads and rule.head_axis is not None and len(piece.shape) == 2:

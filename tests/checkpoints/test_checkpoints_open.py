@@ -515,6 +515,96 @@ def test_parts_of_layouts_that_are_not_read_are_no_weights(tmp_path):
     assert "beside 'w'" in weights.refused["new.book"]
 
 
+def unit(array, axes):
+    return array / np.sqrt(np.square(array).sum(axes, keepdims=True))
+
+
+@pytest.mark.parametrize("names", [("weight_g", "weight_v"), ("original0", "original1")])
+def test_weight_norm_is_multiplied_out(tmp_path, names):
+    expected, tensors = {}, {"bias": np.ones(3, np.float32)}
+    for module, v, axis in (
+        ("fc", (6, 5), 0),
+        ("conv", (6, 4, 3), 0),
+        ("pos", (6, 4, 3), 2),
+        ("all", (6, 5), None),
+    ):
+        direction = RNG.standard_normal(v).astype(np.float32)
+        others = tuple(i for i in range(len(v)) if i != axis)
+        size = RNG.uniform(1, 2, [n if i == axis else 1 for i, n in enumerate(v)]).astype(np.float32)
+        end = "parametrizations.weight." if names[0] == "original0" else ""
+        tensors |= {f"{module}.{end}{names[0]}": size, f"{module}.{end}{names[1]}": direction}
+        expected[f"{module}.weight"] = size * unit(direction, others)
+    weights = quantise(tmp_path, **tensors)
+    assert set(weights) == {"bias", *expected}
+    for name, array in expected.items():
+        np.testing.assert_allclose(weights[name], array, rtol=1e-5)
+
+
+@pytest.mark.parametrize("parametrised", [False, True])
+def test_spectral_norm_and_pruning_are_multiplied_out(tmp_path, parametrised):
+    def names(*parts):
+        if not parametrised:
+            return [f"a.weight_{part}" for part in parts]
+        new = {"orig": "original", "u": "0._u", "v": "0._v", "mask": "0.mask"}
+        return [f"a.parametrizations.weight.{new[part]}" for part in parts]
+
+    for shape, axis in (((6, 5), 0), ((6, 4, 3, 3), 0), ((4, 6, 3, 3), 1), ((6, 6, 3), 1)):
+        array = RNG.standard_normal(shape).astype(np.float32)
+        matrix = np.moveaxis(array, axis, 0).reshape(shape[axis], -1)
+        left, values, right = np.linalg.svd(matrix)
+        tensors = dict(zip(names("orig", "u", "v"), (array, left[:, 0].copy(), right[0]), strict=True))
+        read_alone(quantise(tmp_path, **tensors), "a.weight", array / values[0])
+    mask = RNG.integers(0, 2, array.shape).astype(np.float32)
+    read_alone(
+        quantise(tmp_path, **dict(zip(names("orig", "mask"), (array, mask), strict=True))),
+        "a.weight",
+        array * mask,
+    )
+    if parametrised:
+        tensors = {"a.parametrizations.weight.original": array, "a.parametrizations.weight.0.base": array}
+        weights = quantise(tmp_path, **tensors, other=mask)
+        assert list(weights) == ["other"]
+        assert weights.refused.keys() == tensors.keys()
+
+
+def test_names_that_end_like_parts_of_weight_norm_are_left_alone(tmp_path):
+    arrays = {"att.x_g": np.ones((4, 5), np.float32), "att.x_v": np.ones((4, 5), np.float32)}
+    same(quantise(tmp_path, **arrays), arrays)
+
+
+def test_moments_of_an_optimiser_among_the_weights_are_left_out(tmp_path):
+    w = np.ones((4, 6), np.float32)
+    kept = {"bert/a/kernel": w, "bert/a/kernel_b": w, "v/other": w, "bert/a/bias": w[0]}
+    moments = (
+        "bert/a/kernel/adam_m", "bert/a/kernel/adam_v", "bert/a/kernel/Adam_1", "bert/a/kernel/anything",
+        "bert/a/kernel_momentum", "exp_avg/bert/a/kernel", "v/bert/a/kernel", "optimizer/state/0",
+        "0/exp_avg_sq",
+    )  # fmt: skip
+    np.savez(tmp_path / "a.npz", **kept, **dict.fromkeys(moments, w))
+    weights = checkpoints.open(tmp_path / "a.npz")
+    assert set(weights) == set(kept)
+    assert all("state of the optimiser" in reason for reason in weights.refused.values())
+    for name in moments:
+        assert name in weights.refused or name.split("/")[0] in weights.refused
+
+
+def test_torch_tells_which_names_share_a_storage(tmp_path):
+    torch = pytest.importorskip("torch")
+    table, both = torch.ones(6, 4), torch.ones(8, 4)
+    state = {
+        "wte": table,
+        "x": both[:4],
+        "y": both[4:],
+        "lm_head": table,
+        "turned": table.T,
+        "own": torch.ones(6, 4),
+    }
+    torch.save(state, tmp_path / "a.pt")
+    weights = checkpoints.open(tmp_path / "a.pt")
+    assert set(weights) == set(state)  # all can be read, as a model needs them
+    assert weights.tied == {"lm_head": "wte", "turned": "wte"}
+
+
 class Payload:
     def __reduce__(self):
         return (open, (os.environ["PAYLOAD"], "w"))

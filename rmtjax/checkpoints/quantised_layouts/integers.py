@@ -1,6 +1,6 @@
 """Integers of a few bits in groups of a row that share a scale: compressed-tensors and MLX.
 
-compressed-tensors packs four or eight bits into int32, less half their range, as `weight_packed`. MLX packs
+compressed-tensors packs 2, 4 or 8 bits into int32, less half their range, as `weight_packed`. MLX packs
 any number of bits into a stream, as uint32 `weight`, and adds `biases` to the products with `scales`.
 """
 
@@ -37,14 +37,13 @@ def _compressed_tensors(name: str, tensors: Stored) -> Verdict:
         return Verdict(None, f"quantised layout that is not read (compressed-tensors: {kind})", parts)
     scale = tensors[found["scale"]]
     shape = tuple(int(n) for n in tensors[found["shape"]].read().ravel())
-    bits = next(
-        (b for b in (4, 8) if len(shape) == 2 and codes.shape == (shape[0], -(-shape[1] * b // 32))), 0
-    )
-    fits = len(scale.shape) == 2 and scale.shape[0] == shape[0] and shape[1] % max(scale.shape[1], 1) == 0
-    if not bits or not fits:
-        reason = f"int32{codes.shape} with scales {scale.shape} is no matrix {shape} of 4 or 8 bits"
+    fits = len(shape) == len(scale.shape) == 2 and scale.shape[0] == shape[0]
+    fits = fits and shape[1] % max(scale.shape[1], 1) == 0
+    bits = [b for b in (2, 4, 8) if fits and codes.shape == (shape[0], -(-shape[1] * b // 32))]
+    if len(bits) != 1:
+        reason = f"int32{codes.shape} with scales {scale.shape} is no matrix {shape} of 2, 4 or 8 bits"
         return Verdict(None, f"quantised layout that is not read (compressed-tensors: {reason})", parts)
-    read = functools.partial(_in_groups, codes, bits, shape[1], scale, None)
+    read = functools.partial(_in_groups, codes, bits[0], shape[1], scale, None)
     return Verdict(Tensor(shape, np.dtype(np.float32), read), parts=parts, name=f"{before}weight")
 
 
