@@ -73,6 +73,7 @@ class Weights(Mapping[str, np.ndarray]):
       specs: name -> shape and dtype, known without reading the array, in the order of the file.
       layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
         (`(out, in)`, `(out, in, *window)`).
+      adapter: the content of the adapter_config.json beside the weights, which PEFT writes; else empty.
       tied: name of a tensor -> the name before it that has the same storage, as tied embeddings do.
       refused: name of a tensor, or of a group beside the weights -> the reason why it is not read.
       source: the path that was opened.
@@ -86,6 +87,7 @@ class Weights(Mapping[str, np.ndarray]):
         tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
         self._tensors, unknown = reparametrised.multiplied_out(tensors)
         self.refused = refused | moments | quantised | unknown
+        self.adapter = _settings_beside(source, "adapter_config.json")
         self.tied = _tied(self._tensors)
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()

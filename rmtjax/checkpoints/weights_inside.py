@@ -12,7 +12,8 @@ _OPTIMISER = re.compile(r"(?i)(.*_)?opt(im|imi[sz]er)?s?(_.*)?")
 _COUNTERS = re.compile(r"step|count|rngs?")  # each is one array, except rngs
 # Parts of names that only moments of an optimiser have, and ends of names that they have beside the weights.
 _MOMENTS = re.compile(
-    r"(?i)^optim(izer)?(_states?)?[./]|(^|[./])(([^./]*_)?adam_?[mv]|(max_)?exp_avg(_sq)?|exp_inf|momentum_buffer|square_avg|acc_delta)([./]|$)|[./](adam|adam_1|momentum|rmsprop|rmsprop_1)$"
+    r"(?i)^optim(izer)?(_states?)?[./]|[./](adam|adam_1|momentum|rmsprop|rmsprop_1)$"
+    r"|(^|[./])(([^./]*_)?adam_?[mv]|(max_)?exp_avg(_sq)?|exp_inf|momentum_buffer|square_avg|acc_delta)([./]|$)"
 )
 _SLOT = re.compile(r"(?i)_(m|v|adam|adam_1|rmsprop(_1)?|momentum(_buffer)?|ema|exp_avg(_sq)?)$")
 _FIRST = re.compile(r"(?i)m|v|mu|nu|adam.*|momentum.*|exp_avg.*|ema")

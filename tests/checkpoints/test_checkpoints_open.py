@@ -605,6 +605,15 @@ def test_torch_tells_which_names_share_a_storage(tmp_path):
     assert weights.tied == {"lm_head": "wte", "turned": "wte"}
 
 
+def test_the_config_of_an_adapter_beside_its_weights_is_read(tmp_path):
+    arrays = {"q.lora_A.weight": np.ones((2, 8), np.float32), "q.lora_B.weight": np.ones((6, 2), np.float32)}
+    safetensors.numpy.save_file(arrays, tmp_path / "adapter_model.safetensors")
+    paths = (tmp_path, tmp_path / "adapter_model.safetensors")
+    assert [checkpoints.open(path).adapter for path in paths] == [{}, {}]
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 64}))
+    assert [checkpoints.open(path).adapter for path in paths] == [{"lora_alpha": 64}] * 2
+
+
 class Payload:
     def __reduce__(self):
         return (open, (os.environ["PAYLOAD"], "w"))

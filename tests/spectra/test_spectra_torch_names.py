@@ -281,6 +281,90 @@ def test_lora_factors_are_multiplied_out():
     np.testing.assert_allclose(matrix.load()[0], flax["d/lora_a"] @ flax["d/lora_b"], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("unet_q.lora_down.weight", "unet_q.lora_up.weight"),
+        ("to_q.lora.down.weight", "to_q.lora.up.weight"),
+        ("to_q_lora.down.weight", "to_q_lora.up.weight"),
+        ("q.lora_A.weight", "q.lora_B.weight"),
+        ("wte.lora_embedding_A", "wte.lora_embedding_B"),
+    ],
+)
+def test_names_of_lora_and_its_alpha(down, up):
+    module = down.split(".")[0].removesuffix("_lora")
+    shapes = {down: (4, 8), up: (6, 4), f"{module}.alpha": ()}
+    stored = Stored(shapes)
+    dict.__setitem__(stored, f"{module}.alpha", np.float32(3))
+    product = stored[up] @ stored[down]
+    for given, factor in ((None, 3 / 4), (5.0, 5.0)):  # of an adapter with alpha 3 and rank 4; given by hand
+        (matrix,), left_out = spectra.weight_matrices(stored, lora_scale=given)
+        np.testing.assert_allclose(matrix.load()[0], factor * product.T, rtol=1e-5)
+        assert "BA" in matrix.name
+        assert list(left_out) == [f"{module}.alpha"]
+
+
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [
+        ({}, 1),
+        ({"lora_alpha": 64}, 64 / 4),
+        ({"lora_alpha": 64, "r": 99, "use_rslora": True}, 64 / 2),
+        ({"lora_alpha": 64, "alpha_pattern": {"q_proj": 8}}, 8 / 4),
+        ({"lora_alpha": 64, "alpha_pattern": {"_proj": 8}, "use_dora": False}, 64 / 4),
+    ],
+)
+def test_the_config_of_an_adapter_tells_its_scale(config, factor):
+    a, b = "m.0.q_proj.lora_A.weight", "m.0.q_proj.lora_B.weight"
+    stored = Stored({a: (4, 8), b: (6, 4)})
+    stored.adapter = config
+    (matrix,), _ = spectra.weight_matrices(stored)
+    np.testing.assert_allclose(matrix.load()[0], factor * (stored[b] @ stored[a]).T, rtol=1e-5)
+    stored.adapter = {"lora_alpha": "many"}
+    with pytest.raises(ValueError, match=r"has the alpha 'many' for m.0.q_proj: make it a number"):
+        spectra.eigenvalues(stored)
+
+
+PARTS = {"up": (6, 2, 1, 1), "mid": (2, 4, 3, 3), "down": (4, 5, 1, 1)}
+
+
+@pytest.mark.parametrize("middle", [False, True])
+def test_lora_of_convolutions(middle):
+    """up (1 x 1) after down, and of LoCon with a core between two factors of 1 x 1, by their definition."""
+    shapes = {"c.lora_down.weight": (4, 5, 3, 3), "c.lora_up.weight": (6, 4, 1, 1)}
+    if middle:
+        shapes = {f"c.lora_{part}.weight": shape for part, shape in PARTS.items()}
+    stored = Stored(shapes)
+    one = {part: np.squeeze(stored[f"c.lora_{part}.weight"]) for part in PARTS if part != "mid" or middle}
+    if middle:
+        kernel = np.einsum("or,rshw,si->oihw", one["up"], one["mid"], one["down"])
+    else:
+        kernel = np.einsum("or,rihw->oihw", one["up"], one["down"])
+    (matrix,), left_out = spectra.weight_matrices(stored)
+    assert not left_out
+    np.testing.assert_allclose(
+        matrix.load(), np.moveaxis(kernel.reshape(6, 5, 9), 2, 0), rtol=1e-4, atol=1e-5
+    )
+    (unfolded,), _ = spectra.weight_matrices(stored, conv="unfold")
+    assert unfolded.shape == (1, 45, 6)
+
+
+def test_adapters_that_are_not_products_are_refused_by_name():
+    pair = {"q.lora_A.weight": (4, 8), "q.lora_B.weight": (6, 4)}
+    for extra in ({"q.lora_magnitude_vector.weight": (6, 1)}, {"q.dora_scale": (6, 1)}):
+        found, left_out = spectra.weight_matrices(Stored(pair | extra))
+        assert not found
+        assert left_out.keys() == (pair | extra).keys()
+        assert "DoRA" in left_out["q.lora_A.weight"]
+    stored = Stored(pair)
+    stored.adapter = {"use_dora": True}
+    assert spectra.weight_matrices(stored)[0] == []
+    others = {"a.hada_w1_a": (8, 4), "a.lokr_w1": (4, 4), "b.ia3_l": (1, 8), "c.lora_B.weight": (6, 4)}
+    found, left_out = spectra.weight_matrices(Stored(others))
+    assert not found
+    assert left_out.keys() == others.keys()
+
+
 def convolve(kernel, groups, image):
     """A circular convolution in groups by its definition, `[H, W, C] -> [H, W, out]`."""
     taps, inputs, outputs = kernel.shape
