@@ -77,8 +77,8 @@ def of_channels(unfold: Unfold) -> Unfold:
     def unfold_convolution(weight: np.ndarray) -> Mapping[str, np.ndarray] | str:
         if max(weight.shape) == weight.size:
             return f"shape {weight.shape}: one vector"
-        if weight.shape[:2] == (1, 1):
-            return f"shape {weight.shape}: a mask or a table, no convolution"
+        if weight.shape[0] == 1:
+            return f"shape {weight.shape} with one output: a mask or a table, no convolution"
         return unfold(weight)
 
     return unfold_convolution

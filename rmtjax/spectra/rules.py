@@ -41,9 +41,10 @@ _TOKEN = left_out("a token: one vector")
 _BUFFER = left_out("a mask, a cache or computed positions: not trained")
 # Masks, caches, and the angles of rotary positions, whose names end so in every layout.
 _BUFFERS = (
-    r"(?i)(^|[._/])(masked_bias|mask|tril|triu|cos|sin|cos_sin|inv_freq|freqs?(_(cis|cos|sin|complex))?"
+    r"(?i)(^|[._/])(masked_bias|mask|alibi|slopes|tril|triu|cos|sin|cos_sin|inv_freq|freqs?(_(cis|cos|sin|complex))?"
     r"|cached_(key|value)|((cos|sin|cos_sin|key|value|k|v|kv|rope|freqs)_)(cached?|table|buffer))$"
 )
+_TABLE = left_out("a table of relative positions with more than two axes: give a rule for it")
 _RELATIVE = (
     r"(?i)(^|[._/])(rel(ative)?_?pos(ition)?(_(bias|emb[a-z]*))?(_table|_[hw])?|attention_biases|rel_embedding"
     r"|relative_attention_bias)((\.weight)|/embedding)?$"
@@ -111,6 +112,7 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", _TOKEN),
         Rule(_BUFFERS, "buffer", _BUFFER),
         Rule(_RELATIVE, "position_embedding", dense, 2),
+        Rule(_RELATIVE, "position_embedding", _TABLE),
         Rule(position, "position_embedding", position_grid, 4),
         Rule(position, "position_embedding", leading_one, 3),
         Rule(position, "position_embedding", dense, 2),
@@ -196,6 +198,7 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(token, "token", _TOKEN),
         Rule(_BUFFERS, "buffer", _BUFFER),
         Rule(_RELATIVE, "position_embedding", dense, 2),
+        Rule(_RELATIVE, "position_embedding", _TABLE),
         Rule(r"(?i)(^|[._])(bias(es|_[kv]|_[ih]h_\w+)?|(layer_?)?scales?)$", "bias", _NAMED_BIAS),
         Rule(position + end, "position_embedding", position_grid, 4),
         Rule(position + end, "position_embedding", leading_one, 3),

@@ -388,10 +388,12 @@ def test_eight_bits_whose_scale_was_not_read_are_refused(tmp_path):
         {"a.my_scale": scale}, {"a.weight_scale": np.ones((7, 5), np.float32)}, {"scaled_fp8": np.ones(1)},
         {"a.weight_scale": scale, "a.weight_scale_2": scale}, {"b.weight": float8, "b.weight_scale": scale},
         {"a.weight_scale": scale, "a.zero": scale}, {"a._extra_state": np.ones(3, np.uint8)},
+        {"scales.a.weight": np.ones(1)}, {"my_scales.a": np.ones(1)},
     ):  # fmt: skip
         for weight in (eight, float8):
             weights = quantise(tmp_path, **{"a.weight": weight, "c.weight": other} | beside)
-            assert set(weights) - {"b.weight"} <= {"c.weight", "scaled_fp8", "a._extra_state"}
+            vectors = {name for name, array in beside.items() if array.ndim < 2}
+            assert set(weights) - {"b.weight"} <= {"c.weight"} | vectors
             assert "a.weight" in weights.refused
     weights = quantise(tmp_path, **{"c.weight": other, "a.weight_scale": scale})  # a scale without weights
     assert list(weights) == ["c.weight"]
@@ -430,6 +432,17 @@ def test_four_bit_floats(tmp_path, program):
             expected = expected.reshape(2, 3, 64)
         tensors = dict(zip((before + end for end in ends[program]), (packed, exponents), strict=True))
     read_alone(quantise(tmp_path, **tensors), name, expected)
+
+
+def test_four_bit_floats_of_a_stack_of_experts(tmp_path):
+    codes = RNG.integers(0, 16, (3, 4, 32)).astype(np.uint8)
+    factor = RNG.uniform(1, 200, (3, 4, 2)).astype(ml_dtypes.float8_e4m3fn)
+    one = RNG.uniform(0.5, 2, 3).astype(np.float32)
+    tensors = {"up.weight": pairs(codes), "up.weight_scale": factor, "up.weight_scale_2": one}
+    expected = FP4[codes] * np.repeat(factor.astype(np.float32), 16, -1) * one[:, None, None]
+    read_alone(quantise(tmp_path, **tensors), "up.weight", expected)
+    weights = quantise(tmp_path, **tensors | {"up.weight_scale_2": one[:2], "o": one[None]})
+    assert list(weights) == ["o"]
 
 
 def test_four_bit_floats_without_a_part_are_refused(tmp_path):

@@ -125,7 +125,7 @@ def test_masks_caches_scales_and_stacked_biases_are_no_weights():
         "l.0.rotary_emb.cos_cached": (1, 1, 9, 4), "l.0.rotary_emb.sin": (9, 4), "freqs_cis": (9, 4),
         "l.0.k_cache": (1, 9, 2, 4), "stage.0.layer_scale": (1, 8, 1, 1), "stage.0.gamma": (1, 8, 1, 1),
         "unnamed": (1, 1, 9, 9), "mlp.experts.gate_up_proj_bias": (4, 12), "experts.b1": (4, 12),
-        "pos_embed": (1, 4, 6, 8),
+        "pos_embed": (1, 4, 6, 8), "attn.rel_pos_bias": (1, 2, 9, 9), "other_table": (1, 2, 9, 9),
     }  # fmt: skip
     weights = {"experts.w1": (4, 12, 8), "stem.conv.weight": (1, 1, 3, 3)}
     found, left_out = spectra.weight_matrices(Stored(shapes | weights))

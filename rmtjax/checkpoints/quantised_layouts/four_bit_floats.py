@@ -59,6 +59,8 @@ def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
         width, rows = width * codes.shape[-2], rows[:-1]
     block = width // max(scale.shape[-1], 1) if scale.shape[:-1] == rows else 0
     fits = block in (16, 32) and block * scale.shape[-1] == width
+    if common and not _is_common(tensors[common].shape, codes.shape):
+        fits = False
     if others or not fits or not _of_kind(scale, block, bool(common), mlx):
         what = f"with {last(others[0])!r} beside it" if others else f"with scales {scale.dtype}{scale.shape}"
         return Verdict(
@@ -75,6 +77,12 @@ def _other(name: str, names: _Names) -> str:
     return name.removesuffix(names.codes) + names.scale
 
 
+def _is_common(shape: tuple[int, ...], codes: tuple[int, ...]) -> bool:
+    """Whether a scale is one number, or one for each matrix of a stack."""
+    size = int(np.prod(shape))
+    return size == 1 or (len(codes) == 3 and shape[:1] == codes[:1] and size == codes[0])
+
+
 def _of_kind(scale: Tensor, block: int, common: bool, mlx: bool) -> bool:
     """Whether scales are of the dtype of MXFP4 or of NVFP4, whose float8 may be stored as bytes."""
     if block == 32:
@@ -89,6 +97,6 @@ def _multiplied(codes: Tensor, scale: Tensor, common: Tensor | None, divided: bo
     wide = scale.read().view(ml_dtypes.float8_e4m3fn).astype(np.float32) if block == 16 else factors(scale)
     weights = numbers.reshape(*wide.shape, block) * wide[..., None]
     if common is not None:
-        one = common.read().astype(np.float32).reshape(())
+        one = common.read().astype(np.float32).reshape(-1, *(1,) * (weights.ndim - 1))
         weights = weights / one if divided else weights * one
     return weights.reshape(*wide.shape[:-1], -1)

@@ -87,6 +87,16 @@ class Stored(dict[str, Tensor]):
         rest = tuple(other for other in beside if not SCALE.search(last(other)) and other != name)
         return [scale for scale in scales if scale.startswith(name) or not scale.startswith(rest)]
 
+    def has_scale_of(self, name: str) -> bool:
+        """Whether a tensor anywhere in the file is called a scale of this one, or of its module."""
+        return bool(self._scaled & {name.replace("/", "."), module_of(name)[:-1].replace("/", ".")} - {""})
+
+    @functools.cached_property
+    def _scaled(self) -> set[str]:
+        """What is left of the names of scales without the parts of names that say so."""
+        parts = (re.split(r"[./]", name) for name in self if SCALE.search(name))
+        return {".".join(part for part in of_name if not SCALE.search(part)) for of_name in parts}
+
     @functools.cached_property
     def quantised(self) -> bool:
         """Whether the file has scales of weights, so that every tensor of 8 bits must have one."""

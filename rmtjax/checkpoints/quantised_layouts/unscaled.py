@@ -18,7 +18,7 @@ def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
     if not is_eight_bits(tensor) or tensor.dtype == np.uint8:
         return None
     beside = [other for other in tensors.beside(name) if SCALE.search(last(other))]
-    if tensor.dtype == np.int8 or beside or tensors.quantised:
+    if tensor.dtype == np.int8 or beside or tensors.quantised or tensors.has_scale_of(name):
         found = f", but {last(beside[0])!r} is beside it" if beside else ""
         missing = f"no {name}_scale, {name}_scale_inv or SCB{found}"
         return Verdict(None, f"{tensor.dtype} without a known scale: {missing}")
