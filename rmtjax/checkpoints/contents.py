@@ -1,7 +1,7 @@
 """What a reader of a format returns: names, shapes and dtypes at once, numbers when they are asked for."""
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import ml_dtypes
@@ -9,11 +9,18 @@ import numpy as np
 
 
 class Tensor(NamedTuple):
-    """An array on disk: its shape and dtype, and how to read it."""
+    """An array on disk.
+
+    Attributes:
+      shape, dtype: known without reading it.
+      read: reads it.
+      storage: equal for two tensors that are the same numbers in the file, perhaps transposed; None: unknown.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    storage: Hashable = None
 
 
 class Contents(NamedTuple):
@@ -42,11 +49,13 @@ class Verdict(NamedTuple):
       tensor: the weights, dequantised when they are read; None if they are refused.
       reason: why they are refused.
       parts: names of tensors that belong to the layout, such as scales, and are not weights themselves.
+      name: of the weights, where it is not that of the tensor (`fc.weight` for `fc.weight_packed`).
     """
 
     tensor: Tensor | None
     reason: str = ""
     parts: frozenset[str] = frozenset()
+    name: str = ""
 
 
 def named_bits(dtype: np.dtype) -> np.dtype:

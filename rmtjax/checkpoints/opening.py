@@ -7,9 +7,10 @@ optimiser) is listed with the reason.
 """
 
 import functools
+import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from absl import logging
 
-from rmtjax.checkpoints import guard, quantised_layouts, shards, signs, weights_inside
+from rmtjax.checkpoints import guard, quantised_layouts, reparametrised, shards, signs, weights_inside
 from rmtjax.checkpoints.contents import Contents, Tensor, layout_from_names
 from rmtjax.checkpoints.digests import CHECKSUMS
 from rmtjax.errors import InputError, printable
@@ -31,6 +32,8 @@ class Weights(Mapping[str, np.ndarray]):
       specs: name -> shape and dtype, known without reading the array, in the order of the file.
       layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
         (`(out, in)`, `(out, in, *window)`).
+      adapter: the content of the adapter_config.json beside the weights, which PEFT writes; else empty.
+      tied: name of a tensor -> the name before it that has the same storage, as tied embeddings do.
       refused: name of a tensor, or of a group beside the weights -> the reason why it is not read.
       source: the path that was opened.
     """
@@ -38,8 +41,13 @@ class Weights(Mapping[str, np.ndarray]):
     def __init__(
         self, tensors: Mapping[str, Tensor], layout: str, refused: dict[str, str], source: str
     ) -> None:
-        self._tensors, quantised = quantised_layouts.dequantised(tensors, layout)
-        self.refused = refused | quantised
+        tensors, moments = weights_inside.without_moments(tensors)
+        config = _settings_beside(source, "config.json")
+        tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
+        self._tensors, unknown = reparametrised.multiplied_out(tensors)
+        self.refused = refused | moments | quantised | unknown
+        self.adapter = _settings_beside(source, "adapter_config.json")
+        self.tied = _tied(self._tensors)
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
         }
@@ -133,6 +141,22 @@ def _size(path: pathlib.Path) -> int:
     """Bytes on disk of a file, or of all files of a folder."""
     found = path.rglob("*") if path.is_dir() else [path]
     return sum(one.stat().st_size for one in found if one.is_file())
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    first: dict[Hashable, str] = {}
+    stored = [(name, first.setdefault(x.storage, name)) for name, x in tensors.items() if x.storage]
+    return {name: other for name, other in stored if name != other}
+
+
+def _settings_beside(source: str, name: str) -> dict[str, Any]:
+    """The content of a JSON file of a folder, or beside a file; empty if there is none that can be read."""
+    path = pathlib.Path(source)
+    try:
+        settings = json.loads(((path if path.is_dir() else path.parent) / name).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _owned(array: np.ndarray) -> np.ndarray:

@@ -5,9 +5,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from rmtjax.checkpoints.contents import Tensor
+
 # opt, opt_state, optimizer, optimizer_states, optim, opt_g, g_optimizer
 _OPTIMISER = re.compile(r"(?i)(.*_)?opt(im|imi[sz]er)?s?(_.*)?")
 _COUNTERS = re.compile(r"step|count|rngs?")  # each is one array, except rngs
+# Parts of names that only moments of an optimiser have, and ends of names that they have beside the weights.
+_MOMENTS = re.compile(
+    r"(?i)^optim(izer)?(_states?)?[./]|[./](adam|adam_1|momentum|rmsprop|rmsprop_1)$"
+    r"|(^|[./])(([^./]*_)?adam_?[mv]|(max_)?exp_avg(_sq)?|exp_inf|momentum_buffer|square_avg|acc_delta)([./]|$)"
+)
+_SLOT = re.compile(r"(?i)_(m|v|adam|adam_1|rmsprop(_1)?|momentum(_buffer)?|ema|exp_avg(_sq)?)$")
+_FIRST = re.compile(r"(?i)m|v|mu|nu|adam.*|momentum.*|exp_avg.*|ema")
 # Keys under which programs that use torch store weights.
 _TORCH = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights")
 
@@ -94,6 +103,26 @@ def of_torch(loaded: Any, leaf: type | tuple[type, ...]) -> tuple[dict[str, Any]
     if flat and all(name.startswith("module.") for name in flat):
         flat = {name.removeprefix("module."): tensor for name, tensor in flat.items()}
     return flat, refused
+
+
+def without_moments(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors without the moments of an optimiser among them, and the reason for each of those.
+
+    Moments have a name that says so, such as `exp_avg`, or the shape and the name of a matrix with one part
+    more: `kernel/Adam` or `mu/kernel` beside `kernel`.
+    """
+    refused: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        ends = [end.start() for end in re.finditer(r"[./]", name)]
+        others = [name[:end] for end in ends] + [_SLOT.sub("", name)]
+        if ends and _FIRST.fullmatch(name[: ends[0]]):
+            others.append(name[ends[0] + 1 :])
+        of = next((other for other in others if other != name and other in tensors), "")
+        if of and tensors[of].shape == tensor.shape and len(tensor.shape) > 1:
+            refused[name] = f"of the shape of {of!r}, with its name: state of the optimiser, not weights"
+        elif _MOMENTS.search(name):
+            refused[name] = "state of the optimiser, not weights, by its name"
+    return {name: tensor for name, tensor in tensors.items() if name not in refused}, refused
 
 
 def _leaves(node: Any, name: str, leaf: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:

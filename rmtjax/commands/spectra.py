@@ -89,7 +89,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--num_heads", type=int, default=0, help="split attention into that many heads")
     add("--num_kv_heads", type=int, default=0, help="number of heads of keys and values, if it differs")
     add("--products", action="store_true", help="add W_Q W_K^T and W_V W_O of each head of attention")
-    add("--lora_scale", type=float, default=1.0, help="alpha / r, the factor on products of LoRA factors")
+    add(
+        "--lora_scale",
+        type=float,
+        help="the factor on products of LoRA factors; default: alpha / r as the file or adapter_config.json"
+        " tells it, or else 1",
+    )
     add("--seed", type=int, default=0, help="of shuffles and bootstrap")
     arguments = parser.parse_args(argv)
     if arguments.other and not arguments.baseline:

@@ -58,6 +58,32 @@ def leading_one(tensor: Shaped[np.ndarray, "1 rows columns"]) -> dict[str, np.nd
     return {"": tensor[0]}
 
 
+def position_grid(tensor: Shaped[np.ndarray, "1 ..."]) -> dict[str, np.ndarray] | str:
+    """Embeddings of a square grid, `(1, h, h, D)` or `(1, D, h, h)`, as the matrix `(h * h, D)`.
+
+    >>> position_grid(np.zeros((1, 14, 14, 32)))[""].shape, position_grid(np.zeros((1, 32, 7, 7)))[""].shape
+    ((196, 32), (49, 32))
+    """
+    _, first, second, third = tensor.shape
+    if tensor.shape[0] != 1 or (first == second) == (second == third):
+        return f"shape {tensor.shape} does not tell which axes are the grid of positions: give a rule for it"
+    grid = tensor[0] if first == second else np.moveaxis(tensor[0], 0, -1)
+    return {"": grid.reshape(-1, grid.shape[-1])}
+
+
+def of_channels(unfold: Unfold) -> Unfold:
+    """`unfold`, made for a torch convolution, if the shape is not that of a mask or a scale."""
+
+    def unfold_convolution(weight: np.ndarray) -> Mapping[str, np.ndarray] | str:
+        if max(weight.shape) == weight.size:
+            return f"shape {weight.shape}: one vector"
+        if weight.shape[0] == 1:
+            return f"shape {weight.shape} with one output: a mask or a table, no convolution"
+        return unfold(weight)
+
+    return unfold_convolution
+
+
 def scanned(unfold: Unfold) -> Unfold:
     """`unfold` for each layer of a stack `(layers, ...)` made by `nn.scan`; names end in `[i]`.
 
@@ -100,6 +126,21 @@ def _split(
         return f"its {size} {word} are not {len(names)} matrices: give a rule for it"
     parts = np.split(matrix, len(names), axis)
     return {f"[{name}]": part for name, part in zip(names, parts, strict=True)}
+
+
+def cut(names: tuple[str, ...], sizes: tuple[int, ...], axis: int) -> Unfold:
+    """Matrices of these sizes fused along an axis, such as queries with more heads than keys and values."""
+
+    def unfold(matrix: np.ndarray) -> Mapping[str, np.ndarray] | str:
+        parts = np.split(matrix, np.cumsum(sizes)[:-1], axis)
+        return {f"[{name}]": part for name, part in zip(names, parts, strict=True)}
+
+    return unfold
+
+
+def from_axis(unfold: Unfold, axis: int) -> Unfold:
+    """`unfold`, made for a stack along the first axis, for one along another."""
+    return lambda tensor: unfold(np.moveaxis(tensor, axis, 0))
 
 
 def split_axis_one(*names: str) -> Unfold:

@@ -20,8 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmtjax.spectra.layouts import conv_slices, conv_unfold, dense, from_axis, from_torch
+from rmtjax.spectra.lora import Adapters, Delta
 from rmtjax.spectra.products import Product, Projection, heads_by_shape, within_attention
-from rmtjax.spectra.rules import TABLES, Rule, shape_rules
+from rmtjax.spectra.rules import TABLES, Rule, shape_rules, stack_axes
 
 
 class Matrix(NamedTuple):
@@ -77,7 +79,7 @@ def weight_matrices(
     conv_norm: bool = False,
     num_heads: int = 0,
     num_kv_heads: int = 0,
-    lora_scale: float = 1.0,
+    lora_scale: float | None = None,
     products: bool = False,
 ) -> tuple[list[Matrix], dict[str, str]]:
     """The weight matrices of a model, and which tensors are left out. No array is read.
@@ -85,14 +87,16 @@ def weight_matrices(
     Args:
       params: a pytree of arrays (numpy or JAX), in Flax `variables["params"]`; or a flat mapping from names
         to arrays, as `rmtjax.checkpoints.open` gives it. Such a mapping has `specs` (from names to shapes and
-        dtypes), `layout` ("flax", "keras" or "torch") and perhaps `refused` (from names to reasons).
+        dtypes), `layout` ("flax", "keras" or "torch") and perhaps `refused` (from names to reasons) and
+        `tied` (from names to those of the same storage).
       rules: tried before the table of the layout; the first that matches decides.
       conv: "slices" pools the eigenvalues of one matrix per tap, as WeightWatcher does; "unfold" takes the
         kernel as one matrix.
       conv_norm: multiply the slices of 2-D convolutions by √½, as WeightWatcher does by default.
       num_heads: if not 0, query, key, value and output projections are split into that many matrices.
       num_kv_heads: number of heads of keys and values, where several query heads share one; 0: `num_heads`.
-      lora_scale: factor of products of LoRA factors B A: alpha / r, which the weights do not tell.
+      lora_scale: factor of products of LoRA factors B A. None: alpha / r, as `alpha` beside the factors tells
+        it or the `adapter` of a mapping (the content of adapter_config.json); or else 1.
       products: add the products of query and key and of value and output, a matrix a head (`products`). This
         needs `num_heads`, where no tensor has an axis of heads.
 
@@ -118,25 +122,29 @@ def weight_matrices(
         specs = {name: leaf if hasattr(leaf, "shape") else np.asarray(leaf) for name, leaf in leaves.items()}
         read = leaves.__getitem__
     torch = stored and params.layout == "torch"
-    gates = shape_rules({name: tuple(spec.shape) for name, spec in specs.items()})
-    table = (*rules, *gates, *TABLES[params.layout if stored else "flax"](conv))
+    layout = params.layout if stored else "flax"
+    shapes = {name: tuple(spec.shape) for name, spec in specs.items()}
+    table = (*rules, *shape_rules(shapes, num_heads, num_kv_heads), *TABLES[layout](conv))
+    adapters = Adapters(specs, read, torch, lora_scale, getattr(params, "adapter", {}))
+    axes = stack_axes(shapes) if layout == "flax" else {}
     found: list[Matrix] = []
     projections: list[Projection] = []
     without: dict[str, str] = dict(getattr(params, "refused", {}))
+    tied: Mapping[str, str] = getattr(params, "tied", {})
     unknown: list[str] = []
     heads = dict.fromkeys(("attention_key", "attention_value"), num_kv_heads or num_heads)
     heads |= dict.fromkeys(("attention_query", "attention_out"), num_heads)
     for name, spec in specs.items():
-        reason = _why_no_matrix(spec)
+        reason = _why_no_matrix(spec) or (f"the same storage as {tied[name]!r}" if name in tied else "")
         if reason:
             without[name] = reason
             continue
-        if "lora_" in name.lower():
-            product = _lora_product(name, specs, read, lora_scale, torch)
-            if isinstance(product, str):
-                without[name] = product
-            elif product is not None:
-                found.append(product)
+        if adapters.have(name):
+            delta = adapters.delta(name)
+            if isinstance(delta, str):
+                without[name] = delta
+            elif delta is not None:
+                found.append(_of_adapter(delta, conv))
             continue
         fitting = (rule for rule in table if rule.ndim in (None, len(spec.shape)))
         rule = next((rule for rule in fitting if re.search(rule.pattern, name)), None)
@@ -145,7 +153,8 @@ def weight_matrices(
             without[name] = f"no rule says how shape {tuple(spec.shape)} is laid out as matrices"
             continue
         # All strides are zero: a reshape copies nothing, however large the tensor is.
-        pieces = rule.unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
+        unfold = from_axis(rule.unfold, axes[name]) if name in axes and rule not in rules else rule.unfold
+        pieces = unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
         logging.getLogger(__name__).debug("%s %s: %s, by %r", name, spec.shape, rule.kind, rule.pattern)
         if isinstance(pieces, str):
             without[name] = pieces
@@ -153,7 +162,7 @@ def weight_matrices(
         normed = conv_norm and conv == "slices" and rule.kind == "conv" and len(spec.shape) == 4
         factor = 0.5**0.5 if normed else 1.0
         for suffix, piece in pieces.items():
-            load = functools.partial(_load_piece, read, name, rule.unfold, suffix, factor)
+            load = functools.partial(_load_piece, read, name, unfold, suffix, factor)
             kind = rule.kind.replace("*", suffix.strip("[]"))
             count = heads.get(kind, 0) if rule.head_axis is not None else 0
             if kind in heads and rule.head_axis is not None and len(piece.shape) == 2:
@@ -172,6 +181,14 @@ def weight_matrices(
         found += map(of_product, of_heads)
         without |= without_product
     return found, without
+
+
+def _of_adapter(delta: Delta, conv: str) -> Matrix:
+    """The matrix of what an adapter adds; a convolution is laid out as the weights of one are."""
+    unfold = from_torch(conv_slices if conv == "slices" else conv_unfold) if len(delta.shape) > 2 else dense
+    shape = np.shape(unfold(np.broadcast_to(np.zeros((), np.int8), delta.shape))[""])  # type: ignore[index]
+    load = functools.partial(_load_piece, lambda _: delta.load(), delta.name, unfold, "", 1.0)
+    return _matrix(delta.name, "lora", shape, load)
 
 
 def _check_heads(found: Sequence[Matrix], num_heads: int, num_kv_heads: int) -> None:
@@ -248,31 +265,3 @@ def _matrix(name: str, kind: str, shape: Sequence[int], load: Callable[[], np.nd
         return stack if rows >= columns else stack.swapaxes(1, 2)
 
     return Matrix(name, kind, (slices, max(rows, columns), min(rows, columns)), load_oriented)
-
-
-def _lora_product(
-    name: str, specs: Mapping[str, Any], read: Callable[[str], Any], scale: float, torch: bool
-) -> Matrix | str | None:
-    """The product of a pair of LoRA factors, under the name of factor A with `lora_BA`.
-
-    Returns:
-      The matrix if `name` is factor A, None if it is factor B, and the reason if there is no product.
-    """
-    a_name = name.replace("lora_B", "lora_A").replace("lora_b", "lora_a")
-    b_name = name.replace("lora_A", "lora_B").replace("lora_a", "lora_b")
-    if a_name == b_name or a_name not in specs or b_name not in specs:
-        return "one factor of a LoRA product, without the other"
-    if name == b_name:
-        return None
-    a, b = tuple(specs[a_name].shape), tuple(specs[b_name].shape)
-    # torch: (r, in) and (out, r), the product is B A; Flax: (in, r) and (r, out), the product is A B.
-    names, left, right = ((b_name, a_name), b, a) if torch else ((a_name, b_name), a, b)
-    if len(a) != 2 or len(b) != 2 or left[1] != right[0]:
-        return f"factors of a LoRA product that do not fit: {a} and {b}"
-
-    def product() -> np.ndarray:
-        one, other = (np.asarray(read(factor)).astype(np.float32) for factor in names)
-        return scale * (one @ other)
-
-    name = re.sub("lora_a", "lora_BA", name, flags=re.I)
-    return _matrix(name, "lora", (left[0], right[1]), product)

@@ -6,6 +6,7 @@ There is a table for the names and layouts of Flax (`encoder/block_0/mlp/up/kern
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,15 @@ from rmtjax.spectra.layouts import (
     Unfold,
     conv_slices,
     conv_unfold,
+    cut,
     dense,
     from_torch,
     heads_in,
     heads_out,
     leading_one,
     left_out,
+    of_channels,
+    position_grid,
     scanned,
     split_axis_one,
     split_columns,
@@ -29,9 +33,22 @@ from rmtjax.spectra.layouts import (
 # The first axis of a kernel inside such a module may count layers: `layers/kernel`, not `layers/3/kernel`.
 _STACK = r"(^|/)(layers|blocks|encoderblock)(?=/)(?!/\d)"
 _PATCHES = r"(?i)(^|/)[^/]*patch[^/]*/kernel$"
+_MLP = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
 _QKV = ("query", "key", "value")
 _VECTORS = left_out("bias or scale: vectors, not a matrix")
+_NAMED_BIAS = left_out("a bias, a scale or a causal mask by its name, not a matrix of weights")
 _TOKEN = left_out("a token: one vector")
+_BUFFER = left_out("a mask, a cache or computed positions: not trained")
+# Masks, caches, and the angles of rotary positions, whose names end so in every layout.
+_BUFFERS = (
+    r"(?i)(^|[._/])(masked_bias|mask|alibi|slopes|tril|triu|cos|sin|cos_sin|inv_freq|freqs?(_(cis|cos|sin|complex))?"
+    r"|cached_(key|value)|((cos|sin|cos_sin|key|value|k|v|kv|rope|freqs)_)(cached?|table|buffer))$"
+)
+_TABLE = left_out("a table of relative positions with more than two axes: give a rule for it")
+_RELATIVE = (
+    r"(?i)(^|[._/])(rel(ative)?_?pos(ition)?(_(bias|emb[a-z]*))?(_table|_[hw])?|attention_biases|rel_embedding"
+    r"|relative_attention_bias)((\.weight)|/embedding)?$"
+)
 
 
 class Rule(NamedTuple):
@@ -88,20 +105,24 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
             Rule(pattern, kind, unfold, 3, axis),
             Rule(pattern, kind, scanned(unfold), 4, axis),
         ]
-    mlp = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
     position = r"(?i)(^|[/_])pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
+    tokens = r"(^|/)((word|tok(en)?|token_type|segment|shared|input)_?)?embeddings?(_table)?$"
     return (
         Rule(r"(^|/)(bias|scale|mean|var)$", "bias", _VECTORS),
         Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", _TOKEN),
+        Rule(_BUFFERS, "buffer", _BUFFER),
+        Rule(_RELATIVE, "position_embedding", dense, 2),
+        Rule(_RELATIVE, "position_embedding", _TABLE),
+        Rule(position, "position_embedding", position_grid, 4),
         Rule(position, "position_embedding", leading_one, 3),
         Rule(position, "position_embedding", dense, 2),
-        Rule(r"(^|/)embedding$", "embedding", dense, 2),
+        Rule(tokens, "embedding", dense, 2),
         Rule(_PATCHES, "patch_embedding", conv_unfold),
         Rule(r"(^|/)embed[^/]*/kernel$", "patch_embedding", conv_unfold, 4),
         *attention,
         Rule(r"(?i)(^|/)([^/]*head|classifier|logits)/kernel$", "head", dense, 2),
-        Rule(mlp, "mlp", dense, 2),
-        Rule(mlp, "mlp", scanned(dense), 3),
+        Rule(_MLP, "mlp", dense, 2),
+        Rule(_MLP, "mlp", scanned(dense), 3),
         Rule(r"(?i)(^|/)[^/]*(depth_?wise|dw_?conv)[^/]*/kernel$", "conv_depthwise", conv_unfold),
         Rule(r"(?i)(^|/)[^/]*expert[^/]*/(.*/)?(kernel|w[^/]*)$", "expert", scanned(dense), 3),
         Rule(r"(?i)(^|/)[^/]*conv[^/]*/kernel$", "conv", convolution, 3),
@@ -165,7 +186,9 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         r"|lin[12]|linear[12]|(gate|up|down)_proj|w[123])\.weight$"
     )
     token = r"(?i)(^|[._])(cls|class|mask|dist(illation)?|reg(ister)?)(_(token|embedding|pos)s?)?$"
-    position = r"(?i)(^|[._])(pos(ition)?(al)?_?emb[a-z]*|wpe)"
+    position = (
+        r"(?i)(^|[._])(pos(ition)?(al)?_?(emb|enc)[a-z]*|abs_pos|embed_positions|pos(ition)?_table|wpe|pe)"
+    )
     tokens = (
         r"(?i)(^|\.)((tok(en)?|word|token_type|segment)_?emb[a-z]*|wte|embed_tokens|embeddings?|emb|shared)"
     )
@@ -173,6 +196,11 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
     patches = r"(?i)(^|\.)(patch_?embed[a-z]*|visual\.conv1|embeddings\.patch)[^/]*$"
     return (
         Rule(token, "token", _TOKEN),
+        Rule(_BUFFERS, "buffer", _BUFFER),
+        Rule(_RELATIVE, "position_embedding", dense, 2),
+        Rule(_RELATIVE, "position_embedding", _TABLE),
+        Rule(r"(?i)(^|[._])(bias(es|_[kv]|_[ih]h_\w+)?|(layer_?)?scales?)$", "bias", _NAMED_BIAS),
+        Rule(position + end, "position_embedding", position_grid, 4),
         Rule(position + end, "position_embedding", leading_one, 3),
         Rule(position + end, "position_embedding", dense, 2),
         Rule(tokens + end, "embedding", dense, 2),
@@ -182,24 +210,28 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(mlp, "mlp", dense, 2),
         Rule(patches, "patch_embedding", from_torch(conv_unfold), 4),
         Rule(r"(?i)conv", "conv", convolution, 3),
-        Rule(r"", "conv", convolution, 4),
-        Rule(r"", "conv", convolution, 5),
+        *(Rule(r"(?i)(weight|conv[^.]*)$", "conv", convolution, ndim) for ndim in (4, 5)),
+        *(Rule(r"", "conv", of_channels(convolution), ndim) for ndim in (4, 5)),
         Rule(r"", "dense", dense, 2),
     )
 
 
-def shape_rules(shapes: dict[str, tuple[int, ...]]) -> list[Rule]:
-    """Rules for tensors whose shapes alone tell how they are fused: gates of recurrent layers, and `c_attn`.
+def shape_rules(shapes: dict[str, tuple[int, ...]], num_heads: int = 0, num_kv_heads: int = 0) -> list[Rule]:
+    """Rules for tensors whose shapes alone tell how they are fused, or that they are biases of a stack.
 
     The recurrent tensor of a layer tells the hidden width H, and so the number of gates: torch's
     `weight_hh_l0` is `(gates * H, H)`, Keras' `recurrent_kernel` is `(H, gates * H)`. `c_attn` is `(D, 3 D)`
-    in GPT-2. It is `(3 D, D)` where it is a Linear layer; then `c_proj` beside it is one too. With fewer keys
-    than queries it is one matrix.
+    in GPT-2. It is `(3 D, D)` where it is a Linear layer; then `c_proj` beside it is one too. Where keys are
+    fewer than queries, the output projection beside a fused tensor tells how many queries there are.
     """
     gates = {1: ("",), 3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
     keras = gates | {3: ("z", "r", "n")}
+    modules = _modules(shapes)
     out = []
     for name, shape in shapes.items():
+        if _is_stacked_bias(name, shape, shapes, modules):
+            out.append(Rule(f"^{re.escape(name)}$", "bias", _VECTORS))
+        fused = _FUSED.search(name)
         if len(shape) != 2:
             continue
         if "weight_hh_l" in name and shape[0] // shape[1] in gates:
@@ -214,9 +246,122 @@ def shape_rules(shapes: dict[str, tuple[int, ...]]) -> list[Rule]:
             out.append(Rule(f"^{re.escape(name)}$", "attention_*", split_rows(*_QKV), 2, 0))
             twin = name.replace("c_attn", "c_proj")
             out.append(Rule(f"^{re.escape(twin)}$", "attention_out", dense, 2, 1))
-        elif name.endswith("c_attn.weight") and shape[1] != 3 * shape[0]:
-            out.append(Rule(f"^{re.escape(name)}$", "attention_qkv", dense, 2))
+        elif fused and (rule := _fused_rule(name, shape, shapes, num_heads, num_kv_heads)) is not None:
+            out.append(rule)
     return out
+
+
+_FUSED = re.compile(
+    r"(^|[._])(in_proj_weight|(qkv(_proj)?|Wqkv|c_attn)\.weight)$|(^|/)(qkv|in_proj|c_attn)/kernel$"
+)
+_OUTPUTS = (
+    "out",
+    "proj",
+    "out_proj",
+    "o_proj",
+    "c_proj",
+    "to_out.0",
+    "to_out",
+    "out_lin",
+    "dense",
+    "wo",
+    "o",
+)
+_STACKED_BIAS = re.compile(r"(?i)(^|[./])(b\d?|b_[a-z]+|[^./]*_b|[^./]*bias[^./]*|offset)$")
+
+
+def _modules(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of the tensors directly inside each module, `a/b/`."""
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        modules.setdefault(_module(name), []).append(name)
+    return modules
+
+
+def _module(name: str) -> str:
+    return name[: max(name.rfind("."), name.rfind("/")) + 1]
+
+
+def _is_stacked_bias(
+    name: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]], modules: dict[str, list[str]]
+) -> bool:
+    """Whether a tensor `(layers, outputs)` called `b` is the bias of a `(layers, inputs, outputs)` beside it.
+
+    In torch outputs come before inputs.
+    """
+    if len(shape) < 2 or not _STACKED_BIAS.search(name):
+        return False
+    beside = (shapes[other] for other in modules[_module(name)])
+    stacks = (other for other in beside if len(other) == len(shape) + 1 and other[0] == shape[0])
+    return any(shape[-1] in other[-2:] for other in stacks)
+
+
+def _fused_rule(
+    name: str,
+    shape: tuple[int, ...],
+    shapes: Mapping[str, tuple[int, ...]],
+    num_heads: int,
+    num_kv_heads: int,
+) -> Rule | None:
+    """The rule for queries, keys and values in one tensor; None if they are three equal parts."""
+    axis = 1 if name.endswith("kernel") else 0
+    size, heads = shape[axis], num_heads + 2 * num_kv_heads
+    queries = _queries(name, shape, axis, shapes)
+    if not queries and num_kv_heads and size % heads == 0:
+        queries = size // heads * num_heads
+    keys, odd = divmod(size - queries, 2)
+    only = f"^{re.escape(name)}$"
+    if queries and not odd and 0 < keys < queries and queries % keys == 0:
+        return Rule(only, "attention_*", cut(_QKV, (queries, keys, keys), axis), 2, axis)
+    if 3 * queries == size or shape[0] == 3 * shape[1] or shape[1] == 3 * shape[0]:
+        return None
+    if "c_attn" in name:
+        return Rule(only, "attention_qkv", dense, 2)
+    word = "columns" if axis else "rows"
+    reason = f"its {size} {word} are not three times the width, so that keys may be fewer than queries"
+    return Rule(only, "attention", left_out(f"{reason}: give num_heads and num_kv_heads, or a rule for it"))
+
+
+def _queries(name: str, shape: tuple[int, ...], axis: int, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many rows (columns in Flax) of a fused tensor are queries, by the output projection; 0: unknown."""
+    module = _module(name if name.endswith("in_proj_weight") else _module(name)[:-1])
+    end = "/kernel" if axis else ".weight"
+    for part in _OUTPUTS:
+        other = shapes.get(f"{module}{part}{end}", ())
+        # The width of the model: the first axis in torch, the last one in Flax.
+        if len(other) >= 2 and other[-axis] == shape[1 - axis]:
+            return int(np.prod(other)) // other[-axis]
+    return 0
+
+
+def stack_axes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The axis that counts layers, for tensors of stacks where it is not the first one (Flax's names).
+
+    It is the axis whose length all tensors of a stack share; if there are several, the first. A stack is
+    what lies below a module `layers` or the like, or else below the module that holds the attention or MLP.
+    Its kernels have an axis more than those of one layer, and none of its tensors has a single axis.
+    """
+    stacks: dict[str, list[str]] = {}
+    for name in shapes:
+        root = re.match(rf".*?{_STACK}/", name) or re.match(r"(?i)(.*?/)?(?=[^/]*(att|mlp|ffn)[^/]*/)", name)
+        if root:
+            stacks.setdefault(root[0], []).append(name)
+    out: dict[str, int] = {}
+    for names in stacks.values():
+        of_stack = [shapes[name] for name in names]
+        if min(map(len, of_stack)) < 2 or not any(_of_stack(name, shapes[name]) for name in names):
+            continue
+        lengths = {axis: {s[axis] for s in of_stack if -len(s) <= axis < len(s)} for axis in (0, 1, -1, -2)}
+        axis = next((axis for axis, found in lengths.items() if len(found) == 1), 0)
+        out |= dict.fromkeys(names, axis) if axis else {}
+    return out
+
+
+def _of_stack(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a kernel has one axis more than it has in a single layer."""
+    attention = re.search(r"(^|/)(query|key|value|[^/]*[Aa]tt[^/]*/out)/kernel$", name)
+    dense = re.search(_MLP, name) or (re.search(_STACK, name) and re.search(r"(?<!conv)/kernel$", name))
+    return len(shape) == (4 if attention else 3 if dense else 0)
 
 
 def _convolution(conv: str) -> Unfold:

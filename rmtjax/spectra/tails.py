@@ -9,11 +9,14 @@ depend on the scale of W.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 SMALL_SAMPLE, SMALL_TAIL = 20, 8
 # A tail of equal eigenvalues has no exponent: the mean of ln(x / xmin) must exceed this.
 LEAST_SPREAD = 1e-6
+# Eigenvalues closer than so many roundings are one value, which a solver returns with its rounding errors.
+_TIE = {"float64": 256, "float32": 8}
 
 
 def power_law(
@@ -24,6 +27,7 @@ def power_law(
     For the tail xmin = x_1 <= ... <= x_n the exponent is alpha = 1 + n / Σ ln(x_i / xmin), and
     D = max_i |1 - (x_i / xmin)^(1 - alpha) - (i - 1) / n|. The tail with the least D is chosen. With fewer
     than 20 eigenvalues, only tails of at least 8 are candidates, and alpha is unbiased: n - 1 replaces n.
+    A tail holds all eigenvalues equal to its smallest one, as its density does: it starts at the first.
 
     Args:
       eigenvalues: ascending, right-aligned; the `count` largest must be positive.
@@ -48,7 +52,12 @@ def power_law(
     spread = jnp.cumsum(logs[:, ::-1], -1)[:, ::-1] - n * logs
     small = (count < SMALL_SAMPLE)[:, None]
     least = jnp.where(small, jnp.minimum(SMALL_TAIL, count[:, None]), 2)
-    candidate = within & (size - place >= jnp.maximum(least, 2)) & (spread > LEAST_SPREAD * n)
+    candidate = (
+        within
+        & ~_tied(eigenvalues, within)
+        & (size - place >= jnp.maximum(least, 2))
+        & (spread > LEAST_SPREAD * n)
+    )
     slope = jnp.where(candidate, (n - small.astype(dtype)) / jnp.where(candidate, spread, 1.0), 0.0)
     distances = jnp.where(candidate, _ks_distances(logs, slope), jnp.inf)
     best = distances.argmin(-1)
@@ -67,6 +76,22 @@ def power_law(
     }
     masked = {name: jnp.where(found, value, jnp.nan) for name, value in result.items()}
     return masked | {"num_pl_spikes": chosen}
+
+
+def _tied(
+    eigenvalues: Float[Array, "layers size"], within: Bool[Array, "layers size"]
+) -> Bool[Array, "layers size"]:
+    """Whether an eigenvalue equals the one before it, to within rounding errors.
+
+    These are relative to the largest eigenvalue. In single precision so wide a margin would hold true
+    distances as well, and they are taken relative to the eigenvalue itself.
+    """
+    name = eigenvalues.dtype.name
+    margin = _TIE[name] * float(np.finfo(eigenvalues.dtype).eps)
+    size = eigenvalues[:, -1:] if name == "float64" else eigenvalues
+    distance = jnp.diff(eigenvalues, axis=1, prepend=-jnp.inf)
+    before = jnp.pad(within[:, :-1], ((0, 0), (1, 0)))
+    return within & before & (distance <= margin * size)
 
 
 def _ks_distances(

@@ -311,6 +311,321 @@ def test_eight_bits_of_bitsandbytes_and_what_is_refused(tmp_path):
     same(quantise(tmp_path, **{"a.weight": plain}), {"a.weight": plain})
 
 
+FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def pairs(codes):
+    """Numbers of four bits, two in a byte, the first in its low half."""
+    return (codes[..., ::2] | codes[..., 1::2] << 4).astype(np.uint8)
+
+
+def words(codes, bits):
+    """Numbers of so many bits, packed into uint32 from the lowest bit on."""
+    stream = (codes[..., None] >> np.arange(bits) & 1).astype(np.uint8).reshape(len(codes), -1)
+    return np.packbits(stream, axis=-1, bitorder="little").view("<u4")
+
+
+def wide(factor, shape):
+    """Each factor repeated over its block."""
+    return np.kron(
+        np.asarray(factor, np.float32), np.ones([n // f for n, f in zip(shape, factor.shape, strict=True)])
+    )
+
+
+def read_alone(weights, name, expected):
+    assert list(weights) == [name]
+    np.testing.assert_allclose(weights[name], expected, rtol=1e-6)
+    assert weights.specs[name].shape == expected.shape
+    assert weights.specs[name].dtype == weights[name].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("data", "scale"),
+    [
+        ("fc.weight", "fc.scale"),
+        ("fc.weight", "fc.scale_weight"),
+        ("fc.weight", "fc.weight_scales"),
+        ("fc.weight", "fc.weights_scaling_factor"),
+        ("fc.weight", "fc.weight.scale"),
+        ("fc.weight._data", "fc.weight._scale"),
+        ("fc/kernel", "fc/kernel_scale"),
+        ("fc/kernel/qvalue", "fc/kernel/scale"),
+    ],
+)
+def test_scales_under_all_their_names(tmp_path, data, scale):
+    stored = RNG.integers(-127, 128, (64, 48)).astype(np.int8)
+    factor = RNG.uniform(0.5, 2, (4, 3)).astype(np.float32)
+    activations = {f"{data.rsplit('.')[0]}.input_scale": np.ones(1)}
+    weights = quantise(tmp_path, **{data: stored, scale: factor} | activations)
+    name = data.removesuffix("._data").removesuffix("/qvalue")
+    assert scale not in weights
+    np.testing.assert_allclose(weights[name], stored * wide(factor, stored.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_scales_that_are_powers_of_two(tmp_path, as_bytes):
+    """E8M0 stores the exponent, plus 127; safetensors' own reader of numpy knows no such dtype."""
+    stored = (RNG.standard_normal((64, 80)) * 30).astype(ml_dtypes.float8_e4m3fn)
+    exponents = RNG.integers(120, 135, (4, 3)).astype(np.uint8)  # blocks of 16 x 32, the last one narrower
+    header = {
+        "a.weight": {"dtype": "F8_E4M3", "shape": [64, 80], "data_offsets": [0, 5120]},
+        "a.weight_scale_inv": {
+            "dtype": "U8" if as_bytes else "F8_E8M0", "shape": [4, 3], "data_offsets": [5120, 5132]
+        },
+    }  # fmt: skip
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + stored.tobytes() + exponents.tobytes()
+    (tmp_path / "a.safetensors").write_bytes(content)
+    powers = np.kron(2.0 ** (exponents.astype(float) - 127), np.ones((16, 32)))[:, :80]
+    read_alone(checkpoints.open(tmp_path / "a.safetensors"), "a.weight", stored.astype(float) * powers)
+
+
+def test_eight_bits_whose_scale_was_not_read_are_refused(tmp_path):
+    eight, float8 = np.ones((64, 48), np.int8), np.ones((64, 48), ml_dtypes.float8_e4m3fn)
+    other, scale = np.ones((3, 4), np.float32), np.ones((64, 1), np.float32)
+    for beside in (
+        {"a.my_scale": scale}, {"a.weight_scale": np.ones((7, 5), np.float32)}, {"scaled_fp8": np.ones(1)},
+        {"a.weight_scale": scale, "a.weight_scale_2": scale}, {"b.weight": float8, "b.weight_scale": scale},
+        {"a.weight_scale": scale, "a.zero": scale}, {"a._extra_state": np.ones(3, np.uint8)},
+        {"scales.a.weight": np.ones(1)}, {"my_scales.a": np.ones(1)},
+    ):  # fmt: skip
+        for weight in (eight, float8):
+            weights = quantise(tmp_path, **{"a.weight": weight, "c.weight": other} | beside)
+            vectors = {name for name, array in beside.items() if array.ndim < 2}
+            assert set(weights) - {"b.weight"} <= {"c.weight"} | vectors
+            assert "a.weight" in weights.refused
+    weights = quantise(tmp_path, **{"c.weight": other, "a.weight_scale": scale})  # a scale without weights
+    assert list(weights) == ["c.weight"]
+    assert "scale or zero point" in weights.refused["a.weight_scale"]
+
+
+@pytest.mark.parametrize("program", ["modelopt", "compressed-tensors", "mlx", "gpt-oss", "mx"])
+def test_four_bit_floats(tmp_path, program):
+    """NVFP4 has float8 scales of 16 numbers and one for all; MXFP4 has powers of two for 32."""
+    codes = RNG.integers(0, 16, (6, 64)).astype(np.uint8)
+    name = "mlp.experts.up" if program == "gpt-oss" else "up.weight"
+    if program in ("modelopt", "compressed-tensors"):
+        factor = RNG.uniform(1, 200, (6, 4)).astype(ml_dtypes.float8_e4m3fn)
+        one = np.array([0.25 if program == "modelopt" else 4], np.float32)
+        expected = FP4[codes] * wide(factor.astype(np.float32), codes.shape) / 4
+        end, common = (
+            ("weight", "weight_scale_2")
+            if program == "modelopt"
+            else ("weight_packed", "weight_global_scale")
+        )
+        tensors = {f"up.{end}": pairs(codes), "up.weight_scale": factor, f"up.{common}": one}
+    else:
+        exponents = RNG.integers(120, 130, (6, 2)).astype(np.uint8)
+        expected = FP4[codes] * wide(2.0 ** (exponents.astype(float) - 127), codes.shape)
+        ends = {
+            "mlx": ("weight", "scales"),
+            "mx": ("weight_packed", "weight_scale"),
+            "gpt-oss": ("_blocks", "_scales"),
+        }
+        before = name.removesuffix("weight")
+        packed = pairs(codes)
+        if program == "mlx":
+            packed = packed.view("<u4")
+        elif program == "gpt-oss":
+            packed, exponents = packed.reshape(2, 3, 2, 16), exponents.reshape(2, 3, 2)
+            expected = expected.reshape(2, 3, 64)
+        tensors = dict(zip((before + end for end in ends[program]), (packed, exponents), strict=True))
+    read_alone(quantise(tmp_path, **tensors), name, expected)
+
+
+def test_four_bit_floats_of_a_stack_of_experts(tmp_path):
+    codes = RNG.integers(0, 16, (3, 4, 32)).astype(np.uint8)
+    factor = RNG.uniform(1, 200, (3, 4, 2)).astype(ml_dtypes.float8_e4m3fn)
+    one = RNG.uniform(0.5, 2, 3).astype(np.float32)
+    tensors = {"up.weight": pairs(codes), "up.weight_scale": factor, "up.weight_scale_2": one}
+    expected = FP4[codes] * np.repeat(factor.astype(np.float32), 16, -1) * one[:, None, None]
+    read_alone(quantise(tmp_path, **tensors), "up.weight", expected)
+    weights = quantise(tmp_path, **tensors | {"up.weight_scale_2": one[:2], "o": one[None]})
+    assert list(weights) == ["o"]
+
+
+def test_four_bit_floats_without_a_part_are_refused(tmp_path):
+    tensors = {
+        "up.weight": np.ones((6, 32), np.uint8), "up.weight_scale": np.ones((6, 4), ml_dtypes.float8_e4m3fn),
+        "c.weight": np.ones((3, 4), np.float32),
+    }  # fmt: skip
+    weights = quantise(tmp_path, **tensors)
+    assert list(weights) == ["c.weight"]
+    assert "neither NVFP4 nor MXFP4" in weights.refused["up.weight"]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_compressed_tensors(tmp_path, bits):
+    codes = RNG.integers(0, 2**bits, (6, 64))
+    factor = RNG.uniform(0.5, 2, (6, 2)).astype(np.float32)
+    tensors = {
+        "q.weight_packed": words(codes, bits).view(np.int32), "q.weight_scale": factor,
+        "q.weight_shape": np.array([6, 64]),
+    }  # fmt: skip
+    read_alone(quantise(tmp_path, **tensors), "q.weight", (codes - 2 ** (bits - 1)) * wide(factor, (6, 64)))
+    for end in ("zero_point", "g_idx"):
+        weights = quantise(tmp_path, **tensors | {f"q.weight_{end}": np.zeros((1, 2), np.int32), "o": factor})
+        assert list(weights) == ["o"]
+        assert "compressed-tensors" in weights.refused["q.weight_packed"]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+def test_mlx(tmp_path, bits):
+    codes = RNG.integers(0, 2**bits, (6, 64))
+    scales, biases = RNG.standard_normal((2, 6, 2)).astype(np.float16)
+    tensors = {"q.weight": words(codes, bits), "q.scales": scales, "q.biases": biases}
+    weights = quantise(tmp_path, **tensors | {"o.weight": np.ones((3, 4), np.float32)})
+    assert list(weights) == ["o.weight"]
+    assert "told by a config.json" in weights.refused["q.weight"]
+    config = {"quantization": {"bits": 5, "group_size": 32, "q": {"bits": bits, "group_size": 32}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    expected = codes * wide(scales, (6, 64)) + wide(biases, (6, 64))
+    read_alone(quantise(tmp_path, **tensors), "q.weight", expected)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_four_bits_of_bitsandbytes(tmp_path, nested):
+    codes = RNG.integers(0, 16, 5 * 26).astype(np.uint8)
+    book, scales = RNG.standard_normal(16).astype(np.float32), RNG.uniform(1, 2, 3).astype(np.float32)
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [5, 26]}
+    tensors = {"q.weight": (codes[::2] << 4 | codes[1::2])[:, None], "q.weight.quant_map": book}
+    if nested:
+        outer, inner = RNG.standard_normal(2).astype(np.float32), RNG.standard_normal(256).astype(np.float32)
+        places = np.array([3, 250, 77], np.uint8)
+        scales = inner[places] * outer[[0, 0, 1]] + np.float32(0.5)
+        tensors |= {"q.weight.nested_absmax": outer, "q.weight.nested_quant_map": inner}
+        state |= {"nested_blocksize": 2, "nested_offset": 0.5}
+    tensors["q.weight.absmax"] = places if nested else scales
+    text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    expected = (book[codes] * np.repeat(scales, 64)[:130]).reshape(5, 26)
+    read_alone(
+        quantise(tmp_path, **tensors, **{"q.weight.quant_state.bitsandbytes__nf4": text}),
+        "q.weight",
+        expected,
+    )
+    weights = quantise(tmp_path, **tensors, other=np.ones((2, 2)))  # without its state
+    assert list(weights) == ["other"]
+    assert "bitsandbytes 4-bit" in weights.refused["q.weight"]
+
+
+def test_parts_of_layouts_that_are_not_read_are_no_weights(tmp_path):
+    half, table = np.ones((16, 8), np.float16), np.ones((49, 4), np.float32)
+    tensors = {
+        "aqlm.codes": np.ones((4, 8, 1), np.int8), "aqlm.codebooks": np.ones((1, 64, 1, 8), np.float16),
+        "aqlm.scales": np.ones((4, 1, 1, 1), np.float16),
+        "hqq.W_q": half, "hqq.scale": half, "hqq.zero": half,
+        "gptq.qweight": np.ones((2, 8), np.int32), "gptq.scales": half, "new.w": np.ones((4, 4), np.int16),
+        "new.book": half, "quanto.weight._data": np.ones((8, 8), np.uint8), "quanto.weight._scale": half,
+        "quanto.weight._shift": half, "swin.attn.relative_position_index": np.ones((49, 49), np.int64),
+        "swin.attn.table": table, "gpt.attn.mask": np.ones((9, 9), np.uint8), "gpt.attn.c.weight": table,
+    }  # fmt: skip
+    weights = quantise(tmp_path, **tensors)
+    floating = {name for name in weights if weights[name].dtype.kind == "f"}
+    assert floating == {"swin.attn.table", "gpt.attn.c.weight"}
+    for name in ("aqlm.codebooks", "hqq.zero", "gptq.scales", "new.book", "quanto.weight._scale"):
+        assert name in weights.refused or "quanto" in name
+    assert "beside 'w'" in weights.refused["new.book"]
+
+
+def unit(array, axes):
+    return array / np.sqrt(np.square(array).sum(axes, keepdims=True))
+
+
+@pytest.mark.parametrize("names", [("weight_g", "weight_v"), ("original0", "original1")])
+def test_weight_norm_is_multiplied_out(tmp_path, names):
+    expected, tensors = {}, {"bias": np.ones(3, np.float32)}
+    for module, v, axis in (
+        ("fc", (6, 5), 0),
+        ("conv", (6, 4, 3), 0),
+        ("pos", (6, 4, 3), 2),
+        ("all", (6, 5), None),
+    ):
+        direction = RNG.standard_normal(v).astype(np.float32)
+        others = tuple(i for i in range(len(v)) if i != axis)
+        size = RNG.uniform(1, 2, [n if i == axis else 1 for i, n in enumerate(v)]).astype(np.float32)
+        end = "parametrizations.weight." if names[0] == "original0" else ""
+        tensors |= {f"{module}.{end}{names[0]}": size, f"{module}.{end}{names[1]}": direction}
+        expected[f"{module}.weight"] = size * unit(direction, others)
+    weights = quantise(tmp_path, **tensors)
+    assert set(weights) == {"bias", *expected}
+    for name, array in expected.items():
+        np.testing.assert_allclose(weights[name], array, rtol=1e-5)
+
+
+@pytest.mark.parametrize("parametrised", [False, True])
+def test_spectral_norm_and_pruning_are_multiplied_out(tmp_path, parametrised):
+    def names(*parts):
+        if not parametrised:
+            return [f"a.weight_{part}" for part in parts]
+        new = {"orig": "original", "u": "0._u", "v": "0._v", "mask": "0.mask"}
+        return [f"a.parametrizations.weight.{new[part]}" for part in parts]
+
+    for shape, axis in (((6, 5), 0), ((6, 4, 3, 3), 0), ((4, 6, 3, 3), 1), ((6, 6, 3), 1)):
+        array = RNG.standard_normal(shape).astype(np.float32)
+        matrix = np.moveaxis(array, axis, 0).reshape(shape[axis], -1)
+        left, values, right = np.linalg.svd(matrix)
+        tensors = dict(zip(names("orig", "u", "v"), (array, left[:, 0].copy(), right[0]), strict=True))
+        read_alone(quantise(tmp_path, **tensors), "a.weight", array / values[0])
+    mask = RNG.integers(0, 2, array.shape).astype(np.float32)
+    read_alone(
+        quantise(tmp_path, **dict(zip(names("orig", "mask"), (array, mask), strict=True))),
+        "a.weight",
+        array * mask,
+    )
+    if parametrised:
+        tensors = {"a.parametrizations.weight.original": array, "a.parametrizations.weight.0.base": array}
+        weights = quantise(tmp_path, **tensors, other=mask)
+        assert list(weights) == ["other"]
+        assert weights.refused.keys() == tensors.keys()
+
+
+def test_names_that_end_like_parts_of_weight_norm_are_left_alone(tmp_path):
+    arrays = {"att.x_g": np.ones((4, 5), np.float32), "att.x_v": np.ones((4, 5), np.float32)}
+    same(quantise(tmp_path, **arrays), arrays)
+
+
+def test_moments_of_an_optimiser_among_the_weights_are_left_out(tmp_path):
+    w = np.ones((4, 6), np.float32)
+    kept = {"bert/a/kernel": w, "bert/a/kernel_b": w, "v/other": w, "bert/a/bias": w[0]}
+    moments = (
+        "bert/a/kernel/adam_m", "bert/a/kernel/adam_v", "bert/a/kernel/Adam_1", "bert/a/kernel/anything",
+        "bert/a/kernel_momentum", "exp_avg/bert/a/kernel", "v/bert/a/kernel", "optimizer/state/0",
+        "0/exp_avg_sq",
+    )  # fmt: skip
+    np.savez(tmp_path / "a.npz", **kept, **dict.fromkeys(moments, w))
+    weights = checkpoints.open(tmp_path / "a.npz")
+    assert set(weights) == set(kept)
+    assert all("state of the optimiser" in reason for reason in weights.refused.values())
+    for name in moments:
+        assert name in weights.refused or name.split("/")[0] in weights.refused
+
+
+def test_torch_tells_which_names_share_a_storage(tmp_path):
+    torch = pytest.importorskip("torch")
+    table, both = torch.ones(6, 4), torch.ones(8, 4)
+    state = {
+        "wte": table,
+        "x": both[:4],
+        "y": both[4:],
+        "lm_head": table,
+        "turned": table.T,
+        "own": torch.ones(6, 4),
+    }
+    torch.save(state, tmp_path / "a.pt")
+    weights = checkpoints.open(tmp_path / "a.pt")
+    assert set(weights) == set(state)  # all can be read, as a model needs them
+    assert weights.tied == {"lm_head": "wte", "turned": "wte"}
+
+
+def test_the_config_of_an_adapter_beside_its_weights_is_read(tmp_path):
+    arrays = {"q.lora_A.weight": np.ones((2, 8), np.float32), "q.lora_B.weight": np.ones((6, 2), np.float32)}
+    safetensors.numpy.save_file(arrays, tmp_path / "adapter_model.safetensors")
+    paths = (tmp_path, tmp_path / "adapter_model.safetensors")
+    assert [checkpoints.open(path).adapter for path in paths] == [{}, {}]
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 64}))
+    assert [checkpoints.open(path).adapter for path in paths] == [{"lora_alpha": 64}] * 2
+
+
 class Payload:
     def __reduce__(self):
         return (open, (os.environ["PAYLOAD"], "w"))
@@ -494,14 +809,14 @@ def test_the_error_for_a_bad_torch_file_is_one_sentence(tmp_path):
 
 def test_a_broken_index_and_a_dtype_that_is_not_read(tmp_path):
     header = {
-        "a": {"dtype": "F8_E8M0", "shape": [2, 2], "data_offsets": [0, 4]},
-        "b": {"dtype": "F32", "shape": [1, 2], "data_offsets": [4, 12]},
+        "a": {"dtype": "F6_E2M3", "shape": [4, 4], "data_offsets": [0, 12]},
+        "b": {"dtype": "F32", "shape": [1, 2], "data_offsets": [12, 20]},
     }
     text = json.dumps(header).encode()
-    (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(12))
+    (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(20))
     weights = checkpoints.open(tmp_path / "m.safetensors")
     assert list(weights) == ["b"]
-    assert weights.refused == {"a": "stored as F8_E8M0, a dtype that is not read"}
+    assert weights.refused == {"a": "stored as F6_E2M3, a dtype that is not read"}
     for content in ("{bad", "[]", "{}", '{"weight_map": 3}'):
         (tmp_path / "m.safetensors.index.json").write_text(content)
         with pytest.raises(InputError, match=r"index.json' is not an index of shards"):

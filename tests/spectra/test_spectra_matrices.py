@@ -140,6 +140,45 @@ def test_scanned_stacks_are_split_into_layers():
     assert numbered["layers/0/query/kernel"].load().shape == (1, 8, 8)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("root", ["decoder/layers", "encoder/encoder"])
+def test_the_axis_of_layers_is_the_one_that_all_tensors_of_a_stack_share(axis, root):
+    one = {
+        "mlp/wi/kernel": (8, 16), "mlp/wo/kernel": (16, 8), "attention/query/kernel": (8, 2, 4),
+        "attention/out/kernel": (2, 4, 8), "norm/scale": (8,),
+    }  # fmt: skip
+    layers = {name: normal(3, *shape) for name, shape in one.items()}
+    tree = {f"{root}/{name}": np.moveaxis(stack, 0, axis) for name, stack in layers.items()}
+    matrices, left_out = spectra.weight_matrices(tree)
+    assert list(left_out) == [f"{root}/norm/scale"]
+    assert len(matrices) == 12
+    for name, stack in layers.items():
+        for i, layer in enumerate(stack if name != "norm/scale" else ()):
+            flat = layer.reshape(8, 8) if "attention" in name else layer
+            got = next(matrix for matrix in matrices if matrix.name == f"{root}/{name}[{i}]")
+            np.testing.assert_array_equal(got.load()[0], oriented(flat))
+
+
+def test_attention_of_a_single_layer_is_no_stack_even_if_its_axes_agree():
+    tree = {"attention": {"query": {"kernel": normal(64, 8, 8)}, "out": {"kernel": normal(8, 8, 64)}}}
+    assert {matrix.shape for matrix in found(tree).values()} == {(1, 64, 64)}
+    convolutions = {"layers": {"a": {"kernel": normal(5, 5, 3, 16)}, "b": {"kernel": normal(3, 3, 16, 16)}}}
+    assert {matrix.shape for matrix in found(convolutions).values()} == {(25, 16, 3), (9, 16, 16)}
+
+
+def test_buffers_and_stacked_biases_of_flax():
+    tree = {
+        "mlp": {"w": normal(3, 8, 16), "b": normal(3, 16)}, "attn": {"cached_key": normal(1, 9, 2, 4)},
+        "bert": {"embeddings": {"word_embeddings": normal(50, 8), "position_embeddings": normal(16, 8)}},
+    }  # fmt: skip
+    rules = (spectra.Rule("mlp/w", "mlp", spectra.scanned(lambda w: {"": w})),)
+    matrices, left_out = spectra.weight_matrices(tree, rules)
+    assert left_out.keys() == {"attn/cached_key", "mlp/b"}
+    kinds = {matrix.name: matrix.kind for matrix in matrices}
+    assert kinds["bert/embeddings/word_embeddings"] == "embedding"
+    assert kinds["bert/embeddings/position_embeddings"] == "position_embedding"
+
+
 def test_unknown_layouts_are_listed_and_a_rule_mends_them():
     tree = {
         "routed": {"w": normal(4, 8, 16)},

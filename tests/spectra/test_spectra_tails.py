@@ -108,6 +108,24 @@ def test_where_no_tail_can_be_fitted():
     assert np.isfinite(got["alpha"][3])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_tail_never_starts_within_equal_eigenvalues(dtype):
+    """Equal but for the rounding errors of a solver, which are relative to the largest eigenvalue."""
+    rng = np.random.default_rng(7)
+    rows = [
+        np.r_[np.ones(29), 25.0], np.r_[np.ones(15), np.full(15, 9.0)],
+        np.r_[np.full(12, 2.0), rng.pareto(1, 9) + 3],
+        np.r_[np.ones(20), np.full(10, 4.0), 30.0, 40.0, 90.0],
+    ]  # fmt: skip
+    rounded = [row * (1 + np.finfo(dtype).eps * rng.integers(-2, 3, len(row))) for row in rows]
+    got = fit(*rounded, dtype=dtype)
+    for i, row in enumerate(rows):
+        tail = np.sort(row)[np.sort(row) >= 0.999 * got["xmin"][i]]
+        assert got["num_pl_spikes"][i] == len(tail)
+        assert got["alpha"][i] == pytest.approx(1 + len(tail) / np.log(tail / tail[0]).sum(), rel=1e-4)
+    assert got["alpha"][0] == pytest.approx(1 + 30 / np.log(25), rel=1e-4)
+
+
 def clip_written_out(x: np.ndarray, thresh: float) -> tuple[float, int]:
     """alpha and num_fingers, fit by fit; at least 20 values are always left."""
     first = scan(x)[1]

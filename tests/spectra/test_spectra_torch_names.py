@@ -78,6 +78,15 @@ KINDS = {
     "encoder.conv_layers.0.conv.weight": ((8, 4, 5), {"": "conv"}),
     "stem.weight": ((8, 4, 3, 3, 3), {"": "conv"}),
     "features.0.depthwise.weight": ((16, 1, 3, 3), {"": "conv"}),
+    # Tables of positions: BART, SAM, Hiera, Swin, T5
+    "model.encoder.embed_positions.weight": ((16, 8), {"": "position_embedding"}),
+    "image_encoder.pos_embed": ((1, 5, 5, 8), {"": "position_embedding"}),
+    "hiera.pos_embed": ((1, 8, 7, 7), {"": "position_embedding"}),
+    "image_encoder.blocks.0.attn.rel_pos_h": ((27, 8), {"": "position_embedding"}),
+    "layers.0.blocks.0.attn.relative_position_bias_table": ((49, 4), {"": "position_embedding"}),
+    "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (
+        (32, 4), {"": "position_embedding"},
+    ),
 }  # fmt: skip
 
 
@@ -108,6 +117,70 @@ def test_what_is_no_matrix_is_listed():
         "class_embedding": "fewer than two dimensions: no spectrum",
         "odd.weight": "no rule says how shape (2, 3, 4) is laid out as matrices",
     }
+
+
+def test_masks_caches_scales_and_stacked_biases_are_no_weights():
+    shapes = {
+        "h.0.attn.bias": (1, 1, 9, 9), "h.0.attn.mask": (9, 9), "sa.heads.0.tril": (9, 9),
+        "l.0.rotary_emb.cos_cached": (1, 1, 9, 4), "l.0.rotary_emb.sin": (9, 4), "freqs_cis": (9, 4),
+        "l.0.k_cache": (1, 9, 2, 4), "stage.0.layer_scale": (1, 8, 1, 1), "stage.0.gamma": (1, 8, 1, 1),
+        "unnamed": (1, 1, 9, 9), "mlp.experts.gate_up_proj_bias": (4, 12), "experts.b1": (4, 12),
+        "pos_embed": (1, 4, 6, 8), "attn.rel_pos_bias": (1, 2, 9, 9), "other_table": (1, 2, 9, 9),
+    }  # fmt: skip
+    weights = {"experts.w1": (4, 12, 8), "stem.conv.weight": (1, 1, 3, 3)}
+    found, left_out = spectra.weight_matrices(Stored(shapes | weights))
+    assert left_out.keys() == shapes.keys()
+    assert {matrix.name for matrix in found} == {*(f"experts.w1[{i}]" for i in range(4)), "stem.conv.weight"}
+    assert "causal mask" in left_out["h.0.attn.bias"]
+    assert "does not tell which axes are the grid" in left_out["pos_embed"]
+
+
+def test_positions_of_a_grid_have_the_grid_as_rows():
+    stored = Stored({"a.pos_embed": (1, 5, 5, 8), "b.pos_embed": (1, 8, 5, 5)})
+    last, first = (matrix.load()[0] for matrix in spectra.weight_matrices(stored)[0])
+    np.testing.assert_array_equal(last, stored["a.pos_embed"].reshape(25, 8))
+    np.testing.assert_array_equal(first, stored["b.pos_embed"].reshape(8, 25).T)
+
+
+def test_two_names_of_one_storage_are_one_matrix():
+    stored = Stored({"wte.weight": (20, 8), "lm_head.weight": (20, 8)})
+    stored.tied = {"lm_head.weight": "wte.weight"}
+    (matrix,), left_out = spectra.weight_matrices(stored)
+    assert matrix.name == "wte.weight"
+    assert left_out == {"lm_head.weight": "the same storage as 'wte.weight'"}
+
+
+@pytest.mark.parametrize("layout", ["torch", "flax"])
+def test_fused_projections_with_fewer_keys_are_cut_where_queries_end_or_refused(layout):
+    """The output projection tells how many queries there are, or the numbers of heads do."""
+    fused, out = (
+        ("attn.qkv_proj.weight", "attn.o_proj.weight")
+        if layout == "torch"
+        else ("attn/qkv/kernel", "attn/out/kernel")
+    )
+    for width, keys in ((8, 2), (4, 2)):  # of (4, 2) there are 3 * 4 rows, as if keys were queries
+        shapes = {fused: (8 + 2 * keys, width), out: (width, 8)}
+        if layout == "flax":
+            shapes = {name: shape[::-1] for name, shape in shapes.items()}
+        stored = Stored(shapes, layout)
+        whole = stored[fused] if layout == "torch" else stored[fused].T
+        for given, heads in ((stored, {}), (stored, {"num_heads": 4, "num_kv_heads": keys // 2})):
+            found, left_out = spectra.weight_matrices(given, **heads)
+            matrices = {matrix.name: matrix for matrix in found}
+            parts = np.split(whole, [8, 8 + keys])
+            for name, part in zip(("query", "key", "value"), parts, strict=True):
+                own = [m for n, m in matrices.items() if n.startswith(f"{fused}[{name}]")]
+                assert {m.kind for m in own} == {f"attention_{name}"}
+                assert sum(np.square(m.load()).sum() for m in own) == pytest.approx(
+                    np.square(part).sum(), rel=1e-5
+                )
+            assert not left_out
+    shapes.pop(out)
+    shapes[fused] = (16, 6) if layout == "torch" else (6, 16)
+    _, left_out = spectra.weight_matrices(Stored(shapes, layout))
+    assert "keys may be fewer than queries" in left_out[fused]
+    found, _ = spectra.weight_matrices(Stored(shapes, layout), num_heads=4, num_kv_heads=2)
+    assert len(found) == 8
 
 
 def test_fused_projections_are_read_once_and_cut_where_they_were_joined():
@@ -206,6 +279,90 @@ def test_lora_factors_are_multiplied_out():
     flax = Stored({"d/lora_a": (8, 2), "d/lora_b": (2, 6)}, "flax")
     (matrix,), _ = spectra.weight_matrices(flax)
     np.testing.assert_allclose(matrix.load()[0], flax["d/lora_a"] @ flax["d/lora_b"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("unet_q.lora_down.weight", "unet_q.lora_up.weight"),
+        ("to_q.lora.down.weight", "to_q.lora.up.weight"),
+        ("to_q_lora.down.weight", "to_q_lora.up.weight"),
+        ("q.lora_A.weight", "q.lora_B.weight"),
+        ("wte.lora_embedding_A", "wte.lora_embedding_B"),
+    ],
+)
+def test_names_of_lora_and_its_alpha(down, up):
+    module = down.split(".")[0].removesuffix("_lora")
+    shapes = {down: (4, 8), up: (6, 4), f"{module}.alpha": ()}
+    stored = Stored(shapes)
+    dict.__setitem__(stored, f"{module}.alpha", np.float32(3))
+    product = stored[up] @ stored[down]
+    for given, factor in ((None, 3 / 4), (5.0, 5.0)):  # of an adapter with alpha 3 and rank 4; given by hand
+        (matrix,), left_out = spectra.weight_matrices(stored, lora_scale=given)
+        np.testing.assert_allclose(matrix.load()[0], factor * product.T, rtol=1e-5)
+        assert "BA" in matrix.name
+        assert list(left_out) == [f"{module}.alpha"]
+
+
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [
+        ({}, 1),
+        ({"lora_alpha": 64}, 64 / 4),
+        ({"lora_alpha": 64, "r": 99, "use_rslora": True}, 64 / 2),
+        ({"lora_alpha": 64, "alpha_pattern": {"q_proj": 8}}, 8 / 4),
+        ({"lora_alpha": 64, "alpha_pattern": {"_proj": 8}, "use_dora": False}, 64 / 4),
+    ],
+)
+def test_the_config_of_an_adapter_tells_its_scale(config, factor):
+    a, b = "m.0.q_proj.lora_A.weight", "m.0.q_proj.lora_B.weight"
+    stored = Stored({a: (4, 8), b: (6, 4)})
+    stored.adapter = config
+    (matrix,), _ = spectra.weight_matrices(stored)
+    np.testing.assert_allclose(matrix.load()[0], factor * (stored[b] @ stored[a]).T, rtol=1e-5)
+    stored.adapter = {"lora_alpha": "many"}
+    with pytest.raises(ValueError, match=r"has the alpha 'many' for m.0.q_proj: make it a number"):
+        spectra.eigenvalues(stored)
+
+
+PARTS = {"up": (6, 2, 1, 1), "mid": (2, 4, 3, 3), "down": (4, 5, 1, 1)}
+
+
+@pytest.mark.parametrize("middle", [False, True])
+def test_lora_of_convolutions(middle):
+    """up (1 x 1) after down, and of LoCon with a core between two factors of 1 x 1, by their definition."""
+    shapes = {"c.lora_down.weight": (4, 5, 3, 3), "c.lora_up.weight": (6, 4, 1, 1)}
+    if middle:
+        shapes = {f"c.lora_{part}.weight": shape for part, shape in PARTS.items()}
+    stored = Stored(shapes)
+    one = {part: np.squeeze(stored[f"c.lora_{part}.weight"]) for part in PARTS if part != "mid" or middle}
+    if middle:
+        kernel = np.einsum("or,rshw,si->oihw", one["up"], one["mid"], one["down"])
+    else:
+        kernel = np.einsum("or,rihw->oihw", one["up"], one["down"])
+    (matrix,), left_out = spectra.weight_matrices(stored)
+    assert not left_out
+    np.testing.assert_allclose(
+        matrix.load(), np.moveaxis(kernel.reshape(6, 5, 9), 2, 0), rtol=1e-4, atol=1e-5
+    )
+    (unfolded,), _ = spectra.weight_matrices(stored, conv="unfold")
+    assert unfolded.shape == (1, 45, 6)
+
+
+def test_adapters_that_are_not_products_are_refused_by_name():
+    pair = {"q.lora_A.weight": (4, 8), "q.lora_B.weight": (6, 4)}
+    for extra in ({"q.lora_magnitude_vector.weight": (6, 1)}, {"q.dora_scale": (6, 1)}):
+        found, left_out = spectra.weight_matrices(Stored(pair | extra))
+        assert not found
+        assert left_out.keys() == (pair | extra).keys()
+        assert "DoRA" in left_out["q.lora_A.weight"]
+    stored = Stored(pair)
+    stored.adapter = {"use_dora": True}
+    assert spectra.weight_matrices(stored)[0] == []
+    others = {"a.hada_w1_a": (8, 4), "a.lokr_w1": (4, 4), "b.ia3_l": (1, 8), "c.lora_B.weight": (6, 4)}
+    found, left_out = spectra.weight_matrices(Stored(others))
+    assert not found
+    assert left_out.keys() == others.keys()
 
 
 def convolve(kernel, groups, image):

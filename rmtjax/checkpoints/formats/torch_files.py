@@ -41,7 +41,7 @@ def read(path: pathlib.Path) -> Contents:
             refused[name] = f"stored as {stored}, which is not read"
             continue
         as_numpy = functools.partial(_as_numpy, tensor, np.dtype(dtype))
-        tensors[name] = Tensor(tuple(tensor.shape), np.dtype(dtype), as_numpy)
+        tensors[name] = Tensor(tuple(tensor.shape), np.dtype(dtype), as_numpy, _storage(tensor))
     return Contents(tensors, "torch", refused)
 
 
@@ -82,6 +82,12 @@ def _loaded(path: pathlib.Path) -> Any:
                     "its name says"
                 ) from error
     return None
+
+
+def _storage(tensor: Any) -> tuple[Any, ...]:
+    """What a tensor and its transpose share, and no other part of their storage has."""
+    axes = sorted(zip(tensor.shape, tensor.stride(), strict=True))
+    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.dtype, *axes)
 
 
 def _as_numpy(tensor: Any, dtype: np.dtype) -> np.ndarray:

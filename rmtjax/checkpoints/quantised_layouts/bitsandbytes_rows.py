@@ -1,24 +1,24 @@
 """The int8 layout of bitsandbytes, with one scale for each row."""
 
 import functools
-from collections.abc import Mapping
 
 import numpy as np
 
 from rmtjax.checkpoints.contents import Tensor, Verdict
-from rmtjax.checkpoints.quantised_layouts import eight_bits
+from rmtjax.checkpoints.quantised_layouts.stored import Stored, is_eight_bits
 
 
-def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None:
+def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
     """Multiplies an int8 `weight` by `SCB / 127`, row by row."""
     tensor, before = tensors[name], name.removesuffix("weight")
-    rows = f"{before}SCB"
-    if not (name.endswith("weight") and rows in tensors and tensor.dtype == np.int8):
+    rows = next((rows for rows in (f"{before}SCB", f"{name}.SCB") if rows in tensors), None)
+    if not (name.endswith("weight") and rows and tensor.dtype == np.int8 and is_eight_bits(tensor)):
         return None
-    if not eight_bits.is_matrix(tensor) or eight_bits.scale_of(name, tensors) is not None:
-        return None
+    parts = frozenset({rows, f"{before}weight_format", f"{name}.weight_format"})
+    if len(tensor.shape) != 2 or tensors[rows].shape != tensor.shape[:1]:
+        reason = f"its SCB has shape {tensors[rows].shape}, which does not fit {tensor.shape}"
+        return Verdict(None, reason, parts)
     read = functools.partial(_multiplied, tensor, tensors[rows])
-    parts = frozenset({rows, f"{before}weight_format"})
     return Verdict(Tensor(tensor.shape, np.dtype(np.float32), read), parts=parts)
 
 

@@ -1,8 +1,9 @@
-"""Layouts that pack several weights into one number; they are refused."""
+"""Layouts that pack several weights into one number, or code them by a book; they are refused."""
 
-from collections.abc import Mapping
+import re
 
-from rmtjax.checkpoints.contents import Tensor, Verdict
+from rmtjax.checkpoints.contents import Verdict
+from rmtjax.checkpoints.quantised_layouts.stored import Stored, last, module_of
 
 # The last part of a tensor's name -> what the tensor is.
 _PARTS = {
@@ -16,15 +17,44 @@ _PARTS = {
     "nested_absmax": "bitsandbytes 4-bit: scales",
     "nested_quant_map": "bitsandbytes 4-bit: code book",
 }
+# Names of tensors that only such a layout has -> the layout. All tensors of their module are parts of it.
+_LAYOUTS = {
+    "qweight": "GPTQ or AWQ",
+    "qzeros": "GPTQ or AWQ",
+    "weight_packed": "compressed-tensors",
+    "W_q": "HQQ",
+    "codes": "AQLM",
+    "codebooks": "AQLM",
+    "centroids": "VPTQ",
+    "q_weight": "EXL2",
+    "q_scale_max": "EXL2",
+    "trellis": "EXL3",
+    "Qidxs": "QuIP#",
+}
+_CODES = (
+    "weight_packed",
+    "qweight",
+    "W_q",
+    "codes",
+    "codebooks",
+    "centroids",
+    "q_weight",
+    "trellis",
+    "Qidxs",
+)
+_STATE = re.compile(r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[^.]*)$")
 
 
-def judge(name: str, tensors: Mapping[str, Tensor], layout: str) -> Verdict | None:
-    """Refuses tensors of GPTQ, AWQ, compressed-tensors and 4-bit bitsandbytes."""
-    reason = _PARTS.get(_last(name))
-    if ".quant_state." in name and any(_last(other) in _PARTS for other in tensors):
-        reason = reason or "bitsandbytes 4-bit: state"
+def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
+    """Refuses tensors of GPTQ, AWQ, compressed-tensors, HQQ, AQLM, VPTQ, EXL, QuIP# and 4-bit bitsandbytes.
+
+    A bias is no part of the layout.
+    """
+    own = last(name)
+    marks = [mark for mark in _LAYOUTS if module_of(name) + mark in tensors]
+    reason = _PARTS.get(own) if own != "scales" or not marks or marks[0] in ("qweight", "qzeros") else None
+    if not reason and marks and own != "bias":
+        reason = f"{_LAYOUTS[marks[0]]}: {'codes' if own in _CODES else 'a part of it'}"
+    if not reason and (_STATE.search(name) or f"{name}.absmax" in tensors):
+        reason = f"bitsandbytes 4-bit: {'state' if _STATE.search(name) else 'weights, two in a byte'}"
     return Verdict(None, f"quantised layout that is not read ({reason})") if reason else None
-
-
-def _last(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
