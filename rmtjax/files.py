@@ -3,12 +3,20 @@
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmtjax.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# An archive that unpacks to more than this, and to more than a hundred times its size, is a bomb.
+_HARMLESS = 2**30
 
 
 def located(name: str) -> pathlib.Path:
@@ -45,6 +53,52 @@ def located(name: str) -> pathlib.Path:
     if not path.exists():
         raise InputError(f"{name!r} is not there: {str(path)!r} does not exist; {mend}")
     return path
+
+
+def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
+    """All arrays of an npz file, or that of an npy file under the name "". Nothing is unpickled.
+
+    The sizes that headers claim are compared with those of the file before memory is taken.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: what is there is no whole file of plain arrays.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    if not os.path.isfile(path):
+        raise ValueError("it is no file")
+    size = os.path.getsize(path)
+    try:
+        if not zipfile.is_zipfile(path):
+            with open(path, "rb") as file:
+                return {"": _array(file, size)}
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > max(_HARMLESS, 100 * size):
+                raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}: save it without compression")
+            found = {}
+            for member in members:
+                with archive.open(member) as file:
+                    found[member.filename.removesuffix(".npy")] = _array(file, member.file_size)
+            return found
+    except Exception as error:  # those of damaged archives and headers are of many kinds
+        raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
+
+
+def _array(file: Any, size: int) -> "np.ndarray":
+    """The array in an npy file of `size` bytes."""
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and claimed != size - file.tell():
+        raise ValueError(f"an array of shape {shape} claims {claimed:,} bytes, not {size - file.tell():,}")
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)
 
 
 @contextlib.contextmanager
