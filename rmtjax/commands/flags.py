@@ -27,6 +27,18 @@ def program(name: str) -> str:
     return f"python -m rmtjax {name}" if module == "rmtjax" else f"rmtjax {name}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses empty values, as that of `--out=$UNSET`, which would mean the current folder."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if getattr(found, action.dest, None) == "" and action.default != "":
+                name = action.option_strings[0] if action.option_strings else action.metavar or action.dest
+                raise InputError(f"{name} is empty: give it a value, or leave it out")
+        return found, rest
+
+
 def parser(name: str, description: str | None, module: str = "") -> argparse.ArgumentParser:
     """A parser whose help begins with the docstring of a command; its examples match the user's call.
 
@@ -37,7 +49,7 @@ def parser(name: str, description: str | None, module: str = "") -> argparse.Arg
     """
     made = program(name)
     text = (description or "").replace(f"python -m rmtjax.{module or name}", made)
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=made,
         description=text,
         allow_abbrev=False,

@@ -1,14 +1,16 @@
 """Folders of images, npz files and TFDS sets; every bad one is refused in one sentence."""
 
+import io
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rmtjax import config as config_lib
-from rmtjax import data
+from rmtjax import data, files
 from rmtjax.data import doubts, folders, modalities, npz, part_names, sources
 from rmtjax.errors import InputError
 
@@ -445,10 +447,64 @@ def test_an_npz_file_divided_already(tmp_path):
         ({"image": IMAGES * 1.0, "label": LABELS}, "floats must lie in"),
         ({"image": IMAGES, "label": LABELS * 0.5}, "labels are of type float64"),
         ({"image": IMAGES, "label": LABELS, "classes": np.array(["one"])}, "with 1 classes"),
+        (
+            {"image": IMAGES, "label": LABELS, "classes": np.array("one")},
+            r"classes have shape \[\]: give a name",
+        ),
+        (
+            {"image": IMAGES, "label": LABELS.astype(np.uint64) * 2**63},
+            "label 9223372036854775808: labels .* below",
+        ),
+        (
+            {"image": IMAGES, "label": LABELS * 100_000},
+            "has the label 100000: labels .* must be below 100,000",
+        ),
     ],
 )
 def test_npz_files_of_other_arrays_are_refused(tmp_path, arrays, message):
     refused(write_npz(tmp_path / "a.npz", **arrays), message)
+
+
+def test_parts_of_an_npz_file_have_their_usual_names(tmp_path, said):
+    arrays = {
+        "images_Train": IMAGES,
+        "labels_Train": LABELS,
+        "image_val": IMAGES[:6],
+        "label_val": LABELS[:6],
+    }
+    name = write_npz(tmp_path / "a.npz", **arrays, mean=IMAGES.mean(0))
+    splits = data.load(section(name, validation_examples=0), 0)
+    assert [part.num_examples for part in splits] == [20, 0, 6]
+    assert f"{name}: other arrays are passed over (mean)" in said
+    assert f"{name}: 6 of 6 examples of the test split are also in the train split" in said[-1]
+
+
+def test_classes_without_examples_are_said(tmp_path, said):
+    data.load(section(write_npz(tmp_path / "a.npz", image=IMAGES, label=LABELS * 3)), 0)
+    assert [sentence for sentence in said if "2 classes without examples (1, 2)" in sentence]
+
+
+def test_arrays_that_claim_more_than_their_file_has_are_refused(tmp_path):
+    for ending, size in (("npz", 2**43), ("npy", 2**43)):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (size,)}
+        )
+        file = tmp_path / f"a.{ending}"
+        file.write_bytes(header.getvalue())
+        if ending == "npz":
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("image.npy", header.getvalue())
+        with pytest.raises(ValueError, match="claims 8,796,093,022,208 bytes, not 0"):
+            files.read_arrays(file)
+    np.savez_compressed(tmp_path / "b.npz", image=np.zeros((2**26), np.uint8))
+    assert len(files.read_arrays(tmp_path / "b.npz")["image"]) == 2**26
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_HARMLESS", 2**16)
+    np.savez_compressed(tmp_path / "a.npz", image=np.zeros(2**20, np.uint8))
+    refused(f"npz:{tmp_path}/a.npz", "bytes unpack to 1,048,704: save it without compression")
 
 
 def test_unreadable_npz_files_are_refused(tmp_path):
