@@ -25,11 +25,11 @@ _OF_PATHS = (
 )
 
 
-def say_stopped(number: int, then: str) -> None:
-    """Says by which signal a command was stopped, and what follows. A handler of signals may call it."""
+def say_stopped(number: int, then: str, where: str = "") -> None:
+    """Says by which signal a command was stopped, where, and what to do. A handler of signals may call it."""
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     with contextlib.suppress(OSError):
-        os.write(2, f"\nstopped by {name}: {then}\n".encode())
+        os.write(2, f"\nstopped by {name}{where and ' '}{where}: {then}\n".encode())
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
+# Of every --config in --help.
+EXECUTED = "it is Python and is executed, so read a config from somebody else before you run it"
+
+
 def program(name: str) -> str:
     """How the user called a command: `python -m rmtjax.NAME`, `python -m rmtjax NAME` or `rmtjax NAME`."""
     module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "").removesuffix(
@@ -76,7 +80,7 @@ def parse(
       `runs/<config name>`) and the multi-process flags.
     """
     made = parser(name, description)
-    made.add_argument("--config", required=True, help="a file such as configs/synthetic.py")
+    made.add_argument("--config", required=True, help=f"a file such as configs/synthetic.py; {EXECUTED}")
     if workdir:
         made.add_argument(
             "--workdir",

@@ -49,10 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         made = generate.ensure(config)
     except train.Stopped as stopped:
-        say_stopped(
-            stopped.signal,
-            f"after step {stopped.step} of the generator, and the same command continues from there",
-        )
+        where = f"after step {stopped.step} of the generator"
+        say_stopped(stopped.signal, "the same command continues from there", where)
         return 128 + stopped.signal
     if jax.process_index() == 0:
         texts = made.modality.kind == "texts"

@@ -81,7 +81,7 @@ def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -
         else:
             trained = population.run(configs, workdirs, synthetic=synthetic)
     except train.Stopped as stopped:
-        say_stopped(stopped.signal, f"after step {stopped.step} the state is saved, and {_GO_ON}")
+        say_stopped(stopped.signal, _GO_ON, f"after step {stopped.step}; the state is saved")
         return 128 + stopped.signal
     _measure(configs, workdirs, trained, made)
     return 0
@@ -130,6 +130,6 @@ def _training_data_key(config: ConfigDict) -> str:
 
 
 def _stopped_between_steps(number: int, frame: Any) -> None:
-    say_stopped(number, f"between training steps, and {_GO_ON}")
+    say_stopped(number, _GO_ON, "between training steps")
     # Not sys.exit: an exception raised inside a callback of JAX is lost. Files are whole or absent anyway.
     os._exit(128 + number)

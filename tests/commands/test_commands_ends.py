@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rmtjax import files, report
-from rmtjax.commands import diversity, evaluate, generate, spectra, train
+from rmtjax.commands import diversity, evaluate, generate, spectra, study, train
 from rmtjax.errors import run_command
 
 
@@ -129,7 +129,7 @@ def test_training_says_how_to_go_on(number, capfd, monkeypatch):
         train._stopped_between_steps(number, None)
     assert stop.value.code == 128 + number
     name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
-    said = f"stopped by {name}: between training steps, and the same command continues from there"
+    said = f"stopped by {name} between training steps: the same command continues from there"
     assert capfd.readouterr().err.strip() == said
 
 
@@ -185,3 +185,11 @@ def test_a_finished_run_that_lacks_steps_says_so(tmp_path):
         "\n".join(json.dumps({"step": s, "loss": 1.0}) for s in range(1, 7))
     )
     assert "of this finished run" not in report.final_table(tmp_path)
+
+
+@pytest.mark.parametrize("main", [train.main, generate.main, evaluate.main, study.main])
+def test_help_says_that_a_config_is_executed(main, capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it is Python and is executed, so read a config from somebody else before you run it" in said
