@@ -1,14 +1,29 @@
 """Errors a user can mend: one sentence that names the thing, its value and the mend."""
 
+import contextlib
 import errno
 import os
+import signal
 import sys
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 
 class InputError(ValueError):
     """Bad input. The message is one clear sentence, shown without a traceback by `run_command`."""
+
+
+# Of a file or folder that is named: what the system says of it is enough.
+_OF_PATHS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 def printable(text: str, longest: int = 1000) -> str:
@@ -27,21 +42,52 @@ def printable(text: str, longest: int = 1000) -> str:
     return f"{text[: kept - kept // 3]}...{number:08x}...{text[len(text) - kept // 3 :]}"
 
 
+def say_stopped(number: int, then: str, where: str = "") -> None:
+    """Says by which signal a command was stopped, where, and what to do. A handler of signals may call it."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    with contextlib.suppress(OSError):
+        os.write(2, f"\nstopped by {name}{where and ' '}{where}: {then}\n".encode())
+
+
 def run_command(main: Callable[[], int | None]) -> None:
-    """Runs a command's `main` and exits: its return value, 2 on bad input or a full disk, 130 on Ctrl-C."""
+    """Runs a command's `main` and exits.
+
+    The exit status is what it returns; 2 on bad input, a full disk or a path that cannot be used; 130 on
+    Ctrl-C, 143 on SIGTERM, and 141 where nobody reads any more what the command prints.
+    """
+    signal.signal(signal.SIGTERM, _ended)
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        sys.stdout.flush()
+        sys.exit(status)
     except InputError as error:
         message = str(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes it once more when it ends
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
         where = f" at {os.fspath(error.filename)!r}" if error.filename else ""
-        message = (
-            f"the disk is full{where}: free some space or choose another --workdir, then run the same command"
-        )
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = (
+                f"the disk is full{where}: free some space or choose another --workdir, then run the same "
+                "command"
+            )
+        elif error.errno in _OF_PATHS and error.filename:
+            message = f"{os.fspath(error.filename)!r} cannot be used: {error.strerror}"
+        else:
+            raise
     except KeyboardInterrupt:
-        sys.exit(130)
+        say_stopped(signal.SIGINT, _AGAIN)
+        sys.exit(128 + signal.SIGINT)
     lines = [printable(line, sys.maxsize) for line in message.split("\n")]
-    print("rmtjax: " + "\n".join(lines), file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print("rmtjax: " + "\n".join(lines), file=sys.stderr, flush=True)
     sys.exit(2)
+
+
+_AGAIN = "files are whole or absent, and the same command goes on from those that are there"
+
+
+def _ended(number: int, frame: Any) -> None:
+    say_stopped(number, _AGAIN)
+    os._exit(128 + number)

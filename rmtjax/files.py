@@ -1,14 +1,24 @@
 """Files that are either whole or absent, and where a name in a config says they are."""
 
 import contextlib
+import errno
 import importlib.util
 import json
+import math
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+import socket
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from rmtjax.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# An archive that unpacks to more than this, and to more than a hundred times its size, is a bomb.
+_HARMLESS = 2**30
 
 
 def located(name: str) -> pathlib.Path:
@@ -47,6 +57,52 @@ def located(name: str) -> pathlib.Path:
     return path
 
 
+def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
+    """All arrays of an npz file, or that of an npy file under the name "". Nothing is unpickled.
+
+    The sizes that headers claim are compared with those of the file before memory is taken.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: what is there is no whole file of plain arrays.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    if not os.path.isfile(path):
+        raise ValueError("it is no file")
+    size = os.path.getsize(path)
+    try:
+        if not zipfile.is_zipfile(path):
+            with open(path, "rb") as file:
+                return {"": _array(file, size)}
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > max(_HARMLESS, 100 * size):
+                raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}: save it without compression")
+            found = {}
+            for member in members:
+                with archive.open(member) as file:
+                    found[member.filename.removesuffix(".npy")] = _array(file, member.file_size)
+            return found
+    except Exception as error:  # those of damaged archives and headers are of many kinds
+        raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
+
+
+def _array(file: Any, size: int) -> "np.ndarray":
+    """The array in an npy file of `size` bytes."""
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and claimed != size - file.tell():
+        raise ValueError(f"an array of shape {shape} claims {claimed:,} bytes, not {size - file.tell():,}")
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a temporary path in the same folder (same ending), renamed to `path` if the block succeeds."""
@@ -57,6 +113,99 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], held: Callable[[str], None], *, keep: bool = False) -> Iterator[int]:
+    """Holds a lock, which ends with the process even if that is killed; then removes the lock's file.
+
+    On a file system without locks nothing is held.
+
+    Args:
+      path: the file of the lock, in a folder that exists.
+      held: called with "process 12 on host" where another process holds the lock. The lock is waited for,
+        unless it raises.
+      keep: leaves the file where it is, for processes that inherit the yielded file number and hold the lock
+        longer than this one.
+    """
+    import fcntl  # which Windows lacks
+
+    path = pathlib.Path(path)
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            try:
+                held(file.read(200) or "another process")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except BaseException:
+                file.close()
+                raise
+        except OSError:  # a file system without locks
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()  # the one that held it before has removed the file: a lock on nothing
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield file.fileno()
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
+        file.close()
+
+
+def make_folder(name: str | os.PathLike[str], what: str, flag: str) -> pathlib.Path:
+    """Makes a folder for results.
+
+    Args:
+      what: how messages call it, as "the workdir".
+      flag: what names it on the command line.
+
+    Raises:
+      InputError: the name is empty, or the folder cannot be made or written to.
+    """
+    folder = pathlib.Path(name)
+    if not os.fspath(name):
+        raise InputError(f"{flag} is empty: name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{what} {str(folder)!r} cannot be made, since a part of its path is a file: choose another "
+            f"{flag}"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"{what} {str(folder)!r} cannot be written to ({error.strerror}): choose another {flag}"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def writing_to(name: str | os.PathLike[str], what: str, flag: str) -> Iterator[pathlib.Path]:
+    """A folder for results, in which no other command writes at the same time.
+
+    Raises:
+      InputError: see `make_folder`; or another process writes to it.
+    """
+    folder = make_folder(name, what, flag)
+
+    def refuse(who: str) -> None:
+        raise InputError(f"{what} {str(folder)!r} is in use by {who}: wait for it, or choose another {flag}")
+
+    with locked(folder / ".lock", refuse):
+        yield folder
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

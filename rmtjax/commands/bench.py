@@ -41,10 +41,14 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     train = bench("train", "training through the pipeline against plain JAX on ready batches")
-    train.add_argument("--config", default="configs/digits.py", help="default: %(default)s")
+    train.add_argument(
+        "--config", default="configs/digits.py", help=f"default: %(default)s; {flags.EXECUTED}"
+    )
     train.add_argument("--steps", type=int, default=60, help="timed steps of each; default: %(default)s")
     population = bench("population", "training many models together against one by one")
-    population.add_argument("--config", default="configs/study_digits.py", help="default: %(default)s")
+    population.add_argument(
+        "--config", default="configs/study_digits.py", help=f"default: %(default)s; {flags.EXECUTED}"
+    )
     population.add_argument("--members", type=int, default=16, help="models; default: %(default)s")
     population.add_argument(
         "--steps", type=int, default=20, help="steps per repetition; default: %(default)s"

@@ -15,8 +15,8 @@ sets and then by class. --out=DIR writes diversity.csv, rarefaction.csv and rare
 """
 
 import argparse
+import contextlib
 import math
-import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ COLUMNS = ["set", "space", "class", "metric", "value", "low", "high", "null", "n
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     flags.initialise(arguments)
-    from rmtjax import report
+    from rmtjax import files, report
     from rmtjax.commands import named_sets
 
     wanted, asked = _metrics(arguments.metrics)
@@ -52,13 +52,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     _check_alike(sets, asked)
     n = _examples_of_each(sets, arguments)
-    out = _folder(arguments.out) if arguments.out else None
-    try:
-        rows, curves = _measure(sets, model, wanted, n, arguments, with_curves=out is not None)
-    except ValueError as error:
-        raise InputError(f"{' and '.join(s.name for s in sets)}: {error}") from error
-    table = _table(rows)
-    written = _write(out, table, curves) if out else []
+    with contextlib.ExitStack() as stack:
+        out = None
+        if arguments.out:
+            out = stack.enter_context(files.writing_to(arguments.out, "--out", "--out"))
+        try:
+            rows, curves = _measure(sets, model, wanted, n, arguments, with_curves=out is not None)
+        except ValueError as error:
+            raise InputError(f"{' and '.join(s.name for s in sets)}: {error}") from error
+        table = _table(rows)
+        written = _write(out, table, curves) if out else []
     print(report.diversity_table(table))
     if "feature" in set(table["space"]):
         print(f"features: {'as they were given' if sets[0].kind == 'features' else model.name}")
@@ -125,19 +128,6 @@ def _check_asked(asked: list[str], arguments: argparse.Namespace) -> None:
                 "--metrics asks for weighted_vendi, which needs paired rows: give --against=SET --paired, "
                 "or use weighted_vendi_unpaired"
             )
-
-
-def _folder(name: str) -> pathlib.Path:
-    folder = pathlib.Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--out={name!r} cannot be made ({error.strerror}): name a new folder or an existing one"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"--out={name!r} cannot be written to: name another folder")
-    return folder
 
 
 def _metrics(words: str) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ python -m rmtjax.evaluate data:resnet_cifar10/resnet20-12fca82f.th --config=conf
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 from typing import Any
@@ -32,17 +33,22 @@ def main(argv: list[str] | None = None) -> int:
         )
     flags.initialise(arguments)
 
-    from rmtjax import evaluation, measure, train
+    import jax
+
+    from rmtjax import evaluation, files, measure, train
 
     reference = evaluation.reference_of(of_reference, arguments.reference) if of_reference else None
-    result = train.restore(config, folder)
-    content = measure.evaluate(config, result, reference)
-    if baselines:
-        content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines)
-    compared = {"reference": arguments.reference, "baselines": arguments.baselines}
-    content |= {name: given for name, given in compared.items() if given}
-    own_folder = folder if folder == workdir else None
-    _show(content, pathlib.Path(arguments.out) if arguments.out else own_folder, workdir)
+    out = pathlib.Path(arguments.out) if arguments.out else folder if folder == workdir else None
+    with contextlib.ExitStack() as stack:
+        if out is not None and jax.process_index() == 0:
+            stack.enter_context(files.writing_to(out, "the folder of the results", "--out"))
+        result = train.restore(config, folder)
+        content = measure.evaluate(config, result, reference)
+        if baselines:
+            content["rows"] += evaluation.effective_robustness_rows(content["rows"], baselines)
+        compared = {"reference": arguments.reference, "baselines": arguments.baselines}
+        content |= {name: given for name, given in compared.items() if given}
+        _show(content, out, workdir)
     return 0
 
 
@@ -52,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         help="the folder of a run, one of its checkpoints/STEP, or any weights that model.init_from takes",
     )
-    parser.add_argument("--config", help="config of the model and data; default: that of the run")
+    parser.add_argument(
+        "--config", help=f"config of the model and data; default: that of the run; {flags.EXECUTED}"
+    )
     parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
     parser.add_argument("--reference", help="folder of an evaluated run whose errors mCE is a multiple of")
     parser.add_argument(
@@ -111,7 +119,6 @@ def _show(content: dict[str, Any], out: pathlib.Path | None, workdir: pathlib.Pa
     if jax.process_index() != 0:
         return
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         files.write_json(out / results.EVALUATION, content)
         print(f"results: {out / results.EVALUATION}")
         if out == workdir:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
+# Of every --config in --help.
+EXECUTED = "it is Python and is executed, so read a config from somebody else before you run it"
+
+
 def program(name: str) -> str:
     """How the user called a command: `python -m rmtjax.NAME`, `python -m rmtjax NAME` or `rmtjax NAME`."""
     module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "").removesuffix(
@@ -25,6 +29,18 @@ def program(name: str) -> str:
     if module.startswith("rmtjax."):
         return f"python -m {module}"
     return f"python -m rmtjax {name}" if module == "rmtjax" else f"rmtjax {name}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses empty values, as that of `--out=$UNSET`, which would mean the current folder."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if getattr(found, action.dest, None) == "" and action.default != "":
+                name = action.option_strings[0] if action.option_strings else action.metavar or action.dest
+                raise InputError(f"{name} is empty: give it a value, or leave it out")
+        return found, rest
 
 
 def parser(name: str, description: str | None, module: str = "") -> argparse.ArgumentParser:
@@ -37,7 +53,7 @@ def parser(name: str, description: str | None, module: str = "") -> argparse.Arg
     """
     made = program(name)
     text = (description or "").replace(f"python -m rmtjax.{module or name}", made)
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=made,
         description=text,
         allow_abbrev=False,
@@ -64,7 +80,7 @@ def parse(
       `runs/<config name>`) and the multi-process flags.
     """
     made = parser(name, description)
-    made.add_argument("--config", required=True, help="a file such as configs/synthetic.py")
+    made.add_argument("--config", required=True, help=f"a file such as configs/synthetic.py; {EXECUTED}")
     if workdir:
         made.add_argument(
             "--workdir",

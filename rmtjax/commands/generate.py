@@ -8,13 +8,11 @@ knobs.csv and knobs.png.
 """
 
 import argparse
-import pathlib
-import signal
-import sys
+import contextlib
 
 from rmtjax import files
 from rmtjax.commands import flags
-from rmtjax.errors import InputError
+from rmtjax.errors import InputError, say_stopped
 
 
 def _add_flags_of_curves(parser: argparse.ArgumentParser) -> None:
@@ -38,22 +36,22 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         if arguments.curve:
-            table = curves.measure(config, curves.parse(arguments.curve), study.seeds_of(arguments.seeds))
-            if jax.process_index() == 0:
-                out = pathlib.Path(arguments.out)
-                out.mkdir(parents=True, exist_ok=True)
-                with files.atomic(out / "knobs.csv") as temporary:
-                    table.to_csv(temporary, index=False)
-                print(f"table {out / 'knobs.csv'}, picture {report.knobs_figure(table, out / 'knobs.png')}")
+            with contextlib.ExitStack() as stack:
+                if jax.process_index() == 0:
+                    out = stack.enter_context(files.writing_to(arguments.out, "--out", "--out"))
+                settings, seeds = curves.parse(arguments.curve), study.seeds_of(arguments.seeds)
+                table = curves.measure(config, settings, seeds)
+                if jax.process_index() == 0:
+                    with files.atomic(out / "knobs.csv") as temporary:
+                        table.to_csv(temporary, index=False)
+                    picture = report.knobs_figure(table, out / "knobs.png")
+                    print(f"table {out / 'knobs.csv'}, picture {picture}")
             return 0
         made = generate.ensure(config)
     except train.Stopped as stopped:
-        print(
-            f"stopped by SIGTERM after step {stopped.step} of the generator; "
-            "the same command continues from there",
-            file=sys.stderr,
-        )
-        return 128 + signal.SIGTERM
+        where = f"after step {stopped.step} of the generator"
+        say_stopped(stopped.signal, "the same command continues from there", where)
+        return 128 + stopped.signal
     if jax.process_index() == 0:
         texts = made.modality.kind == "texts"
         shown = made.path / "synthetic_by_class.csv" if texts else report.synthetic(made.path)

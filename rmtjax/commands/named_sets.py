@@ -5,14 +5,13 @@ import itertools
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from rmtjax import config as config_lib
-from rmtjax import data, measure, results, train
+from rmtjax import data, files, measure, results, train
 from rmtjax.data import texts
 from rmtjax.data.modalities import ROWS
 from rmtjax.data.tokens import Tokens
@@ -146,18 +145,14 @@ def _features(name: str, path: pathlib.Path) -> Set | None:
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        return (
-            {"features": loaded}
-            if isinstance(loaded, np.ndarray)
-            else {key: loaded[key] for key in loaded.files}
-        )
+        arrays = files.read_arrays(path)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {str(path)!r}") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise InputError(
             f"{str(path)!r} cannot be read as plain arrays: save it with numpy.save or savez ({error})"
         ) from error
+    return {"features": arrays[""]} if "" in arrays else arrays
 
 
 def _synthetic(folder: pathlib.Path, size: int, model: Model) -> Set:

@@ -3,10 +3,12 @@
 python -m rmtjax.commands.population <out>/.work/<unit>.json
 """
 
+import contextlib
 import json
 import pathlib
 
 from rmtjax import config as config_lib
+from rmtjax import files
 from rmtjax.commands import flags
 from rmtjax.commands.train import train_and_measure
 from rmtjax.errors import run_command
@@ -20,7 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     content = json.loads(pathlib.Path(arguments.unit).read_text(encoding="utf-8"))
     configs = [config_lib.load(content["config"], run["overrides"]) for run in content["runs"]]
     flags.initialise(arguments)
-    return train_and_measure(configs, [pathlib.Path(run["workdir"]) for run in content["runs"]])
+    workdirs = [pathlib.Path(run["workdir"]) for run in content["runs"]]
+    with contextlib.ExitStack() as stack:
+        for workdir in workdirs:
+            stack.enter_context(files.writing_to(workdir, "the workdir", "--workdir"))
+        return train_and_measure(configs, workdirs)
 
 
 if __name__ == "__main__":

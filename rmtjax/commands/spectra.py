@@ -8,6 +8,7 @@ holds the weights after training.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -29,7 +30,7 @@ GROUPS = (
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     flags.set_compilation_cache(jax_persistent_cache_min_compile_time_secs=0.05)
-    from rmtjax import checkpoints, spectra
+    from rmtjax import checkpoints, files, report, spectra
     from rmtjax.spectra import text
 
     start = time.monotonic()
@@ -37,28 +38,30 @@ def main(argv: list[str] | None = None) -> int:
     weights = [checkpoints.open(name, step=arguments.step) for name in names]
     options = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     options["progress"] = sys.stderr.isatty() or arguments.out is not None
-    out = pathlib.Path(arguments.out) if arguments.out else None
-    if out is not None:
-        print(f"results go to {out}", flush=True)
-        options["partial"] = _partial(out, names, arguments.step)
-    try:
-        if arguments.baseline:
-            other = weights[2] if arguments.other else None
-            analysis = spectra.compare(*weights[:2], other=other, **options)
-        else:
-            analysis = spectra.analyze(*weights, **options)
-    except ValueError as error:
-        raise InputError(f"{', '.join(map(repr, names))}: {error}") from error
-    print(text.table(analysis.table))
-    for line in text.left_out(analysis.left_out):
-        print(line)
-    if out is not None:
-        analysis.save(out)
-        shutil.rmtree(options["partial"], ignore_errors=True)
-        from rmtjax import report
-
-        print(f"report: {report.spectra_page(out)}")
-    print(f"{len(analysis.table)} matrices in {time.monotonic() - start:.1f} s")
+    with contextlib.ExitStack() as stack:
+        out = None
+        if arguments.out:
+            out = stack.enter_context(files.writing_to(arguments.out, "--out", "--out"))
+            print(f"results go to {out}", flush=True)
+            options["partial"] = _partial(out, names, arguments.step)
+        try:
+            if arguments.baseline:
+                other = weights[2] if arguments.other else None
+                analysis = spectra.compare(*weights[:2], other=other, **options)
+            else:
+                analysis = spectra.analyze(*weights, **options)
+        except ValueError as error:
+            raise InputError(f"{', '.join(map(repr, names))}: {error}") from error
+        if out is not None:  # before anything is printed, which fails where nobody reads it
+            analysis.save(out)
+            shutil.rmtree(options["partial"], ignore_errors=True)
+            page = report.spectra_page(out)
+        print(text.table(analysis.table))
+        for line in text.left_out(analysis.left_out):
+            print(line)
+        if out is not None:
+            print(f"report: {page}")
+        print(f"{len(analysis.table)} matrices in {time.monotonic() - start:.1f} s")
     return 0
 
 
@@ -107,9 +110,11 @@ def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.P
     facts = [f"step {step}"]
     for name in names:
         path = pathlib.Path(os.path.abspath(name))
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found = sorted(path.rglob("[!.]*")) if path.is_dir() else [path]  # hidden are our lock and parts
         facts += [
-            f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files if file.is_file()
+            f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}"
+            for file in found
+            if file.is_file() and not file.parent.name.startswith(".partial-")
         ]
     folder = out / f".partial-{hashlib.sha256(chr(10).join(facts).encode()).hexdigest()[:12]}"
     for old in out.glob(".partial-*"):

@@ -15,7 +15,9 @@ from rmtjax.errors import InputError
 
 def main(argv: list[str] | None = None) -> int:
     parser = flags.parser("study", __doc__)
-    parser.add_argument("--config", required=True, help="the config that every arm starts from")
+    parser.add_argument(
+        "--config", required=True, help=f"the config that every arm starts from; {flags.EXECUTED}"
+    )
     parser.add_argument(
         "--arms",
         help="a Python file whose get_arms(config) returns name -> ['field=value', ...]; "

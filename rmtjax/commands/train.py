@@ -3,6 +3,7 @@
 python -m rmtjax.train --config=configs/synthetic.py [--workdir=DIR] [--config.field=value ...]
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -16,11 +17,15 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 from rmtjax import files, results
 from rmtjax.commands import flags
+from rmtjax.errors import say_stopped
+
+_GO_ON = "the same command continues from there"
 
 
 def main(argv: list[str] | None = None) -> int:
     config, arguments = flags.parse("train", __doc__, argv)
-    signal.signal(signal.SIGTERM, _stopped_between_steps)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped_between_steps)
     flags.initialise(arguments)
 
     import jax
@@ -28,20 +33,23 @@ def main(argv: list[str] | None = None) -> int:
     from rmtjax import report
     from rmtjax.train import workdir as workdir_lib
 
-    workdir = pathlib.Path(arguments.workdir)
-    earlier = workdir_lib.prepare(config, workdir)
-    if earlier.get("status") == "finished":
-        print(f"{workdir} is finished: nothing to train. For another run choose another --workdir.")
-        if not (workdir / results.PAGE).exists():  # the run was killed while the page was drawn
+    with contextlib.ExitStack() as stack:
+        workdir = pathlib.Path(arguments.workdir)
+        if jax.process_index() == 0:
+            stack.enter_context(files.writing_to(arguments.workdir, "the workdir", "--workdir"))
+        earlier = workdir_lib.prepare(config, workdir)
+        if earlier.get("status") == "finished":
+            print(f"{workdir} is finished: nothing to train. For another run choose another --workdir.")
+            if not (workdir / results.PAGE).exists():  # the run was killed while the page was drawn
+                report.run_page(workdir)
+            print(report.final_table(workdir))
+            return 0
+        print(f"results go to {workdir}")
+        status = train_and_measure([config], [workdir])
+        if status == 0 and jax.process_index() == 0:
             report.run_page(workdir)
-        print(report.final_table(workdir))
-        return 0
-    print(f"results go to {workdir}")
-    status = train_and_measure([config], [workdir])
-    if status == 0 and jax.process_index() == 0:
-        report.run_page(workdir)
-        print(report.final_table(workdir))
-    return status
+            print(report.final_table(workdir))
+        return status
 
 
 def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> int:
@@ -73,8 +81,8 @@ def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -
         else:
             trained = population.run(configs, workdirs, synthetic=synthetic)
     except train.Stopped as stopped:
-        _say_stopped(f"after step {stopped.step}; the state is saved")
-        return 128 + signal.SIGTERM
+        say_stopped(stopped.signal, _GO_ON, f"after step {stopped.step}; the state is saved")
+        return 128 + stopped.signal
     _measure(configs, workdirs, trained, made)
     return 0
 
@@ -121,11 +129,7 @@ def _training_data_key(config: ConfigDict) -> str:
     return json.dumps({name: plain[name] for name in sections}, sort_keys=True)
 
 
-def _say_stopped(where: str) -> None:
-    os.write(2, f"\nstopped by SIGTERM {where}: the same command continues from there\n".encode())
-
-
 def _stopped_between_steps(number: int, frame: Any) -> None:
-    _say_stopped("between training steps")
+    say_stopped(number, _GO_ON, "between training steps")
     # Not sys.exit: an exception raised inside a callback of JAX is lost. Files are whole or absent anyway.
     os._exit(128 + number)

@@ -1,4 +1,7 @@
-"""The one configuration tree. `rmtjax/config/fields.py` lists its fields, defaults and meanings."""
+"""The one configuration tree. `rmtjax/config/fields.py` lists its fields, defaults and meanings.
+
+A config file is Python, and loading it executes it: read a config from somebody else before you run it.
+"""
 
 from rmtjax.config.fields import CIFAR10_C as CIFAR10_C
 from rmtjax.config.fields import CORRUPTIONS as CORRUPTIONS

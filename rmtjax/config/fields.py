@@ -2,7 +2,8 @@
 
 A config file (`configs/*.py`) has `get_config()`, which starts from `base()` and changes values. The
 defaults are the embedded digits task, so that a config says only what differs from it. The tree is plain
-data and locked: an unknown or mistyped field is refused with the nearest valid name.
+data and locked: an unknown or mistyped field is refused with the nearest valid name. The file itself is
+Python that is executed: read a config from somebody else before you run it.
 
     "name": Field(default, check, "what it means")
     "name": optional(type, default, check, "what it means")    # None is a value too; its meaning is said

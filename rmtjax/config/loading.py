@@ -42,7 +42,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
-    """A config from a file and `field.name=value` overrides, checked and locked.
+    """A config from a file and `field.name=value` overrides, checked and locked. The file is executed.
 
     Raises:
       InputError: no such file, no `get_config`, an unknown or mistyped field, a value out of range.

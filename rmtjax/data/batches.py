@@ -8,7 +8,7 @@ finds its own part of every batch. The randomness of example i depends only on (
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rmtjax.data import draws, pairs
 from rmtjax.data.augmentations import Augmentation, ImageOp
-from rmtjax.data.sources import Source
+from rmtjax.data.sources import Source, closed_at_exit
 from rmtjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -261,12 +261,12 @@ def _iterate(
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False  # as in the room's __init__
     iterator = batches.prefetch(2).with_options(options).as_numpy_iterator()
-    return iterator if source.decode is None else _naming_failures(iterator, source, members)
+    return iterator if source.decode is None else closed_at_exit(_naming_failures(iterator, source, members))
 
 
 def _naming_failures(
     iterator: Iterator[Batch], source: Source, members: Callable[[int], np.ndarray]
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     for count in itertools.count():
         try:
             batch = next(iterator)

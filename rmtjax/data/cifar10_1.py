@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from rmtjax import files
 from rmtjax.data.modalities import unit_floats
 from rmtjax.data.sources import Source, from_arrays, resize
 from rmtjax.data.tfds_sets import CIFAR10
@@ -45,13 +46,16 @@ def _data_file(name: str, path: pathlib.Path) -> pathlib.Path:
 
 def _read(name: str, file: pathlib.Path) -> np.ndarray:
     try:
-        return np.asarray(np.load(file, allow_pickle=False))
+        arrays = files.read_arrays(file)
     except FileNotFoundError as error:
         raise InputError(
             f"{name}: {file} is not there; download it from github.com/modestyachts/CIFAR-10.1, folder "
             "datasets"
         ) from error
-    except (ValueError, OSError, EOFError) as error:
+    except ValueError as error:
         raise InputError(
             f"{name}: {file} cannot be read as an npy file of plain numbers ({error})"
         ) from error
+    if "" not in arrays:
+        raise InputError(f"{name}: {file} cannot be read as an npy file of plain numbers (it is an archive)")
+    return arrays[""]

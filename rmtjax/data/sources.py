@@ -1,8 +1,12 @@
 """A source: labelled images or texts that are read by number, from memory or decoded on demand."""
 
+import atexit
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +18,7 @@ from rmtjax.errors import InputError
 
 _CHUNK = 64  # images decoded at a time where all are wanted
 _IN_MEMORY = 2**30  # bytes of float32
+_RUNNING: "weakref.WeakSet[Generator[Any, None, None]]" = weakref.WeakSet()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,11 +98,11 @@ class Source:
         if self.examples is not None:
             return self.modality.arrays(self.examples[numbers])
         out = np.empty((len(numbers), *self.shape), np.float32)
-        for start, images in self._decode_batches(numbers):
+        for start, images in closed_at_exit(self._decode_batches(numbers)):
             out[start : start + len(images)] = images
         return out
 
-    def _decode_batches(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _decode_batches(self, numbers: np.ndarray) -> Generator[tuple[int, np.ndarray], None, None]:
         """Decodes images in batches; yields each with its position in `numbers`."""
         read = tf.autograph.experimental.do_not_convert(self.read)
         single = tf.data.Dataset.from_tensor_slices(numbers).map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -110,7 +115,7 @@ class Source:
             for number in numbers[start : start + _CHUNK]:
                 try:
                     self.read(tf.constant(number))
-                except tf.errors.OpError:
+                except Exception:  # outside tf.data those of Pillow are not wrapped
                     where = (
                         self.describe(int(number)) if self.describe else f"example {number} of {self.name}"
                     )
@@ -124,7 +129,7 @@ class Source:
         if self.examples is not None or self.num_examples * np.prod(self.shape) * 4 > _IN_MEMORY:
             return self
         pixels = np.empty((self.num_examples, *self.shape), np.uint8)
-        for start, images in self._decode_batches(np.arange(self.num_examples)):
+        for start, images in closed_at_exit(self._decode_batches(np.arange(self.num_examples))):
             part = pixels[start : start + len(images)]
             part[...] = np.rint(images * 255) if pixels.dtype == np.uint8 else images
             if pixels.dtype == np.uint8 and not np.array_equal(
@@ -133,6 +138,26 @@ class Source:
                 pixels = unit_floats(pixels)
                 pixels[start : start + len(images)] = images
         return dataclasses.replace(self, examples=pixels, decode=None)
+
+
+Running = TypeVar("Running", bound=Generator[Any, None, None])
+
+
+def closed_at_exit(running: Running) -> Running:
+    """A generator that holds a tf.data iterator, which is closed before the interpreter ends.
+
+    Threads of tf.data call Python to decode images. Once Python has ended they get no answer, and the process
+    would wait for them for ever.
+    """
+    _RUNNING.add(running)
+    return running
+
+
+@atexit.register
+def close_all() -> None:
+    for running in list(_RUNNING):
+        with contextlib.suppress(ValueError):  # another thread is in it
+            running.close()
 
 
 def resize(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "n {size} {size} c"]:

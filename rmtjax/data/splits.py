@@ -28,11 +28,12 @@ from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax import files
-from rmtjax.data import cifar10_1, digits, folders, glyphs, npz, texts, tfds_sets, tokens
+from rmtjax.data import cifar10_1, digits, doubts, folders, glyphs, npz, texts, tfds_sets, tokens
 from rmtjax.data.modalities import IMAGES, Modality
 from rmtjax.data.sources import Source, of_classes, take
 from rmtjax.errors import InputError
 
+_BROUGHT = ("folder", "npz", "texts")  # kinds of sources that people make themselves
 _TEST_SPLIT_SEED = 1797  # the test part belongs to the data set, not to the run
 
 
@@ -107,13 +108,18 @@ def load(config: ConfigDict, seed: int) -> Splits:
     classes = next(iter(parts.values())).classes
     if len(classes) < 2:
         raise InputError(
-            f"data.source={config.source!r} has one class, {classes[0]!r}: name the folder or table that "
-            "holds all classes"
+            f"data.source={config.source!r} has one class, {classes[0][:60]!r}: name the folder or table "
+            "that holds all classes"
         )
+    brought = config.source.partition(":")[0] in _BROUGHT
+    if brought:
+        doubts.say(parts)
     parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
     splits = _divide(_with_test_part(parts, config), config, seed)
     splits = splits._replace(train=with_label_noise(splits.train, config.label_noise, seed))
     splits = Splits(*(part.held() for part in splits))
+    if brought:
+        doubts.say_shared(splits._asdict())
     if not config_lib.is_text(config.source) or config.vocabulary:
         return splits
     words = splits.train.tokens

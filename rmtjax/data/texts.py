@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from rmtjax import config as config_lib
 from rmtjax import files
+from rmtjax.data.part_names import part_of
 from rmtjax.data.sources import Source
 from rmtjax.data.tokens import Tokenizer, rows
 from rmtjax.errors import InputError
 
-_FILES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LABELS = ("label", "category")
 # By number in the files of harvardnlp/sent-conv-torch; coarse types of Li & Roth (2002).
@@ -161,18 +162,7 @@ def _read_tables(name: str, path: pathlib.Path) -> Tables:
             f"{name}: there is no file or folder {str(path)!r}: put it there, or name your own texts by "
             "texts:PATH"
         )
-    if path.is_dir():
-        found = {
-            part: file
-            for part, names in _FILES.items()
-            for stem in names
-            for ending in _SEPARATORS
-            if (file := path / f"{stem}{ending}").is_file()
-        }
-        if "train" not in found:
-            raise InputError(f"{name}: there is no train.csv or train.tsv in {str(path)!r}")
-    else:
-        found = {"all": path}
+    found = _tables_of_parts(name, path) if path.is_dir() else {"all": path}
     tables = {part: _read_table(name, file) for part, file in found.items()}
     classes = set(next(iter(tables.values())).labels)
     for part, table in tables.items():
@@ -183,11 +173,40 @@ def _read_tables(name: str, path: pathlib.Path) -> Tables:
                 f"which the training table does not have"
             )
     whole = all(label.isascii() and label.isdigit() for label in classes)
-    return tables, sorted(classes, key=int if whole else None)
+    return tables, sorted(classes, key=_number if whole else None)
+
+
+def _number(digits: str) -> tuple[int, str, str]:
+    """A key by which digits stand in the order of their numbers, which may be too long for int."""
+    short = digits.lstrip("0")
+    return len(short), short, digits
+
+
+def _tables_of_parts(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The files of the parts in a folder, train first; a warning names tables that are no parts."""
+    found: dict[str, pathlib.Path] = {}
+    others = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in _SEPARATORS or file.name.startswith(".") or not file.is_file():
+            continue
+        part = part_of(file.stem)
+        if part is None:
+            others.append(file.name)
+        elif part in found:
+            raise InputError(
+                f"{name}: {str(folder)!r} has {found[part].name} and {file.name}: keep one of them"
+            )
+        else:
+            found[part] = file
+    if "train" not in found:
+        raise InputError(f"{name}: there is no train.csv or train.tsv in {str(folder)!r}")
+    if others:
+        logging.warning("%s: %d tables are passed over (%s)", name, len(others), ", ".join(others[:5]))
+    return {part: found[part] for part in ("train", "validation", "test") if part in found}
 
 
 def _read_table(name: str, file: pathlib.Path) -> Labelled:
-    if file.suffix not in _SEPARATORS:
+    if file.suffix.lower() not in _SEPARATORS:
         raise InputError(
             f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test "
             "files"
@@ -211,7 +230,7 @@ def _read_table(name: str, file: pathlib.Path) -> Labelled:
 
 def _cells(name: str, file: pathlib.Path) -> pd.DataFrame:
     """The cells of a table as they stand, in which a quote that nobody closes swallows no row."""
-    text, separator = _read(name, file, "utf-8-sig"), _SEPARATORS[file.suffix]
+    text, separator = _read(name, file, "utf-8-sig"), _SEPARATORS[file.suffix.lower()]
 
     def read(quoting: int) -> pd.DataFrame:
         try:

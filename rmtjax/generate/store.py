@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -57,7 +56,11 @@ def ensure(
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0 and not folder.exists():
             _make_folder(folder.parent)
-            stack.enter_context(_lock(folder.with_name(f".{folder.name}.lock"), say))
+            lock = folder.with_name(f".{folder.name}.lock")
+            with _naming_the_cache(lock):
+                stack.enter_context(
+                    files.locked(lock, lambda who: say(f"{who} is making {str(folder)!r}: waiting for it"))
+                )
         if not agreed(folder.exists()):
             fresh = True
             building = folder.with_name(f".{folder.name}.building")
@@ -127,28 +130,6 @@ def _naming_the_cache(path: pathlib.Path) -> Iterator[None]:
             f"{str(path)!r} in synthetic.cache cannot be made ({error.strerror}): choose another "
             "synthetic.cache"
         ) from error
-
-
-@contextlib.contextmanager
-def _lock(path: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds an exclusive lock, which ends with the process even if killed; then removes the lock's file."""
-    while True:
-        with _naming_the_cache(path):
-            file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process is making {str(path.parent / path.name[1:-5])!r}: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        file.close()  # the one that held it before has removed the file: a lock on nothing
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -95,6 +95,8 @@ def _header(run: Run, spectra: spectral_data.Spectra | None) -> list[Any]:
     if status and status != "finished":
         step = show(number((run.facts or {}).get("step")))
         blocks.append(Text(f"This run is not finished: {status}, at step {step}.", "warn"))
+    if run.gaps:
+        blocks.append(Text(f"{run.gaps}.", "warn"))
     cards = _cards_of_evaluation(run) + ([] if spectra is None else _cards_of_spectra(spectra))
     return [*blocks, Cards(cards)] if cards else blocks
 

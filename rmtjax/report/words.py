@@ -102,6 +102,8 @@ def final_table(path: str | os.PathLike[str]) -> str:
     evaluated = "" if run.evaluation is None else _evaluation_text(run.evaluation, run.temperature)
     parts = [evaluated, _spectra_text(run)]
     parts = [part for part in parts if part] or [f"nothing has been evaluated in {run.path} yet"]
+    if run.gaps:
+        parts.append(f"WARNING: {run.gaps}")
     page = run.path / results.PAGE
     if page.exists():
         parts.append(f"report: {page}")

@@ -66,6 +66,22 @@ class Run(NamedTuple):
         names = (self.facts or {}).get("classes")
         return [str(name) for name in names] if names else None
 
+    @property
+    def gaps(self) -> str:
+        """A sentence where metrics.jsonl lacks steps of a finished run; else an empty text."""
+        facts = self.facts or {}
+        if facts.get("status") != "finished":
+            return ""
+        steps = range(1, int(facts.get("step") or 0) + 1)
+        there = set() if self.metrics is None else set(self.metrics["step"])
+        missing = [step for step in steps if step not in there]
+        if not missing:
+            return ""
+        return (
+            f"{METRICS} of this finished run lacks {len(missing)} of {len(steps)} steps, the first of them "
+            f"{missing[0]}: it was altered, or several processes wrote to it"
+        )
+
 
 def read(workdir: str | os.PathLike[str]) -> Run:
     """Everything in a run's folder that a report can show.

@@ -138,9 +138,11 @@ def _reduce(
             stack, widths = _fill([found[i] for i in members], shape, mesh.size)
             while running:
                 finish()  # the device works while the next stack is read, but only on one stack at a time
-            grams, exponents, bad = gram(*jax.device_put((stack, widths), rows_over))
+            with np.errstate(over="ignore"):  # what is too large for single precision is counted as bad
+                put = jax.device_put((stack, widths), rows_over)
+            grams, exponents, bad = gram(*put)
             running.append((members, (*tridiagonal(grams), exponents, bad)))
-            del stack, grams
+            del stack, put, grams
         while running:
             finish()
     return [done[i] for i in range(len(found))]

@@ -93,9 +93,9 @@ def make(
     if {"ks_mp", "alpha"} <= columns.keys():
         table["phase"] = phases.labels(table)
     table["warning"] = [
-        _warning(row, int(count), bool(empty), bool(of_product))
-        for row, count, empty, of_product in zip(
-            table.to_dict("records"), raw["bad"], zero, product, strict=True
+        _warning(row, int(count), _too_large(matrix, int(count)), bool(empty), bool(of_product))
+        for matrix, row, count, empty, of_product in zip(
+            found, table.to_dict("records"), raw["bad"], zero, product, strict=True
         )
     ]
     return table
@@ -178,9 +178,19 @@ def _nulls(
     return out
 
 
-def _warning(row: dict[Any, Any], bad: int, zero: bool, of_product: bool) -> str:
+def _too_large(matrix: Matrix, bad: int) -> int:
+    """How many entries are finite as they are stored, and not in the precision of the computation."""
+    if not bad or matrix.kind == "activation" or matrix.product is not None:
+        return 0
+    return bad - int((~np.isfinite(matrix.load())).sum())
+
+
+def _warning(row: dict[Any, Any], bad: int, too_large: int, zero: bool, of_product: bool) -> str:
     if bad:
-        return f"{bad} of {row['slices'] * row['N'] * row['M']} weights are not finite"
+        of_all = f"of {row['slices'] * row['N'] * row['M']} weights are"
+        if too_large:
+            return f"{too_large} {of_all} too large for single precision: use double"
+        return f"{bad} {of_all} not finite"
     if zero:
         return "all weights are zero"
     warnings = []

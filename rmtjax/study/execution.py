@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import fcntl
 import os
 import pathlib
 import queue
@@ -17,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rmtjax import files
+from rmtjax.errors import say_stopped
 from rmtjax.study.planning import PlannedRun, Unit, units
 
 _PATIENCE = 2.0  # seconds between two looks at runs that other processes work on
@@ -155,26 +155,31 @@ def _work_folder(run: PlannedRun) -> pathlib.Path:
     return folder
 
 
+class _Busy(Exception):
+    """Another process works on a run."""
+
+
+def _give_way(who: str) -> None:
+    raise _Busy(who)
+
+
 @contextlib.contextmanager
 def _locked(unit: Unit) -> Iterator[list[int] | None]:
     """Locks the runs of a unit, or yields None where another process works on some of them.
 
     The started process inherits the locks, which are held until it too has ended: a process that outlives a
     killed study is not started again beside it. (On NFS only the study holds them: there a lock does not pass
-    to another process.)
+    to another process. Where there are no locks, only shards keep runs apart.)
     """
     with contextlib.ExitStack() as stack:
         held = []
         for run in unit.runs:
-            file = stack.enter_context((_work_folder(run) / f"{run.arm}.{run.seed}.lock").open("w"))
+            path = _work_folder(run) / f"{run.arm}.{run.seed}.lock"
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.append(stack.enter_context(files.locked(path, _give_way, keep=True)))
+            except _Busy:
                 yield None
                 return
-            except OSError:  # a file system without locks: only shards keep runs apart there
-                pass
-            held.append(file.fileno())
         yield held
 
 
@@ -185,6 +190,7 @@ def _ending_processes_on_signals() -> Iterator[None]:
     def handler(number: int, frame: Any) -> None:
         for process in list(_PROCESSES):
             process.terminate()
+        say_stopped(number, "what is finished stays, and the same command does the rest")
         os._exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

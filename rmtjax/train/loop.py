@@ -39,11 +39,16 @@ class Diverged(InputError):
 
 
 class Stopped(Exception):
-    """SIGTERM came; the state is saved if there are checkpoints. `step` is the last finished step."""
+    """SIGTERM or Ctrl-C came; the state is saved if there are checkpoints.
 
-    def __init__(self, step: int):
-        super().__init__(f"stopped by SIGTERM after step {step}")
-        self.step = step
+    Attributes:
+      step: the last finished step.
+      signal: the number of the signal.
+    """
+
+    def __init__(self, step: int, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.step, self.signal = step, number
 
 
 class Start(NamedTuple):
@@ -184,7 +189,7 @@ def fit(
 
     Raises:
       Diverged: the loss or the norm of the gradient of a single model is not finite.
-      Stopped: SIGTERM came; the state is saved first.
+      Stopped: SIGTERM or Ctrl-C came; the state is saved first.
     """
     first, state = _restored_or_made(start, checkpoints)
     if on_start:
@@ -204,7 +209,7 @@ def fit(
     last_saved = first if checkpoints else None
     lines = _Lines(bar, write, functools.partial(_report_divergence, checkpoints, on_diverged))
     measured = None
-    with contextlib.closing(bar), _sigterm() as terminated, _Trace(profile, first) as trace:
+    with contextlib.closing(bar), _stop_signals() as stopped_by, _Trace(profile, first) as trace:
         data = batches(first)
         for step in range(first + 1, total_steps + 1):
             batch = sharding_lib.put_batch(next(data), start.mesh)
@@ -226,7 +231,7 @@ def fit(
             if trace.ends(step):
                 lines.fetch(last_saved)
                 trace.stop()
-            stop = terminated(step)
+            stop = stopped_by(step)
             if stop or regular:
                 metrics = lines.validation()
                 lines.finish(last_saved)  # raises if the loss is not finite, so that no such state is saved
@@ -237,7 +242,7 @@ def fit(
             if stop and step < total_steps:
                 if checkpoints:
                     checkpoints.run.wait()
-                raise Stopped(step)
+                raise Stopped(step, stop)
     return Fitted(state, first, measured)
 
 
@@ -357,26 +362,34 @@ def _report_divergence(
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[Callable[[int], bool]]:
-    """Yields `terminated(step) -> bool`; several processes agree on the step by JAX's preemption service."""
+def _stop_signals() -> Iterator[Callable[[int], int]]:
+    """Yields `stopped_by(step) -> number of the signal`, SIGTERM or that of Ctrl-C; 0 where none came.
+
+    A second Ctrl-C interrupts at once. Several processes agree on the step by JAX's preemption service, which
+    knows SIGTERM alone.
+    """
     if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
+        yield lambda step: signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
         return
-    received = []
+    received: list[int] = []
 
     def handler(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and received:
+            raise KeyboardInterrupt
         received.append(number)
-        os.write(2, b"\nSIGTERM: saving after this step\n")
+        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        os.write(2, f"\n{name}: saving after this step\n".encode())
 
     try:
-        before = signal.signal(signal.SIGTERM, handler)
+        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # only the main thread can catch signals
-        yield lambda step: False
+        yield lambda step: 0
         return
     try:
-        yield lambda step: bool(received)
+        yield lambda step: received[0] if received else 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def log_start(start: int, state: State, mesh: jax.sharding.Mesh, batch_size: int) -> None:

@@ -1,6 +1,5 @@
 """The folder of a run: which config it belongs to, its record run.json, and its metrics."""
 
-import errno
 import importlib.metadata
 import json
 import os
@@ -41,23 +40,7 @@ def prepare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, An
     Raises:
       InputError: the folder cannot be made or written to, or it holds a run with another config.
     """
-    folder = pathlib.Path(workdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            f"the workdir {str(folder)!r} cannot be made, since a part of its path is a file: choose another "
-            f"--workdir"
-        ) from error
-    except OSError as error:
-        if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
-            raise
-        raise InputError(
-            f"the workdir {str(folder)!r} cannot be written to: choose another --workdir"
-        ) from error
+    folder = files.make_folder(workdir, "the workdir", "--workdir")
     path = folder / results.CONFIG
     if path.exists():
         changed = config_lib.differing_fields(config, _read(path))

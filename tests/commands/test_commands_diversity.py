@@ -165,7 +165,7 @@ def test_out_must_be_a_folder(tmp_path, main, monkeypatch):
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(diversity, "diversity_rows", lambda *_, **__: pytest.fail("work has begun"))
     for name in ("there", "there/below"):
-        with pytest.raises(command.InputError, match=f"--out='{tmp_path / name}' cannot be made"):
+        with pytest.raises(command.InputError, match=f"--out '{tmp_path / name}' cannot be made"):
             main(tmp_path / "features.npy", f"--out={tmp_path / name}")
 
 

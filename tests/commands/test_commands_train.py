@@ -248,14 +248,16 @@ def in_process(words, capsys):
     from rmtjax.commands import train as train_main
 
     logging.getLogger("rmtjax").handlers.clear()  # it would write to the stderr of the test before
-    before = sys.argv, signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = sys.argv, [signal.getsignal(number) for number in numbers]
     sys.argv = words[2:]
     try:
         with pytest.raises(SystemExit) as stop:
             run_command(train_main.main)
     finally:
         sys.argv = before[0]
-        signal.signal(signal.SIGTERM, before[1])
+        for number, handler in zip(numbers, before[1], strict=True):
+            signal.signal(number, handler)
     return stop.value.code, *capsys.readouterr()
 
 

@@ -161,9 +161,14 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused():
         data.evaluation_batches(numbered(5), batch_size=9, process_count=2)
 
 
-def test_no_pipeline_calls_back_into_python():
-    """A thread of tf.data that waits for the interpreter when it exits hangs the program, at times."""
+def test_no_pipeline_calls_back_into_python_but_to_decode_files():
+    """A thread of tf.data that waits for the interpreter when it exits hangs the program, at times.
+
+    `sources.closed_at_exit` ends the pipelines with decoders before that.
+    """
     for file in pathlib.Path(data.__file__).parent.glob("*.py"):
+        if file.name == "folders.py":
+            continue
         assert not re.search(r"numpy_function|py_function|py_func|from_generator", file.read_text()), file
 
 

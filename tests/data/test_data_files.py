@@ -1,15 +1,17 @@
 """Folders of images, npz files and TFDS sets; every bad one is refused in one sentence."""
 
+import io
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rmtjax import config as config_lib
-from rmtjax import data
-from rmtjax.data import folders, modalities, sources
+from rmtjax import data, files
+from rmtjax.data import doubts, folders, modalities, npz, part_names, sources
 from rmtjax.errors import InputError
 
 
@@ -126,12 +128,12 @@ def test_bad_folders_are_refused(tmp_path):
     refused(f"folder:{tmp_path}", "has no sub-folders: put the images of each class")
     write_folder(tmp_path / "a")
     (tmp_path / "a" / "fox").mkdir()
-    refused(f"folder:{tmp_path}/a", r"fox has no images \(.png, .jpg, .jpeg, .bmp\): add some or remove it")
+    refused(f"folder:{tmp_path}/a", r"fox has no images \(.png, .jpg, .jpeg, .*\): add some or remove it")
     write_folder(tmp_path / "b", parts=("train", "test"))
     write_image(tmp_path / "b" / "test" / "fox" / "1.png", 1)
     refused(f"folder:{tmp_path}/b", "train/ has no class 'fox'")
     write_folder(tmp_path / "c", parts=("val", "test"))
-    refused(f"folder:{tmp_path}/c", "has test/, validation/ but no train/")
+    refused(f"folder:{tmp_path}/c", "has test/, val/ but no train/")
     write_folder(tmp_path / "d", parts=("train", "val", "valid"))
     refused(f"folder:{tmp_path}/d", "has val/ and valid/: keep one of them")
     write_image(tmp_path / "e" / "images" / "1.png", 1)
@@ -145,19 +147,246 @@ def test_parts_have_the_names_that_people_give_them(tmp_path):
     assert splits.train.classes == ("cat", "dog", "eel")
 
 
-def test_what_is_hidden_is_passed_over_and_what_cannot_be_read_is_counted(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(folders.logging, "warning", lambda text, *parts: said.append(text % parts))
+@pytest.fixture
+def said(monkeypatch):
+    """What is said of a set, a warning each."""
+    warned = []
+    for module in (folders, doubts, npz):
+        monkeypatch.setattr(module.logging, "warning", lambda text, *parts: warned.append(text % parts))
+    return warned
+
+
+def test_what_is_hidden_or_no_image_is_passed_over_and_counted(tmp_path, said):
     write_folder(tmp_path)
     (tmp_path / "cat" / "._0.png").write_bytes(b"a fork of a Mac")
     for hidden in (".ipynb_checkpoints", "__MACOSX"):
         write_image(tmp_path / "cat" / hidden / "0.png", 1)
         write_image(tmp_path / hidden / "0.png", 1)
-    for name in ("a.webp", "b.WEBP", "c.tif", "._d.webp"):
-        (tmp_path / "dog" / name).write_bytes(b"an image of another kind")
+    for name in ("a.heic", "b.HEIC", "c.txt", "d", "._d.heic"):
+        (tmp_path / "dog" / name).write_bytes(b"no image that is read")
+    write_image(tmp_path / "beside.png", 1)
+    (tmp_path / "dog" / "nowhere.png").symlink_to(tmp_path / "nothing.png")
+    os.mkfifo(tmp_path / "dog" / "pipe.png")
     assert data.load_source(f"folder:{tmp_path}", 8).num_examples == 18
     assert len(said) == 1
-    assert "3 images are passed over (2 .webp, 1 .tif): convert them to PNG" in said[0]
+    assert "12 files are passed over (5 hidden, 3 .png, 2 .heic, 1 .txt, 1 without ending): images" in said[0]
+
+
+# Whatever their endings say. Read by Pillow in another way than by `folders`, pixel by pixel.
+PICTURES = {
+    "palette.bmp": lambda image: image.quantize(16),
+    "palette.png": lambda image: image.quantize(5),
+    "one_bit.bmp": lambda image: image.convert("1"),
+    "alpha.bmp": lambda image: with_alpha(image),
+    "alpha.png": lambda image: with_alpha(image),
+    "alpha.webp": lambda image: with_alpha(image),
+    "grey_alpha.png": lambda image: image.convert("LA"),
+    "cmyk.jpg": lambda image: image.convert("CMYK"),
+    "cmyk.tif": lambda image: image.convert("CMYK"),
+    "colour.JFIF": lambda image: image,
+    "colour.webp": lambda image: image,
+    "colour.gif": lambda image: image,
+    "colour.tiff": lambda image: image,
+    "colour.ppm": lambda image: image,
+}
+
+
+def with_alpha(image):
+    image = image.copy()
+    image.putalpha(image.convert("L"))
+    return image
+
+
+@pytest.fixture
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+
+
+def examples(folder, size=8):
+    """The examples of a folder by the names of their files, in 0..255."""
+    source = data.load_source(f"folder:{folder}", size)
+    whole = folders.parts(str(folder), size)["all"]
+    names = [pathlib.Path(whole.describe(i)).name for i in range(whole.num_examples)]
+    return dict(zip(names, 255 * source.inputs(), strict=True))
+
+
+def test_the_pixels_of_every_kind_of_image_are_those_of_pillow(tmp_path, picture):
+    write_folder(tmp_path)
+    expected = {}
+    for name, made in PICTURES.items():
+        file = tmp_path / "cat" / name
+        form = "JPEG" if name.endswith("JFIF") else None
+        made(picture).save(file, form, **({"lossless": True} if name.endswith("webp") else {}))
+        misnamed = f"{name}_misnamed.png"
+        (file.with_name(misnamed)).write_bytes(file.read_bytes())
+        with Image.open(file) as image:
+            image = image.convert("RGB")
+            pixels = [[image.getpixel((x, y)) for x in range(8)] for y in range(8)]
+        expected |= {name: pixels, misnamed: pixels}
+    indexed = picture.quantize(16)
+    for name, transparency in (("one.png", 3), ("many.png", bytes(range(0, 256, 16)))):
+        indexed.save(tmp_path / "cat" / name, transparency=transparency)
+        expected[name] = np.reshape(indexed.getpalette(), (-1, 3))[np.asarray(indexed)]
+    found = examples(tmp_path)
+    for name, pixels in expected.items():
+        np.testing.assert_allclose(found[name], pixels, atol=1e-3, err_msg=name)
+
+
+TURNS = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90,
+}
+
+
+def test_images_are_turned_as_exif_says(tmp_path):
+    write_folder(tmp_path)
+    quarters = np.zeros((32, 32, 3), np.uint8)
+    quarters[:16, :16], quarters[:16, 16:], quarters[16:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    expected = {}
+    for orientation, turn in TURNS.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for ending in ("jpg", "png", "webp", "tif"):
+            name = f"{orientation}.turned.{ending}"
+            Image.fromarray(quarters).save(tmp_path / "cat" / name, exif=exif, quality=100)
+            expected[name] = turn(quarters)
+    found = examples(tmp_path, size=32)
+    for name, pixels in expected.items():
+        np.testing.assert_allclose(found[name][4::8, 4::8], pixels[4::8, 4::8], atol=6, err_msg=name)
+
+
+def test_damaged_exif_does_not_keep_an_image_from_being_read(tmp_path, picture):
+    write_folder(tmp_path)
+    picture.save(tmp_path / "cat" / "a.png", exif=b"Exif\0\0no exif at all")
+    np.testing.assert_allclose(examples(tmp_path)["a.png"], np.asarray(picture), atol=1e-3)
+
+
+def test_of_16_bits_the_upper_8_are_kept(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**16, (8, 8), np.uint16)
+    write_folder(tmp_path, "L", size=(8, 8))
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(values).save(tmp_path / "cat" / name)
+    found = examples(tmp_path)
+    for name in ("deep.png", "deep.tif"):
+        np.testing.assert_allclose(found[name][..., 0], values // 256, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_without_a_white_are_refused(tmp_path, kind):
+    write_folder(tmp_path)
+    Image.fromarray(np.arange(64, dtype=kind).reshape(8, 8)).save(tmp_path / "cat" / "deep.tif")
+    refused(f"folder:{tmp_path}", "deep.tif holds numbers of 32 bits, of which none is known to be white")
+
+
+def test_of_several_pictures_the_first_is_read_and_that_is_said(tmp_path, picture, said):
+    write_folder(tmp_path)
+    for name in ("a.gif", "b.tif", "c.png"):
+        more = [picture.rotate(90), picture.rotate(180)]
+        picture.quantize(64).convert("RGB").save(tmp_path / "cat" / name, save_all=True, append_images=more)
+    found, first = examples(tmp_path), np.asarray(picture.quantize(64).convert("RGB"))
+    for name in ("b.tif", "c.png"):
+        np.testing.assert_allclose(found[name], first, atol=1e-3)
+    assert f"folder:{tmp_path}: of 3 images with several pictures the first is read" in said
+
+
+def test_too_large_an_image_is_refused(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    large = write_image(tmp_path / "dog" / "large.png", 1, (100, 50))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # above it Pillow warns, above twice that it refuses
+    refused(f"folder:{tmp_path}", f"{large} has more pixels than Pillow takes for safe.*: make it smaller")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    refused(f"folder:{tmp_path}", f"{large} has more pixels than Pillow takes for safe.*: make it smaller")
+
+
+def test_names_may_have_spaces_and_any_letters(tmp_path):
+    write_image(tmp_path / "ein Hund" / "1 a.PNG", 1)
+    write_image(tmp_path / "дом" / "é.png", 2)
+    whole = data.load_source(f"folder:{tmp_path}", 8)
+    assert whole.classes == ("ein Hund", "дом")
+    for found, value in zip(whole.inputs(), (1, 2), strict=True):
+        pixels = np.random.default_rng(value).integers(0, 256, (8, 8, 3), np.uint8)
+        np.testing.assert_allclose(255 * found, pixels, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        (
+            ("images",),
+            "has one class, 'images', with folders of its own .cat, dog, eel.: .* name folder:.*/images",
+        ),
+        (
+            ("train/images", "test"),
+            "train has one class, 'images', with .*: if these are the classes, put them into train/",
+        ),
+        (("images/train", "images/test"), "images has test/, train/ inside: .* name folder:.*/images"),
+        (
+            ("seg_train", "seg_test"),
+            "has seg_test/, seg_train/, which look like parts .* name them train/, val/",
+        ),
+        (("my train 1", "my val 1"), "which look like parts and not like classes"),
+        (("train", "training"), "has train/ and training/: keep one of them"),
+        (("valid", "invalid"), "has valid/ but no train/: add it, or rename what is a class"),
+    ],
+)
+def test_folders_at_another_level_are_refused_with_the_mend(tmp_path, inside, message):
+    refused(f"folder:{write_folder(tmp_path, parts=inside)}", message)
+
+
+def test_parts_inside_classes_are_refused(tmp_path):
+    for name in ("cat", "dog"):
+        write_image(tmp_path / name / "train" / "1.png", 1)
+        write_image(tmp_path / name / "test" / "1.png", 2)
+    refused(f"folder:{tmp_path}", "cat has test/, train/ inside: .* put them above the classes")
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "TRAINING", "train_set", "TrainSet", "Training images", "train-data"]
+)
+def test_usual_names_of_a_part(name):
+    assert part_names.part_of(name) == "train"
+
+
+@pytest.mark.parametrize("name", ["crash test", "trainers", "cat", "terrain", "images", "set", "contest"])
+def test_names_that_are_no_parts(name):
+    assert part_names.part_of(name) is None
+
+
+def test_classes_of_one_name_and_shared_examples_are_said(tmp_path, said):
+    write_folder(tmp_path, parts=("train", "test"))
+    for i in range(3):
+        image = write_image(tmp_path / "train" / "Cat" / f"{i}.png", i)
+        write_image(tmp_path / "test" / "Cat" / f"{i}.png", 50 + i)
+    (tmp_path / "test" / "dog" / "copy.png").write_bytes(image.read_bytes())
+    data.load(section(f"folder:{tmp_path}", validation_examples=1), 0)
+    assert any("has the classes 'Cat' and 'cat': if they are one" in sentence for sentence in said)
+    shared = [sentence for sentence in said if "are also in the" in sentence]
+    assert len(shared) == 1
+    assert "1 of 22 examples of the test split are also in the" in shared[0]
+
+
+def test_a_folder_without_doubts_says_nothing(tmp_path, said):
+    data.load(section(f"folder:{write_folder(tmp_path)}"), 0)
+    assert not said
+
+
+def test_nothing_decodes_images_once_the_program_ends(tmp_path):
+    """Threads of tf.data that call Python would be waited for when Python has ended."""
+    source = folders.parts(str(write_folder(tmp_path)), 8)["all"]
+    streams = [
+        data.train_batches(source, batch_size=4, seed=0),
+        data.evaluation_batches(source, batch_size=4),
+    ]
+    for stream in streams:
+        next(stream)
+    sources.close_all()  # as Python does when it ends
+    for stream in streams:
+        assert next(stream, None) is None
 
 
 # npz
@@ -218,10 +447,64 @@ def test_an_npz_file_divided_already(tmp_path):
         ({"image": IMAGES * 1.0, "label": LABELS}, "floats must lie in"),
         ({"image": IMAGES, "label": LABELS * 0.5}, "labels are of type float64"),
         ({"image": IMAGES, "label": LABELS, "classes": np.array(["one"])}, "with 1 classes"),
+        (
+            {"image": IMAGES, "label": LABELS, "classes": np.array("one")},
+            r"classes have shape \[\]: give a name",
+        ),
+        (
+            {"image": IMAGES, "label": LABELS.astype(np.uint64) * 2**63},
+            "label 9223372036854775808: labels .* below",
+        ),
+        (
+            {"image": IMAGES, "label": LABELS * 100_000},
+            "has the label 100000: labels .* must be below 100,000",
+        ),
     ],
 )
 def test_npz_files_of_other_arrays_are_refused(tmp_path, arrays, message):
     refused(write_npz(tmp_path / "a.npz", **arrays), message)
+
+
+def test_parts_of_an_npz_file_have_their_usual_names(tmp_path, said):
+    arrays = {
+        "images_Train": IMAGES,
+        "labels_Train": LABELS,
+        "image_val": IMAGES[:6],
+        "label_val": LABELS[:6],
+    }
+    name = write_npz(tmp_path / "a.npz", **arrays, mean=IMAGES.mean(0))
+    splits = data.load(section(name, validation_examples=0), 0)
+    assert [part.num_examples for part in splits] == [20, 0, 6]
+    assert f"{name}: other arrays are passed over (mean)" in said
+    assert f"{name}: 6 of 6 examples of the test split are also in the train split" in said[-1]
+
+
+def test_classes_without_examples_are_said(tmp_path, said):
+    data.load(section(write_npz(tmp_path / "a.npz", image=IMAGES, label=LABELS * 3)), 0)
+    assert [sentence for sentence in said if "2 classes without examples (1, 2)" in sentence]
+
+
+def test_arrays_that_claim_more_than_their_file_has_are_refused(tmp_path):
+    for ending, size in (("npz", 2**43), ("npy", 2**43)):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (size,)}
+        )
+        file = tmp_path / f"a.{ending}"
+        file.write_bytes(header.getvalue())
+        if ending == "npz":
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("image.npy", header.getvalue())
+        with pytest.raises(ValueError, match="claims 8,796,093,022,208 bytes, not 0"):
+            files.read_arrays(file)
+    np.savez_compressed(tmp_path / "b.npz", image=np.zeros((2**26), np.uint8))
+    assert len(files.read_arrays(tmp_path / "b.npz")["image"]) == 2**26
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_HARMLESS", 2**16)
+    np.savez_compressed(tmp_path / "a.npz", image=np.zeros(2**20, np.uint8))
+    refused(f"npz:{tmp_path}/a.npz", "bytes unpack to 1,048,704: save it without compression")
 
 
 def test_unreadable_npz_files_are_refused(tmp_path):

@@ -206,6 +206,20 @@ METRICS = (
 )
 
 
+def test_what_overflows_in_single_precision_is_offered_double():
+    rng = np.random.default_rng(0)
+    tree = {"large": rng.normal(size=(20, 12)) * 1e200, "plain": rng.normal(size=(20, 12))}
+    tree["large"][0] = 1e-3
+    single = spectra.analyze(tree, metrics="scale", precision="single")
+    assert (
+        row(single, "large")["warning"] == "228 of 240 weights are too large for single precision: use double"
+    )
+    assert not np.isnan(row(single, "plain")["norm"])
+    stable_rank = row(spectra.analyze(tree, metrics="scale"), "large")["stable_rank"]
+    singular = np.linalg.svd(tree["large"] / 1e200, compute_uv=False)
+    assert stable_rank == pytest.approx((singular**2).sum() / singular.max() ** 2, rel=1e-9)
+
+
 def test_faults_are_told_and_do_not_spread(faulty):
     tree, analysis = faulty
     assert list(analysis.table["name"]) == sorted(tree)
