@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from rmtjax import results
-from rmtjax.checkpoints import guard, shards, steps, weights_inside
+from rmtjax.checkpoints import guard, shards, signs, steps, weights_inside
 from rmtjax.checkpoints.contents import Contents
 from rmtjax.checkpoints.formats import orbax_trees, own_checkpoints
 from rmtjax.errors import InputError
@@ -34,7 +34,7 @@ def read(
       step: which checkpoint of a folder of several; None is the newest.
       item: "params", or "model_state" of a checkpoint of a run.
       say: called with one sentence for every damaged checkpoint that is skipped.
-      of_file: reads a file. Flax once wrote a file for each step.
+      of_file: reads a file.
 
     Raises:
       InputError: it is no such folder, it is damaged, or it has no such step.
@@ -88,7 +88,7 @@ def _by_step(root: pathlib.Path) -> dict[int, pathlib.Path]:
 def _holds_a_checkpoint(path: pathlib.Path) -> bool:
     if path.is_dir():
         return _is_one(path) or shards.has_any(path)
-    return path.is_file() and path.name.startswith("checkpoint_")
+    return signs.is_likely(path)  # Flax once wrote a file for each step
 
 
 def _read_newest(

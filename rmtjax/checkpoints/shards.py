@@ -83,7 +83,7 @@ def _files(folder: pathlib.Path, sign: Sign) -> list[pathlib.Path]:
 def _index(folder: pathlib.Path, sign: Sign) -> pathlib.Path | None:
     """The index of the shards of a format: that without a variant, if there are several."""
     patterns = (f"{pattern}.index{variant}.json" for pattern in sign.shards for variant in ("", ".*"))
-    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     return min(found, key=lambda path: (len(path.name), path.name), default=None)
 
 

@@ -94,6 +94,15 @@ def of_file(path: pathlib.Path) -> Sign:
     raise InputError(f"{str(path)!r} is not of a kind that can be read: {_KINDS}")
 
 
+def is_likely(path: pathlib.Path) -> bool:
+    """Whether a file whose name has no ending is of a format that has none."""
+    if path.suffix or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(64)
+    return any(sign.likely and re.match(sign.likely, start, re.DOTALL) for sign in SIGNS)
+
+
 def _refuse_known(path: pathlib.Path, start: bytes) -> None:
     """Raises InputError for files of a known kind that is not read."""
     if start.startswith(b"version https://git-lfs"):

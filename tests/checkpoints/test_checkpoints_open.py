@@ -944,6 +944,7 @@ def test_torch_files_with_numbers_of_numpy(tmp_path):
 def test_a_file_of_flax_without_an_ending_and_a_folder_of_them(tmp_path):
     from flax import serialization
 
+    (tmp_path / "notes_7").write_text("7 epochs")
     for step in (1, 20, 100):
         tree = {"params": {"d": {"kernel": np.full((3, 2), float(step))}}, "step": step}
         (tmp_path / f"checkpoint_{step}").write_bytes(serialization.to_bytes(tree))
