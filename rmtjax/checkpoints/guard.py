@@ -27,8 +27,8 @@ def one_sentence(path: str | os.PathLike[str], problem: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = printable(str(error).strip().split("\n")[0], 200)
-        if not said or not isinstance(error, OSError | RuntimeError | TypeError | ValueError):
-            said = f"{type(error).__name__} {said}".strip()  # a KeyError, for example, says only the key
+        if not said or isinstance(error, LookupError):  # a KeyError says only the key
+            said = f"{type(error).__name__} {said}".strip()
         raise InputError(f"{os.fspath(path)!r} {problem}: {said}") from error
 
 
