@@ -60,6 +60,7 @@ SIGNS = (
     Sign("npz_files", member="*.npy"),
     Sign("onnx_files", endings=(".onnx",), shards="*.onnx"),
 )
+_SETTINGS = 2**24  # bytes of a config.json, at most
 _KINDS = (
     "an Orbax checkpoint or a run's folder, safetensors, torch, npz, msgpack, ONNX or Keras weights, or a "
     "folder of safetensors or torch shards"
@@ -182,8 +183,10 @@ def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def _settings_beside(source: str, name: str) -> dict[str, Any]:
     """The content of a JSON file of a folder, or beside a file; empty if there is none that can be read."""
     path = pathlib.Path(source)
+    path = (path if path.is_dir() else path.parent) / name
     try:
-        settings = json.loads(((path if path.is_dir() else path.parent) / name).read_bytes())
+        small = path.is_file() and path.stat().st_size < _SETTINGS
+        settings = json.loads(path.read_bytes()) if small else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}
