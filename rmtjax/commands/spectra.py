@@ -107,7 +107,8 @@ def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.P
     facts = [f"step {step}"]
     for name in names:
         path = pathlib.Path(os.path.abspath(name))
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        beside = (path.parent / name for name in ("config.json", "adapter_config.json"))  # may tell a scale
+        files = sorted(path.rglob("*")) if path.is_dir() else [path, *beside]
         facts += [
             f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files if file.is_file()
         ]
