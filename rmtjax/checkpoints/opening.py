@@ -25,6 +25,9 @@ from rmtjax.errors import InputError, printable
 from rmtjax.results import CHECKPOINTS
 
 
+_SETTINGS = 2**24  # bytes of a config.json, at most
+
+
 class Weights(Mapping[str, np.ndarray]):
     """Arrays by name. Each is read anew whenever it is asked for.
 
@@ -152,8 +155,10 @@ def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def _settings_beside(source: str, name: str) -> dict[str, Any]:
     """The content of a JSON file of a folder, or beside a file; empty if there is none that can be read."""
     path = pathlib.Path(source)
+    path = (path if path.is_dir() else path.parent) / name
     try:
-        settings = json.loads(((path if path.is_dir() else path.parent) / name).read_bytes())
+        small = path.is_file() and path.stat().st_size < _SETTINGS
+        settings = json.loads(path.read_bytes()) if small else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}

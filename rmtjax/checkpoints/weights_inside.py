@@ -13,7 +13,7 @@ _COUNTERS = re.compile(r"step|count|rngs?")  # each is one array, except rngs
 # Parts of names that only moments of an optimiser have, and ends of names that they have beside the weights.
 _MOMENTS = re.compile(
     r"(?i)^optim(izer)?(_states?)?[./]|[./](adam|adam_1|momentum|rmsprop|rmsprop_1)$"
-    r"|(^|[./])(([^./]*_)?adam_?[mv]|(max_)?exp_avg(_sq)?|exp_inf|momentum_buffer|square_avg|acc_delta)([./]|$)"
+    r"|(^|[./])(([^./]*_)?adam_?[mv]|(max_)?exp_avg(_sq)?|exp_inf|momentum_buffer|square_avg)([./]|$)"
 )
 _SLOT = re.compile(r"(?i)_(m|v|adam|adam_1|rmsprop(_1)?|momentum(_buffer)?|ema|exp_avg(_sq)?)$")
 _FIRST = re.compile(r"(?i)m|v|mu|nu|adam.*|momentum.*|exp_avg.*|ema")

@@ -110,7 +110,9 @@ def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.P
     facts = [f"step {step}"]
     for name in names:
         path = pathlib.Path(os.path.abspath(name))
-        found = sorted(path.rglob("[!.]*")) if path.is_dir() else [path]  # hidden are our lock and parts
+        beside = (path.parent / name for name in ("config.json", "adapter_config.json"))  # may tell a scale
+        # Hidden are our lock and parts.
+        found = sorted(path.rglob("[!.]*")) if path.is_dir() else [path, *beside]
         facts += [
             f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}"
             for file in found

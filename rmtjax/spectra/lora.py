@@ -123,9 +123,12 @@ class Adapters:
         for name in (f"{module}.alpha", f"{module}.lora.alpha", f"{module}/alpha"):
             if name in self._specs and math.prod(self._specs[name].shape) == 1:
                 return float(np.asarray(self._read(name)).astype(np.float64).item()) / rank
-        patterns = self._config.get("alpha_pattern") or {}
-        own = (alpha for key, alpha in patterns.items() if re.match(rf"(.*\.)?({key})$", module))
-        alpha = next(own, self._config.get("lora_alpha"))
+        patterns = self._config.get("alpha_pattern")
+        try:
+            own = [a for key, a in dict(patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
+        except (re.error, TypeError, ValueError) as error:
+            raise ValueError(f"adapter_config.json has an alpha_pattern that is none: {error}") from error
+        alpha = own[0] if own else self._config.get("lora_alpha")
         if alpha is None:
             return 1.0
         if isinstance(alpha, bool) or not isinstance(alpha, int | float):

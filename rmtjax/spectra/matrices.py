@@ -152,8 +152,10 @@ def weight_matrices(
             unknown.append(f"{name} {tuple(spec.shape)}")
             without[name] = f"no rule says how shape {tuple(spec.shape)} is laid out as matrices"
             continue
+        axis = 0 if rule in rules else axes.get(name, 0)
+        unfold = from_axis(rule.unfold, axis) if axis else rule.unfold
+        layer = tuple(np.delete(spec.shape, axis).tolist()) if axis else spec.shape
         # All strides are zero: a reshape copies nothing, however large the tensor is.
-        unfold = from_axis(rule.unfold, axes[name]) if name in axes and rule not in rules else rule.unfold
         pieces = unfold(np.broadcast_to(np.zeros((), np.int8), spec.shape))
         logging.getLogger(__name__).debug("%s %s: %s, by %r", name, spec.shape, rule.kind, rule.pattern)
         if isinstance(pieces, str):
@@ -166,7 +168,7 @@ def weight_matrices(
             kind = rule.kind.replace("*", suffix.strip("[]"))
             count = heads.get(kind, 0) if rule.head_axis is not None else 0
             if kind in heads and rule.head_axis is not None and len(piece.shape) == 2:
-                known = count or heads_by_shape(spec.shape, kind, piece.shape[rule.head_axis])
+                known = count or heads_by_shape(layer, kind, piece.shape[rule.head_axis])
                 projections.append(Projection(name + suffix, kind, piece.shape, rule.head_axis, known, load))
             found += _split_into_heads(name + suffix, kind, piece.shape, load, count, rule.head_axis or 0)
     if unknown and not stored:

@@ -41,13 +41,14 @@ _TOKEN = left_out("a token: one vector")
 _BUFFER = left_out("a mask, a cache or computed positions: not trained")
 # Masks, caches, and the angles of rotary positions, whose names end so in every layout.
 _BUFFERS = (
-    r"(?i)(^|[._/])(masked_bias|mask|alibi|slopes|tril|triu|cos|sin|cos_sin|inv_freq|freqs?(_(cis|cos|sin|complex))?"
+    r"(?i)(^|[._/])(masked_bias|mask|alibi|slopes|tril|triu"
+    r"|cos|sin|cos_sin|inv_freq|freqs?(_(cis|cos|sin|complex))?"
     r"|cached_(key|value)|((cos|sin|cos_sin|key|value|k|v|kv|rope|freqs)_)(cached?|table|buffer))$"
 )
 _TABLE = left_out("a table of relative positions with more than two axes: give a rule for it")
 _RELATIVE = (
-    r"(?i)(^|[._/])(rel(ative)?_?pos(ition)?(_(bias|emb[a-z]*))?(_table|_[hw])?|attention_biases|rel_embedding"
-    r"|relative_attention_bias)((\.weight)|/embedding)?$"
+    r"(?i)(^|[._/])(rel(ative)?_?pos(ition)?(_(bias|emb[a-z]*))?(_table|_[hw])?|attention_biases"
+    r"|rel_embedding|relative_attention_bias)((\.weight)|/embedding)?$"
 )
 
 

@@ -394,6 +394,9 @@ def test_eight_bits_whose_scale_was_not_read_are_refused(tmp_path):
             vectors = {name for name, array in beside.items() if array.ndim < 2}
             assert set(weights) - {"b.weight"} <= {"c.weight"} | vectors
             assert "a.weight" in weights.refused
+    weights = quantise(tmp_path, **{"a.weight": eight, "a.weight_scales": scale[:, 0], "c.weight": other})
+    assert list(weights) == ["c.weight"]
+    assert "EETQ" in weights.refused["a.weight"]
     weights = quantise(tmp_path, **{"c.weight": other, "a.weight_scale": scale})  # a scale without weights
     assert list(weights) == ["c.weight"]
     assert "scale or zero point" in weights.refused["a.weight_scale"]

@@ -157,6 +157,9 @@ def test_the_axis_of_layers_is_the_one_that_all_tensors_of_a_stack_share(axis, r
             flat = layer.reshape(8, 8) if "attention" in name else layer
             got = next(matrix for matrix in matrices if matrix.name == f"{root}/{name}[{i}]")
             np.testing.assert_array_equal(got.load()[0], oriented(flat))
+    tree[f"{root}/attention/key/kernel"] = tree[f"{root}/attention/query/kernel"]
+    products = [m for m in spectra.weight_matrices(tree, products=True)[0] if m.kind == "attention_qk"]
+    assert [matrix.shape for matrix in products] == [(1, 4, 4)] * 6  # three layers of two heads
 
 
 def test_attention_of_a_single_layer_is_no_stack_even_if_its_axes_agree():

@@ -321,8 +321,13 @@ def test_the_config_of_an_adapter_tells_its_scale(config, factor):
     (matrix,), _ = spectra.weight_matrices(stored)
     np.testing.assert_allclose(matrix.load()[0], factor * (stored[b] @ stored[a]).T, rtol=1e-5)
     stored.adapter = {"lora_alpha": "many"}
+    (matrix,), _ = spectra.weight_matrices(stored)
     with pytest.raises(ValueError, match=r"has the alpha 'many' for m.0.q_proj: make it a number"):
-        spectra.eigenvalues(stored)
+        matrix.load()
+    stored.adapter = {"alpha_pattern": {"(": 3}}
+    (matrix,), _ = spectra.weight_matrices(stored)
+    with pytest.raises(ValueError, match="an alpha_pattern that is none"):
+        matrix.load()
 
 
 PARTS = {"up": (6, 2, 1, 1), "mid": (2, 4, 3, 3), "down": (4, 5, 1, 1)}

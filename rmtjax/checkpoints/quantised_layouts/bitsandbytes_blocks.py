@@ -10,6 +10,7 @@ from rmtjax.checkpoints.contents import Tensor, Verdict
 from rmtjax.checkpoints.quantised_layouts.stored import Stored
 
 _PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
+_STATE = 2**16  # bytes, at most
 
 
 def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
@@ -26,11 +27,13 @@ def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
     if state is None or ("nested_offset" in state) != ("nested_absmax" in found):
         return None
     codes, shape = tensors[name], tuple(state["shape"])
+    parts = {part: tensors[place] for part, place in found.items()}
+    sizes = {part: int(np.prod(tensor.shape)) for part, tensor in parts.items()}
     count, size = int(np.prod(shape)), int(np.prod(codes.shape)) * codes.dtype.itemsize
     blocks = -(-count // state["blocksize"])
-    if size != -(-count // 2) or int(np.prod(tensors[found["absmax"]].shape)) != blocks:
+    nested = "nested_absmax" in found and sizes["nested_absmax"] * state["nested_blocksize"] < blocks
+    if size != -(-count // 2) or sizes["absmax"] != blocks or sizes["quant_map"] != 16 or nested:
         return None
-    parts = {part: tensors[place] for part, place in found.items()}
     read = functools.partial(_decoded, codes, parts, state)
     tensor = Tensor(shape, np.dtype(np.float32), read)
     return Verdict(tensor, parts=frozenset({*found.values(), *states}))
@@ -38,11 +41,13 @@ def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
 
 def _state(stored: Tensor) -> dict[str, Any] | None:
     """The state, a JSON text in bytes; None if it is not whole."""
+    if int(np.prod(stored.shape)) > _STATE:
+        return None
     try:
         state = json.loads(stored.read().tobytes())
         whole = all(isinstance(n, int) and n > 0 for n in (state["blocksize"], *state["shape"]))
-        whole &= "nested_offset" not in state or state["nested_blocksize"] > 0
-    except (ValueError, KeyError, TypeError):
+        whole &= "nested_offset" not in state or int(state["nested_blocksize"]) > 0
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return state if whole and state["shape"] else None
 

@@ -31,14 +31,14 @@ def _compressed_tensors(name: str, tensors: Stored) -> Verdict:
         if f"{before}weight_{end}" in tensors
     }
     parts = frozenset(found.values())
-    if not {"shape", "scale"} <= found.keys() or "zero_point" in found or "g_idx" in found:
+    two = "shape" in found and tensors[found["shape"]].shape == (2,)
+    if not two or "scale" not in found or "zero_point" in found or "g_idx" in found:
         kind = "its groups are in another order" if "g_idx" in found else "its scale or shape is missing"
         kind = "a zero point beside it" if "zero_point" in found else kind
         return Verdict(None, f"quantised layout that is not read (compressed-tensors: {kind})", parts)
     scale = tensors[found["scale"]]
     shape = tuple(int(n) for n in tensors[found["shape"]].read().ravel())
-    fits = len(shape) == len(scale.shape) == 2 and scale.shape[0] == shape[0]
-    fits = fits and shape[1] % max(scale.shape[1], 1) == 0
+    fits = len(scale.shape) == 2 and scale.shape[0] == shape[0] and shape[1] % max(scale.shape[1], 1) == 0
     bits = [b for b in (2, 4, 8) if fits and codes.shape == (shape[0], -(-shape[1] * b // 32))]
     if len(bits) != 1:
         reason = f"int32{codes.shape} with scales {scale.shape} is no matrix {shape} of 2, 4 or 8 bits"

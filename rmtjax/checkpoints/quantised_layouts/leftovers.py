@@ -12,7 +12,8 @@ _CODES = (np.int8, np.uint8, np.int16, np.int32, np.uint32)
 _NO_CODES = re.compile(r"(?i)mask|bias$|pos|ind(ex|ices)|ids?$|table|shape|size")
 # Without the weights beside it: what is called so is a scale all the same.
 _SCALE_OF_WEIGHTS = re.compile(
-    r"(?i)(^|_)(weight|kernel|w)s?_?(scal(e|es|ing_factor)|zero_points?|scale_(inv|2))$|^(scale_weight|qzeros|absmax)$"
+    r"(?i)(^|_)(weight|kernel|w)s?_?(scal(e|es|ing_factor)|zero_points?|scale_(inv|2))$"
+    r"|^(scale_weight|qzeros|absmax)$"
 )
 
 

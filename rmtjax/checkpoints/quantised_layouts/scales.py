@@ -32,6 +32,8 @@ def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
     if others:
         reason = f"{tensor.dtype} with {last(others[0])!r} beside its scale, which is not read"
         return Verdict(None, reason, parts | set(others))
+    if last(scale) == "weight_scales" and tensor.dtype == np.int8 and len(stored.shape) == 1:
+        return Verdict(None, "quantised layout that is not read (EETQ: int8 in an order of its own)", parts)
     powers = is_powers(stored)
     if not (powers or stored.dtype.kind == "f" or stored.dtype.name == "bfloat16") or (
         powers and tensor.dtype == np.int8
