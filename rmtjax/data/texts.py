@@ -201,7 +201,7 @@ def _tables_of_parts(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]
     if "train" not in found:
         raise InputError(f"{name}: there is no train.csv or train.tsv in {str(folder)!r}")
     if others:
-        logging.warning("%s: %d tables are passed over (%s)", name, len(others), ", ".join(others[:5]))
+        logging.warning("%s: tables of no part are passed over (%s)", name, ", ".join(others))
     return {part: found[part] for part in ("train", "validation", "test") if part in found}
 
 

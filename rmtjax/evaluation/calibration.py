@@ -151,12 +151,15 @@ def fit_temperature(logits: Float[Array | np.ndarray, "n k"], labels: Int[Array 
     """
     z = np.asarray(logits, np.float64)
     of_label = z[np.arange(len(z)), np.asarray(labels)]
-    for what, bad in (
-        ("a logit that is NaN or +inf", (np.isnan(z) | np.isposinf(z)).any(-1)),
-        ("a label whose logit is -inf", np.isneginf(of_label)),
+    for what, bad, mend in (
+        ("a logit that is NaN or +inf", (np.isnan(z) | np.isposinf(z)).any(-1), "mend what made it"),
+        ("a label whose logit is -inf", np.isneginf(of_label), "do not mask the class of the label"),
     ):
         if bad.any():
-            raise ValueError(f"{bad.sum()} of {len(z)} examples have {what}, first example {bad.argmax()}")
+            raise ValueError(
+                f"{bad.sum()} of {len(z)} examples have {what}, first example {bad.argmax()}: leave them "
+                f"out, or {mend}"
+            )
     masked = np.isneginf(z)
     if np.all(of_label >= z.max(axis=-1)):
         return 1.0

@@ -66,7 +66,9 @@ def auroc(
     >>> round(float(auroc(np.array([0.9, 0.8, 0.4], np.float32), np.array([0.1, 0.4], np.float32))), 4)
     0.9167
     """
-    out: Array = _auroc(*_in_order(id_scores, ood_scores), id_weights, ood_weights)
+    out: Array = _auroc(
+        *_in_order(id_scores, ood_scores), *_weights(id_scores, id_weights, ood_scores, ood_weights)
+    )
     return out
 
 
@@ -74,12 +76,10 @@ def auroc(
 def _auroc(
     id_scores: Real[Array | np.ndarray, " n"],
     ood_scores: Real[Array | np.ndarray, " m"],
-    id_weights: Float[Array, " n"] | None,
-    ood_weights: Float[Array, " m"] | None,
+    id_weights: Float[Array, " n"],
+    ood_weights: Float[Array, " m"],
 ) -> Float[Array, ""]:
     id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
-    id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
-    ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
     order = jnp.argsort(ood_scores)
     sorted_scores = ood_scores[order]
     mass = jnp.concatenate([jnp.zeros(1, jnp.float32), jnp.cumsum(ood_weights[order])])
@@ -108,7 +108,9 @@ def fpr_at_tpr(
     >>> float(fpr_at_tpr(np.array([0.9, 0.8], np.float32), np.array([0.1, 0.85], np.float32)))
     0.5
     """
-    out: Array = _fpr_at_tpr(*_in_order(id_scores, ood_scores), id_weights, ood_weights, tpr)
+    out: Array = _fpr_at_tpr(
+        *_in_order(id_scores, ood_scores), *_weights(id_scores, id_weights, ood_scores, ood_weights), tpr
+    )
     return out
 
 
@@ -116,19 +118,30 @@ def fpr_at_tpr(
 def _fpr_at_tpr(
     id_scores: Real[Array | np.ndarray, " n"],
     ood_scores: Real[Array | np.ndarray, " m"],
-    id_weights: Float[Array, " n"] | None,
-    ood_weights: Float[Array, " m"] | None,
+    id_weights: Float[Array, " n"],
+    ood_weights: Float[Array, " m"],
     tpr: float | Float[Array, ""],
 ) -> Float[Array, ""]:
     id_scores, ood_scores = jnp.asarray(id_scores), jnp.asarray(ood_scores)
-    id_weights = jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights
-    ood_weights = jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights
     order = jnp.argsort(-id_scores)
     accepted = jnp.cumsum(id_weights[order])
     # Half a count of slack: weights are counts, and a rounding error must not miss tpr * n.
     enough = accepted >= jnp.ceil(tpr * accepted[-1] - 1e-3) - 0.5
     threshold = id_scores[order][jnp.argmax(enough)]
     return jnp.sum(jnp.where(ood_scores >= threshold, ood_weights, 0)) / jnp.sum(ood_weights)
+
+
+def _weights(
+    id_scores: Float[Array | np.ndarray, " n"],
+    id_weights: Float[Array, " n"] | None,
+    ood_scores: Float[Array | np.ndarray, " m"],
+    ood_weights: Float[Array, " m"] | None,
+) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    """The weights; where none are given, each score counts once."""
+    return (
+        jnp.ones(id_scores.shape, jnp.float32) if id_weights is None else id_weights,
+        jnp.ones(ood_scores.shape, jnp.float32) if ood_weights is None else ood_weights,
+    )
 
 
 def _in_order(
@@ -139,7 +152,10 @@ def _in_order(
         return id_scores, ood_scores
     for name, scores in (("id_scores", id_scores), ("ood_scores", ood_scores)):
         if np.isnan(scores).any():
-            raise ValueError(f"{np.isnan(scores).sum()} of {len(scores)} {name} are NaN: they have no order")
+            raise ValueError(
+                f"{np.isnan(scores).sum()} of {len(scores)} {name} are NaN, which have no order: leave these "
+                "examples out, or mend what scored them"
+            )
     if np.float64 not in (id_scores.dtype, ood_scores.dtype):
         return id_scores, ood_scores
     places = np.unique(np.concatenate([id_scores, ood_scores]), return_inverse=True)[1].astype(np.int32)

@@ -97,6 +97,26 @@ def test_words_of_the_training_texts_alone_are_a_vocabulary(tmp_path):
     np.testing.assert_array_equal(again.train.inputs(), splits.train.inputs())
 
 
+def test_tables_of_parts_have_their_usual_names(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(texts.logging, "warning", lambda text, *parts: said.append(text % parts))
+    for name in ("Train.csv", "valid.TSV", "testing_set.csv", "._train.csv", "more.csv"):
+        made = table(tmp_path, name.replace("TSV", "tsv"))
+        pathlib.Path(made).rename(tmp_path / name)
+    splits = data.load(section(f"texts:{tmp_path}"), seed=0)
+    assert [part.num_examples for part in splits] == [20, 2, 20]
+    assert said[0] == f"texts:{tmp_path}: tables of no part are passed over (more.csv)"
+    table(tmp_path, "training.csv")
+    with pytest.raises(InputError, match=r"has Train.csv and training.csv: keep one of them"):
+        data.load(section(f"texts:{tmp_path}"), seed=0)
+
+
+def test_labels_that_are_long_numbers_are_sorted_too(tmp_path):
+    rows = [("good", "9"), ("bye", "1" + 5000 * "0"), ("well", "08")] * 5
+    classes = texts.parts(f"texts:{table(tmp_path, 'a.csv', rows)}", tokens.unknown_words(), 8)["all"].classes
+    assert [len(name) for name in classes] == [2, 1, 5001]
+
+
 @pytest.mark.parametrize("name", ["set.csv", "set.tsv"])
 def test_a_table_of_ones_own(tmp_path, name):
     splits = data.load(section(f"texts:{table(tmp_path, name)}"), seed=0)
