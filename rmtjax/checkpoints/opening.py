@@ -24,7 +24,6 @@ from rmtjax.checkpoints.digests import CHECKSUMS
 from rmtjax.errors import InputError, printable
 from rmtjax.results import CHECKPOINTS
 
-
 _SETTINGS = 2**24  # bytes of a config.json, at most
 
 
