@@ -42,6 +42,11 @@ def printable(text: str, longest: int = 1000) -> str:
     return f"{text[: kept - kept // 3]}...{number:08x}...{text[len(text) - kept // 3 :]}"
 
 
+def is_heard(number: int) -> bool:
+    """Whether a signal is not ignored, as Ctrl-C is by what a shell has started in the background."""
+    return signal.getsignal(number) != signal.SIG_IGN
+
+
 def say_stopped(number: int, then: str, where: str = "") -> None:
     """Says by which signal a command was stopped, where, and what to do. A handler of signals may call it."""
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -55,7 +60,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     The exit status is what it returns; 2 on bad input, a full disk or a path that cannot be used; 130 on
     Ctrl-C, 143 on SIGTERM, and 141 where nobody reads any more what the command prints.
     """
-    signal.signal(signal.SIGTERM, _ended)
+    if is_heard(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, _ended)
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 from rmtjax import files, results
 from rmtjax.commands import flags
-from rmtjax.errors import say_stopped
+from rmtjax.errors import is_heard, say_stopped
 
 _GO_ON = "the same command continues from there"
 
@@ -25,7 +25,8 @@ _GO_ON = "the same command continues from there"
 def main(argv: list[str] | None = None) -> int:
     config, arguments = flags.parse("train", __doc__, argv)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopped_between_steps)
+        if is_heard(number):
+            signal.signal(number, _stopped_between_steps)
     flags.initialise(arguments)
 
     import jax

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from rmtjax.checkpoints import Run
-from rmtjax.errors import InputError
+from rmtjax.errors import InputError, is_heard
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import State, named_key
 
@@ -380,8 +380,9 @@ def _stop_signals() -> Iterator[Callable[[int], int]]:
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
         os.write(2, f"\n{name}: saving after this step\n".encode())
 
+    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if is_heard(number)]
     try:
-        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, handler) for number in heard}
     except ValueError:  # only the main thread can catch signals
         yield lambda step: 0
         return

@@ -14,6 +14,7 @@ import pytest
 from rmtjax import files, report
 from rmtjax.commands import diversity, evaluate, generate, spectra, study, train
 from rmtjax.errors import run_command
+from rmtjax.train import loop
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,15 @@ def test_ctrl_c_says_how_to_go_on(capfd):
     assert said == [
         "stopped by Ctrl-C: files are whole or absent, and the same command goes on from those that are there"
     ]
+
+
+def test_ctrl_c_does_not_stop_a_loop_that_a_shell_started_in_the_background():
+    for handler, stopped in ((signal.SIG_IGN, 0), (signal.default_int_handler, signal.SIGINT)):
+        signal.signal(signal.SIGINT, handler)
+        with loop._stop_signals() as stopped_by:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stopped_by(1) == stopped
+        assert signal.getsignal(signal.SIGINT) == handler
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
