@@ -363,7 +363,7 @@ def get_design(c):
     kept = ["none", "again", "augmentation_1", "dropout_0.3", "dropout_0.5", "adamw_0.3"]
     arms = {{name: design["arms"][name] for name in kept}}
     arms["none"]["overrides"] = ["optim.learning_rate=0.001"]
-    for role in ("synthetic", "same_dose", "placebos", "progress"):
+    for role in ("synthetic", "same_dose", "placebos", "progress", "sources"):
         del design["roles"][role]
     return design | {{"arms": arms}}
 """
