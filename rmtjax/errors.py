@@ -75,7 +75,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         where = f" at {os.fspath(error.filename)!r}" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = (
-                f"the disk is full{where}: free some space or choose another --workdir, then run the same "
+                f"the disk is full{where}: free some space or choose another folder, then run the same "
                 "command"
             )
         elif error.errno in _OF_PATHS and error.filename:
