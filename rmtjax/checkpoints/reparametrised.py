@@ -13,6 +13,8 @@ from rmtjax.checkpoints.contents import Tensor
 
 _PARAMETRISED = re.compile(r"^(.*?)parametrizations\.([^.]+)\.(original\d*|\d+\..+)$")
 
+_WEIGHT = re.compile(r"(^|[./])([^./]*_)?weight[^./]*$")  # names that torch gives to weights
+
 
 def multiplied_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors with weights in place of their parts, and the reason for each part of an unknown kind."""
@@ -25,7 +27,7 @@ def multiplied_out(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
         for end, others in (("_g", ("_v",)), ("_orig", ("_u", "_v", "_mask"))):
             of = name.removesuffix(end)
             parts = {other: of + other for other in others if of + other in tensors}
-            if of != name and of not in tensors and of not in groups and parts:
+            if of != name and _WEIGHT.search(of) and of not in tensors and of not in groups and parts:
                 groups[of] = {end: name} | parts
     kept, refused = dict(tensors), dict[str, str]()
     instead: dict[str, tuple[str, Tensor]] = {}  # the first part -> the weights

@@ -16,6 +16,7 @@ _MOMENTS = re.compile(
     r"|(^|[./])(([^./]*_)?adam_?[mv]|(max_)?exp_avg(_sq)?|exp_inf|momentum_buffer|square_avg)([./]|$)"
 )
 _SLOT = re.compile(r"(?i)_(m|v|adam|adam_1|rmsprop(_1)?|momentum(_buffer)?|ema|exp_avg(_sq)?)$")
+_TWIN = {"m": "v", "v": "m", "mu": "nu", "nu": "mu"}  # one by itself may be the values of an attention
 _FIRST = re.compile(r"(?i)m|v|mu|nu|adam.*|momentum.*|exp_avg.*|ema")
 # Keys under which programs that use torch store weights.
 _TORCH = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights")
@@ -114,15 +115,26 @@ def without_moments(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
     refused: dict[str, str] = {}
     for name, tensor in tensors.items():
         ends = [end.start() for end in re.finditer(r"[./]", name)]
-        others = [name[:end] for end in ends] + [_SLOT.sub("", name)]
-        if ends and _FIRST.fullmatch(name[: ends[0]]):
-            others.append(name[ends[0] + 1 :])
+        others = [name[:end] for end in ends] + [_without_slot(name, tensors)]
+        first, rest = (name[: ends[0]], name[ends[0] + 1 :]) if ends else ("", name)
+        twin = _TWIN.get(first, "")
+        if _FIRST.fullmatch(first) and (not twin or name.replace(first, twin, 1) in tensors):
+            others.append(rest)
         of = next((other for other in others if other != name and other in tensors), "")
         if of and tensors[of].shape == tensor.shape and len(tensor.shape) > 1:
             refused[name] = f"of the shape of {of!r}, with its name: state of the optimiser, not weights"
         elif _MOMENTS.search(name):
             refused[name] = "state of the optimiser, not weights, by its name"
     return {name: tensor for name, tensor in tensors.items() if name not in refused}, refused
+
+
+def _without_slot(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """`kernel` for `kernel_m` and `kernel_v`, of which there are both, and for `kernel_ema`."""
+    slot = _SLOT.search(name)
+    twin = _TWIN.get(slot[1]) if slot else None
+    if slot is None or (twin and f"{name[: slot.start()]}_{twin}" not in tensors):
+        return name
+    return name[: slot.start()]
 
 
 def _leaves(node: Any, name: str, leaf: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ _FACTOR = re.compile(
 _OTHER = {"A": "B", "B": "A", "a": "b", "b": "a", "down": "up", "up": "down"}
 _MAGNITUDE = re.compile(r"[._/]?(lora_magnitude_vector|dora_scale)\b.*$")
 _UNKNOWN = re.compile(
-    r"(^|[._/])(hada_|lokr_|ia3_|b?oft_|vera_)|lora_magnitude_vector|dora_scale|lora_mid|lora_"
+    r"(^|[._/])(hada_|lokr_|ia3_|b?oft_|vera_)|lora_magnitude_vector|dora_scale|lora_mid|lora_|lora\d+[._/]"
 )
 
 

@@ -91,7 +91,10 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     convolution = _convolution(conv)
     attention = [
         Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_axis_one(*_QKV), 4, 1),
-        Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_columns(*_QKV), 2, 1),
+        # `in_proj` is Mamba's too, with other parts.
+        Rule(
+            r"(^|/)(qkv|c_attn|[^/]*[Aa]tt[^/]*/in_proj)/kernel$", "attention_*", split_columns(*_QKV), 2, 1
+        ),
     ]
     for name, pattern, unfold, axis in (
         ("query", r"(^|/)query/kernel$", heads_out, 1),
@@ -171,12 +174,12 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         r"|att[^.]*\.(proj|o|dense)|att[^.]*\.output\.dense)\.weight$"
     )
     attention = [
+        # Query, key and value alternate head by head: without the number of heads this is one matrix.
+        Rule(r"(^|\.)(query_key_value|linear_qkv)\.weight$", "attention_qkv", dense, 2),
         Rule(fused, "attention_*", split_rows(*_QKV), 2, 0),
         # GPT-2's own layer, Conv1D, is (in, out).
         Rule(r"(^|\.)c_attn\.weight$", "attention_*", split_columns(*_QKV), 2, 1),
         Rule(r"(?i)(^|\.)[^.]*att[^.]*\.c_proj\.weight$", "attention_out", dense, 2, 0),
-        # Query, key and value alternate head by head: without the number of heads this is one matrix.
-        Rule(r"(^|\.)query_key_value\.weight$", "attention_qkv", dense, 2),
         Rule(r"(^|[._])(q|query|to_q|q_proj|q_lin|wq)(_proj)?\.weight$", "attention_query", dense, 2, 0),
         Rule(r"(^|[._])(k|key|to_k|k_proj|k_lin|wk)(_proj)?\.weight$", "attention_key", dense, 2, 0),
         Rule(r"(^|[._])(v|value|to_v|v_proj|v_lin|wv)(_proj)?\.weight$", "attention_value", dense, 2, 0),
@@ -193,7 +196,11 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
     tokens = (
         r"(?i)(^|\.)((tok(en)?|word|token_type|segment)_?emb[a-z]*|wte|embed_tokens|embeddings?|emb|shared)"
     )
-    head = r"(?i)(^|\.)(lm_head|classifier|score|logits|head|fc|linear)(\.(weight|\d+\.weight))$"
+    # `norm1.linear` is the modulation of a block.
+    head = (
+        r"(?i)((^|\.)(lm_head|classifier|score|logits|head|fc)|^linear"
+        r"|(?<!norm)(?<!norm\d)(?<!norm\d_context)(?<!norm_out)\.linear)(\.(weight|\d+\.weight))$"
+    )
     patches = r"(?i)(^|\.)(patch_?embed[a-z]*|visual\.conv1|embeddings\.patch)[^/]*$"
     return (
         Rule(token, "token", _TOKEN),
@@ -253,7 +260,8 @@ def shape_rules(shapes: dict[str, tuple[int, ...]], num_heads: int = 0, num_kv_h
 
 
 _FUSED = re.compile(
-    r"(^|[._])(in_proj_weight|(qkv(_proj)?|Wqkv|c_attn)\.weight)$|(^|/)(qkv|in_proj|c_attn)/kernel$"
+    r"(^|[._])(in_proj_weight|((?<!linear_)qkv(_proj)?|Wqkv|c_attn)\.weight)$"
+    r"|(^|/)(qkv|c_attn|[^/]*[Aa]tt[^/]*/in_proj)/kernel$"
 )
 _OUTPUTS = (
     "out",

@@ -18,7 +18,7 @@ class Renamed(Mapping[str, Any]):
     """Weights of a file under other names.
 
     Attributes:
-      specs, layout, refused, source: as those of the weights.
+      specs, layout, refused, source, adapter, tied: as those of the weights.
     """
 
     def __init__(self, weights: Any, names: Mapping[str, str]) -> None:
@@ -28,6 +28,9 @@ class Renamed(Mapping[str, Any]):
         self.refused = {names.get(old, old): reason for old, reason in weights.refused.items()}
         self.layout = weights.layout
         self.source = weights.source
+        self.adapter = getattr(weights, "adapter", {})
+        tied: Mapping[str, str] = getattr(weights, "tied", {})
+        self.tied = {names[one]: names[other] for one, other in tied.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self._weights[self._old[name]]

@@ -212,19 +212,20 @@ def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
             f"for the null arm {name} against its baseline it is {_with_interval(*null.size)}, and "
             f"{len(null.beyond)} numbers are beyond the margin"
         )
+    within = "to within one standard deviation of seed noise in the root mean square over all numbers"
     lead = {
-        YES: f"Arm {pair[0]} has the same effect as {pair[1]}",
-        NO: f"Arm {pair[0]} does not have the same effect as {pair[1]}",
-        CANNOT_TELL: f"It cannot be told whether arm {pair[0]} has the same effect as {pair[1]}",
+        YES: f"Arm {pair[0]} has the same effect as {pair[1]}, {within}",
+        NO: f"Arm {pair[0]} does not have the same effect as {pair[1]}, since some numbers of the layers "
+        "differ by more than one standard deviation of seed noise",
+        CANNOT_TELL: f"It cannot be told whether arm {pair[0]} has the same effect as {pair[1]}, {within}",
     }[apart.verdict]
     where, metric = found.columns[apart.greatest]
     seeds = " and ".join(map(str, dict.fromkeys(apart.seeds)))
     sentence = (
-        f"{lead}, to within one standard deviation of seed noise in the root mean square over "
-        f"{apart.numbers} numbers of the layers: that of the differences, without noise, is "
-        f"{_with_interval(*apart.size)} standard deviations ({seeds} seeds); {apart.within} numbers are each "
-        f"shown to differ by less than one, and {len(apart.beyond)} by more, with intervals that hold for "
-        f"all at once; the clearest difference is "
+        f"{lead}: the root mean square of the differences of {apart.numbers} numbers of the layers, without "
+        f"noise, is {_with_interval(*apart.size)} standard deviations ({seeds} seeds); {apart.within} are "
+        f"shown to differ by less than one, each by a test of its own, and {len(apart.beyond)} by more, "
+        f"with intervals that hold for all at once; the clearest difference is "
         f"{_with_interval(*apart.difference)} ({metric} of {where}); {beside}{_at_equal(found, roles)}."
     )
     return Answer("T2", "", apart.verdict, sentence, *apart.size, *control)

@@ -590,10 +590,11 @@ def test_names_that_end_like_parts_of_weight_norm_are_left_alone(tmp_path):
 def test_moments_of_an_optimiser_among_the_weights_are_left_out(tmp_path):
     w = np.ones((4, 6), np.float32)
     kept = {"bert/a/kernel": w, "bert/a/kernel_b": w, "v/other": w, "bert/a/bias": w[0]}
+    kept |= {"other": w, "rel_pos": w, "rel_pos_v": w}  # one by itself may be the values of an attention
     moments = (
         "bert/a/kernel/adam_m", "bert/a/kernel/adam_v", "bert/a/kernel/Adam_1", "bert/a/kernel/anything",
-        "bert/a/kernel_momentum", "exp_avg/bert/a/kernel", "v/bert/a/kernel", "optimizer/state/0",
-        "0/exp_avg_sq",
+        "bert/a/kernel_momentum", "exp_avg/bert/a/kernel", "v/bert/a/kernel", "m/bert/a/kernel",
+        "bert/a/kernel_m", "bert/a/kernel_v", "optimizer/state/0", "0/exp_avg_sq",
     )  # fmt: skip
     np.savez(tmp_path / "a.npz", **kept, **dict.fromkeys(moments, w))
     weights = checkpoints.open(tmp_path / "a.npz")

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rmtjax import checkpoints, results, spectra
-from rmtjax.spectra import archives, programs, streaming, updates
+from rmtjax.spectra import archives, programs, streaming, updates, wrappers
 
 RNG = np.random.default_rng(7)
 FLOAT = np.float32
@@ -399,6 +399,17 @@ def test_names_that_a_wrapper_has_made_longer_are_compared(tmp_path, caplog, pat
     said = [record.getMessage() for record in caplog.records if "wrapper" in record.getMessage()]
     assert bool(said) == bool(WRAPPED[pattern])
     assert all(f"{WRAPPED[pattern]!r}, which a wrapper" in line for line in said)
+
+
+def test_what_a_file_tells_of_its_weights_stays_when_names_are_shortened():
+    class Stored(dict):
+        layout, refused, source = "torch", {}, "a"
+        adapter, tied = {"r": 2}, {"m.b": "m.a"}
+        specs = {"m.a": None, "m.b": None}  # noqa: RUF012 (never changed)
+
+    short = wrappers.Renamed(Stored(), {"m.a": "a", "m.b": "b"})
+    assert short.adapter == {"r": 2}
+    assert short.tied == {"b": "a"}
 
 
 def test_names_stay_where_nothing_is_gained(tmp_path, caplog):

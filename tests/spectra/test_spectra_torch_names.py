@@ -30,6 +30,9 @@ class Stored(dict):
 
 
 KINDS = {
+    # Megatron; the modulation of a diffusion transformer
+    "decoder.layers.0.self_attention.linear_qkv.weight": ((24, 8), {"": "attention_qkv"}),
+    "transformer_blocks.0.norm1.linear.weight": ((48, 8), {"": "dense"}),
     # BERT
     "bert.embeddings.word_embeddings.weight": ((50, 8), {"": "embedding"}),
     "bert.embeddings.position_embeddings.weight": ((16, 8), {"": "position_embedding"}),
@@ -404,6 +407,21 @@ def test_convolutions_of_torch_are_those_of_flax():
         np.testing.assert_allclose(one["c.weight"], other["c/kernel"], rtol=1e-12)
     halved = spectra.eigenvalues(torch, conv_norm=True)["c.weight"]
     np.testing.assert_allclose(halved, spectra.eigenvalues(torch)["c.weight"] / 2, rtol=1e-6)
+
+
+def test_the_projection_of_mamba_is_no_attention():
+    shapes = {"mixer/in_proj/kernel": (8, 32), "mixer/out_proj/kernel": (16, 8)}
+    found, _ = spectra.weight_matrices(Stored(shapes, "flax"))
+    assert [(matrix.name, matrix.shape) for matrix in found if "in_proj" in matrix.name] == [
+        ("mixer/in_proj/kernel", (1, 32, 8))
+    ]
+
+
+def test_factors_of_lora_under_other_names_are_refused():
+    shapes = {"a.qkv_lora1.down.weight": (2, 8), "a.qkv_lora1.up.weight": (8, 2), "a.w": (8, 8)}
+    found, left_out = spectra.weight_matrices(Stored(shapes))
+    assert [matrix.name for matrix in found] == ["a.w"]
+    assert len(left_out) == 2
 
 
 def test_a_plan_for_a_huge_tensor_takes_no_memory():
