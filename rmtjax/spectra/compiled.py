@@ -27,6 +27,10 @@ def forget() -> None:
     for function in _functions:
         function.clear_cache()
     gc.collect()
-    # The C library keeps what the compiler has freed, hundreds of MB in the pools of threads that have ended.
+    give_back()
+
+
+def give_back() -> None:
+    """Returns to the system what the compiler has freed, which the C library keeps: half of the memory."""
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
