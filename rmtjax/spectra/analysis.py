@@ -17,6 +17,7 @@ import pandas as pd
 
 from rmtjax.spectra import (
     archives,
+    compiled,
     curves,
     eigensolver,
     farms,
@@ -300,6 +301,8 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     shuffled = rest[: len(found)] if "shuffles" in options.groups else []
     seeds = [zlib.crc32(f"{options.seed}/{matrix.name}".encode()) >> 1 for matrix in found]
     raw = programs.measure(spectra, shapes, options.groups, options.dtype, shuffled, seeds)
+    if compiling:
+        compiled.give_back()
     further: dict[str, np.ndarray] = {}
     if "farms" in options.groups:
         windows = [matrix.shape for matrix in wanted[-len(found) :]]
