@@ -278,6 +278,7 @@ def eigenvalues(
     return dict(zip((matrix.name for matrix in found), map(_in_units, spectra), strict=True))
 
 
+@compiled.bounded()
 def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The table and the eigenvalues of matrices, in their order."""
     wanted = list(found)
@@ -301,8 +302,6 @@ def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, l
     shuffled = rest[: len(found)] if "shuffles" in options.groups else []
     seeds = [zlib.crc32(f"{options.seed}/{matrix.name}".encode()) >> 1 for matrix in found]
     raw = programs.measure(spectra, shapes, options.groups, options.dtype, shuffled, seeds)
-    if compiling:
-        compiled.give_back()
     further: dict[str, np.ndarray] = {}
     if "farms" in options.groups:
         windows = [matrix.shape for matrix in wanted[-len(found) :]]

@@ -1,18 +1,21 @@
 """Functions that are compiled for each shape of weights, and whose programs can be dropped.
 
 A program stays in memory for as long as the process, 5 to 15 MB of it. A process that analyses models of ever
-new shapes would grow without end, so that `programs.prepare` drops all of them when there are many.
+new shapes would grow without end, so that all programs are dropped when there are many.
 """
 
 import contextlib
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
 
+# Programs of other models that are kept: about 1 GB. One model has 10 to 100 of them.
+_MOST = 96
 _functions: list[Any] = []
+_asked: set[Hashable] = set()
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -22,15 +25,42 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     return out
 
 
+def is_new(key: Hashable) -> bool:
+    """Whether `key` is asked for the first time since programs were dropped: it is not compiled yet."""
+    new = key not in _asked
+    _asked.add(key)
+    return new
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Around an analysis: bounds the programs that it leaves behind.
+
+    Once it has compiled programs beside those of other models, and these were many, all are dropped. A model
+    of many shapes thus keeps its own, and so do a few models that are analysed in turn.
+    """
+    before = _count()
+    yield
+    if _count() == before:
+        return
+    if before > _MOST:
+        forget()
+    _give_back()
+
+
+def _count() -> int:
+    return sum(function._cache_size() for function in _functions)
+
+
 def forget() -> None:
     """Drops what has been compiled. No such function may be running."""
     for function in _functions:
         function.clear_cache()
+    _asked.clear()
     gc.collect()
-    give_back()
 
 
-def give_back() -> None:
+def _give_back() -> None:
     """Returns to the system what the compiler has freed, which the C library keeps: half of the memory."""
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)

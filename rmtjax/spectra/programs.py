@@ -23,9 +23,6 @@ _MULTIPLE = 16  # of which lengths are multiples: few are compiled, and the scan
 # Padding may cost this many steps before another size is compiled: a tenth of a second. A compilation takes
 # seconds, and tracing takes half a second even if the program is cached.
 _PADDING = 4e7
-# Calls that differ in length, rows or metrics, of which programs are kept. With the programs that reduce the
-# matrices each takes about 40 MB. One model has one to four of them.
-_MOST_COMPILED = 24
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -105,17 +102,12 @@ def prepare(
     """
     constants = _constants(np.array(shapes[:1]), dtype)
     threads = []
-    if len(_compiled) > _MOST_COMPILED:
-        compiled.forget()
-        _compiled.clear()
     for rung, members in _calls([slices * M for slices, _, M in shapes]):
         rows = round_rows(len(members))
         given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
         count = given.pop("count")
-        key = (rung, rows, _names(groups), np.dtype(dtype))
-        if key in _compiled:
+        if not compiled.is_new((rung, rows, _names(groups), np.dtype(dtype))):
             continue
-        _compiled.add(key)
         values = np.zeros((rows, rung), dtype)
         for names in _names(groups):
             arguments = (values, count, given, names)
@@ -123,9 +115,6 @@ def prepare(
     for thread in threads:
         thread.start()
     return threads
-
-
-_compiled: set[Any] = set()
 
 
 def _compile(dtype: Any, arguments: tuple[Any, ...]) -> None:

@@ -33,11 +33,20 @@ from rmtjax.spectra.layouts import (
 # The first axis of a kernel inside such a module may count layers: `layers/kernel`, not `layers/3/kernel`.
 _STACK = r"(^|/)(layers|blocks|encoderblock)(?=/)(?!/\d)"
 _PATCHES = r"(?i)(^|/)[^/]*patch[^/]*/kernel$"
-_MLP = r"(?i)(^|/)[^/]*(mlp|ffn|feed_?forward)[^/]*/(.*/)?kernel$"
+_IN_MLP = "(mlp|ffn|feed_?forward|relu_?dense)"
+_MLP = rf"(?i)(^|/)([^/]*{_IN_MLP}[^/]*/(.*/)?|(intermediate|output)/dense/|fc_?[12]/)kernel$"
 _QKV = ("query", "key", "value")
+# What torch and Hugging Face call the projections of attention, also in their Flax models.
+_NAMES = {
+    "query": r"(q|query|q_lin|wq)(_proj)?",
+    "key": r"(k|key|k_lin|wk)(_proj)?",
+    "value": r"(v|value|v_lin|wv)(_proj)?",
+    "out": "(o|o_proj|out|out_proj|out_lin|wo|proj|dense|c_proj|output/dense)",
+}
 _VECTORS = left_out("bias or scale: vectors, not a matrix")
 _NAMED_BIAS = left_out("a bias, a scale or a causal mask by its name, not a matrix of weights")
 _TOKEN = left_out("a token: one vector")
+_STATE = left_out("the decay of each state, not a matrix that multiplies")
 _BUFFER = left_out("a mask, a cache or computed positions: not trained")
 # Masks, caches, and the angles of rotary positions, whose names end so in every layout.
 _BUFFERS = (
@@ -89,6 +98,7 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     'mlp'
     """
     convolution = _convolution(conv)
+    in_attention = r"(?i)(^|/)[^/]*att[^/]*/(self/|attention/)?"
     attention = [
         Rule(r"(^|/)(qkv|in_proj|c_attn)/kernel$", "attention_*", split_axis_one(*_QKV), 4, 1),
         # `in_proj` is Mamba's too, with other parts.
@@ -108,6 +118,7 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
             Rule(_STACK + ".*" + pattern, kind, scanned(dense), 3, axis),
             Rule(pattern, kind, unfold, 3, axis),
             Rule(pattern, kind, scanned(unfold), 4, axis),
+            Rule(rf"{in_attention}{_NAMES[name]}/kernel$", kind, dense, 2, axis),
         ]
     position = r"(?i)(^|[/_])pos(ition)?([_-]?emb[^/]*)?(_?\d+)?(/embedding)?$"
     tokens = r"(^|/)((word|tok(en)?|token_type|segment|shared|input)_?)?embeddings?(_table)?$"
@@ -124,7 +135,7 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(_PATCHES, "patch_embedding", conv_unfold),
         Rule(r"(^|/)embed[^/]*/kernel$", "patch_embedding", conv_unfold, 4),
         *attention,
-        Rule(r"(?i)(^|/)([^/]*head|classifier|logits)/kernel$", "head", dense, 2),
+        Rule(r"(?i)(^|/)([^/]*head|classifier|logits(_dense)?)/kernel$", "head", dense, 2),
         Rule(_MLP, "mlp", dense, 2),
         Rule(_MLP, "mlp", scanned(dense), 3),
         Rule(r"(?i)(^|/)[^/]*(depth_?wise|dw_?conv)[^/]*/kernel$", "conv_depthwise", conv_unfold),
@@ -168,26 +179,35 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
     """The table for state dicts of torch and Hugging Face, and for ONNX. `conv`: see `default_rules`."""
     convolution = from_torch(_convolution(conv))
     end = r"(\.weight)?$"
-    fused = r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight)$"
+    fused = r"(^|[._])(in_proj_weight|qkv(_proj)?\.weight|Wqkv\.weight|W_pack\.weight)$"
+    # The parts alternate head by head: without the number of heads this is one matrix.
+    alternating = (
+        r"(^|[._])(query_key_value|linear_qkv|wqkv|[^.]*[Aa]tt[^.]*\.(self\.)?in_proj)\.weight$"
+        r"|(^|\.)single_blocks\.\d+\.linear1\.weight$"  # of Flux, with the MLP
+    )
     attention_out = (
-        r"(?i)(^|[._])(o_proj|out_proj|out_lin|to_out(\.0)?|wo"
-        r"|att[^.]*\.(proj|o|dense)|att[^.]*\.output\.dense)\.weight$"
+        r"(?i)(^|[._])(o_proj|out_proj|out_lin|to_out(\.0)?|to_add_out|attn_output"
+        r"|[^.]*att[^.]*\.(proj|o|out|output|wo|dense)|[^.]*att[^.]*\.output\.dense)\.weight$"
     )
     attention = [
-        # Query, key and value alternate head by head: without the number of heads this is one matrix.
-        Rule(r"(^|\.)(query_key_value|linear_qkv)\.weight$", "attention_qkv", dense, 2),
+        Rule(alternating, "attention_qkv", dense, 2),
+        Rule(r"(^|[._])kv_(a_proj_with_mqa|a_mqa|b|b_proj)\.weight$", "attention_kv", dense, 2),
+        Rule(r"(^|[._])kv(_proj)?\.weight$", "attention_*", split_rows("key", "value"), 2, 0),
         Rule(fused, "attention_*", split_rows(*_QKV), 2, 0),
         # GPT-2's own layer, Conv1D, is (in, out).
         Rule(r"(^|\.)c_attn\.weight$", "attention_*", split_columns(*_QKV), 2, 1),
         Rule(r"(?i)(^|\.)[^.]*att[^.]*\.c_proj\.weight$", "attention_out", dense, 2, 0),
-        Rule(r"(^|[._])(q|query|to_q|q_proj|q_lin|wq)(_proj)?\.weight$", "attention_query", dense, 2, 0),
-        Rule(r"(^|[._])(k|key|to_k|k_proj|k_lin|wk)(_proj)?\.weight$", "attention_key", dense, 2, 0),
-        Rule(r"(^|[._])(v|value|to_v|v_proj|v_lin|wv)(_proj)?\.weight$", "attention_value", dense, 2, 0),
+        Rule(r"(^|[._])q_[ab](_proj)?\.weight$", "attention_query", dense, 2),
+        *(
+            Rule(rf"(^|[._]){_NAMES[name]}\.weight$", f"attention_{name}", dense, 2, 0)
+            for name in ("query", "key", "value")
+        ),
         Rule(attention_out, "attention_out", dense, 2, 1),
     ]
+    within_mlp = rf"(?i)(^|\.)[^.]*{_IN_MLP}[^.]*"
     mlp = (
-        r"(?i)(^|\.)(([^.]*(mlp|ffn|feed_?forward)[^.]*\..*)|intermediate\.dense|output\.dense|fc_?[12]|c_fc"
-        r"|lin[12]|linear[12]|(gate|up|down)_proj|w[123])\.weight$"
+        r"(?i)(^|\.)(ff(_context)?\.net\..*|intermediate\.dense|output\.dense|fc_?[12]|c_fc"
+        r"|lin[12]|linear[12]|wi(_\d)?|(gate|up|down)_proj|w[123])\.weight$"
     )
     token = r"(?i)(^|[._])(cls|class|mask|dist(illation)?|reg(ister)?)(_(token|embedding|pos)s?)?$"
     position = (
@@ -198,7 +218,9 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
     )
     # `norm1.linear` is the modulation of a block.
     head = (
-        r"(?i)((^|\.)(lm_head|classifier|score|logits|head|fc)|^linear"
+        r"(?i)((^|\.)(lm_head(\.decoder)?|predictions\.decoder|output_layer|embed_out"
+        r"|classifier|score|logits|head|fc)"
+        r"|^(model\.)?output|^linear"
         r"|(?<!norm)(?<!norm\d)(?<!norm\d_context)(?<!norm_out)\.linear)(\.(weight|\d+\.weight))$"
     )
     patches = r"(?i)(^|\.)(patch_?embed[a-z]*|visual\.conv1|embeddings\.patch)[^/]*$"
@@ -212,9 +234,13 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         Rule(position + end, "position_embedding", leading_one, 3),
         Rule(position + end, "position_embedding", dense, 2),
         Rule(tokens + end, "embedding", dense, 2),
+        Rule(r"(^|[._])(A_log|time_(decay|first|faaaa))$", "state", _STATE),
+        Rule(r"(^|\.)(gate_up_proj|w12)\.weight$", "mlp", split_rows("gate", "up"), 2),
+        Rule(within_mlp + r"\.[^.]+\.weight$", "mlp", dense, 2),
         *attention,
-        Rule(r"(?i)(^|\.)[^.]*expert[^.]*\..*", "expert", scanned(dense), 3),
+        Rule(r"(?i)(^|\.)([^.]*expert[^.]*\..*|[^.]*_exps\.weight$)", "expert", scanned(dense), 3),
         Rule(head, "head", dense, 2),
+        Rule(within_mlp + r"(\..*)?\.weight$", "mlp", dense, 2),
         Rule(mlp, "mlp", dense, 2),
         Rule(patches, "patch_embedding", from_torch(conv_unfold), 4),
         Rule(r"(?i)conv", "conv", convolution, 3),
@@ -229,8 +255,10 @@ def shape_rules(shapes: dict[str, tuple[int, ...]], num_heads: int = 0, num_kv_h
 
     The recurrent tensor of a layer tells the hidden width H, and so the number of gates: torch's
     `weight_hh_l0` is `(gates * H, H)`, Keras' `recurrent_kernel` is `(H, gates * H)`. `c_attn` is `(D, 3 D)`
-    in GPT-2. It is `(3 D, D)` where it is a Linear layer; then `c_proj` beside it is one too. Where keys are
-    fewer than queries, the output projection beside a fused tensor tells how many queries there are.
+    in GPT-2. It is `(3 D, D)` where it is a Linear layer, and in Hugging Face's Flax model; then `c_proj`
+    beside it has its outputs first too. The projections of a state space model (`A_log`) are no attention.
+    Where keys are fewer than queries, the output projection beside a fused tensor tells how many queries
+    there are.
     """
     gates = {1: ("",), 3: ("r", "z", "n"), 4: ("i", "f", "g", "o")}
     keras = gates | {3: ("z", "r", "n")}
@@ -239,6 +267,9 @@ def shape_rules(shapes: dict[str, tuple[int, ...]], num_heads: int = 0, num_kv_h
     for name, shape in shapes.items():
         if _is_stacked_bias(name, shape, shapes, modules):
             out.append(Rule(f"^{re.escape(name)}$", "bias", _VECTORS))
+        if name.endswith("A_log"):
+            of_states = f"^{re.escape(_module(name))}(in|out|x|dt)_proj\\.weight$"
+            out.append(Rule(of_states, "dense", dense, 2))
         fused = _FUSED.search(name)
         if len(shape) != 2:
             continue
@@ -250,7 +281,7 @@ def shape_rules(shapes: dict[str, tuple[int, ...]], num_heads: int = 0, num_kv_h
             names = keras[shape[1] // shape[0]]
             twin = name.removesuffix("recurrent_kernel") + "kernel"
             out.append(Rule(f"^({re.escape(name)}|{re.escape(twin)})$", "lstm", split_columns(*names), 2))
-        elif name.endswith("c_attn.weight") and shape[0] == 3 * shape[1]:
+        elif re.search(r"c_attn(\.weight|/kernel)$", name) and shape[0] == 3 * shape[1]:
             out.append(Rule(f"^{re.escape(name)}$", "attention_*", split_rows(*_QKV), 2, 0))
             twin = name.replace("c_attn", "c_proj")
             out.append(Rule(f"^{re.escape(twin)}$", "attention_out", dense, 2, 1))
@@ -272,6 +303,7 @@ _OUTPUTS = (
     "to_out.0",
     "to_out",
     "out_lin",
+    "attn_output",
     "dense",
     "wo",
     "o",

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rmtjax import checkpoints, results, spectra
-from rmtjax.spectra import archives, programs, streaming, updates, wrappers
+from rmtjax.spectra import archives, compiled, programs, streaming, updates, wrappers
 
 RNG = np.random.default_rng(7)
 FLOAT = np.float32
@@ -135,29 +135,37 @@ def test_comparison(comparison):
 def test_another_model_of_like_shapes_compiles_nothing(comparison):
     before, after, _ = comparison
     like = [{name: tree[name] for name in ("a", "b")} | {"other": normal(39, 23)} for tree in (before, after)]
-    compiled = programs._program._cache_size(), streaming._solve._cache_size()
+    known = programs._program._cache_size(), streaming._solve._cache_size()
     spectra.compare(*like)  # nine matrices instead of eight, padded to as many rows and to the same shape
     assert (programs._program._cache_size(), streaming._solve._cache_size()) <= (
-        compiled[0] + 2,
-        compiled[1] + 1,
+        known[0] + 2,
+        known[1] + 1,
     )
-    compiled = programs._program._cache_size(), streaming._solve._cache_size()
+    known = programs._program._cache_size(), streaming._solve._cache_size()
     spectra.compare(*like)
-    assert (programs._program._cache_size(), streaming._solve._cache_size()) == compiled
+    assert (programs._program._cache_size(), streaming._solve._cache_size()) == known
 
 
 def test_programs_of_many_shapes_are_dropped_and_the_numbers_stay(monkeypatch):
     rng = np.random.default_rng(0)
-    models = [{"dense": {"kernel": rng.standard_normal((40, size))}} for size in (16, 32)]
+    # All are padded to one length, so that only the programs that reduce the matrices are new for each model.
+    models = [{"dense": {"kernel": rng.standard_normal((rows, 16))}} for rows in range(17, 21)]
     client = jax.local_devices()[0].client
-    monkeypatch.setattr(programs, "_compiled", set())
-    first = [spectra.analyze(model, metrics="scale").table for model in models]
-    many = len(client.live_executables())
-    monkeypatch.setattr(programs, "_MOST_COMPILED", 1)
-    again = spectra.analyze(models[0], metrics="scale").table  # 2 are more than 1: all are dropped
-    assert len(programs._compiled) == 1
-    assert len(client.live_executables()) < many
-    pd.testing.assert_frame_equal(again, first[0])
+    monkeypatch.setattr(compiled, "_MOST", 4)
+    compiled.forget()
+    first, kept, live = [], [], []
+    for model in models:
+        first.append(spectra.analyze(model, metrics="scale").table)
+        kept.append(compiled._count())
+        live.append(len(client.live_executables()))
+    assert kept == [4, 5, 0, 4]
+    assert live[2] < live[1]
+    monkeypatch.setattr(compiled, "_MOST", 0)
+    known = len(client.live_executables())
+    again = spectra.analyze(models[-1], metrics="scale").table
+    assert len(client.live_executables()) == known, "a model that compiles nothing drops nothing"
+    pd.testing.assert_frame_equal(again, first[-1])
+    pd.testing.assert_frame_equal(spectra.analyze(models[0], metrics="scale").table, first[0])
 
 
 def test_groups_and_layers_are_chosen_by_name():

@@ -74,6 +74,50 @@ KINDS = {
         (4, 8, 12), dict.fromkeys(("[0]", "[1]", "[2]", "[3]"), "expert"),
     ),
     "lm_head.weight": ((50, 8), {"": "head"}),
+    # T5, Whisper, RWKV, ModernBERT, ALBERT
+    "decoder.block.0.layer.0.SelfAttention.q.weight": ((8, 8), {"": "attention_query"}),
+    "decoder.block.0.layer.0.SelfAttention.o.weight": ((8, 8), {"": "attention_out"}),
+    "decoder.block.0.layer.2.DenseReluDense.wi_0.weight": ((32, 8), {"": "mlp"}),
+    "decoder.block.0.layer.2.DenseReluDense.wo.weight": ((8, 32), {"": "mlp"}),
+    "encoder.blocks.0.attn.out.weight": ((8, 8), {"": "attention_out"}),
+    "decoder.blocks.0.cross_attn.out.weight": ((8, 8), {"": "attention_out"}),
+    "blocks.0.att.output.weight": ((8, 8), {"": "attention_out"}),
+    "blocks.0.ffn.key.weight": ((32, 8), {"": "mlp"}),
+    "layers.0.attn.Wo.weight": ((8, 8), {"": "attention_out"}),
+    "layers.0.mlp.Wo.weight": ((8, 32), {"": "mlp"}),
+    "albert.layers.0.attention.dense.weight": ((8, 8), {"": "attention_out"}),
+    "albert.layers.0.ffn.weight": ((32, 8), {"": "mlp"}),
+    # InternLM2, Baichuan, DeBERTa, PVT, DeepSeek, Phi-3, DINOv2, Llama's own
+    "model.layers.0.attention.wqkv.weight": ((16, 8), {"": "attention_qkv"}),
+    "model.layers.0.self_attn.W_pack.weight": ((24, 8), dict.fromkeys(("[query]", "[key]", "[value]"))),
+    "deberta.encoder.layer.0.attention.self.in_proj.weight": ((24, 8), {"": "attention_qkv"}),
+    "block1.0.attn.q.weight": ((8, 8), {"": "attention_query"}),
+    "block1.0.attn.kv.weight": ((16, 8), dict.fromkeys(("[key]", "[value]"))),
+    "model.layers.1.self_attn.q_b_proj.weight": ((24, 8), {"": "attention_query"}),
+    "model.layers.1.self_attn.kv_a_proj_with_mqa.weight": ((12, 8), {"": "attention_kv"}),
+    "model.layers.1.mlp.gate_up_proj.weight": ((24, 8), dict.fromkeys(("[gate]", "[up]"), "mlp")),
+    "blocks.1.mlp.w12.weight": ((24, 8), dict.fromkeys(("[gate]", "[up]"), "mlp")),
+    "layers.0.attention.wo.weight": ((8, 8), {"": "attention_out"}),
+    "layers.0.feed_forward.w2.weight": ((8, 24), {"": "mlp"}),
+    "output.weight": ((50, 8), {"": "head"}),
+    # Mamba
+    "backbone.layers.0.mixer.in_proj.weight": ((64, 8), {"": "dense"}),
+    "backbone.layers.0.mixer.out_proj.weight": ((8, 32), {"": "dense"}),
+    "backbone.layers.0.mixer.conv1d.weight": ((32, 1, 4), {"": "conv"}),
+    # llama.cpp
+    "token_embd.weight": ((50, 8), {"": "embedding"}),
+    "blk.0.attn_q.weight": ((8, 8), {"": "attention_query"}),
+    "blk.0.attn_k.weight": ((4, 8), {"": "attention_key"}),
+    "blk.0.attn_output.weight": ((8, 8), {"": "attention_out"}),
+    "blk.1.attn_qkv.weight": ((24, 8), dict.fromkeys(("[query]", "[key]", "[value]"))),
+    "blk.0.ffn_up.weight": ((24, 8), {"": "mlp"}),
+    "blk.0.ffn_down.weight": ((8, 24), {"": "mlp"}),
+    "blk.1.ffn_gate_exps.weight": ((2, 12, 8), dict.fromkeys(("[0]", "[1]"), "expert")),
+    # Diffusion transformers
+    "transformer_blocks.0.attn.add_q_proj.weight": ((8, 8), {"": "attention_query"}),
+    "transformer_blocks.0.attn.to_add_out.weight": ((8, 8), {"": "attention_out"}),
+    "transformer_blocks.0.ff.net.2.weight": ((8, 32), {"": "mlp"}),
+    "single_blocks.0.linear1.weight": ((56, 8), {"": "attention_qkv"}),
     # ResNet
     "module.layer1.0.conv1.weight": ((16, 8, 3, 3), {"": "conv"}),
     "module.layer2.0.downsample.0.weight": ((16, 8, 1, 1), {"": "conv"}),
@@ -94,10 +138,13 @@ KINDS = {
 
 
 def test_names_of_real_models_give_their_kinds_and_nothing_is_read():
-    stored = Stored({name: shape for name, (shape, _) in KINDS.items()}, refused={"q.weight": "4-bit"})
+    shapes = {name: shape for name, (shape, _) in KINDS.items()}
+    states = {"backbone.layers.0.mixer.A_log": (32, 4), "blocks.0.att.time_faaaa": (2, 4)}
+    stored = Stored(shapes | states, refused={"q.weight": "4-bit"})
     found, left_out = spectra.weight_matrices(stored)
     assert stored.reads == []
-    assert left_out == {"q.weight": "4-bit"}
+    reason = "the decay of each state, not a matrix that multiplies"
+    assert left_out == {"q.weight": "4-bit"} | dict.fromkeys(states, reason)
     got = {matrix.name: matrix.kind for matrix in found}
     expected = {}
     for name, (_, kinds) in KINDS.items():
@@ -105,6 +152,37 @@ def test_names_of_real_models_give_their_kinds_and_nothing_is_read():
             name + suffix: kind or f"attention_{suffix.strip('[]')}" for suffix, kind in kinds.items()
         }
     assert got == expected
+
+
+def test_names_of_hugging_face_models_in_flax_give_their_kinds():
+    expected = {
+        "transformer/h/0/attn/c_attn/kernel[query]": (8, "attention_query"),
+        "transformer/h/0/attn/c_attn/kernel[key]": (8, "attention_key"),
+        "transformer/h/0/attn/c_attn/kernel[value]": (8, "attention_value"),
+        "transformer/h/0/attn/c_proj/kernel": (8, "attention_out"),
+        "transformer/h/0/mlp/c_fc/kernel": (8, "mlp"),
+        "encoder/block/0/SelfAttention/q/kernel": (8, "attention_query"),
+        "encoder/block/0/SelfAttention/o/kernel": (8, "attention_out"),
+        "encoder/block/0/DenseReluDense/wo/kernel": (8, "mlp"),
+        "bert/encoder/layer/0/attention/self/key/kernel": (8, "attention_key"),
+        "bert/encoder/layer/0/attention/output/dense/kernel": (8, "attention_out"),
+        "bert/encoder/layer/0/intermediate/dense/kernel": (8, "mlp"),
+        "bert/encoder/layer/0/output/dense/kernel": (8, "mlp"),
+        "model/layers/0/self_attn/v_proj/kernel": (8, "attention_value"),
+        "model/layers/0/self_attn/o_proj/kernel": (8, "attention_out"),
+        "model/layers/0/mlp/gate_proj/kernel": (8, "mlp"),
+        "model/encoder/layers/0/fc1/kernel": (8, "mlp"),
+        "decoder/logits_dense/kernel": (8, "head"),
+    }
+    shapes = {name: (8, 24) if "mlp" in name or "fc1" in name else (8, 8) for name in expected}
+    shapes = {name: shape for name, shape in shapes.items() if "c_attn" not in name}
+    # Its FlaxConv1D keeps the outputs first.
+    stored = Stored(shapes | {"transformer/h/0/attn/c_attn/kernel": (24, 8)}, layout="flax")
+    found, _ = spectra.weight_matrices(stored)
+    assert {matrix.name: (matrix.shape[2], matrix.kind) for matrix in found} == expected
+    whole = stored["transformer/h/0/attn/c_attn/kernel"]
+    key = next(matrix for matrix in found if matrix.name.endswith("[key]"))
+    np.testing.assert_array_equal(key.load()[0], whole[8:16])
 
 
 def test_what_is_no_matrix_is_listed():
