@@ -202,10 +202,22 @@ FIELDS: dict[str, Any] = {
             "mlp_width": dimension(512, "of a block's hidden layer"),
             "patch_bias": Field(True, None, "whether the embedding of patches has a bias"),
             "class_token": Field(False, None, "whether a class token stands before the patches"),
+            "distillation_token": Field(False, None, "whether DeiT's second token stands after it"),
+            "registers": Field(0, AT_LEAST_ZERO, "tokens without a position beside it"),
             "pre_norm": Field(False, None, "whether there is a norm before the first block too"),
-            "activation": Field("gelu_tanh", one_of("gelu", "gelu_tanh", "quick_gelu"), "of the blocks"),
+            "layer_scale": optional(
+                float, None, ABOVE_ZERO, "initial scale of residual branches by channel; None: none"
+            ),
+            "activation": Field(
+                "gelu_tanh", one_of("gelu", "gelu_tanh", "quick_gelu", "swiglu"), "of the blocks"
+            ),
             "epsilon": Field(1e-6, ABOVE_ZERO, "of the norms"),
-            "pool": Field("mean", one_of("mean", "class_token"), "what the head is given"),
+            # probe: SigLIP's learned token, which attends to all others.
+            "pool": Field(
+                "mean",
+                one_of("mean", "class_token", "class_and_mean", "class_and_distillation", "probe"),
+                "what the head is given; class_and_distillation has two heads",
+            ),
             "projection": optional(
                 int, None, AT_LEAST_ONE, "width that features are projected to; None: they are not"
             ),
@@ -231,6 +243,9 @@ FIELDS: dict[str, Any] = {
             "widths": Field((), widths, "of each hidden layer, from the input on; (): depth layers of width"),
         },
         "bert": {
+            "kind": Field(
+                "bert", one_of("bert", "roberta", "distilbert"), "which of them; MiniLM and the like are bert"
+            ),
             "width": dimension(128, "of a token"),
             "depth": dimension(2, "blocks"),
             "heads": dimension(2, "of attention"),

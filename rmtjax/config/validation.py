@@ -79,8 +79,15 @@ def _check_model(config: ConfigDict) -> None:
         raise InputError(
             f"data.image_size={config.data.image_size} is not a multiple of model.vit.patch={model.vit.patch}"
         )
-    if model.name == "vit" and model.vit.pool == "class_token" and not model.vit.class_token:
-        raise InputError("model.vit.pool='class_token' needs model.vit.class_token=True")
+    if model.name == "vit":
+        pool = f"model.vit.pool={model.vit.pool!r}"
+        for token, needed in (
+            ("distillation_token", model.vit.pool == "class_and_distillation" and pool),
+            ("class_token", model.vit.distillation_token and "model.vit.distillation_token=True"),
+            ("class_token", model.vit.pool.startswith("class") and pool),
+        ):
+            if needed and not model.vit[token]:
+                raise InputError(f"{needed} needs model.vit.{token}=True")
 
 
 def _check_generator(synthetic: ConfigDict) -> None:

@@ -22,10 +22,16 @@ _SYNTHETIC = "_synthetic"  # ends the names of statistics of synthetic examples
 
 
 class Layout(NamedTuple):
-    """How an array of a file becomes one of ours, given our shape, and back."""
+    """How an array of a file becomes one of ours, given our shape, and back.
 
-    ours: Callable[[np.ndarray, Shape], np.ndarray]
+    Attributes:
+      ours, theirs: the two ways.
+      positions: the array has a row for each token, and `ours` takes the grid of the patches too.
+    """
+
+    ours: Callable[..., np.ndarray]
     theirs: Callable[[np.ndarray], np.ndarray]
+    positions: bool = False
 
 
 def _reshaped(x: np.ndarray, shape: Shape) -> np.ndarray:
@@ -41,8 +47,19 @@ LAYOUTS = {
     "project": Layout(lambda x, shape: _reshaped(x.T, shape), lambda x: x.reshape(len(x), -1).T),
     "merge": Layout(lambda x, shape: _reshaped(x.T, shape), lambda x: x.reshape(-1, x.shape[-1]).T),
     "vector": Layout(_reshaped, lambda x: x.reshape(-1)),
-    "position": Layout(lambda x, shape: resized_positions(x, shape[1]), lambda x: x),
-    "position_rows": Layout(lambda x, shape: resized_positions(x[None], shape[1]), lambda x: x[0]),
+    "position": Layout(lambda x, shape, grid: resized_positions(x, shape[1], grid), lambda x: x, True),
+    "position_rows": Layout(
+        lambda x, shape, grid: resized_positions(x[None], shape[1], grid), lambda x: x[0], True
+    ),
+    "position_smooth": Layout(
+        lambda x, shape, grid: resized_positions(x, shape[1], grid, smooth=True), lambda x: x, True
+    ),
+    # timm's: also without rows for the tokens that are no patches.
+    "position_timm": Layout(
+        lambda x, shape, grid: resized_positions(_with_first(x, shape[1], grid), shape[1], grid, smooth=True),
+        lambda x: x,
+        True,
+    ),
 }
 
 
@@ -69,7 +86,7 @@ def known(names: Collection[str], variables: Any, table: str) -> int:
 
 
 def convert(
-    weights: Mapping[str, np.ndarray], variables: Any, table: str
+    weights: Mapping[str, np.ndarray], variables: Any, table: str, grid: tuple[int, int] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A file's arrays as parameters and model state under our names.
 
@@ -82,6 +99,8 @@ def convert(
       weights: arrays by their names in the file.
       variables: our model's collections, of which names and shapes are read.
       table: its name in `TABLES`.
+      grid: rows and columns of patches of our model's inputs, to which positions are interpolated; None: as
+        many rows as columns.
 
     Raises:
       InputError: no such table.
@@ -93,9 +112,10 @@ def convert(
         for theirs, row in _sources(TABLES[table], ours):
             if theirs in weights:
                 x = weights[theirs]
-                x = x if row.part is None or len(x) % 3 else np.split(x, 3)[row.part]
+                x = x if row.part is None or len(x) % row.parts else np.split(x, row.parts)[row.part]
+                layout, shape = LAYOUTS[row.layout], tuple(leaf.shape)
                 with contextlib.suppress(ValueError, IndexError):  # of other dimensions: it stays as it is
-                    x = LAYOUTS[row.layout].ours(x, tuple(leaf.shape))
+                    x = layout.ours(x, shape, grid) if layout.positions else layout.ours(x, shape)
                 out[ours] = x
                 used.add(theirs)
                 break
@@ -133,40 +153,66 @@ def export(params: Any, model_state: Any, table: str) -> dict[str, np.ndarray]:
     return out | dict.fromkeys(counters, np.zeros((), np.int64))
 
 
-def resized_positions(x: np.ndarray, tokens: int) -> np.ndarray:
+def resized_positions(
+    x: np.ndarray, tokens: int, grid: tuple[int, int] | None = None, smooth: bool = False
+) -> np.ndarray:
     """Position embeddings `(1, T, D)` of a square grid, for another grid.
 
-    If T is no square, the first is that of a class token. Bicubic with a = -0.75, edges repeated, no
-    smoothing where the grid shrinks: torch's `interpolate`, as Hugging Face's ViT and CLIP use it. What is
-    not of this kind stays as it is.
+    If T is no square, the first are those of a class token, or of two tokens. Bicubic, as torch's
+    `interpolate` does it: with a = -0.75, edges repeated, no smoothing where the grid shrinks, as Hugging
+    Face's ViT, CLIP, DeiT, SigLIP and DINOv2 use it. `smooth`: with a = -0.5, edges cut off, and wider where
+    the grid shrinks (`antialias`), as timm and Hugging Face's DINOv2 with registers use it. What is not of
+    this kind stays as it is.
+
+    Args:
+      tokens: how many the new grid has, with those that are no patches.
+      grid: rows and columns of the new grid; None: it is square.
     """
-    given = x.shape[1]
-    if given == tokens:
+    given, old, new = x.shape[1], _square(x.shape[1]), grid or _square(tokens)
+    if old is None or new is None or old == new:
         return x
-    first, old = _class_tokens(given), math.isqrt(given)
-    if first != _class_tokens(tokens) or None in (first, _class_tokens(tokens)):
+    first = tokens - new[0] * new[1]
+    if first != given - old[0] * old[1]:
         return x
-    new = _cubic(math.isqrt(tokens), old)
-    grid = x[:, first:].astype(np.float64).reshape(old, old, -1)
-    grid = np.einsum("ai,bj,ijd->abd", new, new, grid).reshape(1, -1, x.shape[-1])
-    return np.concatenate([x[:, :first], grid.astype(x.dtype)], 1)
+    down, across = (_cubic(new[axis], old[axis], smooth) for axis in (0, 1))
+    patches = x[:, first:].astype(np.float64).reshape(*old, -1)
+    patches = np.einsum("ai,bj,ijd->abd", down, across, patches).reshape(1, -1, x.shape[-1])
+    return np.concatenate([x[:, :first], patches.astype(x.dtype)], 1)
 
 
-def _class_tokens(tokens: int) -> int | None:
-    """0 if so many tokens are a square grid, 1 if all but one are, else None."""
-    return next((n for n in (0, 1) if tokens > n and math.isqrt(tokens - n) ** 2 == tokens - n), None)
+def _square(tokens: int) -> tuple[int, int] | None:
+    """The square grid that leaves the fewest of so many tokens over, at most two; else None."""
+    side = math.isqrt(tokens)
+    return (side, side) if tokens - side**2 <= 2 else None
 
 
-def _cubic(new: int, old: int, a: float = -0.75) -> np.ndarray:
+def _with_first(x: np.ndarray, tokens: int, grid: tuple[int, int] | None) -> np.ndarray:
+    """Positions of patches alone, with zeros before them for the tokens of ours that have one too."""
+    new = grid or _square(tokens)
+    first = tokens - new[0] * new[1] if new else 0
+    if math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
+        return x
+    return np.concatenate([np.zeros((1, first, x.shape[2]), x.dtype), x], 1)
+
+
+def _cubic(new: int, old: int, smooth: bool) -> np.ndarray:
     """`[new, old]` weights of cubic convolution (Keys 1981) between pixel centres."""
+    places = (np.arange(new) + 0.5) * old / new - 0.5
+    if smooth:
+        weights = _keys((places[:, None] - np.arange(old)) / max(old / new, 1), -0.5)
+        return weights / weights.sum(1, keepdims=True)
     weights = np.zeros((new, old))
-    for i in range(new):
-        place = (i + 0.5) * old / new - 0.5
+    for row, place in zip(weights, places, strict=True):
         for j in range(math.floor(place) - 1, math.floor(place) + 3):
-            d = abs(place - j)
-            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-            weights[i, min(max(j, 0), old - 1)] += near if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4)
+            row[min(max(j, 0), old - 1)] += _keys(place - j, -0.75)
     return weights
+
+
+def _keys(distance: Any, a: float) -> Any:
+    """The kernel of cubic convolution."""
+    d = np.minimum(np.abs(distance), 2)
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return np.where(d <= 1, near, a * (d**3 - 5 * d**2 + 8 * d - 4))
 
 
 def _known(table: str) -> None:

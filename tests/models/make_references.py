@@ -191,24 +191,45 @@ def torch_model(name, size):
     vit = {key: VIT[key] for key in ("patch", "width", "depth", "heads", "mlp_width")}
     if name == "clip_vit":
         return tower(ClipViT(size, **vit, projection=CLIP_VIT["projection"]))
-    if name == "vit_timm":
+    if name in ("vit_timm", "dinov2_timm"):
         from timm.models.vision_transformer import VisionTransformer
 
-        return VisionTransformer(
-            img_size=size, patch_size=8, num_classes=CLASSES, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2
-        )
+        options = {"patch_size": 8, "num_classes": CLASSES, "embed_dim": 16, "depth": 2, "num_heads": 2,
+                   "mlp_ratio": 2}  # fmt: skip
+        if name == "vit_timm":
+            return VisionTransformer(img_size=size, **options)
+        return VisionTransformer(img_size=32, **options, init_values=1.0, reg_tokens=3, no_embed_class=True,
+                                 dynamic_img_size=True)  # fmt: skip
     import transformers
 
+    if name in ("dinov2", "dinov2_registers"):
+        options = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2,
+                   "image_size": 32, "patch_size": 8, "num_labels": CLASSES}  # fmt: skip
+        if name == "dinov2":
+            return transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**options))
+        return transformers.Dinov2WithRegistersForImageClassification(
+            transformers.Dinov2WithRegistersConfig(**options, num_register_tokens=3, use_swiglu_ffn=True)
+        )
     options = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
                "image_size": CASES[name].sizes[0], "patch_size": 8}  # fmt: skip
     if name == "vit_transformers":
         return transformers.ViTForImageClassification(transformers.ViTConfig(**options, num_labels=CLASSES))
+    if name == "deit":
+        return transformers.DeiTForImageClassificationWithTeacher(
+            transformers.DeiTConfig(**options, num_labels=CLASSES)
+        )
+    if name == "siglip":
+        text = {key: options[key] for key in list(options)[:4]} | {"vocab_size": 50}
+        config = transformers.SiglipConfig(text_config=text, vision_config=options)
+        return transformers.SiglipModel(config)
     config = transformers.CLIPVisionConfig(**options, projection_dim=CLIP_VIT["projection"])
     return transformers.CLIPVisionModelWithProjection(config)
 
 
 def with_weights(model, seed):
     """The model with random weights, and their names and shapes in a file of it."""
+    if getattr(model, "reg_token", None) is not None:
+        return with_released_weights(model, seed)
     if not hasattr(model, "save_pretrained"):
         shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
         weights = random_weights(shapes, seed)
@@ -225,6 +246,19 @@ def with_weights(model, seed):
         return type(model).from_pretrained(folder).eval(), shapes
 
 
+def with_released_weights(model, seed):
+    """timm's DINOv2 with weights named as DINOv2's authors do, with a position of the class token."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
+    _, patches, width = shapes["pos_embed"]
+    shapes["register_tokens"] = shapes.pop("reg_token")
+    shapes |= {"pos_embed": (1, patches + 1, width), "mask_token": (1, width)}
+    weights = {name: torch.from_numpy(x) for name, x in random_weights(shapes, seed).items()}
+    model.load_state_dict(checkpoint_filter_fn(weights, model))
+    return model.eval(), shapes
+
+
 def run(model, x, stages):
     """Logits, or features of a model without a head, and what its stages put out, channels last."""
     out, hooks = {}, []
@@ -238,8 +272,10 @@ def run(model, x, stages):
     inputs = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         if hasattr(model, "save_pretrained"):
-            result = model(pixel_values=inputs, interpolate_pos_encoding=True)
-            result = result.logits if hasattr(result, "logits") else result.image_embeds
+            always = type(model).__name__.startswith("Dinov2")  # without being asked to
+            apply = getattr(model, "get_image_features", model)
+            result = apply(inputs) if always else apply(inputs, interpolate_pos_encoding=True)
+            result = next(result[key] for key in ("logits", "image_embeds", "pooler_output") if key in result)
         else:
             result = model(inputs)
     for hook in hooks:

