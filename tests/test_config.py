@@ -51,6 +51,15 @@ def test_overrides_take_the_fields_types():
         ("optim.name=adma", "optim.name='adma' is out of range: it must be one of adamw, adam_l2, sgd"),
         ("train.accumulate=3", "train.batch_size=64 is not a multiple of train.accumulate=3"),
         (
+            "model.vit.pool=class_and_distillation",
+            "model.vit.pool='class_and_distillation' needs model.vit.distillation_token=True",
+        ),
+        ("model.vit.pool=class_and_mean", "model.vit.pool='class_and_mean' needs model.vit.class_token=True"),
+        (
+            "model.vit.distillation_token=True",
+            "model.vit.distillation_token=True needs model.vit.class_token=True",
+        ),
+        (
             "optim.freeze=(",
             "optim.freeze='(' is not a regular expression: missing ), unterminated subpattern at position 0",
         ),

@@ -161,8 +161,8 @@ def resized_positions(
     If T is no square, the first are those of a class token, or of two tokens. Bicubic, as torch's
     `interpolate` does it: with a = -0.75, edges repeated, no smoothing where the grid shrinks, as Hugging
     Face's ViT, CLIP, DeiT, SigLIP and DINOv2 use it. `smooth`: with a = -0.5, edges cut off, and wider where
-    the grid shrinks (`antialias`), as timm and Hugging Face's DINOv2 with registers use it. What is not of
-    this kind stays as it is.
+    the grid shrinks (`antialias`), as timm and Hugging Face's DINOv2 with registers use it. Narrow floats
+    become float32. What is not of this kind stays as it is.
 
     Args:
       tokens: how many the new grid has, with those that are no patches.
@@ -177,7 +177,8 @@ def resized_positions(
     down, across = (_cubic(new[axis], old[axis], smooth) for axis in (0, 1))
     patches = x[:, first:].astype(np.float64).reshape(*old, -1)
     patches = np.einsum("ai,bj,ijd->abd", down, across, patches).reshape(1, -1, x.shape[-1])
-    return np.concatenate([x[:, :first], patches.astype(x.dtype)], 1)
+    precise = np.promote_types(x.dtype, np.float32)
+    return np.concatenate([x[:, :first], patches.astype(precise)], 1)
 
 
 def _square(tokens: int) -> tuple[int, int] | None:

@@ -124,7 +124,7 @@ def default_rules(conv: str = "slices") -> tuple[Rule, ...]:
     tokens = r"(^|/)((word|tok(en)?|token_type|segment|shared|input)_?)?embeddings?(_table)?$"
     return (
         Rule(r"(^|/)(bias|scale|mean|var)$", "bias", _VECTORS),
-        Rule(r"(?i)(^|/)(cls|class|mask|dist)(_?token)?$", "token", _TOKEN),
+        Rule(r"(?i)(^|/)(cls|class|mask|dist|register|probe)(_?tokens?)?$", "token", _TOKEN),
         Rule(_BUFFERS, "buffer", _BUFFER),
         Rule(_RELATIVE, "position_embedding", dense, 2),
         Rule(_RELATIVE, "position_embedding", _TABLE),
@@ -209,7 +209,7 @@ def torch_rules(conv: str = "slices") -> tuple[Rule, ...]:
         r"(?i)(^|\.)(ff(_context)?\.net\..*|intermediate\.dense|output\.dense|fc_?[12]|c_fc"
         r"|lin[12]|linear[12]|wi(_\d)?|(gate|up|down)_proj|w[123])\.weight$"
     )
-    token = r"(?i)(^|[._])(cls|class|mask|dist(illation)?|reg(ister)?)(_(token|embedding|pos)s?)?$"
+    token = r"(?i)(^|[._])(cls|class|mask|dist(illation)?|reg(ister)?|probe)(_(token|embedding|pos)s?)?$"
     position = (
         r"(?i)(^|[._])(pos(ition)?(al)?_?(emb|enc)[a-z]*|abs_pos|embed_positions|pos(ition)?_table|wpe|pe)"
     )

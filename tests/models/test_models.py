@@ -23,6 +23,10 @@ def config_for(name: str, dropout: float = 0.0, sites=config_lib.DROPOUT_SITES):
     if name == "clip_vit":
         config.model.name = "vit"
         config.model.vit.update(class_token=True, pool="class_token", pre_norm=True, projection=12)
+    elif name == "relatives":  # all that DINOv2, DeiT and SigLIP add
+        config.model.name = "vit"
+        config.model.vit.update(class_token=True, distillation_token=True, registers=2, layer_scale=0.1)
+        config.model.vit.update(activation="swiglu", pool="probe")
     elif name in ("imagenet", "clip"):
         config.model.name = "resnet"
         config.model.resnet.kind = name
@@ -185,7 +189,7 @@ def test_grey_images_become_as_many_channels_as_the_model_has_statistics():
 
 
 def test_every_kernel_of_every_model_is_a_weight_matrix():
-    for name in ("vit", "clip_vit", "resnet", "imagenet", "clip", "mlp"):
+    for name in ("vit", "clip_vit", "relatives", "resnet", "imagenet", "clip", "mlp"):
         model = models.build(config_for(name), 10)
         x = jnp.zeros((1, 32, 32, 3))
         params = jax.eval_shape(lambda m=model, x=x: m.init(jax.random.key(0), x, train=False))["params"]
