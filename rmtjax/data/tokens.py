@@ -245,7 +245,7 @@ def _from_json(file: pathlib.Path) -> Any:
     ):
         raise InputError(
             f"data.vocabulary: {str(file)!r} is not a WordPiece tokenizer like that of BERT: use the "
-            "vocab.txt of the model"
+            "vocab.txt of the model (byte-level BPE, as of RoBERTa, is not read)"
         )
     built.no_truncation()
     built.no_padding()

