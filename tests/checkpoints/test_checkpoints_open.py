@@ -1042,8 +1042,22 @@ def test_a_cut_gguf_file_and_one_that_announces_too_much_are_said(tmp_path):
             checkpoints.open(tmp_path / "b.gguf")
 
 
-def test_without_the_package_gguf_what_to_install_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(InputError, match=r"gguf is not installed: pip install 'rmtjax\[gguf\]'"):
-        checkpoints.open(tmp_path / "a.gguf")
+@pytest.mark.parametrize(
+    ("name", "start", "library", "extra"),
+    [
+        ("a GGUF file", b"GGUF", "gguf", "gguf"),
+        ("a torch file", b"a", "torch", "formats"),
+        ("a Keras file", b"\x89HDF", "h5py", "formats"),
+        ("an ONNX file", b"a", "onnx", "formats"),
+    ],
+)
+def test_without_an_optional_library_its_extra_is_named(tmp_path, monkeypatch, name, start, library, extra):
+    monkeypatch.setitem(sys.modules, library, None)
+    path = tmp_path / ("a.onnx" if library == "onnx" else "a.bin")
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(InputError) as caught:
+        checkpoints.open(path)
+    assert str(caught.value) == (
+        f"{str(path)!r} is {name}, and {library} is not installed: pip install 'rmtjax[{extra}]', "
+        "or save its weights as safetensors"
+    )
