@@ -63,7 +63,7 @@ def check_claims(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], si
         )
 
 
-def check_size(name: str, claimed: int, size: int) -> None:
+def check_expansion(name: str, claimed: int, size: int) -> None:
     """Raises ValueError if a part of `size` bytes claims to hold far more."""
     if _too_much(claimed, size):
         raise ValueError(f"{name!r} has {size:,} bytes and claims {claimed:,}, too much for so few")

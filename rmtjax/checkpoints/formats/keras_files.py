@@ -86,7 +86,7 @@ def read(path: pathlib.Path) -> Contents:
 def _inside(archive: zipfile.ZipFile, name: str) -> bytes:
     """A file inside an archive. Raises ValueError if it claims far more bytes than it has."""
     member = archive.getinfo(name)
-    guard.check_size(name, member.file_size, member.compress_size)
+    guard.check_expansion(name, member.file_size, member.compress_size)
     return archive.read(member)
 
 

@@ -59,7 +59,7 @@ def _loaded(path: pathlib.Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                guard.check_size(member.filename, member.file_size, member.compress_size)
+                guard.check_expansion(member.filename, member.file_size, member.compress_size)
     for mmap in (True, False):  # the old format cannot be mapped
         try:
             with torch.serialization.safe_globals(_numbers_of_numpy()), warnings.catch_warnings():
