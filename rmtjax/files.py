@@ -186,7 +186,7 @@ def make_folder(name: str | os.PathLike[str], what: str, flag: str) -> pathlib.P
 
     Args:
       what: how messages call it, as "the workdir".
-      flag: what names it on the command line.
+      flag: what names it, as the flag of a command.
 
     Raises:
       InputError: the name is empty, or the folder cannot be made or written to.
