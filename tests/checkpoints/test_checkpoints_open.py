@@ -630,6 +630,19 @@ def test_the_config_of_an_adapter_beside_its_weights_is_read(tmp_path):
     assert [checkpoints.open(path).adapter for path in paths] == [{"lora_alpha": 64}] * 2
 
 
+def test_a_folder_with_an_adapter_of_torch_is_one_of_weights(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 64}))
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    (tmp_path / "training_args.bin").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"adapter_model.bin' is (a torch file|not a whole torch file)"):
+        checkpoints.open(tmp_path)
+    torch = pytest.importorskip("torch")
+    factors = {"q.lora_A.weight": torch.ones(2, 8), "q.lora_B.weight": torch.ones(6, 2)}
+    torch.save(factors, tmp_path / "adapter_model.bin")
+    opened = checkpoints.open(tmp_path)
+    assert (set(opened), opened.adapter) == (set(factors), {"lora_alpha": 64})
+
+
 class Payload:
     def __reduce__(self):
         return (open, (os.environ["PAYLOAD"], "w"))
