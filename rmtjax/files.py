@@ -74,7 +74,7 @@ def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
     try:
         if not zipfile.is_zipfile(path):
             with open(path, "rb") as file:
-                return {"": _array(file, size)}
+                return {"": _array("array", file, size)}
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
             unpacked = sum(member.file_size for member in members)
@@ -83,24 +83,45 @@ def read_arrays(path: str | os.PathLike[str]) -> "dict[str, np.ndarray]":
             found = {}
             for member in members:
                 with archive.open(member) as file:
-                    found[member.filename.removesuffix(".npy")] = _array(file, member.file_size)
+                    name = member.filename.removesuffix(".npy")
+                    found[name] = _array(name, file, member.file_size)
             return found
     except Exception as error:  # those of damaged archives and headers are of many kinds
         raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
 
 
-def _array(file: Any, size: int) -> "np.ndarray":
+def _array(name: str, file: Any, size: int) -> "np.ndarray":
     """The array in an npy file of `size` bytes."""
+    from numpy.lib import format as npy
+
+    shape, dtype = npy_header(file)
+    if not dtype.hasobject:
+        check_length(name, shape, dtype, size - file.tell())
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)
+
+
+def npy_header(file: Any) -> "tuple[tuple[int, ...], np.dtype]":
+    """The shape and dtype of the array in an npy file, which is read up to its numbers.
+
+    Raises:
+      ValueError: it is no such file, or a side is negative.
+    """
     from numpy.lib import format as npy
 
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read_header(file)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header claims the shape {shape}")
+    return shape, dtype
+
+
+def check_length(name: str, shape: tuple[int, ...], dtype: "np.dtype", length: int) -> None:
+    """Raises ValueError if an array is not of `length` bytes."""
     claimed = math.prod(shape) * dtype.itemsize
-    if not dtype.hasobject and claimed != size - file.tell():
-        raise ValueError(f"an array of shape {shape} claims {claimed:,} bytes, not {size - file.tell():,}")
-    file.seek(0)
-    return npy.read_array(file, allow_pickle=False)
+    if claimed != length:
+        raise ValueError(f"{name!r} of shape {shape} claims {claimed:,} bytes, and there are {length:,}")
 
 
 @contextlib.contextmanager
@@ -165,7 +186,7 @@ def make_folder(name: str | os.PathLike[str], what: str, flag: str) -> pathlib.P
 
     Args:
       what: how messages call it, as "the workdir".
-      flag: what names it on the command line.
+      flag: what names it, as the flag of a command.
 
     Raises:
       InputError: the name is empty, or the folder cannot be made or written to.

@@ -2,7 +2,7 @@
 
 Readers and the libraries they call raise exceptions of every kind for a file that is damaged or made to do
 harm. `one_sentence` turns all of them into an `InputError` that names the file. `check_claims` refuses what a
-header claims before memory is allocated for it.
+header claims before memory is allocated for it. `optional` says which extra has the library of a format.
 """
 
 import contextlib
@@ -32,6 +32,24 @@ def one_sentence(path: str | os.PathLike[str], problem: str) -> Iterator[None]:
         raise InputError(f"{os.fspath(path)!r} {problem}: {said}") from error
 
 
+@contextlib.contextmanager
+def optional(path: str | os.PathLike[str], kind: str, library: str, extra: str) -> Iterator[None]:
+    """Turns a failed import of a library inside the block into one sentence that names the extra.
+
+    Args:
+      path: the file that needs the library.
+      kind: how messages call it, as "a torch file".
+      extra: the extra of this package that installs the library.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"{os.fspath(path)!r} is {kind}, and {library} is not installed: "
+            f"pip install 'rmtjax[{extra}]', or save its weights as safetensors"
+        ) from error
+
+
 def check_claims(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], size: int) -> None:
     """Raises InputError if the shapes of a file of `size` bytes claim far more bytes than it can hold."""
     claimed = {name: math.prod(tensor.shape) * tensor.dtype.itemsize for name, tensor in tensors.items()}
@@ -45,7 +63,7 @@ def check_claims(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], si
         )
 
 
-def check_size(name: str, claimed: int, size: int) -> None:
+def check_expansion(name: str, claimed: int, size: int) -> None:
     """Raises ValueError if a part of `size` bytes claims to hold far more."""
     if _too_much(claimed, size):
         raise ValueError(f"{name!r} has {size:,} bytes and claims {claimed:,}, too much for so few")

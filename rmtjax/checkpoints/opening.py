@@ -41,12 +41,18 @@ class Weights(Mapping[str, np.ndarray]):
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], layout: str, refused: dict[str, str], source: str
+        self,
+        tensors: Mapping[str, Tensor],
+        layout: str,
+        refused: dict[str, str],
+        source: str,
+        in_parts: bool = False,
     ) -> None:
         tensors, moments = weights_inside.without_moments(tensors)
         config = _settings_beside(source, "config.json")
         tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
-        self._tensors, unknown = reparametrised.multiplied_out(tensors)
+        flax = layout == "flax" and not in_parts
+        self._tensors, unknown = reparametrised.multiplied_out(tensors, flax)
         self.refused = refused | moments | quantised | unknown
         self.adapter = _settings_beside(source, "adapter_config.json")
         self.tied = _tied(self._tensors)
@@ -73,6 +79,7 @@ def open(
     *,
     step: int | None = None,
     item: str = "params",
+    in_parts: bool = False,
     say: Callable[[str], None] = logging.warning,
 ) -> Weights:
     """Opens weights that any of the usual programs wrote, and changes nothing on disk.
@@ -85,6 +92,8 @@ def open(
       step: which checkpoint of a folder of several; None is the newest.
       item: "params", or "model_state" for what the model of a run keeps beside its parameters (batch
         statistics). All other formats hold parameters alone, so that their model state is empty.
+      in_parts: leave what Flax's WeightNorm and SpectralNorm normalise as the file has it, as these modules
+        take it, and not as they use it.
       say: called with one sentence for every damaged checkpoint that is skipped.
 
     Raises:
@@ -101,10 +110,12 @@ def open(
     if item != "params" and not is_own(path):
         return Weights({}, "flax", {}, str(path))
     with guard.one_sentence(path, "cannot be read"):
-        return _opened(path, step, item, say)
+        return _opened(path, step, item, in_parts, say)
 
 
-def _opened(path: pathlib.Path, step: int | None, item: str, say: Callable[[str], None]) -> Weights:
+def _opened(
+    path: pathlib.Path, step: int | None, item: str, in_parts: bool, say: Callable[[str], None]
+) -> Weights:
     contents = _of_file(path) if path.is_file() else _of_folder(path, step, item, say)
     contents = _numbers(path, contents)
     guard.check_claims(path, contents.tensors, _size(path) + contents.beside)
@@ -112,7 +123,7 @@ def _opened(path: pathlib.Path, step: int | None, item: str, say: Callable[[str]
         without = "".join(f"; {name}: {reason}" for name, reason in list(contents.refused.items())[:3])
         kind = " that are weights" if contents.refused else ""
         raise InputError(f"{str(path)!r} holds no arrays{kind}{without}")
-    return Weights(contents.tensors, contents.layout or "torch", contents.refused, str(path))
+    return Weights(contents.tensors, contents.layout or "torch", contents.refused, str(path), in_parts)
 
 
 def nest(weights: Weights) -> dict[str, Any]:

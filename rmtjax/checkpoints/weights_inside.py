@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rmtjax.checkpoints.contents import Tensor
+from rmtjax.checkpoints.reparametrised import OF_SPECTRAL_NORM
 
 # opt, opt_state, optimizer, optimizer_states, optim, opt_g, g_optimizer
 _OPTIMISER = re.compile(r"(?i)(.*_)?opt(im|imi[sz]er)?s?(_.*)?")
@@ -34,8 +35,9 @@ def of_run(tensors: Mapping[str, Any], item: str) -> tuple[dict[str, Any], dict[
 def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The weights among arrays with names such as `params/head/kernel`, and the reason for each other group.
 
-    Weights are what is below `params`, which may be nested several times, and `batch_stats` beside it. If
-    there is no `params`, they are everything except the optimiser's state, counters and random keys; if all
+    Weights are what is below `params`, which may be nested several times, and `batch_stats` beside it, or
+    another collection that only holds the variables of spectral norms, which tell the weights. If there is no
+    `params`, they are everything except the optimiser's state, counters and random keys; if all
     of that is below `model`, this prefix is removed. The suffix `value` of a name is removed where it is a
     box around a parameter: in a state of NNX, and in partitioned parameters of linen.
     """
@@ -43,10 +45,11 @@ def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
     while (nested := any(name.startswith("params/") for name in kept)) or not above:
         groups = Counter(name.split("/")[0] for name in kept)
         chosen = f"{above}params" if nested else ""
+        statistics = {"batch_stats", *groups} - {name.split("/")[0] for name in kept if not _of_norm(name)}
         others = {
             key: _reason(key, count, chosen)
             for key, count in groups.items()
-            if (key not in ("params", "batch_stats") if nested else _no_weights(key, key in kept))
+            if (key not in ("params", *statistics) if nested else _no_weights(key, key in kept))
         }
         refused |= {above + key: reason for key, reason in others.items()}
         kept = {name: tensor for name, tensor in kept.items() if name.split("/")[0] not in others}
@@ -58,6 +61,12 @@ def of_flax(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         kept = {name.removeprefix("model/"): tensor for name, tensor in kept.items()}
     boxed = _boxed(kept)
     return {name.removesuffix("/value") if name in boxed else name: x for name, x in kept.items()}, refused
+
+
+def _of_norm(name: str) -> bool:
+    """Whether an array may be a variable of a spectral norm, or is among the statistics of batches."""
+    first, *_, last = name.split("/") if "/" in name else (name, "")
+    return first == "batch_stats" or last in OF_SPECTRAL_NORM
 
 
 def _boxed(names: Iterable[str]) -> set[str]:

@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     workdirs = [pathlib.Path(run["workdir"]) for run in content["runs"]]
     with contextlib.ExitStack() as stack:
         for workdir in workdirs:
-            stack.enter_context(files.writing_to(workdir, "the workdir", "--workdir"))
+            where = f"workdir in {arguments.unit!r}"
+            stack.enter_context(files.writing_to(workdir, "the workdir", where))
         return train_and_measure(configs, workdirs)
 
 

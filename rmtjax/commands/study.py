@@ -41,6 +41,14 @@ def main(argv: list[str] | None = None) -> int:
         "--shard",
         help="K/N: do only the K-th of N parts of the work (K from 0 to N - 1), and make no tables",
     )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Parquet files with the numbers of finished runs, which count as done without their folders. "
+        "The first is written whenever runs finish; others, such as those of other machines, are added to it",
+    )
     parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
@@ -60,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     seeds = design.seeds if design else study.seeds_of(arguments.seeds or "0-4")
     if design and arguments.seeds:
         seeds = study.fewer_seeds(design, study.seeds_of(arguments.seeds))
-    runs = study.plan(arguments.config, arms, seeds, arguments.out)
+    kept = study.KeptRows(arguments.rows)
+    runs = study.plan(arguments.config, arms, seeds, arguments.out, kept.made)
     if arguments.dry_run:
         print(study.listing(runs, members).to_string(index=False))
         left = study.expected_seconds(runs, arguments.workers)
@@ -70,12 +79,13 @@ def main(argv: list[str] | None = None) -> int:
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(arms)} arms, {len(runs)} runs; results go to {out}")
-    failed = study.execute(runs, arguments.workers, members, shard)
+    failed = study.execute(runs, arguments.workers, members, shard, lambda: kept.add_finished(runs))
+    kept.add_finished(runs)
     if shard:
         print(f"shard {arguments.shard} is done: the command without --shard makes the tables")
         return 0  # that command reports failed runs
     by_arm = seeds if isinstance(seeds, dict) else dict.fromkeys(arms, seeds)
-    table = results.collect(out, arms, by_arm)
+    table = kept.table(by_arm)
     found = study.write_tables(table, out, pairs)
     if len(found):
         report.seeds_figure(found, out / "results.png")

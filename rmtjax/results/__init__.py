@@ -4,6 +4,7 @@ run_folder  the names of a run's files, and how each is read and written
 layers      the groups of a model's layers (what counts as the head), and the mean over a group
 long_table  every number of finished runs, one a row
 views       results.csv, summary.csv, study.csv and the printed overview: parts of the long table
+rows_file   the long table of finished runs in one file, which outlives their folders
 densities   spectra.csv: how the eigenvalues of the updates lie
 curvature   curvature.csv: trace and largest eigenvalue of the loss's Hessian along training
 """
@@ -15,6 +16,12 @@ from rmtjax.results.layers import HEAD as HEAD
 from rmtjax.results.layers import layer_groups as layer_groups
 from rmtjax.results.long_table import collect as collect
 from rmtjax.results.long_table import of_run as of_run
+from rmtjax.results.rows_file import EMPTY as EMPTY
+from rmtjax.results.rows_file import Made as Made
+from rmtjax.results.rows_file import Rows as Rows
+from rmtjax.results.rows_file import merged as merged
+from rmtjax.results.rows_file import read_rows as read_rows
+from rmtjax.results.rows_file import write_rows as write_rows
 from rmtjax.results.run_folder import CHECKPOINTS as CHECKPOINTS
 from rmtjax.results.run_folder import CONFIG as CONFIG
 from rmtjax.results.run_folder import CURVATURE as CURVATURE

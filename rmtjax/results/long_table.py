@@ -4,9 +4,10 @@ Columns, a row per run and number:
   run      the run's folder
   arm      name of the arm, the folder above
   seed     of initialisation and data order
-  stage    "before", "after" and "update" for numbers of the weights; "evaluation", "diversity", "training"
+  stage    "before", "after" and "update" for numbers of the weights; "evaluation", "diversity", "training";
+           "density" for the eigenvalues of the update (`densities`), "curvature" for that of the loss
   group    what the number is of. Weights: the group of layers ("backbone", "head", "q", ...); evaluation: the
-           set; diversity: the set and the space, such as "fed/pixel"; training: "run"
+           set; diversity: the set and the space, such as "fed/pixel"; training: "run"; curvature: the step
   metric   such as "alpha", "accuracy", "vendi_score"; of the backbone alpha_spread and its values in noise
            (`spectra.alpha_spread`); in training validation_loss (the last one),
            update_norm (Frobenius norm of all matrices of the update together) and those of CURVATURE
@@ -21,6 +22,8 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.results import run_folder
+from rmtjax.results.curvature import CURVATURE, OBSERVED, observed
+from rmtjax.results.densities import DENSITY, density
 from rmtjax.results.layers import PRODUCTS, group_means, layer_groups, of_model
 from rmtjax.spectra.metrics import METRICS
 
@@ -28,8 +31,6 @@ COLUMNS = ("run", "arm", "seed", "stage", "group", "metric", "value")
 NUMBER = ["stage", "group", "metric"]  # what names a number of a run
 EVALUATION, DIVERSITY, TRAINING = "evaluation", "diversity", "training"
 RUN = "run"
-# Of the last step at which the curvature of the loss was observed: trace and largest eigenvalue.
-CURVATURE = ("hessian_trace", "hessian_largest", "gauss_newton_trace", "gauss_newton_largest")
 
 
 def collect(
@@ -70,7 +71,8 @@ def of_run(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     folder = pathlib.Path(path)
     spectra = run_folder.read_spectral_table(folder)
-    parts = [pd.DataFrame(_of_training(folder, spectra), columns=[*NUMBER, "value"])]
+    lines = run_folder.read_metrics(folder / run_folder.METRICS)
+    parts = [pd.DataFrame(_of_training(lines, spectra), columns=[*NUMBER, "value"])]
     for stage, name in ((EVALUATION, run_folder.EVALUATION), (DIVERSITY, run_folder.DIVERSITY)):
         rows = run_folder.rows(run_folder.read_json(folder / name) or {}, repr(str(folder / name)))
         if rows is not None:
@@ -81,6 +83,9 @@ def of_run(path: str | os.PathLike[str]) -> pd.DataFrame:
             name for name in METRICS if name in spectra and pd.api.types.is_numeric_dtype(spectra[name])
         ]
         parts += [group_means(spectra, measured), of_model(spectra)]
+        parts.append(density(folder, spectra).assign(stage=DENSITY))
+    if lines is not None:
+        parts.append(observed(lines).assign(stage=OBSERVED))
     parts = [part for part in parts if len(part)]
     if not parts:
         return pd.DataFrame(columns=[*NUMBER, "value"])
@@ -88,17 +93,18 @@ def of_run(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table.loc[np.isfinite(table["value"]), [*NUMBER, "value"]]
 
 
-def _of_training(folder: pathlib.Path, spectra: pd.DataFrame | None) -> Iterator[tuple[str, str, str, float]]:
-    lines = run_folder.read_metrics(folder / run_folder.METRICS)
+def _of_training(
+    lines: pd.DataFrame | None, spectra: pd.DataFrame | None
+) -> Iterator[tuple[str, str, str, float]]:
     if lines is not None and "validation/loss" in lines:
         validated = lines["validation/loss"].dropna()
         if len(validated):
             yield TRAINING, RUN, "validation_loss", float(validated.iloc[-1])
     for metric in CURVATURE if lines is not None else ():
         if f"curvature/{metric}" in lines:
-            observed = lines[f"curvature/{metric}"].dropna()
-            if len(observed):
-                yield TRAINING, RUN, metric, float(observed.iloc[-1])
+            found = lines[f"curvature/{metric}"].dropna()
+            if len(found):
+                yield TRAINING, RUN, metric, float(found.iloc[-1])
     if spectra is not None and "log_norm" in spectra:
         update = spectra[(spectra["stage"] == "update") & ~layer_groups(spectra).isin(PRODUCTS)]
         if len(update):

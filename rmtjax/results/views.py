@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
+from rmtjax.results.curvature import CURVATURE, OBSERVED
+from rmtjax.results.densities import DENSITY
 from rmtjax.results.layers import ACTIVATION, BACKBONE, GROUPS, HEAD, PRODUCTS
-from rmtjax.results.long_table import CURVATURE, DIVERSITY, EVALUATION, RUN, TRAINING
+from rmtjax.results.long_table import DIVERSITY, EVALUATION, RUN, TRAINING
 from rmtjax.spectra.metrics import shown
 from rmtjax.statistics import COLUMNS, Arm
 from rmtjax.statistics.intervals import mean_interval
@@ -32,7 +34,8 @@ def results_table(table: pd.DataFrame) -> pd.DataFrame:
     """
     stage, group = table["stage"], table["group"]
     of_runs = stage.isin([EVALUATION, DIVERSITY])
-    of_weights = ~stage.isin([EVALUATION, DIVERSITY, TRAINING]) & group.isin(list(_WEIGHTS))
+    others = [EVALUATION, DIVERSITY, TRAINING, DENSITY, OBSERVED]
+    of_weights = ~stage.isin(others) & group.isin(list(_WEIGHTS))
     of_model = table["metric"].isin(_OF_MODEL) & (group == BACKBONE)
     of_loss = (stage == TRAINING) & table["metric"].isin(CURVATURE)
     kept = table[of_runs | of_loss | (of_weights & table["metric"].isin(shown("results"))) | of_model]
@@ -103,7 +106,7 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
     update, and those that are shown in "update" for the update. The group "run" has validation_loss;
     accuracy, nll and ece of the test set; <set>_accuracy and <set>_ece of each shifted set; ood_accuracy, the
     mean over the shifted sets, in which all corruptions count as one; <metric>_<space> of the data that the
-    run was fed, such as vendi_score_feature; update_norm; and the metrics of `long_table.CURVATURE`.
+    run was fed, such as vendi_score_feature; update_norm; and the metrics of `CURVATURE`.
 
     Raises:
       InputError: the table has no run.

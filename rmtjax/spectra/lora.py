@@ -46,6 +46,9 @@ class Adapters:
         (r, out), and it is A B.
       scale: s for all products; None: as `alpha` beside the factors or the config tells, or else 1.
       config: the content of PEFT's adapter_config.json: s is alpha / r, of rsLoRA alpha / √r.
+
+    Attributes:
+      unscaled: names of the products so far whose s nothing tells, so that it is taken as 1.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Adapters:
         config: Mapping[str, Any],
     ) -> None:
         self._specs, self._read, self._torch, self._scale, self._config = specs, read, torch, scale, config
+        self.unscaled: list[str] = []
         self._dora = {_MAGNITUDE.sub("", name) for name in specs if _MAGNITUDE.search(name)}
 
     def have(self, name: str) -> bool:
@@ -86,6 +90,9 @@ class Adapters:
         rank = a[0 if self._torch else -1]
         load = functools.partial(self._multiplied, name, other, middle, shape, module, rank)
         own = f"{name[: found.start('side')]}BA{name[found.end('side') :]}"
+        told = self._alpha_of(module) or self._config.get("lora_alpha") or self._config.get("alpha_pattern")
+        if self._scale is None and not told:
+            self.unscaled.append(own)
         return Delta(own, shape, load)
 
     def _shape(
@@ -120,9 +127,9 @@ class Adapters:
         """s: the factor on the product of a module, whose factors have this rank."""
         if self._scale is not None:
             return self._scale
-        for name in (f"{module}.alpha", f"{module}.lora.alpha", f"{module}/alpha"):
-            if name in self._specs and math.prod(self._specs[name].shape) == 1:
-                return float(np.asarray(self._read(name)).astype(np.float64).item()) / rank
+        stored = self._alpha_of(module)
+        if stored:
+            return float(np.asarray(self._read(stored)).astype(np.float64).item()) / rank
         patterns = self._config.get("alpha_pattern")
         try:
             own = [a for key, a in dict(patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module)]
@@ -134,3 +141,8 @@ class Adapters:
         if isinstance(alpha, bool) or not isinstance(alpha, int | float):
             raise ValueError(f"adapter_config.json has the alpha {alpha!r} for {module}: make it a number")
         return alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+
+    def _alpha_of(self, module: str) -> str:
+        """The name of the tensor that holds the alpha of a module; empty if there is none."""
+        names = (f"{module}.alpha", f"{module}.lora.alpha", f"{module}/alpha")
+        return next((n for n in names if n in self._specs and math.prod(self._specs[n].shape) == 1), "")

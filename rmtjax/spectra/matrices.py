@@ -96,7 +96,8 @@ def weight_matrices(
       num_heads: if not 0, query, key, value and output projections are split into that many matrices.
       num_kv_heads: number of heads of keys and values, where several query heads share one; 0: `num_heads`.
       lora_scale: factor of products of LoRA factors B A. None: alpha / r, as `alpha` beside the factors tells
-        it or the `adapter` of a mapping (the content of adapter_config.json); or else 1.
+        it or the `adapter` of a mapping (the content of adapter_config.json); or else 1, which is logged for
+        a mapping.
       products: add the products of query and key and of value and output, a matrix a head (`products`). This
         needs `num_heads`, where no tensor has an axis of heads.
 
@@ -177,6 +178,13 @@ def weight_matrices(
             " rules=(Rule(pattern, kind, unfold), ...) for them (see rmtjax.spectra.default_rules), or leave"
             " them out with left_out(reason)"
         )
+    if stored and adapters.unscaled:
+        message = (
+            "%r: neither an alpha in the file nor an adapter_config.json beside it tells the factor on "
+            "products of LoRA factors (%d), so it is taken as 1: --lora_scale (lora_scale=) sets it"
+        )
+        source = getattr(params, "source", "the weights")
+        logging.getLogger(__name__).warning(message, source, len(adapters.unscaled))
     _check_heads(found, num_heads, num_kv_heads)
     if products:
         of_heads, without_product = within_attention(projections)

@@ -4,6 +4,7 @@ arms       arms and functions of a user's Python file
 design     what the arms of a study stand for, and their seeds
 planning   the runs, their configs checked, and which of them are trained together
 execution  runs what is not finished, in processes of its own
+rows       the numbers of finished runs in files that outlive the folders
 tables     results.csv, summary.csv, study.csv, answers.csv and the like
 """
 
@@ -18,5 +19,6 @@ from rmtjax.study.planning import expected_seconds as expected_seconds
 from rmtjax.study.planning import listing as listing
 from rmtjax.study.planning import plan as plan
 from rmtjax.study.planning import units as units
+from rmtjax.study.rows import KeptRows as KeptRows
 from rmtjax.study.tables import answer as answer
 from rmtjax.study.tables import write_tables as write_tables

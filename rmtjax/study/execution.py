@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -28,7 +28,11 @@ _PROCESSES: set["subprocess.Popen[bytes]"] = set()
 
 
 def execute(
-    runs: Sequence[PlannedRun], workers: int = 1, members: int = 1, shard: tuple[int, int] | None = None
+    runs: Sequence[PlannedRun],
+    workers: int = 1,
+    members: int = 1,
+    shard: tuple[int, int] | None = None,
+    after_unit: Callable[[], None] = lambda: None,
 ) -> list[PlannedRun]:
     """Runs what is not finished yet, in processes of its own, each with its share of the cores.
 
@@ -41,6 +45,7 @@ def execute(
       workers: processes at the same time.
       members: how many runs one process trains together at most.
       shard: (k, n): only every n-th unit from the k-th on, without waiting for others.
+      after_unit: called when runs that are trained together have ended.
 
     Returns: The runs that failed; the others went on. A member of a population that diverged is not tried
       again, since it would diverge again. What a run printed is in log.txt of its folder; of runs trained
@@ -64,6 +69,7 @@ def execute(
             for future in concurrent.futures.as_completed(waiting):
                 if not future.result() and shard is None:
                     todo.append(waiting[future])
+                after_unit()
                 bar.update(_finished_count(mine) - bar.n)
             if todo:
                 time.sleep(_PATIENCE)

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ class PlannedRun(NamedTuple):
       config: checked.
       command: trains and measures it alone.
       workdir: its folder.
+      kept: its numbers are in a file (`rows.KeptRows`), so that it needs no folder.
     """
 
     arm: str
@@ -39,15 +41,30 @@ class PlannedRun(NamedTuple):
     config: ConfigDict
     command: list[str]
     workdir: pathlib.Path
+    kept: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
         """Its run.json; {} if it was never begun."""
         return results.read_record(self.workdir)
 
+    @property
+    def made(self) -> results.Made:
+        """What makes its numbers; the commit that is recorded in its folder."""
+        default = config_lib.flat(json.loads(config_lib.to_json(config_lib.base())))
+        fields = config_lib.flat(json.loads(config_lib.to_json(self.config)))
+        changed = {
+            name: value
+            for name, value in sorted(fields.items())
+            if not name.startswith(FREE) and (name not in default or default[name] != value)
+        }
+        text = json.dumps(changed)
+        commit = self.record.get("git_commit") or ""
+        return results.Made(hashlib.sha256(text.encode()).hexdigest()[:16], text, commit)
+
     def is_finished(self) -> bool:
-        """Whether its folder holds all of it. Raises InputError where the folder holds a run with another
-        config.
+        """Whether its folder, or a file of rows, holds all of it. Raises InputError where the folder holds a
+        run with another config.
         """
         stored = results.read_json(self.workdir / results.CONFIG)
         if stored is not None:
@@ -58,7 +75,7 @@ class PlannedRun(NamedTuple):
                     f"{str(self.workdir)!r} holds a run with another config ({'; '.join(changed)}): "
                     "choose another --out"
                 )
-        return results.is_finished(self.workdir)
+        return self.kept or results.is_finished(self.workdir)
 
 
 def plan(
@@ -66,6 +83,7 @@ def plan(
     arms: Mapping[str, list[str]],
     seeds: Sequence[int] | Mapping[str, Sequence[int]],
     out: str | os.PathLike[str],
+    kept: Mapping[tuple[str, int], results.Made] = types.MappingProxyType({}),
 ) -> list[PlannedRun]:
     """The runs, every config checked. Order: all arms of the first seed, then of the next.
 
@@ -74,9 +92,10 @@ def plan(
       arms: overrides by the arm's name.
       seeds: of all arms, or of each.
       out: folder of the runs, each in `<out>/<arm>/<seed>/`.
+      kept: what made the runs whose numbers are in files.
 
     Raises:
-      InputError: a bad config, or a folder that holds a run with another config.
+      InputError: a bad config, or a folder or file that holds a run with another config.
     """
     runs = []
     of_arm = seeds if isinstance(seeds, Mapping) else dict.fromkeys(arms, seeds)
@@ -86,8 +105,24 @@ def plan(
                 workdir = pathlib.Path(out) / arm / str(seed)
                 run = _planned_run(arm, seed, config_path, [*overrides, f"seed={seed}"], workdir)
                 run.is_finished()  # refuses a folder of another config
-                runs.append(run)
+                of_file = kept.get((arm, seed))
+                if of_file is not None and of_file.config_hash != run.made.config_hash:
+                    raise InputError(_other_config(run, of_file))
+                runs.append(run._replace(kept=of_file is not None))
     return runs
+
+
+def _other_config(run: PlannedRun, of_file: results.Made) -> str:
+    then, now = json.loads(of_file.config), json.loads(run.made.config)
+    changed = [
+        f"{name}: {then.get(name, 'default')!r} -> {now.get(name, 'default')!r}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name, "default") != now.get(name, "default")
+    ]
+    return (
+        f"the file of rows holds {run.arm}/{run.seed} with another config ({'; '.join(changed)}): "
+        "choose another file for --rows"
+    )
 
 
 def _planned_run(

@@ -45,13 +45,13 @@ def load(
     """
     path, variables = SHIPPED.get(source) or files.located(source), {"params": params} | model_state
     if checkpoints.is_own(path):
-        own = checkpoints.nest(checkpoints.open(path))
+        own = checkpoints.nest(checkpoints.open(path, in_parts=True))
         state = checkpoints.nest(checkpoints.open(path, item="model_state"))
         weights, names = pretrained.export(own, state, "rmtjax"), "rmtjax"
     else:
         tables = [names] if names else pretrained.TABLES
         weights = wrappers.fitting(
-            checkpoints.open(path),
+            checkpoints.open(path, in_parts=True),
             lambda given: max(pretrained.known(given, variables, table) for table in tables),
         )
         names = names or pretrained.recognise(list(weights), variables)

@@ -486,6 +486,108 @@ def test_mlx(tmp_path, bits):
     read_alone(quantise(tmp_path, **tensors), "q.weight", expected)
 
 
+def in_groups(bits, symmetric, groups, order=None):
+    """Weights [48 inputs, 32 outputs], and their codes, zero points and scales by groups of inputs."""
+    weights = (RNG.standard_normal((48, 32)) + (0 if symmetric else 0.7)).astype(np.float32)
+    group = np.arange(48) * groups // 48 if order is None else order
+    zeros, scales = np.zeros((groups, 32), int), np.zeros((groups, 32), np.float16)
+    codes = np.zeros((48, 32), int)
+    for i, j in np.ndindex(groups, 32):
+        own = weights[group == i, j]
+        high = abs(own).max() if symmetric else own.max()
+        low = -high if symmetric else min(own.min(), -high / 8)
+        scales[i, j] = (high - low) / (2**bits - 1)
+        zeros[i, j] = 2 ** (bits - 1) if symmetric else round(-low / scales[i, j])
+        found = np.round(own / scales[i, j]) + zeros[i, j]
+        codes[group == i, j] = np.clip(found, 0, 2**bits - 1)
+    dequantised = scales.astype(np.float32)[group] * (codes - zeros[group])
+    return weights, codes, zeros, scales, dequantised.astype(np.float32)
+
+
+def int32(codes, bits, order=None):
+    """Numbers along the last axis, so many bits each, in int32: the i-th bits hold number `order[i]`."""
+    order = range(32 // bits) if order is None else order
+    parts = codes.reshape(len(codes), -1, 32 // bits).astype(np.uint64)
+    packed = np.zeros(parts.shape[:2], np.uint64)
+    for i, place in enumerate(order):
+        packed |= parts[..., place] << np.uint64(bits * i)
+    return packed.astype(np.uint32).view(np.int32)
+
+
+def close_to(weights, name, dequantised, true, bits):
+    """Whether the weights are those of the reference, and near the true ones."""
+    read_alone(weights, name, dequantised.T)
+    norms = np.linalg.norm(weights[name]), np.linalg.norm(true)
+    assert norms[0] == pytest.approx(norms[1], rel=0.02 if bits == 4 else 2e-3)
+    assert np.linalg.norm(weights[name] - true.T) < 2 * 2.0**-bits * norms[1]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("version", ["", "gptq", "gptq_v2"])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_gptq(tmp_path, bits, symmetric, version, ordered):
+    order = None if ordered else RNG.permutation(np.arange(48) // 16)
+    true, codes, zeros, scales, dequantised = in_groups(bits, symmetric, 3, order)
+    stored = zeros if version == "gptq_v2" else zeros - 1
+    tensors = {
+        "q.qweight": int32(codes.T, bits).T.copy(), "q.qzeros": int32(stored, bits), "q.scales": scales,
+        "q.g_idx": (np.arange(48) // 16 if ordered else order).astype(np.int32),
+    }  # fmt: skip
+    told = {"quant_method": "gptq", "bits": bits, "sym": symmetric} | (
+        {"checkpoint_format": version} if version else {}
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": told}))
+    close_to(quantise(tmp_path, **tensors), "q.weight", dequantised, true, bits)
+    if ordered:  # files of the first programs have no g_idx
+        del tensors["q.g_idx"]
+        close_to(quantise(tmp_path, **tensors), "q.weight", dequantised, true, bits)
+
+
+def test_awq(tmp_path):
+    true, codes, zeros, scales, dequantised = in_groups(4, False, 3)
+    order = (0, 2, 4, 6, 1, 3, 5, 7)
+    tensors = {
+        "q.qweight": int32(codes, 4, order), "q.qzeros": int32(zeros, 4, order), "q.scales": scales,
+    }  # fmt: skip
+    told = {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True, "group_size": 16}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": told}))
+    close_to(quantise(tmp_path, **tensors), "q.weight", dequantised, true, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (None, "told by a config.json with quantization_config, which is not beside it"),
+        ({"quant_method": "auto-round"}, "told by a config.json"),
+        ({"checkpoint_format": "marlin"}, "the format 'marlin' of GPTQ is not known"),
+        ({"checkpoint_format": "gptq", "format": "gptq_v2"}, "the format 'several' of GPTQ is not known"),
+        ({"pack_dtype": "int16"}, "is not known"),
+        ({"checkpoint_format": "gptq_v2", "sym": True}, "not those of symmetric groups"),
+        ({"quant_method": "awq", "version": "gemv", "zero_point": True}, "AWQ is read in its version 'gemm'"),
+        ({"quant_method": "awq", "version": "gemm", "zero_point": True}, "are no groups of 4 bits"),
+        ({"zeros": 15}, "its zero points, stored less 1, have 15, which stands for 0 or for 16"),
+        ({"bits": 2}, "are no groups of 4 or 8 bits"),
+        ({"order": np.zeros(47, np.int32)}, "are no groups of 4 or 8 bits"),
+        ({"order": None, "desc_act": True}, "the order of its groups, g_idx, is missing"),
+    ],
+)
+def test_gptq_and_awq_are_refused_where_something_is_not_known(tmp_path, change, reason):
+    told = {"quant_method": "gptq", "bits": 4, "sym": False} | (change or {})
+    order = told.pop("order", np.arange(48, dtype=np.int32) // 16)
+    zeros, bits = np.full((3, 32), told.pop("zeros", 7)), told["bits"]
+    tensors = {
+        "q.qweight": np.ones((48 * bits // 32, 32), np.int32), "q.qzeros": int32(zeros % 2**bits, bits),
+        "q.scales": np.ones((3, 32), np.float16), "q.g_idx": order,
+        "o.weight": np.ones((3, 4), np.float32),
+    }  # fmt: skip
+    if change is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"quantization_config": told}))
+    weights = quantise(tmp_path, **{name: x for name, x in tensors.items() if x is not None})
+    assert set(weights) == {"o.weight"}
+    assert reason in weights.refused["q.qweight"]
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_four_bits_of_bitsandbytes(tmp_path, nested):
     codes = RNG.integers(0, 16, 5 * 26).astype(np.uint8)
@@ -628,6 +730,19 @@ def test_the_config_of_an_adapter_beside_its_weights_is_read(tmp_path):
     assert [checkpoints.open(path).adapter for path in paths] == [{}, {}]
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 64}))
     assert [checkpoints.open(path).adapter for path in paths] == [{"lora_alpha": 64}] * 2
+
+
+def test_a_folder_with_an_adapter_of_torch_is_one_of_weights(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 64}))
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    (tmp_path / "training_args.bin").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"adapter_model.bin' is (a torch file|not a whole torch file)"):
+        checkpoints.open(tmp_path)
+    torch = pytest.importorskip("torch")
+    factors = {"q.lora_A.weight": torch.ones(2, 8), "q.lora_B.weight": torch.ones(6, 2)}
+    torch.save(factors, tmp_path / "adapter_model.bin")
+    opened = checkpoints.open(tmp_path)
+    assert (set(opened), opened.adapter) == (set(factors), {"lora_alpha": 64})
 
 
 class Payload:
@@ -1042,8 +1157,22 @@ def test_a_cut_gguf_file_and_one_that_announces_too_much_are_said(tmp_path):
             checkpoints.open(tmp_path / "b.gguf")
 
 
-def test_without_the_package_gguf_what_to_install_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(InputError, match=r"gguf is not installed: pip install 'rmtjax\[gguf\]'"):
-        checkpoints.open(tmp_path / "a.gguf")
+@pytest.mark.parametrize(
+    ("name", "start", "library", "extra"),
+    [
+        ("a GGUF file", b"GGUF", "gguf", "gguf"),
+        ("a torch file", b"a", "torch", "formats"),
+        ("a Keras file", b"\x89HDF", "h5py", "formats"),
+        ("an ONNX file", b"a", "onnx", "formats"),
+    ],
+)
+def test_without_an_optional_library_its_extra_is_named(tmp_path, monkeypatch, name, start, library, extra):
+    monkeypatch.setitem(sys.modules, library, None)
+    path = tmp_path / ("a.onnx" if library == "onnx" else "a.bin")
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(InputError) as caught:
+        checkpoints.open(path)
+    assert str(caught.value) == (
+        f"{str(path)!r} is {name}, and {library} is not installed: pip install 'rmtjax[{extra}]', "
+        "or save its weights as safetensors"
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rmtjax import files, report
-from rmtjax.commands import diversity, evaluate, generate, spectra, study, train
+from rmtjax.commands import diversity, evaluate, generate, population, spectra, study, train
 from rmtjax.errors import run_command
 from rmtjax.train import loop
 
@@ -69,6 +69,16 @@ def test_a_second_writer_is_refused_by_host_and_process(name, tmp_path, weights,
     assert code == 2
     assert f"is in use by process {os.getpid()} on {socket.gethostname()}: wait for it, or choose" in said[-1]
     assert sorted(path.name for path in out.iterdir()) == ["result"]
+
+
+def test_a_population_whose_folder_is_in_use_names_the_file_that_names_it(tmp_path, capfd):
+    unit, out = tmp_path / "unit.json", tmp_path / "out"
+    run = {"overrides": [], "workdir": str(out)}
+    unit.write_text(json.dumps({"config": "configs/digits.py", "runs": [run]}))
+    with files.writing_to(out, "the folder", "--out"):
+        code, said = ends(lambda: population.main([str(unit)]), capfd)
+    assert code == 2
+    assert said[-1].endswith(f"wait for it, or choose another workdir in {str(unit)!r}")
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -362,6 +362,27 @@ def test_lora_factors_are_multiplied_out():
     np.testing.assert_allclose(matrix.load()[0], flax["d/lora_a"] @ flax["d/lora_b"], rtol=1e-5)
 
 
+def test_a_scale_of_lora_that_nothing_tells_is_said_once(caplog):
+    shapes = {
+        f"{m}.lora_{side}.weight": shape for m in "qkv" for side, shape in (("A", (4, 8)), ("B", (6, 4)))
+    }
+    stored = Stored(shapes)
+    stored.source = "adapter.safetensors"
+    spectra.weight_matrices(stored)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("'adapter.safetensors': neither an alpha in the file")
+    assert "on products of LoRA factors (3), so it is taken as 1: --lora_scale" in record.getMessage()
+    caplog.clear()
+    spectra.weight_matrices(stored, lora_scale=1.0)
+    stored.adapter = {"lora_alpha": 4}
+    spectra.weight_matrices(stored)
+    stored.adapter = {}
+    for module in "qkv":
+        stored.specs[f"{module}.alpha"] = jax.ShapeDtypeStruct((), np.float32)
+    spectra.weight_matrices(stored)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("down", "up"),
     [

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -289,6 +290,55 @@ def test_a_member_that_diverged_is_told_and_not_tried_again(tiny, tmp_path, proc
     assert not made.started
 
 
+def test_runs_in_a_file_of_rows_count_as_done(tiny, tmp_path, processes):
+    runs = study.plan(tiny, FOUR, [0, 1], tmp_path / "out")
+    for run in runs[:2]:
+        finish(run, 0.5)
+    first, other = str(tmp_path / "rows" / "first.parquet"), str(tmp_path / "other.parquet")
+    study.KeptRows([first]).add_finished(runs)
+    shutil.rmtree(tmp_path / "out")
+    for run in runs[1:4]:
+        finish(run, 0.75 if run.arm == "b" else 0.25)
+    study.KeptRows([other]).add_finished(runs)
+    shutil.rmtree(tmp_path / "out")
+
+    kept = study.KeptRows([first, other])
+    assert list(kept.made) == [(arm, 0) for arm in "abcd"]
+    runs = study.plan(tiny, FOUR, [0, 1], tmp_path / "out", kept.made)
+    made = processes(runs)
+    assert study.execute(runs, after_unit=lambda: kept.add_finished(runs)) == []
+    assert len(made.started) == 4, "those of the other seed"
+    table = study.KeptRows([first]).table({arm: [0, 1] for arm in FOUR})
+    accuracy = table[table["metric"] == "accuracy"].set_index(["arm", "seed"])["value"]
+    # Of the two files that have b, the first one counts.
+    assert accuracy.to_dict() == {(arm, 0): 0.5 if arm in "ab" else 0.25 for arm in "abcd"} | {
+        (arm, 1): 0.5 for arm in "abcd"
+    }
+    assert list(table["arm"].drop_duplicates()) == list(FOUR)
+
+
+def test_rows_of_another_config_are_refused(tiny, tmp_path):
+    runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
+    finish(runs[0], 0.5)
+    rows = str(tmp_path / "rows.parquet")
+    study.KeptRows([rows]).add_finished(runs)
+    changed = FOUR | {"a": ["regularization.dropout=0.3"]}
+    with pytest.raises(
+        InputError, match=r"a/0 with another config \(regularization.dropout: 'default' -> 0\.3"
+    ):
+        study.plan(tiny, changed, [0], tmp_path / "elsewhere", study.KeptRows([rows]).made)
+    others = study.plan(tiny, changed, [0], tmp_path / "elsewhere")
+    finish(others[0], 0.5)
+    second = str(tmp_path / "second.parquet")
+    study.KeptRows([second]).add_finished(others)
+    with pytest.raises(InputError, match=r"second\.parquet' holds the run a/0 with another config"):
+        study.KeptRows([rows, second])
+    with pytest.raises(InputError, match="no file of rows of a study"):
+        study.KeptRows([tiny])
+    with pytest.raises(InputError, match="no file of rows of a study"):
+        study.KeptRows([rows, str(tmp_path / "missing.parquet")])
+
+
 def test_what_was_begun_alone_goes_on_alone(tiny, tmp_path):
     runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
     runs[1].workdir.mkdir(parents=True)
@@ -379,8 +429,8 @@ def test_a_smoke_study_answers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(execution, "_has_taskset", lambda: False)
     config, out = tmp_path / "smoke.py", tmp_path / "out"
     config.write_text(SMOKE.format(path=str(CONFIGS / "study_digits.py")))
-    monkeypatch.setattr("sys.argv", ["study", f"--config={config}", f"--out={out}", "--seeds=0-1"])
-    assert command.main() == 0
+    arguments = [f"--config={config}", "--seeds=0-1", f"--rows={tmp_path / 'rows.parquet'}"]
+    assert command.main([*arguments, f"--out={out}"]) == 0
     printed = capsys.readouterr().out
     assert "6 arms, 12 runs" in printed
     assert printed.count("T1:") == printed.count("T2:") == 1
@@ -395,3 +445,11 @@ def test_a_smoke_study_answers(tmp_path, monkeypatch, capsys):
     of_seed = [out / arm / "0" for arm in ("dropout_0.3", "dropout_0.5")]  # fed the same
     assert len({(folder / "diversity.json").read_text() for folder in of_seed}) == 1
     assert len({(folder / "evaluation.json").read_text() for folder in of_seed}) == 2
+    # On another machine, from the file of rows alone: nothing is trained, and the answers are the same.
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setattr(execution, "subprocess", None)
+    assert command.main([*arguments, f"--out={elsewhere}"]) == 0
+    assert not list(elsewhere.glob("*/*/run.json"))
+    tables = {path.name: path.read_bytes() for path in out.glob("*.csv")}
+    assert {"answers.csv", "study.csv", "effects.csv", "results.csv", "spectra.csv"} <= tables.keys()
+    assert {path.name: path.read_bytes() for path in elsewhere.glob("*.csv")} == tables

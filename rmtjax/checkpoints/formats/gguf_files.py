@@ -10,20 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from rmtjax.checkpoints import guard
 from rmtjax.checkpoints.contents import Contents, Tensor
-from rmtjax.errors import InputError
 
 _PLAIN = ("F64", "F32", "F16", "I64", "I32", "I16", "I8")  # of which the reader makes arrays of numpy
 
 
 def read(path: pathlib.Path) -> Contents:
     """Maps the file, so that reading a tensor loads and dequantises only its own pages."""
-    try:
+    with guard.optional(path, "a GGUF file", "gguf", "gguf"):
         import gguf
-    except ImportError as error:
-        raise InputError(
-            f"{str(path)!r} is a GGUF file, and gguf is not installed: pip install 'rmtjax[gguf]'"
-        ) from error
 
     class Reader(gguf.GGUFReader):
         """One that stops at the end of the file; the package's loops over counts that are not there."""

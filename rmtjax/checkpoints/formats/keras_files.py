@@ -18,7 +18,6 @@ import numpy as np
 
 from rmtjax.checkpoints import guard
 from rmtjax.checkpoints.contents import Contents, Tensor, named_bits
-from rmtjax.errors import InputError
 
 # Class in lower case, without underscores -> its variables in order. `cell` is part of a recurrent layer;
 # `querydense` and the like are parts of attention.
@@ -33,12 +32,8 @@ _VARIABLES = {
 
 def read(path: pathlib.Path) -> Contents:
     """Reads variables in the order of the layers in the config, then of names; skips the optimiser's."""
-    try:
+    with guard.optional(path, "a Keras file", "h5py", "formats"):
         import h5py
-    except ImportError as error:
-        raise InputError(
-            f"{str(path)!r} is a Keras file, and h5py is not installed: pip install 'rmtjax[formats]'"
-        ) from error
     source: Any = path
     config: Any = {}
     found: dict[str, Any] = {}
@@ -91,7 +86,7 @@ def read(path: pathlib.Path) -> Contents:
 def _inside(archive: zipfile.ZipFile, name: str) -> bytes:
     """A file inside an archive. Raises ValueError if it claims far more bytes than it has."""
     member = archive.getinfo(name)
-    guard.check_size(name, member.file_size, member.compress_size)
+    guard.check_expansion(name, member.file_size, member.compress_size)
     return archive.read(member)
 
 

@@ -5,22 +5,22 @@ import pathlib
 
 import numpy as np
 
+from rmtjax import files
 from rmtjax.checkpoints.contents import Contents, Tensor, named_bits
-from rmtjax.checkpoints.formats import npz_files
 from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
     """Reads the array, under the name `matrix`."""
     with path.open("rb") as file:
-        shape, dtype = npz_files.header(file)
+        shape, dtype = files.npy_header(file)
         start = file.tell()
     if dtype.hasobject:
         raise InputError(
             f"{str(path)!r} holds Python objects, which could run any program, so it is not opened: "
             "save it as an array of numbers"
         )
-    npz_files.check_size("matrix", shape, dtype, path.stat().st_size - start)
+    files.check_length("matrix", shape, dtype, path.stat().st_size - start)
     return Contents({"matrix": Tensor(shape, named_bits(dtype), functools.partial(_array, path))}, None)
 
 

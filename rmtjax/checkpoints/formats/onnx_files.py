@@ -7,19 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from rmtjax.checkpoints import guard
 from rmtjax.checkpoints.contents import Contents, Tensor
 from rmtjax.errors import InputError
 
 
 def read(path: pathlib.Path) -> Contents:
     """Reads the arrays of the outer graph; convolutions are `(out, in, *window)`, as in torch."""
-    try:
+    with guard.optional(path, "an ONNX file", "onnx", "formats"):
         import onnx
         from onnx import numpy_helper
-    except ImportError as error:
-        raise InputError(
-            f"{str(path)!r} is an ONNX file, and onnx is not installed: pip install 'rmtjax[formats]'"
-        ) from error
     model = onnx.load(str(path), load_external_data=False)
     given = [(tensor.name, tensor) for tensor in model.graph.initializer]
     refused = {

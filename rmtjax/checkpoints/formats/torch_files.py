@@ -17,13 +17,8 @@ from rmtjax.errors import InputError
 
 def read(path: pathlib.Path) -> Contents:
     """Unpickles only tensors (`weights_only`); anything else in the file is an error."""
-    try:
+    with guard.optional(path, "a torch file", "torch", "formats"):
         import torch
-    except ImportError as error:
-        raise InputError(
-            f"{str(path)!r} is a torch file, and torch is not installed: pip install 'rmtjax[formats]', "
-            "or save it as safetensors"
-        ) from error
     flat, refused = weights_inside.of_torch(_loaded(path), (torch.Tensor, np.ndarray))
     tensors = {}
     for name, tensor in flat.items():
@@ -64,7 +59,7 @@ def _loaded(path: pathlib.Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                guard.check_size(member.filename, member.file_size, member.compress_size)
+                guard.check_expansion(member.filename, member.file_size, member.compress_size)
     for mmap in (True, False):  # the old format cannot be mapped
         try:
             with torch.serialization.safe_globals(_numbers_of_numpy()), warnings.catch_warnings():

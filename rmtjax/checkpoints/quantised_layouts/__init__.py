@@ -17,6 +17,7 @@ from rmtjax.checkpoints.quantised_layouts import (
     bitsandbytes_rows,
     four_bit_floats,
     integers,
+    integers_of_inputs,
     leftovers,
     packed,
     scales,
@@ -29,6 +30,7 @@ from rmtjax.checkpoints.quantised_layouts.stored import Stored
 _LAYOUTS = (
     four_bit_floats,
     integers,
+    integers_of_inputs,
     bitsandbytes_blocks,
     packed,
     zero_points,

@@ -46,7 +46,7 @@ _STATE = re.compile(r"\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_s
 
 
 def judge(name: str, tensors: Stored, layout: str) -> Verdict | None:
-    """Refuses tensors of GPTQ, AWQ, compressed-tensors, HQQ, AQLM, VPTQ, EXL, QuIP# and 4-bit bitsandbytes.
+    """Refuses the rest of GPTQ, AWQ, compressed-tensors, HQQ, AQLM, VPTQ, EXL, QuIP# and 4-bit bitsandbytes.
 
     A bias is no part of the layout.
     """
