@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--names", default="rmtjax", help="table of names and layouts; default: rmtjax")
     arguments = parser.parse_args(argv)
 
-    from rmtjax import checkpoints, results
+    from rmtjax import checkpoints, files, results
     from rmtjax import config as config_lib
     from rmtjax.models import pretrained
     from rmtjax.models.lora import Lora
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     config = pathlib.Path(arguments.run) / results.CONFIG
     if not config.is_file():
         raise InputError(f"{arguments.run!r} is not a run's folder: it has no config.json")
+    files.make_folder(pathlib.Path(arguments.file).parent, "the folder of FILE", "FILE")
     text = config.read_text(encoding="utf-8")
     params = checkpoints.nest(checkpoints.open(arguments.run))
     low_rank = config_lib.from_stored(json.loads(text)).model.lora
