@@ -85,7 +85,7 @@ def test_a_run_is_exported_for_torch_with_its_low_rank_factors_multiplied_out(tm
     with checkpoints.open_run(run) as manager:
         manager.save(0, {"params": adapted, "model_state": {}}, {})
     (run / "config.json").write_text(config_lib.to_json(config))
-    file = tmp_path / "out.safetensors"
+    file = tmp_path / "new" / "out.safetensors"  # in a folder that is not there
     done = forked.run([sys.executable, "-m", "rmtjax.checkpoints", str(run), str(file), "--names=timm"])
     assert done.returncode == 0, done.stderr
     out = checkpoints.open(file)
