@@ -54,6 +54,12 @@ def say_stopped(number: int, then: str, where: str = "") -> None:
         os.write(2, f"\nstopped by {name}{where and ' '}{where}: {then}\n".encode())
 
 
+def end_on_ctrl_c() -> None:
+    """Lets Ctrl-C end the process with a sentence, until `run_command` begins."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _ended)
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits.
 
@@ -62,6 +68,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     """
     if is_heard(signal.SIGTERM):
         signal.signal(signal.SIGTERM, _ended)
+    if signal.getsignal(signal.SIGINT) == _ended:  # of the imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -110,6 +111,19 @@ def test_a_lock_that_a_killed_process_left_does_not_hold(tmp_path):
         assert (folder / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
 
 
+def test_what_a_killed_command_had_not_finished_is_removed(tmp_path):
+    (tmp_path / ".lock").write_text("process 123 on host")
+    for name in (".spectra.123.npz", ".probe.123"):
+        (tmp_path / name).touch()
+    others = [".spectra.1234.npz", ".hidden", ".123", "spectra.123.npz"]
+    for name in others:
+        (tmp_path / name).touch()
+    with files.writing_to(tmp_path, "the folder", "--out"):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", *others}
+    with files.writing_to(tmp_path, "the folder", "--out"):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", *others}
+
+
 def test_ctrl_c_says_how_to_go_on(capfd):
     def main():
         os.kill(os.getpid(), signal.SIGINT)
@@ -121,6 +135,30 @@ def test_ctrl_c_says_how_to_go_on(capfd):
     assert said == [
         "stopped by Ctrl-C: files are whole or absent, and the same command goes on from those that are there"
     ]
+
+
+@pytest.mark.parametrize("name", ["train", "spectra", "study"])
+def test_ctrl_c_during_the_imports_is_one_sentence(name, tmp_path):
+    """In place of JAX, the command imports a module that sends the signal."""
+    (tmp_path / "jax.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process inherits that it is ignored
+    words = [sys.executable, "-m", f"rmtjax.{name}", "weights.npz", CONFIG, "--out=out"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr.strip().startswith("stopped by Ctrl-C: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_ctrl_c_in_a_program_that_imports_the_package_is_its_own(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import rmtjax\n")
+    (tmp_path / "mine" / "__main__.py").write_text(
+        "import signal\nprint(signal.getsignal(signal.SIGINT) == signal.default_int_handler)\n"
+    )
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    words = [sys.executable, "-m", "mine", "rmtjax.train"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n"
 
 
 def test_ctrl_c_does_not_stop_a_loop_that_a_shell_started_in_the_background():
