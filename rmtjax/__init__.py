@@ -11,4 +11,4 @@ __version__ = "0.1.0"
 if sys.argv[:1] == ["-m"] and any(
     (flag, module.partition(".")[0]) == ("-m", "rmtjax") for flag, module in itertools.pairwise(sys.orig_argv)
 ):
-    errors.end_on_ctrl_c()
+    errors.end_on_signals()

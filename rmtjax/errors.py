@@ -54,10 +54,15 @@ def say_stopped(number: int, then: str, where: str = "") -> None:
         os.write(2, f"\nstopped by {name}{where and ' '}{where}: {then}\n".encode())
 
 
-def end_on_ctrl_c() -> None:
-    """Lets Ctrl-C end the process with a sentence, until `run_command` begins."""
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, _ended)
+def end_on_signals() -> None:
+    """SIGTERM and Ctrl-C end the process with a sentence.
+
+    There is no KeyboardInterrupt, since an exception within a callback, such as JAX's of the garbage
+    collector, is lost.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if is_heard(number):
+            signal.signal(number, _ended)
 
 
 def run_command(main: Callable[[], int | None]) -> None:
@@ -66,10 +71,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     The exit status is what it returns; 2 on bad input, a full disk or a path that cannot be used; 130 on
     Ctrl-C, 143 on SIGTERM, and 141 where nobody reads any more what the command prints.
     """
-    if is_heard(signal.SIGTERM):
-        signal.signal(signal.SIGTERM, _ended)
-    if signal.getsignal(signal.SIGINT) == _ended:  # of the imports
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_on_signals()
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -90,7 +92,7 @@ def run_command(main: Callable[[], int | None]) -> None:
             message = f"{os.fspath(error.filename)!r} cannot be used: {error.strerror}"
         else:
             raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # of the second Ctrl-C while training
         say_stopped(signal.SIGINT, _AGAIN)
         sys.exit(128 + signal.SIGINT)
     lines = [printable(line, sys.maxsize) for line in message.split("\n")]

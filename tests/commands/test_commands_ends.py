@@ -49,6 +49,11 @@ def ends(main, capfd):
     return stop.value.code, capfd.readouterr().err.strip().splitlines()
 
 
+def python(*words, cwd=None):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process inherits that a signal is ignored
+    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
 CONFIG = "--config=configs/digits.py"
 WRITERS = {
     "train": (train.main, lambda out, w, f: [CONFIG, f"--workdir={out}"]),
@@ -124,26 +129,36 @@ def test_what_a_killed_command_had_not_finished_is_removed(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {".lock", *others}
 
 
-def test_ctrl_c_says_how_to_go_on(capfd):
-    def main():
-        os.kill(os.getpid(), signal.SIGINT)
-        signal.pause()
+ENDED = """
+import gc, os, signal
+from rmtjax.errors import run_command
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    code, said = ends(main, capfd)
-    assert code == 130
-    assert said == [
+def main():
+    {stopped}
+
+run_command(main)
+"""
+STOPPED = {
+    "anywhere": "os.kill(os.getpid(), signal.SIGINT)",
+    "in a callback": "gc.callbacks.append(lambda *_: os.kill(os.getpid(), signal.SIGINT)); gc.collect()",
+    "twice while training": "raise KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize("where", STOPPED)
+def test_ctrl_c_says_how_to_go_on(where):
+    done = python("-c", ENDED.format(stopped=STOPPED[where]))
+    assert done.returncode == 130
+    assert done.stderr.strip() == (
         "stopped by Ctrl-C: files are whole or absent, and the same command goes on from those that are there"
-    ]
+    )
 
 
 @pytest.mark.parametrize("name", ["train", "spectra", "study"])
 def test_ctrl_c_during_the_imports_is_one_sentence(name, tmp_path):
     """In place of JAX, the command imports a module that sends the signal."""
     (tmp_path / "jax.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process inherits that it is ignored
-    words = [sys.executable, "-m", f"rmtjax.{name}", "weights.npz", CONFIG, "--out=out"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = python("-m", f"rmtjax.{name}", "weights.npz", CONFIG, "--out=out", cwd=tmp_path)
     assert done.returncode == 130
     assert done.stderr.strip().startswith("stopped by Ctrl-C: ")
     assert len(done.stderr.strip().splitlines()) == 1
@@ -155,9 +170,7 @@ def test_ctrl_c_in_a_program_that_imports_the_package_is_its_own(tmp_path):
     (tmp_path / "mine" / "__main__.py").write_text(
         "import signal\nprint(signal.getsignal(signal.SIGINT) == signal.default_int_handler)\n"
     )
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    words = [sys.executable, "-m", "mine", "rmtjax.train"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = python("-m", "mine", "rmtjax.train", cwd=tmp_path)
     assert done.stdout == "True\n"
 
 
