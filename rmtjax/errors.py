@@ -92,6 +92,14 @@ def run_command(main: Callable[[], int | None]) -> None:
             message = f"{os.fspath(error.filename)!r} cannot be used: {error.strerror}"
         else:
             raise
+    except UnicodeEncodeError as error:
+        if "surrogates" not in error.reason:  # which stand for bytes that are no text in this locale
+            raise
+        near = error.object[max(error.start - 40, 0) : error.end + 40]
+        message = (
+            f"{near!a} is of a path with bytes that are not UTF-8, or not read as such in this locale: "
+            "set PYTHONUTF8=1, or rename the file or folder"
+        )
     except KeyboardInterrupt:  # of the second Ctrl-C while training
         say_stopped(signal.SIGINT, _AGAIN)
         sys.exit(128 + signal.SIGINT)

@@ -227,6 +227,14 @@ def test_a_path_that_cannot_be_used_is_one_sentence(kind, capfd):
     assert (code, said) == (2, [f"rmtjax: 'some/path' cannot be used: {os.strerror(kind)}"])
 
 
+def test_a_path_that_is_not_utf_8_is_one_sentence(tmp_path, weights, capfd):
+    named = os.fsdecode(os.fsencode(tmp_path) + b"/\xfc")
+    code, said = ends(lambda: spectra.main([weights, f"--out={named}"]), capfd)
+    assert code == 2
+    assert r"/\udcfc" in said[-1]
+    assert "with bytes that are not UTF-8" in said[-1]
+
+
 def test_other_errors_of_the_system_keep_their_traceback():
     def main():
         raise OSError(errno.EIO, os.strerror(errno.EIO), "some/path")
