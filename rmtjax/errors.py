@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -72,6 +73,10 @@ def run_command(main: Callable[[], int | None]) -> None:
     Ctrl-C, 143 on SIGTERM, and 141 where nobody reads any more what the command prints.
     """
     end_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr: a locale may lack a letter of a sentence
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -49,9 +49,9 @@ def ends(main, capfd):
     return stop.value.code, capfd.readouterr().err.strip().splitlines()
 
 
-def python(*words, cwd=None):
+def python(*words, **options):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process inherits that a signal is ignored
-    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, **options)
 
 
 CONFIG = "--config=configs/digits.py"
@@ -233,6 +233,13 @@ def test_a_path_that_is_not_utf_8_is_one_sentence(tmp_path, weights, capfd):
     assert code == 2
     assert r"/\udcfc" in said[-1]
     assert "with bytes that are not UTF-8" in said[-1]
+
+
+def test_a_letter_that_the_locale_lacks_is_escaped():
+    code = "from rmtjax.errors import run_command; run_command(lambda: print('0.1 \\xb1 0.2'))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = python("-c", code, env=os.environ | locale)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.1 \\xb1 0.2\n", "")
 
 
 def test_other_errors_of_the_system_keep_their_traceback():
