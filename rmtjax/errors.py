@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -54,14 +55,28 @@ def say_stopped(number: int, then: str, where: str = "") -> None:
         os.write(2, f"\nstopped by {name}{where and ' '}{where}: {then}\n".encode())
 
 
+def end_on_signals() -> None:
+    """SIGTERM and Ctrl-C end the process with a sentence.
+
+    There is no KeyboardInterrupt, since an exception within a callback, such as JAX's of the garbage
+    collector, is lost.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if is_heard(number):
+            signal.signal(number, _ended)
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits.
 
     The exit status is what it returns; 2 on bad input, a full disk or a path that cannot be used; 130 on
     Ctrl-C, 143 on SIGTERM, and 141 where nobody reads any more what the command prints.
     """
-    if is_heard(signal.SIGTERM):
-        signal.signal(signal.SIGTERM, _ended)
+    end_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr: a locale may lack a letter of a sentence
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -82,7 +97,15 @@ def run_command(main: Callable[[], int | None]) -> None:
             message = f"{os.fspath(error.filename)!r} cannot be used: {error.strerror}"
         else:
             raise
-    except KeyboardInterrupt:
+    except UnicodeEncodeError as error:
+        if "surrogates" not in error.reason:  # which stand for bytes that are no text in this locale
+            raise
+        near = error.object[max(error.start - 40, 0) : error.end + 40]
+        message = (
+            f"{near!a} is of a path with bytes that are not UTF-8, or not read as such in this locale: "
+            "set PYTHONUTF8=1, or rename the file or folder"
+        )
+    except KeyboardInterrupt:  # of the second Ctrl-C while training
         say_stopped(signal.SIGINT, _AGAIN)
         sys.exit(128 + signal.SIGINT)
     lines = [printable(line, sys.maxsize) for line in message.split("\n")]

@@ -217,6 +217,8 @@ def make_folder(name: str | os.PathLike[str], what: str, flag: str) -> pathlib.P
 def writing_to(name: str | os.PathLike[str], what: str, flag: str) -> Iterator[pathlib.Path]:
     """A folder for results, in which no other command writes at the same time.
 
+    Temporary files of a command that was killed there, and so left its lock, are removed.
+
     Raises:
       InputError: see `make_folder`; or another process writes to it.
     """
@@ -225,7 +227,13 @@ def writing_to(name: str | os.PathLike[str], what: str, flag: str) -> Iterator[p
     def refuse(who: str) -> None:
         raise InputError(f"{what} {str(folder)!r} is in use by {who}: wait for it, or choose another {flag}")
 
-    with locked(folder / ".lock", refuse):
+    lock, killed = folder / ".lock", ""
+    with contextlib.suppress(OSError, IndexError):
+        killed = lock.read_text(encoding="utf-8", errors="replace").split()[1]  # "process 12 on host"
+    with locked(lock, refuse):
+        for path in folder.glob(".*") if killed.isdigit() else ():
+            if f".{killed}" in path.suffixes[-2:] and path.is_file():
+                path.unlink()
         yield folder
 
 

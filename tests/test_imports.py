@@ -116,7 +116,7 @@ def test_arrows_run_one_way(path):
     room = room_of(path)
     used = set(rooms_imported(path)) - {room}
     if room == "__init__":
-        assert used == set(), "`import rmtjax` imports nothing"
+        assert used <= {"errors"}, "`import rmtjax` imports nothing else"
         return
     up = {other for other in used if LEVEL.get(other, len(ORDER)) >= LEVEL[room]}
     assert not up, (

@@ -168,7 +168,8 @@ def set_compilation_cache(**options: Any) -> None:
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "rmtjax" / "jax"))
+        caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        if os.path.isabs(caches):  # not so for a user without a home, as containers have
+            jax.config.update("jax_compilation_cache_dir", os.path.join(caches, "rmtjax", "jax"))
     for option, value in options.items():
         jax.config.update(option, value)

@@ -118,7 +118,8 @@ def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.P
             for file in found
             if file.is_file() and not file.parent.name.startswith(".partial-")
         ]
-    folder = out / f".partial-{hashlib.sha256(chr(10).join(facts).encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256("\n".join(facts).encode(errors="surrogatepass")).hexdigest()
+    folder = out / f".partial-{digest[:12]}"
     for old in out.glob(".partial-*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)

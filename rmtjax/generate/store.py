@@ -65,6 +65,8 @@ def ensure(
             fresh = True
             building = folder.with_name(f".{folder.name}.building")
             _make_folder(building)
+            for left in building.glob(".*") if jax.process_index() == 0 else ():
+                left.unlink()  # a file that a build that was killed had not finished
             try:
                 facts = build(building)
             except InputError:  # the same again would fail the same way: nothing to go on from

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -46,6 +47,11 @@ def ends(main, capfd):
     with pytest.raises(SystemExit) as stop:
         run_command(main)
     return stop.value.code, capfd.readouterr().err.strip().splitlines()
+
+
+def python(*words, **options):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process inherits that a signal is ignored
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, **options)
 
 
 CONFIG = "--config=configs/digits.py"
@@ -120,17 +126,62 @@ def test_a_lock_that_a_killed_process_left_does_not_hold(tmp_path):
         assert (folder / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def test_ctrl_c_says_how_to_go_on(capfd):
-    def main():
-        os.kill(os.getpid(), signal.SIGINT)
-        signal.pause()
+def test_what_a_killed_command_had_not_finished_is_removed(tmp_path):
+    (tmp_path / ".lock").write_text("process 123 on host")
+    for name in (".spectra.123.npz", ".probe.123"):
+        (tmp_path / name).touch()
+    others = [".spectra.1234.npz", ".hidden", ".123", "spectra.123.npz"]
+    for name in others:
+        (tmp_path / name).touch()
+    with files.writing_to(tmp_path, "the folder", "--out"):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", *others}
+    with files.writing_to(tmp_path, "the folder", "--out"):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", *others}
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    code, said = ends(main, capfd)
-    assert code == 130
-    assert said == [
+
+ENDED = """
+import gc, os, signal
+from rmtjax.errors import run_command
+
+def main():
+    {stopped}
+
+run_command(main)
+"""
+STOPPED = {
+    "anywhere": "os.kill(os.getpid(), signal.SIGINT)",
+    "in a callback": "gc.callbacks.append(lambda *_: os.kill(os.getpid(), signal.SIGINT)); gc.collect()",
+    "twice while training": "raise KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize("where", STOPPED)
+def test_ctrl_c_says_how_to_go_on(where):
+    done = python("-c", ENDED.format(stopped=STOPPED[where]))
+    assert done.returncode == 130
+    assert done.stderr.strip() == (
         "stopped by Ctrl-C: files are whole or absent, and the same command goes on from those that are there"
-    ]
+    )
+
+
+@pytest.mark.parametrize("name", ["train", "spectra", "study"])
+def test_ctrl_c_during_the_imports_is_one_sentence(name, tmp_path):
+    """In place of JAX, the command imports a module that sends the signal."""
+    (tmp_path / "jax.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = python("-m", f"rmtjax.{name}", "weights.npz", CONFIG, "--out=out", cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr.strip().startswith("stopped by Ctrl-C: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_ctrl_c_in_a_program_that_imports_the_package_is_its_own(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import rmtjax\n")
+    (tmp_path / "mine" / "__main__.py").write_text(
+        "import signal\nprint(signal.getsignal(signal.SIGINT) == signal.default_int_handler)\n"
+    )
+    done = python("-m", "mine", "rmtjax.train", cwd=tmp_path)
+    assert done.stdout == "True\n"
 
 
 def test_ctrl_c_does_not_stop_a_loop_that_a_shell_started_in_the_background():
@@ -184,6 +235,21 @@ def test_a_path_that_cannot_be_used_is_one_sentence(kind, capfd):
 
     code, said = ends(main, capfd)
     assert (code, said) == (2, [f"rmtjax: 'some/path' cannot be used: {os.strerror(kind)}"])
+
+
+def test_a_path_that_is_not_utf_8_is_one_sentence(tmp_path, weights, capfd):
+    named = os.fsdecode(os.fsencode(tmp_path) + b"/\xfc")
+    code, said = ends(lambda: spectra.main([weights, f"--out={named}"]), capfd)
+    assert code == 2
+    assert r"/\udcfc" in said[-1]
+    assert "with bytes that are not UTF-8" in said[-1]
+
+
+def test_a_letter_that_the_locale_lacks_is_escaped():
+    code = "from rmtjax.errors import run_command; run_command(lambda: print('0.1 \\xb1 0.2'))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = python("-c", code, env=os.environ | locale)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.1 \\xb1 0.2\n", "")
 
 
 def test_other_errors_of_the_system_keep_their_traceback():

@@ -1,8 +1,10 @@
 """The command `rmtjax`: its map, its subcommands' help, and what its start costs."""
 
+import pwd
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from rmtjax.commands import flags
@@ -52,6 +54,22 @@ def test_the_program_is_named_as_it_was_called(module, called, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "__main__", Started)
     assert flags.program("spectra") == called
+
+
+@pytest.mark.parametrize("home", ["/somewhere", None])
+def test_a_user_without_a_home_has_no_cache_of_compiled_programs(home, monkeypatch):
+    def nobody(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if home:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    updated = {}
+    monkeypatch.setattr(jax.config, "update", updated.__setitem__)
+    flags.set_compilation_cache()
+    assert updated == ({"jax_compilation_cache_dir": f"{home}/.cache/rmtjax/jax"} if home else {})
 
 
 def test_help_imports_nothing_heavy():

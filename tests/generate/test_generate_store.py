@@ -69,6 +69,7 @@ def test_damage_is_refused_by_name(tmp_path, damage):
 def test_what_a_killed_build_left_is_found_by_the_next_one(tmp_path):
     def killed(folder):
         (folder / "part.txt").write_text("part")
+        (folder / ".other.123.txt").write_text("half")  # of files.atomic
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
