@@ -29,6 +29,7 @@ from rmtjax.config.checks import (
     per_channel,
     positive_per_channel,
     regex,
+    selection,
     sharding_rules,
     some_of,
     steps,
@@ -85,6 +86,15 @@ FIELDS: dict[str, Any] = {
         "classes": Field((), None, "classes to keep, in this order, of the source and its shifts; (): all"),
         "image_size": dimension(16, "side in pixels; examples of another size are resized (bilinear)"),
         "train_examples": optional(int, 400, AT_LEAST_ONE, "drawn class by class (stratified); None: all"),
+        # By the diversity of the training examples within their classes, the numbers of which stay: a number
+        # is the quantile of what an example adds to those before it (`diversity.select`).
+        "select": Field("random", selection, "random, least, most, or a number between 0 (least) and 1"),
+        "select_features": Field(
+            "model", one_of("model", "inputs"), "of select: those of init_from, or pixels or counts of tokens"
+        ),
+        "distinct": optional(
+            int, None, AT_LEAST_ONE, "training examples that differ, repeated to train_examples; None: all"
+        ),
         "validation_examples": dimension(200, "held out of the training part, stratified"),
         "test_examples": optional(int, None, AT_LEAST_ONE, "None: all of the test part"),
         "label_noise": Field(
@@ -146,7 +156,9 @@ FIELDS: dict[str, Any] = {
         "examples": optional(
             int, None, AT_LEAST_ONE, "in the stored set; None: as many as training examples"
         ),
-        "cache": Field("runs/synthetic", None, "stored sets, by hash of what made them"),
+        "cache": Field(
+            "runs/synthetic", None, "stored sets, by hash of what made them; and features of data.select"
+        ),
         "image_size": dimension(8, "side the generator works at; its images are then resized as the data is"),
         # Knobs of diversity.
         "guidance": Field(1.0, AT_LEAST_ZERO, "classifier-free guidance scale; 1: none"),

@@ -36,6 +36,7 @@ def validate(config: ConfigDict) -> None:
         if value is not None and field.check and (complaint := field.check(value)):
             raise InputError(f"{name}={value!r} {complaint}")
     _check_training(config)
+    _check_selection(config)
     _check_kind(config)
     _check_regularization(config)
     _check_generator(config.synthetic)
@@ -55,6 +56,30 @@ def _check_training(config: ConfigDict) -> None:
         raise InputError(
             f"augment.mixup={config.augment.mixup} and augment.cutmix={config.augment.cutmix} cannot go "
             "together: set one to 0"
+        )
+
+
+def _check_selection(config: ConfigDict) -> None:
+    """There must be something to choose from, and something to choose by."""
+    section = config.data
+    if section.select != "random":
+        what = f"data.select={section.select!r}"
+        if section.train_examples is None:
+            raise InputError(f"{what} needs data.train_examples: without, all examples are taken")
+        if section.select_features == "model" and config.model.init_from is None:
+            raise InputError(
+                f"{what} compares features of model.init_from, which is None: name weights, or set "
+                "data.select_features='inputs'"
+            )
+        if section.select_features == "model" and is_text(section.source) and section.vocabulary is None:
+            raise InputError(
+                f"{what} compares features of model.init_from, which needs data.vocabulary: name that of the "
+                "model, or set data.select_features='inputs'"
+            )
+    if section.distinct is not None and section.distinct > (section.train_examples or section.distinct):
+        raise InputError(
+            f"data.distinct={section.distinct} is more than data.train_examples={section.train_examples}: "
+            "lower it"
         )
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rmtjax import data, files, results
 from rmtjax.errors import InputError
 from rmtjax.generate import filters, kinds, methods, store
+from rmtjax.train import selection
 from rmtjax.train import sharding as sharding_lib
 
 SHARD = 512  # samples per file; existing files are not sampled again
@@ -64,9 +65,7 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
     synthetic = config.synthetic
     say = report if jax.process_index() == 0 else _silent
     methods.check(config)
-    section = config.data.copy_and_resolve_references()
-    section.image_size = synthetic.image_size
-    splits = data.load(section, config.seed)
+    splits = selection.load(config, synthetic.image_size)
     kind = kinds.kind_of(splits.train)
     splits = splits._replace(train=kind.prepare(splits.train))
     made = made_from(config, splits)
