@@ -49,7 +49,7 @@ DIGITS_CORRUPTIONS = (
 DROPOUT_SITES = ("attention", "mlp", "residual", "head")
 # Methods of `synthetic.method`, by what they make.
 IMAGE_METHODS = ("flow", "memoriser", "gaussian", "repeat", "import")
-TEXT_METHODS = ("lm", "infill", "ngram", "repeat")
+TEXT_METHODS = ("lm", "infill", "ngram", "repeat", "import")
 TEXT_SETS = ("banking77", "clinc150", "clinc150_oos", "subj", "trec")
 
 
@@ -80,8 +80,8 @@ FIELDS: dict[str, Any] = {
     "seed": Field(0, AT_LEAST_ZERO, "of the run: split, order, augmentation, initialisation, dropout"),
     "data": {
         # Images: digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH | cifar10_1:PATH
-        # Texts: banking77 | clinc150 | subj | trec (below $RMTJAX_DATA) | texts:PATH (.csv or .tsv, or a
-        # folder of them). A PATH may be data:..., below $RMTJAX_DATA.
+        # Texts: banking77 | clinc150 | subj | trec (below $RMTJAX_DATA) | texts:PATH (.csv, .tsv or .jsonl,
+        # or a folder of them). A PATH may be data:..., below $RMTJAX_DATA.
         "source": Field("digits", None, "name of the data set; see the comment in rmtjax/config/fields.py"),
         "classes": Field((), None, "classes to keep, in this order, of the source and its shifts; (): all"),
         "image_size": dimension(16, "side in pixels; examples of another size are resized (bilinear)"),
@@ -150,9 +150,10 @@ FIELDS: dict[str, Any] = {
         # Images: flow (matching, a network) | memoriser (flow matching's exact minimiser) | gaussian (one a
         # class) | repeat (real images again) | import (another generator's).
         # Texts: lm (language model, word by word) | infill (words of training texts put anew, by a masked
-        # language model) | ngram (trigrams) | repeat. They write with the words of the training split.
+        # language model) | ngram (trigrams) | repeat, which write with the training split's words; import.
         "method": Field("flow", one_of(*dict.fromkeys(IMAGE_METHODS + TEXT_METHODS)), "the generator"),
         "images": optional(str, None, None, "import: folder:PATH or npz:PATH, as data.source has them"),
+        "texts": optional(str, None, None, "import: a .csv, .tsv or .jsonl file with text and label"),
         "examples": optional(
             int, None, AT_LEAST_ONE, "in the stored set; None: as many as training examples"
         ),

@@ -39,7 +39,7 @@ def validate(config: ConfigDict) -> None:
     _check_selection(config)
     _check_kind(config)
     _check_regularization(config)
-    _check_generator(config.synthetic)
+    _check_generator(config)
     _check_model(config)
 
 
@@ -108,14 +108,17 @@ def _check_model(config: ConfigDict) -> None:
         raise InputError("model.vit.pool='class_token' needs model.vit.class_token=True")
 
 
-def _check_generator(synthetic: ConfigDict) -> None:
+def _check_generator(config: ConfigDict) -> None:
     """The parts of a generator must fit each other."""
-    size = synthetic.image_size
-    if synthetic.method == "import" and not synthetic.images:
-        raise InputError(
-            "synthetic.method='import' needs synthetic.images: folder:PATH or npz:PATH of images and "
-            "their classes"
+    synthetic = config.synthetic
+    size, text = synthetic.image_size, is_text(config.data.source)
+    if synthetic.method == "import" and not synthetic["texts" if text else "images"]:
+        needed = (
+            "texts: a .csv, .tsv or .jsonl file with text and label"
+            if text
+            else "images: folder:PATH or npz:PATH of images and their classes"
         )
+        raise InputError(f"synthetic.method='import' needs synthetic.{needed}")
     if synthetic.method in ("lm", "infill") and synthetic.width % synthetic.heads:
         raise InputError(
             f"synthetic.width={synthetic.width} is not a multiple of synthetic.heads={synthetic.heads}"
