@@ -35,8 +35,8 @@ def select(
 
     >>> x = np.array([[1, 0], [1, 0.1], [0, 1], [1, -0.1]])
     >>> y = np.zeros(4, int)
-    >>> sorted(select(x, y, y[:2])), 2 in select(x, y, y[:3], quantile=0, seed=1)
-    ([0, 2], False)
+    >>> sorted(select(x, y, y[:2], seed=1).tolist()), sorted(select(x, y, y[:3], quantile=0, seed=1).tolist())
+    ([0, 2], [0, 1, 3])
     """
     if not np.isfinite(features).all():
         raise ValueError("features must be finite")

@@ -65,11 +65,11 @@ def _pool(stored: str) -> _Pool:
     config = config_lib.from_stored(json.loads(stored))
     config.data.train_examples = None
     source = data.load(config.data, config.seed).train
-    compared = _of_model(config, source) if config.data.select_features == "model" else _of_inputs(source)
+    compared = of_model(config, source) if config.data.select_features == "model" else of_inputs(source)
     return _Pool(compared, source.labels)
 
 
-def _of_inputs(source: data.Source) -> Float[np.ndarray, "n d"]:
+def of_inputs(source: data.Source) -> Float[np.ndarray, "n d"]:
     """Pixels of images, shrunk to 32 x 32, or how often each token is in each text."""
     if source.modality.kind == "texts":
         return features.unigrams({source.name: source.inputs()})[source.name]
@@ -77,13 +77,13 @@ def _of_inputs(source: data.Source) -> Float[np.ndarray, "n d"]:
     return np.concatenate(rows)
 
 
-def _of_model(config: ConfigDict, source: data.Source) -> Float[np.ndarray, "n d"]:
+def of_model(config: ConfigDict, source: data.Source) -> Float[np.ndarray, "n d"]:
     """Pooled features before the head, under the weights of `model.init_from`; stored if they are many."""
-    sizes, of_any_seed = (len(source.classes), source.vocabulary_size), config.copy_and_resolve_references()
-    of_any_seed.seed = 0
-    predict, variables = _model(
-        config_lib.to_json(of_any_seed), sizes, source.input_shape, source.input_dtype
-    )
+    plain = json.loads(config_lib.to_json(config))
+    about = {name: plain[name] for name in ("model", "train")}  # and no seed: a model is compiled once
+    about["data"] = {name: plain["data"][name] for name in ("image_size", "max_tokens")}
+    sizes = len(source.classes), source.vocabulary_size
+    predict, variables = _model(json.dumps(about), sizes, source.input_shape, source.input_dtype)
 
     def computed(numbers: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
         batches = data.evaluation_batches(
