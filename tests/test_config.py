@@ -115,7 +115,7 @@ def test_a_bad_override_is_one_sentence(override, sentence):
          "data.max_tokens=600 is more than model.bert.positions=512: lower it"),
         (["data.source=subj", "model.name=bert", "synthetic.share=0.5"],
          "synthetic.method='flow' does not make texts, which data.source='subj' holds: "
-         "use lm, infill, ngram or repeat"),
+         "use lm, infill, ngram, repeat or import"),
         (["synthetic.method=lm", "synthetic.share=0.5"],
          "synthetic.method='lm' does not make images, which data.source='digits' holds: "
          "use flow, memoriser, gaussian, repeat or import"),

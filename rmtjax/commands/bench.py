@@ -6,6 +6,7 @@ python -m rmtjax.bench data [--names=rand_augment,rotation] [--seconds=1] [--rep
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
 python -m rmtjax.bench verdicts [--studies=500] [--names=T1]
 python -m rmtjax.bench sizes [--draws=2000]
+python -m rmtjax.bench selection [--config=configs/digits.py] [--seeds=5] [--out=DIR]
 python -m rmtjax.bench population [--config=configs/study_digits.py] [--members=16] [--steps=20]
 """
 
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     verdicts = bench("verdicts", "how often a study's answers are wrong, on simulated studies")
     verdicts.add_argument("--studies", type=int, default=500, help="of each kind; default: %(default)s")
     verdicts.add_argument("--names", default="", help="those whose name holds this; default: all")
+    selection = bench("selection", "diversity of selected and repeated training sets, and what it costs")
+    selection.add_argument(
+        "--config", default="configs/digits.py", help=f"default: %(default)s; {flags.EXECUTED}"
+    )
+    selection.add_argument("--seeds", type=int, default=5, help="default: %(default)s")
+    selection.add_argument("--out", help="folder for a picture, selection.png; default: none is drawn")
     sizes = bench("sizes", "how often each p of the spectra rejects a true null, and an alternative")
     sizes.add_argument("--draws", type=int, default=2000, help="of each law; default: %(default)s")
     data = bench("data", "augmented and corrupted images per second beside other libraries")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmtjax import config as config_lib
-from rmtjax import data, files, measure, results, train
+from rmtjax import data, files, results, train
 from rmtjax.data import texts
 from rmtjax.data.modalities import ROWS
 from rmtjax.data.tokens import Tokens
@@ -19,7 +19,7 @@ from rmtjax.errors import InputError
 from rmtjax.generate import store, synthetic_sets
 from rmtjax.generate.kinds import WORDS
 from rmtjax.train import classification, sharding
-from rmtjax.train.features import LETTERS, letters_features
+from rmtjax.train.features import LETTERS, letters_features, unigrams
 
 GREY = ("digits", "letters", "letters_unlike_digits", "printed_digits")
 
@@ -229,7 +229,7 @@ def spaces(sets: list[Set], only: str | None, model: Model) -> dict[str, list[np
     made: dict[str, list[np.ndarray]] = {}
     for space in [only] if only else possible:
         if space == "unigram":
-            counts = measure.unigrams({s.name: s.values for s in sets})
+            counts = unigrams({s.name: s.values for s in sets})
             made[space] = [counts[s.name] for s in sets]
         elif space == "pixel" or kind == "features":
             made[space] = [s.values for s in sets]

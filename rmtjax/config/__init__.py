@@ -3,6 +3,7 @@
 A config file is Python, and loading it executes it: read a config from somebody else before you run it.
 """
 
+from rmtjax.config.checks import quantile as quantile
 from rmtjax.config.fields import CIFAR10_C as CIFAR10_C
 from rmtjax.config.fields import CORRUPTIONS as CORRUPTIONS
 from rmtjax.config.fields import DROPOUT_SITES as DROPOUT_SITES

@@ -38,6 +38,24 @@ def regex(value: str) -> str | None:
     return None
 
 
+def quantile(select: str) -> float | None:
+    """The quantile that a value of `data.select` means; None for `random`.
+
+    Raises:
+      KeyError, ValueError: it is none of its values.
+    """
+    return {"random": None, "least": 0.0, "most": 1.0}[select] if select.isalpha() else float(select)
+
+
+def selection(value: str) -> str | None:
+    try:
+        share = quantile(value)
+        good = share is None or 0 <= share <= 1
+    except (ValueError, KeyError):
+        good = False
+    return None if good else "is out of range: it must be random, least, most or a number between 0 and 1"
+
+
 def sharding_rules(value: Any) -> str | None:
     try:
         good = all(re.compile(pattern) and rule in ("fsdp", "replicate") for pattern, rule in value)

@@ -29,6 +29,7 @@ from rmtjax.config.checks import (
     per_channel,
     positive_per_channel,
     regex,
+    selection,
     sharding_rules,
     some_of,
     steps,
@@ -48,7 +49,7 @@ DIGITS_CORRUPTIONS = (
 DROPOUT_SITES = ("attention", "mlp", "residual", "head")
 # Methods of `synthetic.method`, by what they make.
 IMAGE_METHODS = ("flow", "memoriser", "gaussian", "repeat", "import")
-TEXT_METHODS = ("lm", "infill", "ngram", "repeat")
+TEXT_METHODS = ("lm", "infill", "ngram", "repeat", "import")
 TEXT_SETS = ("banking77", "clinc150", "clinc150_oos", "subj", "trec")
 
 
@@ -79,12 +80,21 @@ FIELDS: dict[str, Any] = {
     "seed": Field(0, AT_LEAST_ZERO, "of the run: split, order, augmentation, initialisation, dropout"),
     "data": {
         # Images: digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH | cifar10_1:PATH
-        # Texts: banking77 | clinc150 | subj | trec (below $RMTJAX_DATA) | texts:PATH (.csv or .tsv, or a
-        # folder of them). A PATH may be data:..., below $RMTJAX_DATA.
+        # Texts: banking77 | clinc150 | subj | trec (below $RMTJAX_DATA) | texts:PATH (.csv, .tsv or .jsonl,
+        # or a folder of them). A PATH may be data:..., below $RMTJAX_DATA.
         "source": Field("digits", None, "name of the data set; see the comment in rmtjax/config/fields.py"),
         "classes": Field((), None, "classes to keep, in this order, of the source and its shifts; (): all"),
         "image_size": dimension(16, "side in pixels; examples of another size are resized (bilinear)"),
         "train_examples": optional(int, 400, AT_LEAST_ONE, "drawn class by class (stratified); None: all"),
+        # By the diversity of the training examples within their classes, the numbers of which stay: a number
+        # is the quantile of what an example adds to those before it (`diversity.select`).
+        "select": Field("random", selection, "random, least, most, or a number between 0 (least) and 1"),
+        "select_features": Field(
+            "model", one_of("model", "inputs"), "of select: those of init_from, or pixels or counts of tokens"
+        ),
+        "distinct": optional(
+            int, None, AT_LEAST_ONE, "training examples that differ, repeated to train_examples; None: all"
+        ),
         "validation_examples": dimension(200, "held out of the training part, stratified"),
         "test_examples": optional(int, None, AT_LEAST_ONE, "None: all of the test part"),
         "label_noise": Field(
@@ -140,13 +150,16 @@ FIELDS: dict[str, Any] = {
         # Images: flow (matching, a network) | memoriser (flow matching's exact minimiser) | gaussian (one a
         # class) | repeat (real images again) | import (another generator's).
         # Texts: lm (language model, word by word) | infill (words of training texts put anew, by a masked
-        # language model) | ngram (trigrams) | repeat. They write with the words of the training split.
+        # language model) | ngram (trigrams) | repeat, which write with the training split's words; import.
         "method": Field("flow", one_of(*dict.fromkeys(IMAGE_METHODS + TEXT_METHODS)), "the generator"),
         "images": optional(str, None, None, "import: folder:PATH or npz:PATH, as data.source has them"),
+        "texts": optional(str, None, None, "import: a .csv, .tsv or .jsonl file with text and label"),
         "examples": optional(
             int, None, AT_LEAST_ONE, "in the stored set; None: as many as training examples"
         ),
-        "cache": Field("runs/synthetic", None, "stored sets, by hash of what made them"),
+        "cache": Field(
+            "runs/synthetic", None, "stored sets, by hash of what made them; and features of data.select"
+        ),
         "image_size": dimension(8, "side the generator works at; its images are then resized as the data is"),
         # Knobs of diversity.
         "guidance": Field(1.0, AT_LEAST_ZERO, "classifier-free guidance scale; 1: none"),

@@ -36,9 +36,10 @@ def validate(config: ConfigDict) -> None:
         if value is not None and field.check and (complaint := field.check(value)):
             raise InputError(f"{name}={value!r} {complaint}")
     _check_training(config)
+    _check_selection(config)
     _check_kind(config)
     _check_regularization(config)
-    _check_generator(config.synthetic)
+    _check_generator(config)
     _check_model(config)
 
 
@@ -55,6 +56,30 @@ def _check_training(config: ConfigDict) -> None:
         raise InputError(
             f"augment.mixup={config.augment.mixup} and augment.cutmix={config.augment.cutmix} cannot go "
             "together: set one to 0"
+        )
+
+
+def _check_selection(config: ConfigDict) -> None:
+    """There must be something to choose from, and something to choose by."""
+    section = config.data
+    if section.select != "random":
+        what = f"data.select={section.select!r}"
+        if section.train_examples is None:
+            raise InputError(f"{what} needs data.train_examples: without, all examples are taken")
+        if section.select_features == "model" and config.model.init_from is None:
+            raise InputError(
+                f"{what} compares features of model.init_from, which is None: name weights, or set "
+                "data.select_features='inputs'"
+            )
+        if section.select_features == "model" and is_text(section.source) and section.vocabulary is None:
+            raise InputError(
+                f"{what} compares features of model.init_from, which needs data.vocabulary: name that of the "
+                "model, or set data.select_features='inputs'"
+            )
+    if section.distinct is not None and section.distinct > (section.train_examples or section.distinct):
+        raise InputError(
+            f"data.distinct={section.distinct} is more than data.train_examples={section.train_examples}: "
+            "lower it"
         )
 
 
@@ -90,14 +115,17 @@ def _check_model(config: ConfigDict) -> None:
                 raise InputError(f"{needed} needs model.vit.{token}=True")
 
 
-def _check_generator(synthetic: ConfigDict) -> None:
+def _check_generator(config: ConfigDict) -> None:
     """The parts of a generator must fit each other."""
-    size = synthetic.image_size
-    if synthetic.method == "import" and not synthetic.images:
-        raise InputError(
-            "synthetic.method='import' needs synthetic.images: folder:PATH or npz:PATH of images and "
-            "their classes"
+    synthetic = config.synthetic
+    size, text = synthetic.image_size, is_text(config.data.source)
+    if synthetic.method == "import" and not synthetic["texts" if text else "images"]:
+        needed = (
+            "texts: a .csv, .tsv or .jsonl file with text and label"
+            if text
+            else "images: folder:PATH or npz:PATH of images and their classes"
         )
+        raise InputError(f"synthetic.method='import' needs synthetic.{needed}")
     if synthetic.method in ("lm", "infill") and synthetic.width % synthetic.heads:
         raise InputError(
             f"synthetic.width={synthetic.width} is not a multiple of synthetic.heads={synthetic.heads}"

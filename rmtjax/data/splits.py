@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 from rmtjax import config as config_lib
 from rmtjax import files
 from rmtjax.data import cifar10_1, digits, doubts, folders, glyphs, npz, texts, tfds_sets, tokens
+from rmtjax.data.mixing import proportional
 from rmtjax.data.modalities import IMAGES, Modality
 from rmtjax.data.sources import Source, of_classes, take
 from rmtjax.errors import InputError
@@ -85,18 +86,20 @@ def _whole(parts: dict[str, Source]) -> Source:
     return next(parts[part] for part in ("test", "all", "validation", "train") if part in parts)
 
 
-def load(config: ConfigDict, seed: int) -> Splits:
+def load(config: ConfigDict, seed: int, chosen: Int[np.ndarray, " n"] | None = None) -> Splits:
     """Loads the training, validation and test parts of a source, stratified by class.
 
     The test part is that of the set, or 797 fixed digits, or a fixed fifth of a set without a test part. It
     does not depend on the seed, and no part depends on the image size. Validation examples come from the
     validation part of the set, or else from its training part; the seed draws them and the training examples.
     For one seed, a smaller training set is a subset of a larger one. Wrong labels (`label_noise`) are in the
-    training part alone.
+    training part alone, and copies of an example (`distinct`) have the same.
 
     Args:
       config: the `data` section of the config.
       seed: seed of the run.
+      chosen: what `select` chose: numbers of the training examples in the training part that is loaded with
+        `select="random"` and `train_examples=None` (`train.selection.load` does all of it).
 
     Raises:
       InputError: the source or a class is unknown, the source cannot be read, or it has too few examples or
@@ -115,16 +118,19 @@ def load(config: ConfigDict, seed: int) -> Splits:
     if brought:
         doubts.say(parts)
     parts = {name: of_classes(part, config.classes) for name, part in parts.items()}
-    splits = _divide(_with_test_part(parts, config), config, seed)
-    splits = splits._replace(train=with_label_noise(splits.train, config.label_noise, seed))
+    if (config.select != "random") != (chosen is not None):
+        raise ValueError(f"select={config.select!r}, and chosen is {chosen}: use train.selection.load")
+    splits = _divide(_with_test_part(parts, config), config, seed, chosen)
+    kept, copies = np.unique(_repeated(splits.train, config.distinct), return_inverse=True)
+    splits = splits._replace(train=with_label_noise(take(splits.train, kept), config.label_noise, seed))
     splits = Splits(*(part.held() for part in splits))
     if brought:
         doubts.say_shared(splits._asdict())
-    if not config_lib.is_text(config.source) or config.vocabulary:
-        return splits
-    words = splits.train.tokens
-    words = words.using(tokens.trained_words(words, splits.train.examples))
-    return Splits(*(dataclasses.replace(part, modality=words) for part in splits))
+    if config_lib.is_text(config.source) and not config.vocabulary:
+        words = splits.train.tokens
+        words = words.using(tokens.trained_words(words, splits.train.examples))
+        splits = Splits(*(dataclasses.replace(part, modality=words) for part in splits))
+    return splits if config.distinct is None else splits._replace(train=take(splits.train, copies))
 
 
 def _text_parts(config: ConfigDict) -> dict[str, Source]:
@@ -180,7 +186,9 @@ def _parts(name: str, image_size: int) -> dict[str, Source]:
     return {"all": whole[name](image_size)}
 
 
-def _divide(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
+def _divide(
+    parts: dict[str, Source], config: ConfigDict, seed: int, chosen: Int[np.ndarray, " n"] | None
+) -> Splits:
     """The numbers of examples that the config wants in each part."""
     rest = parts["train"]
     order = stratified_order(rest.labels, [seed, 0])
@@ -203,7 +211,32 @@ def _divide(parts: dict[str, Source], config: ConfigDict, seed: int) -> Splits:
             f"examples after validation"
         )
     test = _draw_part(parts["test"], config.test_examples, _TEST_SPLIT_SEED, "data.test_examples")
-    return Splits(take(rest, order[: config.train_examples]), validation, test)
+    order = order[: config.train_examples] if chosen is None else order[chosen]
+    return Splits(take(rest, order), validation, test)
+
+
+def _repeated(train: Source, distinct: int | None) -> Int[np.ndarray, " n"]:
+    """The number of the example that stands at each place, such that only `distinct` are different.
+
+    Every place keeps its class. The first examples of each class, in its share, are repeated in turn.
+
+    Raises:
+      InputError: there are not so many, or a class has no example.
+    """
+    n, labels = train.num_examples, train.labels
+    if distinct is None or distinct == n:
+        return np.arange(n)
+    if distinct > n:
+        raise InputError(f"data.distinct={distinct} is more than the {n} training examples: lower it")
+    counts = np.bincount(labels)
+    different = proportional(counts, distinct)
+    if none := [train.classes[k] for k in np.flatnonzero((counts > 0) & (different == 0))]:
+        raise InputError(f"data.distinct={distinct} leaves class {none[0]!r} without an example: raise it")
+    numbers = np.empty(n, np.int64)
+    for k in np.flatnonzero(counts):
+        places = np.flatnonzero(labels == k)
+        numbers[places] = places[np.arange(len(places)) % different[k]]
+    return numbers
 
 
 def with_label_noise(source: Source, share: float, seed: int) -> Source:

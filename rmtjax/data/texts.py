@@ -16,10 +16,12 @@ from rmtjax import config as config_lib
 from rmtjax import files
 from rmtjax.data.part_names import part_of
 from rmtjax.data.sources import Source
-from rmtjax.data.tokens import Tokenizer, rows
+from rmtjax.data.tokens import Tokenizer, Tokens, rows
 from rmtjax.errors import InputError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_LINES = ".jsonl"  # an object a line
+_ENDINGS = (*_SEPARATORS, _LINES)
 _LABELS = ("label", "category")
 # By number in the files of harvardnlp/sent-conv-torch; coarse types of Li & Roth (2002).
 _TREC = ("description", "entity", "abbreviation", "human", "location", "number")
@@ -29,15 +31,16 @@ _SUBJ = ("subjective", "objective")
 class Labelled(NamedTuple):
     texts: list[str]
     labels: list[str]
+    rows: Sequence[int] = ()  # in the file, from 1, where that is known
 
 
 def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]:
     """The parts of a set of texts: "all", or some of "train", "validation" and "test".
 
     Args:
-      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv or .tsv
-        file with the columns text and label (or category), or a folder of train, validation and test files of
-        this kind; PATH may be `data:...` (`files.located`).
+      name: one of `config.TEXT_SETS`, from the folder that RMTJAX_DATA names, or `texts:PATH`: a .csv, .tsv
+        or .jsonl file with the columns (keys) text and label (or category), or a folder of train, validation
+        and test files of this kind; PATH may be `data:...` (`files.located`).
       tokenizer: how texts are split, and which tokens words have.
       max_tokens: number of tokens of every row, with those that begin and end it.
 
@@ -62,6 +65,35 @@ def parts(name: str, tokenizer: Tokenizer, max_tokens: int) -> dict[str, Source]
         )
         for (part, table), of_part in zip(tables.items(), words, strict=True)
     }
+
+
+def imported(name: str, path: str, classes: Sequence[str], like: Tokens) -> tuple[Source, list[int]]:
+    """The texts of one file, whose labels must be among `classes`, and the row of each.
+
+    Args:
+      name: begins every message.
+      path: a .csv, .tsv or .jsonl file as in `parts`.
+      like: how texts become tokens.
+
+    Raises:
+      InputError: the file cannot be read, or a row has no text, no label or an unknown one.
+    """
+    file = files.located(path)
+    table = _read_table(name, file)
+    number = {c: i for i, c in enumerate(classes)}
+    for row, label in zip(table.rows, table.labels, strict=True):
+        if label not in number:
+            raise InputError(
+                f"{name}: {str(file)!r} has the label {label!r} in row {row}, which the training split does "
+                f"not have: its labels are {', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}"
+            )
+    (words,), modality = rows([table.texts], like.tokenizer, like.length)
+    if len(empty := np.flatnonzero(~words.any(1))):
+        raise InputError(_empty(name, file, "text", table.rows[empty[0]]))
+    labels = np.array([number[label] for label in table.labels], np.int32)
+    origin = np.zeros(len(labels), np.int8)
+    source = Source(name, labels, tuple(classes), words.shape[1:], origin, examples=words, modality=modality)
+    return source, table.rows
 
 
 Tables = tuple[dict[str, Labelled], Sequence[str]]
@@ -150,8 +182,10 @@ def _read(name: str, file: pathlib.Path, encoding: str) -> str:
             "has it"
         ) from error
     except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
         raise InputError(
-            f"{name}: {str(file)!r} is not in {encoding.upper()}: {error.reason} at byte {error.start}"
+            f"{name}: {str(file)!r} is not in UTF-8: line {line} has a byte that is not ({error.reason}): "
+            "save it in UTF-8"
         ) from error
 
 
@@ -187,7 +221,7 @@ def _tables_of_parts(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]
     found: dict[str, pathlib.Path] = {}
     others = []
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in _SEPARATORS or file.name.startswith(".") or not file.is_file():
+        if file.suffix.lower() not in _ENDINGS or file.name.startswith(".") or not file.is_file():
             continue
         part = part_of(file.stem)
         if part is None:
@@ -199,19 +233,16 @@ def _tables_of_parts(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]
         else:
             found[part] = file
     if "train" not in found:
-        raise InputError(f"{name}: there is no train.csv or train.tsv in {str(folder)!r}")
+        raise InputError(f"{name}: there is no train.csv, train.tsv or train.jsonl in {str(folder)!r}")
     if others:
         logging.warning("%s: tables of no part are passed over (%s)", name, ", ".join(others))
     return {part: found[part] for part in ("train", "validation", "test") if part in found}
 
 
 def _read_table(name: str, file: pathlib.Path) -> Labelled:
-    if file.suffix.lower() not in _SEPARATORS:
-        raise InputError(
-            f"{name}: {str(file)!r} must be a .csv or .tsv file, or a folder of train, validation and test "
-            "files"
-        )
-    table = _cells(name, file)
+    if file.suffix.lower() not in _ENDINGS:
+        raise InputError(f"{name}: {str(file)!r} is of another kind: give a .csv, .tsv or .jsonl file")
+    table = _objects(name, file) if file.suffix.lower() == _LINES else _cells(name, file)
     label = next((column for column in _LABELS if column in table), None)
     if "text" not in table or label is None:
         raise InputError(
@@ -219,13 +250,36 @@ def _read_table(name: str, file: pathlib.Path) -> Labelled:
         )
     if table.empty:
         raise InputError(f"{name}: {str(file)!r} has no rows: give at least one")
+    places = [int(row) + 1 for row in table.index]
     for column in ("text", label):
         empty = np.flatnonzero(table[column].str.strip() == "")
         if len(empty):
+            raise InputError(_empty(name, file, column, places[empty[0]]))
+    return Labelled(list(table["text"]), list(table[label].str.strip()), places)
+
+
+def _empty(name: str, file: pathlib.Path, column: str, row: int) -> str:
+    return f"{name}: {str(file)!r} has no {column} in row {row}: fill it in or remove the row"
+
+
+def _objects(name: str, file: pathlib.Path) -> pd.DataFrame:
+    """The objects of a file that has one on each line; a key that a line lacks is an empty cell there."""
+    found: dict[int, dict[str, str]] = {}
+    for i, line in enumerate(_read(name, file, "utf-8-sig").split("\n")):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+            plain = all(isinstance(content.get(key, ""), str | int) for key in ("text", *_LABELS))
+        except (ValueError, AttributeError, RecursionError):
+            plain = False
+        if not plain:
             raise InputError(
-                f"{name}: {str(file)!r} has no {column} in row {empty[0] + 1}: fill it in or remove the row"
+                f"{name}: row {i + 1} of {str(file)!r} is no object with a text and a label: write one as "
+                '{"text": "...", "label": "..."} on each line'
             )
-    return Labelled(list(table["text"]), list(table[label].str.strip()))
+        found[i] = {key: str(content[key]) for key in ("text", *_LABELS) if key in content}
+    return pd.DataFrame.from_dict(found, orient="index").fillna("")
 
 
 def _cells(name: str, file: pathlib.Path) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from rmtjax.diversity.manifolds import expected_coverage as expected_coverage
 from rmtjax.diversity.manifolds import manifold_intervals as manifold_intervals
 from rmtjax.diversity.manifolds import manifold_scores as manifold_scores
 from rmtjax.diversity.neighbours import nearest_distances as nearest_distances
+from rmtjax.diversity.selection import select as select
 from rmtjax.diversity.spectrum import Estimate as Estimate
 from rmtjax.diversity.texts import distinct_n as distinct_n
 from rmtjax.diversity.texts import ngram_vendi as ngram_vendi

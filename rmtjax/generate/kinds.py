@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +52,7 @@ class Kind(NamedTuple):
       stored: `(source, numbers) -> examples` as a set stores them.
       resize: `(examples, side) -> examples` of the size that the classifier gets.
       source: `(name, examples, labels, classes, modality) -> Source`.
+      identities: `(source) -> values`, one for each example, that are equal where examples are.
       data_hash: `(source) -> SHA-256` of labels and examples, in their order.
       fitted_by: `(config.synthetic) -> fields` on which a fitted generator depends.
       network: `(config.synthetic, train) -> module`.
@@ -72,6 +73,7 @@ class Kind(NamedTuple):
     stored: Callable[[data.Source, np.ndarray], Samples]
     resize: Callable[[Samples, int], Samples]
     source: Callable[..., data.Source]
+    identities: Callable[[data.Source], list[Any]]
     data_hash: Callable[[data.Source], str]
     fitted_by: Callable[[ConfigDict], tuple[str, ...]]
     network: Callable[[ConfigDict, data.Source], nn.Module]
@@ -92,10 +94,20 @@ def kind_of(source: data.Source) -> Kind:
 def _image_hash(source: data.Source) -> str:
     total = hashlib.sha256(np.asarray((source.num_examples, *source.shape), "<i8").tobytes())
     total.update(np.ascontiguousarray(source.labels, "<i4").tobytes())
-    for start in range(0, source.num_examples, CHUNK):
-        images = source.inputs(np.arange(start, min(start + CHUNK, source.num_examples)))
+    for images in _chunks(source):
         total.update(np.ascontiguousarray(images, "<f4").tobytes())
     return total.hexdigest()
+
+
+def _image_identities(source: data.Source) -> list[bytes]:
+    """Images that are one when they are rounded to bytes, as files of images are."""
+    rounded = (np.rint(255 * image).astype(np.uint8) for images in _chunks(source) for image in images)
+    return [hashlib.sha256(image.tobytes()).digest() for image in rounded]
+
+
+def _chunks(source: data.Source) -> Iterator[np.ndarray]:
+    for start in range(0, source.num_examples, CHUNK):
+        yield source.inputs(np.arange(start, min(start + CHUNK, source.num_examples)))
 
 
 def _velocity_field(synthetic: ConfigDict, train: data.Source) -> nn.Module:
@@ -203,6 +215,7 @@ KINDS = {
         stored=lambda source, numbers: source.inputs(numbers),
         resize=data.resize,
         source=_image_source,
+        identities=_image_identities,
         data_hash=_image_hash,
         fitted_by=lambda synthetic: (*FITTED_BY, *SHAPED_BY[synthetic.network]),
         network=_velocity_field,
@@ -223,6 +236,7 @@ KINDS = {
         stored=lambda source, numbers: source.examples[numbers],
         resize=lambda rows, side: rows,
         source=_text_source,
+        identities=word_rows.of_source,
         data_hash=word_rows.data_hash,
         fitted_by=lambda synthetic: TEXTS_BY,
         network=_language_model,

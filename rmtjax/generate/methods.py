@@ -1,7 +1,8 @@
 """How samples are made: one function a method of `synthetic.method`, all behind one seam."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
 from rmtjax import data
+from rmtjax.data import texts
 from rmtjax.errors import InputError
 from rmtjax.generate import controls, fitting, flow, language, ngram
 from rmtjax.generate.kinds import kind_of
@@ -25,6 +27,7 @@ Sample number i, which is number r of its class, does not depend on what else is
 _OF_IMAGES = ("guidance", "temperature", "edit_start", "distinct")
 TURNED = (*_OF_IMAGES, "top_p", "mask_share")
 _PATH = (*_OF_IMAGES, "sampling_steps", "sampler")
+_FOREIGN = ("images", "texts")  # fields that name examples of another generator
 KNOBS: dict[str, tuple[str, ...]] = {
     "flow": _PATH,
     "memoriser": _PATH,
@@ -42,8 +45,9 @@ def check(config: ConfigDict) -> None:
     config_lib.check_generator_kind(config)
     synthetic = config.synthetic
     plain = config_lib.base().synthetic
-    for name in (*TURNED, "images"):
-        used = name in KNOBS[synthetic.method] or (name == "images" and synthetic.method == "import")
+    foreign = _FOREIGN[config_lib.is_text(config.data.source)]
+    for name in (*TURNED, *_FOREIGN):
+        used = name in KNOBS[synthetic.method] or (name == foreign and synthetic.method == "import")
         if not used and synthetic[name] != plain[name]:
             raise InputError(
                 f"synthetic.{name}={synthetic[name]!r} does nothing with "
@@ -51,11 +55,68 @@ def check(config: ConfigDict) -> None:
             )
 
 
-def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
+class Imported(NamedTuple):
+    """Examples of another generator.
+
+    Attributes:
+      source: those that are in no split, at the generator's size.
+      train: the training split, of texts with the words of both.
+      left_out: how many are left out, since they are the same as an example of a split, by its name.
+    """
+
+    source: data.Source
+    train: data.Source
+    left_out: dict[str, int]
+
+
+def imported(config: ConfigDict, splits: data.Splits, say: Callable[[str], None]) -> Imported | None:
+    """What `synthetic.method="import"` takes; None with another method.
+
+    Args:
+      splits: the training split as generators see it (`Kind.prepare`).
+
+    Raises:
+      InputError: the examples cannot be read, or are of other classes or another shape.
+    """
+    if config.synthetic.method != "import":
+        return None
+    train, kind = splits.train, kind_of(splits.train)
+    field = f"synthetic.{kind.name}"
+    path = config.synthetic[kind.name]
+    where = f"{field}={path!r}"
+    if kind.name == "texts":
+        foreign, rows = texts.imported(field, path, train.classes, train.tokens)
+    else:
+        foreign = _foreign_images(config, train)
+        rows = list(range(1, foreign.num_examples + 1))
+    found, own = kind.identities(foreign), np.ones(foreign.num_examples, bool)
+    left_out, first = {}, []
+    for part, split in splits._asdict().items():
+        known = set(kind.identities(split))
+        same = own & np.array([identity in known for identity in found])
+        left_out[part] = int(same.sum())
+        first += [rows[i] for i in np.flatnonzero(same)[:1]]
+        own &= ~same
+    if first:
+        numbers = ", ".join(f"{number} of the {part} split" for part, number in left_out.items() if number)
+        say(
+            f"{where}: {(~own).sum()} of {len(own)} {kind.name} are left out, since they are examples of the "
+            f"data themselves ({numbers}; the first is in row {min(first)})"
+        )
+    foreign = data.take(foreign, np.flatnonzero(own))
+    modality, examples = train.modality.joined(foreign.modality, foreign.examples)
+    return Imported(
+        dataclasses.replace(foreign, examples=examples, modality=modality),
+        dataclasses.replace(train, modality=modality),
+        left_out,
+    )
+
+
+def made_from(config: ConfigDict, train: data.Source, foreign: Imported | None) -> dict[str, Any]:
     """What a generator depends on, as plain data.
 
     Raises:
-      InputError: a class without training examples, images to import that cannot be.
+      InputError: a class without training examples.
     """
     empty = np.setdiff1d(np.arange(len(train.classes)), train.labels)
     if len(empty):
@@ -66,16 +127,27 @@ def made_from(config: ConfigDict, train: data.Source) -> dict[str, Any]:
     if config.synthetic.method in ("flow", "lm", "infill"):
         return fitting.made_from(config, train)
     made = fitting.of_data(config, train)
-    if config.synthetic.method == "import":
-        made["images_hash"] = kind_of(train).data_hash(_foreign(config, train))
+    if foreign is not None:
+        kind = kind_of(train)
+        made[f"{kind.name}_hash"] = kind.data_hash(foreign.source)
     return made
 
 
 def make(
-    config: ConfigDict, splits: data.Splits, mesh: jax.sharding.Mesh, say: Callable[[str], None]
+    config: ConfigDict,
+    splits: data.Splits,
+    foreign: Imported | None,
+    mesh: jax.sharding.Mesh,
+    say: Callable[[str], None],
 ) -> tuple[Sample, dict[str, Any]]:
     """The sampler of a config, fitted now or before, and facts of its generator for the manifest."""
-    synthetic, train = config.synthetic, splits.train
+    synthetic, train, stored = config.synthetic, splits.train, kind_of(splits.train).stored
+    if foreign is not None:
+        chosen = _by_rank(foreign.source)
+        return lambda labels, numbers, ranks: stored(foreign.source, chosen(labels, ranks)), {
+            "imported_from": synthetic[kind_of(train).name],
+            "left_out": foreign.left_out,
+        }
     if synthetic.method in ("flow", "memoriser"):
         return _by_flow(config, splits, mesh, say)
     if synthetic.method in ("lm", "infill"):
@@ -88,36 +160,27 @@ def make(
             train, seed=config.seed, temperature=synthetic.temperature, distinct=synthetic.distinct
         )
         return lambda labels, numbers, ranks: draw(labels, numbers), {}
-    if synthetic.method == "repeat":
-        choose = _by_rank(train)
-        stored = kind_of(train).stored
-        return lambda labels, numbers, ranks: stored(train, choose(labels, ranks)), {}
-    foreign = _foreign(config, train)
-    choose = _by_rank(foreign)
-    return lambda labels, numbers, ranks: foreign.inputs(choose(labels, ranks)), {
-        "imported_from": synthetic.images
-    }
+    choose = _by_rank(train)
+    return lambda labels, numbers, ranks: stored(train, choose(labels, ranks)), {}
 
 
 def at_hand(
-    config: ConfigDict, train: data.Source, labels: Int[np.ndarray, " n"]
+    config: ConfigDict, foreign: Imported | None, labels: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " k"] | None:
     """How many samples there are of each class; None: any number.
 
     Raises:
       InputError: fewer to import than there are of a class in `labels`.
     """
-    if config.synthetic.method != "import":
+    if foreign is None:
         return None
-    have, wanted = (
-        np.bincount(of, minlength=len(train.classes)) for of in (_foreign(config, train).labels, labels)
-    )
+    classes, kind = foreign.train.classes, kind_of(foreign.train).name
+    have, wanted = (np.bincount(of, minlength=len(classes)) for of in (foreign.source.labels, labels))
     if (have < wanted).any():
         k = int(np.argmax(wanted - have))
         raise InputError(
-            f"synthetic.images={config.synthetic.images!r} has {have[k]} images of class "
-            f"{train.classes[k]!r} and {wanted[k]} "
-            "are needed: lower synthetic.examples"
+            f"synthetic.{kind}={config.synthetic[kind]!r} has {have[k]} {kind} of class {classes[k]!r} and "
+            f"{wanted[k]} are needed: lower synthetic.examples"
         )
     return have
 
@@ -188,7 +251,7 @@ def _by_rank(source: data.Source) -> Callable[[np.ndarray, np.ndarray], Int[np.n
     return lambda labels, ranks: order[first[labels] + ranks % counts[labels]]
 
 
-def _foreign(config: ConfigDict, train: data.Source) -> data.Source:
+def _foreign_images(config: ConfigDict, train: data.Source) -> data.Source:
     """The images of another generator, at the generator's size."""
     where = f"synthetic.images={config.synthetic.images!r}"
     try:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rmtjax import data, files, results
 from rmtjax.errors import InputError
 from rmtjax.generate import filters, kinds, methods, store
+from rmtjax.train import selection
 from rmtjax.train import sharding as sharding_lib
 
 SHARD = 512  # samples per file; existing files are not sampled again
@@ -45,34 +46,36 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
     """The synthetic set of a config: found under `synthetic.cache`, or made there.
 
     The generator is fitted to the training split alone, at `synthetic.image_size`; the images are then
-    resized as real ones are. Texts are written with the words of the training split. A set is named by a hash
-    of the training images (or words) and labels, the generator's config, the seed, knobs, filters and count,
-    and the data that its worth is measured against. So runs that differ in `synthetic.share`,
-    `synthetic.mode` or the model share a set, and sets that differ in knobs or count share the generator.
-    With several JAX processes, which must see the same file system, all must call this together.
+    resized as real ones are. Texts are written with the words of the training split, unless they are
+    imported. A set is named by a hash of the training images (or words) and labels, the generator's config,
+    the seed, knobs, filters and count, and the data that its worth is measured against. So runs that differ
+    in `synthetic.share`, `synthetic.mode` or the model share a set, and sets that differ in knobs or count
+    share the generator. With several JAX processes, which must see the same file system, all must call this
+    together.
 
     Args:
       config: the whole config, checked.
       report: gets sentences (in process 0) about what is being made and what came out.
 
     Raises:
-      InputError: the method is for other sources or has no such knob, a class has no training examples, too
-        few images can be imported or pass the filters, the cache cannot be made, or a stored file was
-        altered.
+      InputError: the method is for other sources or has no such knob, a class has no training examples, what
+        is to be imported has a fault, too few examples are imported or pass the filters, the cache cannot be
+        made, or a stored file was altered.
       loop.Stopped: SIGTERM while fitting; the same call goes on from there.
     """
     synthetic = config.synthetic
     say = report if jax.process_index() == 0 else _silent
     methods.check(config)
-    section = config.data.copy_and_resolve_references()
-    section.image_size = synthetic.image_size
-    splits = data.load(section, config.seed)
+    splits = selection.load(config, synthetic.image_size)
     kind = kinds.kind_of(splits.train)
     splits = splits._replace(train=kind.prepare(splits.train))
-    made = made_from(config, splits)
+    foreign = methods.imported(config, splits, say)
+    if foreign is not None:
+        splits = splits._replace(train=foreign.train)
+    made = made_from(config, splits, foreign)
 
     def build(folder: pathlib.Path) -> dict[str, Any]:
-        return _build(folder, config, splits, made["count"], say)
+        return _build(folder, config, splits, foreign, made["count"], say)
 
     stored = store.ensure(synthetic.cache, made, build, say)
     examples, labels = read_shards(shards(stored.path, stored.manifest, kind.name), kind.name)
@@ -83,14 +86,19 @@ def ensure(config: ConfigDict, *, report: Callable[[str], None] = print) -> Synt
 
 
 def _build(
-    folder: pathlib.Path, config: ConfigDict, splits: data.Splits, count: int, say: Callable[[str], None]
+    folder: pathlib.Path,
+    config: ConfigDict,
+    splits: data.Splits,
+    foreign: methods.Imported | None,
+    count: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Fills the folder of a set and returns what the manifest says of it (in process 0)."""
     synthetic, train, kind = config.synthetic, splits.train, kinds.kind_of(splits.train)
     labels = class_shares(train.labels, count)
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
-    most = methods.at_hand(config, train, labels)
-    sample, facts = methods.make(config, splits, mesh, say)
+    most = methods.at_hand(config, foreign, labels)
+    sample, facts = methods.make(config, splits, foreign, mesh, say)
     accept, least = None, [synthetic[name] for name in filters.NAMES]
     if any(least):
         say("fitting the filters to the training split")
@@ -118,15 +126,18 @@ def _build(
     }
 
 
-def made_from(config: ConfigDict, splits: data.Splits) -> dict[str, Any]:
+def made_from(
+    config: ConfigDict, splits: data.Splits, foreign: methods.Imported | None = None
+) -> dict[str, Any]:
     """All that a set and its manifest's numbers depend on, as plain data whose hash names the set's folder.
 
     Args:
       splits: at the generator's image size, or of texts.
+      foreign: what `methods.imported` gives.
     """
     synthetic, train, kind = config.synthetic, splits.train, kinds.kind_of(splits.train)
     return {
-        "generator": methods.made_from(config, train),
+        "generator": methods.made_from(config, train, foreign),
         **{name: synthetic[name] for name in methods.KNOBS[synthetic.method]},
         **{name: synthetic[name] for name in filters.NAMES},
         "count": synthetic.examples or train.num_examples,

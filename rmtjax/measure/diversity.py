@@ -16,7 +16,6 @@ from rmtjax.train import sharding as sharding_lib
 
 LOG = logging.getLogger(__name__)
 MOST = 2000  # examples of each set whose diversity is measured
-_SIDE = 32  # pixels; larger images are shrunk to it for that
 
 Sets = dict[str, np.ndarray]
 
@@ -101,7 +100,7 @@ def _text_spaces(
     LOG.info("diversity: counts of tokens, and features of the model before training")
     before = checkpoints.nest(checkpoints.open(pathlib.Path(workdir) / results.CHECKPOINTS / "0"))
     featured = {name: _text_features(config, model, before, tokens) for name, tokens in sets.items()}
-    spaces = {"unigram": unigrams(sets), "feature": featured}
+    spaces = {"unigram": features.unigrams(sets), "feature": featured}
     return "the model before training, pooled features before the head", spaces
 
 
@@ -127,7 +126,7 @@ def _draw_numbers(numbers: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _inputs(source: data.Source, numbers: np.ndarray) -> np.ndarray:
-    return _shrunk(source.inputs(numbers))
+    return features.shrunk(source.inputs(numbers))
 
 
 def _augment_once(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
@@ -135,25 +134,11 @@ def _augment_once(source: data.Source, seed: int, augment: data.Augmentation) ->
     n = source.num_examples
     batches = data.train_batches(source, batch_size=min(n, 64), seed=seed, augment=augment)
     index, inputs = zip(
-        *((b["index"], _shrunk(b["inputs"])) for b in itertools.islice(batches, -(-n // 64))), strict=True
+        *((b["index"], features.shrunk(b["inputs"])) for b in itertools.islice(batches, -(-n // 64))),
+        strict=True,
     )
     epoch = slice(n)  # the last batch begins the next one
     return np.concatenate(inputs)[epoch][np.argsort(np.concatenate(index)[epoch])]
-
-
-def _shrunk(inputs: np.ndarray) -> np.ndarray:
-    return data.resize(inputs, _SIDE) if inputs.ndim == 4 and inputs.shape[1] > _SIDE else inputs
-
-
-def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """How often each token is in each text, `[n, tokens]`; tokens of no text or of all texts are left out."""
-    together = np.concatenate(list(sets.values()))
-    present, column = np.unique(together, return_inverse=True)
-    counts = np.zeros((len(together), len(present)), np.float32)
-    np.add.at(counts, (np.arange(len(together))[:, None], column.reshape(together.shape)), 1)
-    words = (present != 0) & ~np.all(counts > 0, axis=0)  # not padding, and not what stands around every text
-    ends = np.cumsum([len(tokens) for tokens in sets.values()])[:-1]
-    return dict(zip(sets, np.split(counts[:, words], ends), strict=True))
 
 
 def _text_features(config: ConfigDict, model: Any, params: Any, tokens: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from rmtjax.statistics import mean_interval
 SHOWN = {
     "vendi_score_pixel": "Vendi score, pixels",
     "vendi_score_feature": "Vendi score, features",
+    "within_classes_pixel": "within classes, pixels",
     "within_classes_feature": "within classes, features",
     "coverage_pixel": "coverage of test images",
     "distance_ratio": "distance to training images",
@@ -23,6 +24,7 @@ SHOWN = {
     "recognised": "recognised",
     "classification_accuracy_score": "accuracy score (CAS)",
 }
+_NOTE = "mean and 95 % interval over seeds; grey: as many training examples (for distances: test images)"
 _NAMES = {
     "edit_start": "start of edits",
     "total_steps": "steps of the fit",
@@ -32,12 +34,13 @@ _NAMES = {
 }
 
 
-def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.Path:
+def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str], note: str = _NOTE) -> pathlib.Path:
     """Draws a PNG of means over seeds with 95 % t intervals; the band is the interval of training examples.
 
     Args:
       table: columns knob, setting, seed, set, metric, value (`generate.curves.measure`).
       path: path of the PNG.
+      note: what stands below the charts.
     """
     knobs = list(dict.fromkeys(table["knob"]))
     charts = []
@@ -45,7 +48,6 @@ def knobs_figure(table: pd.DataFrame, path: str | os.PathLike[str]) -> pathlib.P
         rows = table[table["metric"] == metric]
         if len(rows):
             charts += _charts(rows, knobs, metric)
-    note = "mean and 95 % interval over seeds; grey: as many training examples (for distances: test images)"
     return png.save(pathlib.Path(path), charts, len(knobs), note=note)
 
 

@@ -1,6 +1,5 @@
 """One training run, from a config to the files of its folder."""
 
-import functools
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from rmtjax import checkpoints, data, files, models, results, spectra
 from rmtjax import config as config_lib
 from rmtjax.errors import InputError
 from rmtjax.spectra.metrics import chosen
-from rmtjax.train import classification, curvature, loop, optim, weights
+from rmtjax.train import classification, curvature, loop, optim, selection, weights
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train import workdir as workdir_lib
 from rmtjax.train.step import State, make_step
@@ -84,7 +83,7 @@ def prepare(
     augment: Any = None,
 ) -> Task:
     """Loads the data and builds the model of a config. For arguments and errors see `run`."""
-    splits = data.load(config.data, config.seed)
+    splits = selection.load(config)
     _check_evaluation_sets(config, splits)
     _check_metrics(config.spectra.metrics)
     train = splits.train
@@ -106,7 +105,7 @@ def prepare(
         )
     model = model or models.build(config, len(train.classes), train.vocabulary_size)
     init = classification.make_init(model, train.input_shape, train.input_dtype, config.model.init_scale)
-    load = pretrained(config)
+    load = weights.of_config(config)
     shapes = jax.eval_shape(init, jax.random.key(0))
     if load is not None:
         load(*shapes)  # raises now if the weights do not fit
@@ -336,7 +335,7 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Mode
       InputError: there are no weights, or they are those of another model.
     """
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
-    splits = data.load(config.data, config.seed)
+    splits = selection.load(config)
     model = model or models.build(config, len(splits.train.classes), splits.train.vocabulary_size)
     init = classification.make_init(model, splits.train.input_shape, splits.train.input_dtype)
     shapes = jax.eval_shape(init, jax.random.key(0))
@@ -347,31 +346,6 @@ def restore(config: ConfigDict, path: str | os.PathLike[str], model: models.Mode
     )
     state = State(np.int32(0), params, model_state, ())
     return Result(state, model, splits, splits.train, mesh, None)
-
-
-def pretrained(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | None:
-    """A function that loads the weights of `model.init_from`; None if the model starts from scratch.
-
-    It takes `params, model_state` and returns them with the weights in their place.
-    """
-    source = config.model.init_from
-    if source is None:
-        return None
-    names = config.model.init_names
-    if names and weights.is_own(source):
-        raise InputError(
-            f"model.init_names={names!r} is for weights of other programs, and model.init_from={source!r} "
-            f"is a run: set it to None"
-        )
-    LOG.info("weights from %s, fresh ones for parameters that match %r", source, config.model.reinit)
-    return functools.partial(
-        weights.load,
-        source,
-        reinit=config.model.reinit,
-        names=names,
-        alpha=config.model.lora.alpha,
-        new_factors=True,
-    )
 
 
 def write_samples(workdir: pathlib.Path, train: data.Source, batches: Any, most: int = 16) -> None:

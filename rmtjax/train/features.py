@@ -1,4 +1,4 @@
-"""Features of images under the letters ViT, a model that comes with this package."""
+"""Features by which sets are compared: of models, and of the inputs themselves."""
 
 import functools
 import hashlib
@@ -15,6 +15,7 @@ from rmtjax.train import sharding as sharding_lib
 
 LETTERS = "the shipped letters ViT, pooled features before the head"
 LETTERS_SHAPE = (16, 16, 1)
+_SIDE = 32  # pixels; larger images are shrunk to it where pixels are compared
 
 
 def letters_features(images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n d"]:
@@ -41,3 +42,19 @@ def _letters() -> tuple[Callable[..., Any], Any]:
     model = models.build(config_lib.base(), 52)
     params = checkpoints.nest(checkpoints.open(models.SHIPPED["letters"]))
     return classification.make_predict(model, sharding_lib.local_mesh()), params
+
+
+def shrunk(images: np.ndarray) -> np.ndarray:
+    """Images of at most 32 x 32 pixels; other inputs stay as they are."""
+    return data.resize(images, _SIDE) if images.ndim == 4 and images.shape[1] > _SIDE else images
+
+
+def unigrams(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """How often each token is in each text, `[n, tokens]`; tokens of no text or of all texts are left out."""
+    together = np.concatenate(list(sets.values()))
+    present, column = np.unique(together, return_inverse=True)
+    counts = np.zeros((len(together), len(present)), np.float32)
+    np.add.at(counts, (np.arange(len(together))[:, None], column.reshape(together.shape)), 1)
+    words = (present != 0) & ~np.all(counts > 0, axis=0)  # not padding, and not what stands around every text
+    ends = np.cumsum([len(tokens) for tokens in sets.values()])[:-1]
+    return dict(zip(sets, np.split(counts[:, words], ends), strict=True))

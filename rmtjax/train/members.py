@@ -27,7 +27,8 @@ NUMBERS = (
 def key(config: ConfigDict) -> str | None:
     """Configs with the same key can be trained together; the key is None if a run must be trained alone.
 
-    The configs may differ in the seed, in label noise, in augmentation, and in each of `NUMBERS` as long as
+    The configs may differ in the seed, in label noise, in which training examples are selected and how many
+    of them are distinct, in augmentation, and in each of `NUMBERS` as long as
     it is above zero in all of them or zero in all (so that what is off costs nothing). If all train for the
     same number of steps, they may also differ in synthetic data and in the number of training examples.
     """
@@ -36,7 +37,9 @@ def key(config: ConfigDict) -> str | None:
     if own_words or observed != (None, None):
         return None
     plain = json.loads(config_lib.to_json(config))
-    del plain["seed"], plain["data"]["label_noise"]
+    for name in ("label_noise", "select", "select_features", "distinct"):
+        del plain["data"][name]
+    del plain["seed"]
     for name in NUMBERS:
         section, field = name.split(".")
         plain[section][field] = plain[section][field] > 0

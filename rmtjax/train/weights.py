@@ -1,18 +1,23 @@
 """Loads the weights that a config names into a model."""
 
+import functools
 import json
+import logging
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, files, results
 from rmtjax.errors import InputError
 from rmtjax.models import SHIPPED, pretrained
 from rmtjax.models.lora import FACTORS, Lora
 from rmtjax.spectra import wrappers
+
+LOG = logging.getLogger(__name__)
 
 
 def load(
@@ -69,6 +74,31 @@ def load(
     except InputError as error:
         raise InputError(f"{source!r} with the names of {names}: {error}") from error
     return loaded, state
+
+
+def of_config(config: ConfigDict) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+    """A function that loads the weights of `model.init_from`; None if the model starts from scratch.
+
+    It takes `params, model_state` and returns them with the weights in their place.
+    """
+    source = config.model.init_from
+    if source is None:
+        return None
+    names = config.model.init_names
+    if names and is_own(source):
+        raise InputError(
+            f"model.init_names={names!r} is for weights of other programs, and model.init_from={source!r} "
+            f"is a run: set it to None"
+        )
+    LOG.info("weights from %s, fresh ones for parameters that match %r", source, config.model.reinit)
+    return functools.partial(
+        load,
+        source,
+        reinit=config.model.reinit,
+        names=names,
+        alpha=config.model.lora.alpha,
+        new_factors=True,
+    )
 
 
 def is_own(source: str) -> bool:

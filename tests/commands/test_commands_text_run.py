@@ -9,6 +9,7 @@ import pytest
 
 from rmtjax import config as config_lib
 from rmtjax import measure, report, train
+from rmtjax.commands import train as train_command
 from rmtjax.errors import InputError
 
 
@@ -160,3 +161,30 @@ def test_texts_among_the_evaluation_sets_of_images_are_said(folder, tmp_path):
     config.evaluation.ood = (f"texts:{folder / 'other.csv'}",)
     with pytest.raises(InputError, match="holds texts, not images"):
         train.run(config, tmp_path / "run")
+
+
+def test_a_run_on_a_diverse_subset_copies_and_imported_texts(folder, tmp_path):
+    """What is selected, repeated, imported and augmented goes through one pipeline, and is measured."""
+    rows = [f'{{"text": "the {who} {does} by the barn", "label": "animal"}}\n'
+            f'{{"text": "the {who} {does} at a desk", "label": "person"}}\n'
+            for who in ("fox", "owl") for does in ("sings", "walks", "rests", "hides", "eats")]  # fmt: skip
+    (tmp_path / "theirs.jsonl").write_text("".join(rows))
+    config = settings(
+        folder, data__train_examples=32, data__select="most", data__select_features="inputs",
+        data__distinct=16, synthetic__method="import", synthetic__texts=str(tmp_path / "theirs.jsonl"),
+        synthetic__share=0.5, synthetic__examples=20, synthetic__cache=str(tmp_path / "cache"),
+        evaluation__enabled=False, spectra__enabled=False, train__total_steps=4,
+    )  # fmt: skip
+    workdir = tmp_path / "run"
+    assert train_command.train_and_measure([config], [workdir]) == 0
+    record = json.loads((workdir / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["examples"] | {"train": 32, "synthetic": 16} == record["examples"]
+    manifest = json.loads((workdir / "synthetic.json").read_text())
+    assert manifest["imported_from"].endswith("theirs.jsonl")
+    rows = json.loads((workdir / "diversity.json").read_text())["rows"]
+    value = {(row["set"], row["space"], row["metric"]): row["value"] for row in rows}
+    assert value["mixed", "unigram", "vendi_score"] > value["real", "unigram", "vendi_score"] > 1
+    assert ("fed", "feature", "coverage") in value
+    with np.load(workdir / "samples.npz", allow_pickle=False) as stored:
+        assert len(stored["synthetic"])

@@ -117,9 +117,16 @@ def test_labels_that_are_long_numbers_are_sorted_too(tmp_path):
     assert [len(name) for name in classes] == [2, 1, 5001]
 
 
-@pytest.mark.parametrize("name", ["set.csv", "set.tsv"])
+@pytest.mark.parametrize("name", ["set.csv", "set.tsv", "set.jsonl"])
 def test_a_table_of_ones_own(tmp_path, name):
-    splits = data.load(section(f"texts:{table(tmp_path, name)}"), seed=0)
+    path = tmp_path / name
+    if name.endswith("l"):
+        lines = table(tmp_path, "set.csv").read_text().splitlines()[1:]
+        objects = [dict(zip(("text", "category", "n"), (*line.split(","), 1), strict=True)) for line in lines]
+        path.write_text("\n".join(map(json.dumps, objects)) + "\n\n")
+    else:
+        table(tmp_path, name)
+    splits = data.load(section(f"texts:{path}"), seed=0)
     assert [part.num_examples for part in splits] == [14, 2, 4]  # a fifth to test
     assert splits.train.classes == ("hello", "parting")
     shown = splits.train.modality.shown(splits.train.inputs())
@@ -180,8 +187,8 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
         data.load(section(f"texts:{tmp_path / 'none.csv'}"), 0)
     with pytest.raises(InputError, match=r"no train\.csv"):
         data.load(section(f"texts:{tmp_path}"), 0)
-    (tmp_path / "latin.csv").write_bytes("text,label\ncafé,b\n".encode("latin-1"))
-    with pytest.raises(InputError, match="not in UTF-8"):
+    (tmp_path / "latin.csv").write_bytes("text,label\ntea,b\ncafé,b\n".encode("latin-1"))
+    with pytest.raises(InputError, match="is not in UTF-8: line 3 has a byte that is not"):
         data.load(section(f"texts:{tmp_path / 'latin.csv'}"), 0)
     monkeypatch.delenv("RMTJAX_DATA", raising=False)
     with pytest.raises(InputError, match="set RMTJAX_DATA"):

@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from rmtjax import config as config_lib
 from rmtjax import data, generate
 from rmtjax.errors import InputError
-from rmtjax.generate import judge, store, synthetic_sets
+from rmtjax.generate import judge, methods, store, synthetic_sets
 from rmtjax.train import loop
 
 STEPS = 400  # long enough to be killed in; checkpoints at 100, 200, 300 and 400
@@ -45,7 +45,8 @@ def identity(config):
     """The set's name, without making it."""
     section = config.data.copy_and_resolve_references()
     section.image_size = config.synthetic.image_size
-    return store.digest(synthetic_sets.made_from(config, data.load(section, config.seed)))
+    splits = data.load(section, config.seed)
+    return store.digest(synthetic_sets.made_from(config, splits, methods.imported(config, splits, print)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -445,6 +446,21 @@ def import_of(cache, tmp_path, labels, classes=None, **changes):
     np.savez(tmp_path / "theirs.npz", images=images, labels=np.asarray(labels), **named)
     taken = {"synthetic.method": "import", "synthetic.images": f"npz:{tmp_path / 'theirs.npz'}", **changes}
     return images, generate.ensure(small(cache, **taken))
+
+
+def test_images_of_the_data_are_not_imported(cache, tmp_path):
+    section = small(cache).data.copy_and_resolve_references()
+    section.image_size = 8
+    splits, said = data.load(section, 0), []
+    others = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
+    images = np.concatenate([np.rint(255 * splits.train.inputs()[:1]).astype(np.uint8), others])
+    labels = np.concatenate([splits.train.labels[:1], np.arange(30) % 10])
+    np.savez(tmp_path / "theirs.npz", images=images, labels=labels)
+    taken = {"synthetic.method": "import", "synthetic.images": f"npz:{tmp_path / 'theirs.npz'}"}
+    kept = methods.imported(small(cache, **taken), splits, said.append)
+    assert kept.left_out == {"train": 1, "validation": 0, "test": 0}
+    assert kept.source.num_examples == 30
+    assert "1 of 31 images are left out" in said[0]
 
 
 def test_each_class_to_import_has_as_many_images_as_are_needed(cache, tmp_path):

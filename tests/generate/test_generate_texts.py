@@ -452,3 +452,96 @@ def test_an_altered_text_is_refused_by_name(made, settings):
     finally:
         path.write_text(whole)
     assert store.read(made.path)["files"]
+
+
+# Texts of another generator
+
+THEIRS = [
+    ("a fox walks past the barn", "animal"),
+    ("an owl sings at night", "animal"),
+    ("the clerk talks at noon", "person"),
+    ("my teacher laughs", "person"),
+]
+
+
+def theirs(settings, tmp_path, rows=THEIRS, name="theirs.csv", **changes):
+    """The config that imports these texts, of which it takes four."""
+    text = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+    (tmp_path / name).write_bytes(text.encode(changes.pop("encoding", "utf-8")))
+    fields = {"synthetic.method": "import", "synthetic.texts": str(tmp_path / name), "synthetic.examples": 4}
+    return settings(**fields, **changes)
+
+
+def test_another_generators_texts_keep_their_own_words(settings, splits, tmp_path):
+    config = theirs(settings, tmp_path)
+    made = generate.ensure(config)
+    shown = word_rows.strings(made.examples, made.modality.words)
+    named = [(text, CLASSES[label]) for text, label in zip(shown, made.labels, strict=True)]
+    assert sorted(named) == sorted(THEIRS)
+    assert made.manifest["imported_from"] == config.synthetic.texts
+    assert made.manifest["left_out"] == dict.fromkeys(("train", "validation", "test"), 0)
+    assert made.manifest["recognised"]["n"] == 4
+    assert made.manifest["different"] == 1
+    assert json.loads((made.path / "words.json").read_text())[1:]
+    mixed = data.mix(splits.train, generate.source(made), "add", 0.1, 0)
+    both = dict(zip(word_rows.of_source(mixed), mixed.origin, strict=True))
+    assert sum(both[text] for text, _ in THEIRS) == 4
+    changed = generate.ensure(theirs(settings, tmp_path, [*THEIRS[:3], ("the judge snores", "person")]))
+    assert changed.path != made.path
+
+
+def test_texts_of_the_data_are_not_imported(settings, splits, tmp_path):
+    own = {
+        name: (word_rows.of_source(part)[0].upper(), CLASSES[part.labels[0]])
+        for name, part in splits._asdict().items()
+    }
+    said = []
+    config = theirs(settings, tmp_path, [THEIRS[0], own["train"], *THEIRS[1:]])
+    kept = methods.imported(config, splits._replace(train=word_rows.closed(splits.train)), said.append)
+    assert kept.source.num_examples == 4
+    assert kept.left_out["train"] == 1
+    assert said == [
+        f"synthetic.texts='{config.synthetic.texts}': 1 of 5 texts are left out, since they are examples of "
+        "the data themselves (1 of the train split; the first is in row 2)"
+    ]
+    with pytest.raises(InputError, match=r"has [01] texts of class '\w+' and 2 are needed"):
+        generate.ensure(theirs(settings, tmp_path, [*THEIRS[:3], own["train"]]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "encoding", "sentence"),
+    [
+        ([*THEIRS, ("beep", "robot")], "a.csv", "utf-8",
+         "has the label 'robot' in row 5, which the training split does not have: its labels are animal, p"),
+        ([*THEIRS, (" ", "animal")], "a.csv", "utf-8", "has no text in row 5: fill it in or remove the row"),
+        ([("\u200b", "animal"), *THEIRS], "a.csv", "utf-8", "has no text in row 1"),
+        ([("at the café", "person"), *THEIRS], "a.csv", "latin-1",
+         r"'.*a\.csv' is not in UTF-8: line 2 has a byte that is not .*: save it in UTF-8"),
+        (THEIRS, "a.jsonl", "utf-8", "row 1 of '.*' is no object with a text and a label: write one as"),
+        (THEIRS, "a.txt", "utf-8", r"is of another kind: give a \.csv, \.tsv or \.jsonl file"),
+    ],
+)  # fmt: skip
+def test_faults_of_texts_to_import_are_one_sentence(settings, tmp_path, rows, name, encoding, sentence):
+    config = theirs(settings, tmp_path, rows, name, encoding=encoding)
+    with pytest.raises(InputError, match=sentence) as error:
+        generate.ensure(config)
+    assert str(error.value).startswith("synthetic.texts: ")
+    assert "\n" not in str(error.value)
+
+
+def test_an_import_names_texts(settings, tmp_path):
+    with pytest.raises(InputError, match=r"needs synthetic\.texts: a \.csv, \.tsv or \.jsonl file"):
+        settings(**{"synthetic.method": "import"})
+    with pytest.raises(InputError, match=r"synthetic\.images='npz:x' does nothing with"):
+        generate.ensure(theirs(settings, tmp_path, **{"synthetic.images": "npz:x"}))
+
+
+def test_a_judge_filters_texts_that_are_imported(settings, tmp_path):
+    wrong = [
+        ("the cat sleeps near the old stable now", "person"),
+        ("the dog waits near the stable", "person"),
+    ]
+    rows = [*THEIRS[:2], *wrong, ("a nurse reads in the office", "person"), ("the baker writes", "person")]
+    made = generate.ensure(theirs(settings, tmp_path, rows, **{"synthetic.least_confidence": 0.3}))
+    shown = word_rows.strings(made.examples, made.modality.words)
+    assert not {text for text, _ in wrong} & set(shown)

@@ -13,7 +13,7 @@ from rmtjax import checkpoints, measure, models, train
 from rmtjax import config as config_lib
 from rmtjax.checkpoints.digests import named_leaves
 from rmtjax.errors import InputError
-from rmtjax.train.experiment import pretrained
+from rmtjax.train.weights import of_config as pretrained
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
