@@ -52,15 +52,18 @@ class Likeness(NamedTuple):
     Attributes:
       block: which numbers; numbers: how many.
       condition: which doses are compared, or what is projected out.
-      verdict: "yes" (like dropout), "no" (like weight decay), "placebo" (a placebo is as like as they are),
-        "neither", "cannot tell".
+      verdict: "yes" (like dropout), "no" (like weight decay), "placebo" (like the nearer of them, or like a
+        placebo: it cannot be told), "neither", "cannot tell".
       reason: of the verdict, in words.
       dropout, decay, contrast: the cosines, and the first less the second; `_low`, `_high` are ends of their
         95 % intervals.
-      placebo: the family with the greatest cosine, by its size, among the placebos; placebo_cosine: that
-        cosine.
+      placebo: the greatest cosine, by its size, among those of the placebos' doses is that of this one, named
+        by its family where that has one dose; placebo_cosine: that cosine; placebo_margin_low: the lower end
+        of how much dropout's cosine (or decay's) is greater than its size.
       rival: the placebo of which the size of the cosine is exceeded by dropout's cosine (or decay's, where
         that is the nearer) by the least, as the lower end of the interval says; margin: by how much it is.
+      left_out: placebos that have no direction here: their effects are mostly noise, share no such doses with
+        the family, or are projected out. With commas between.
       floor: what unrelated directions exceed in one of forty cases, .3 at least.
       dimensions, dimensions_low, dimensions_high: in which effects lie: the least of the participation ratio
         of all families, that of those that are no placebos, and what the three of the question show by
@@ -87,6 +90,8 @@ class Likeness(NamedTuple):
     placebo_cosine: float
     placebo_low: float
     placebo_high: float
+    placebo_margin_low: float
+    left_out: str
     rival: str
     margin: float
     margin_low: float
@@ -295,12 +300,7 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
         study.cosine(cast.diversity, name, by) if known else nothing for name in (cast.dropout, cast.decay)
     )
     dropout, decay, contrast = (estimate(x) for x in (to_dropout, to_decay, to_dropout - to_decay))
-    placebos = {
-        name: study.cosine(cast.diversity, name, by) if known else nothing
-        for name in cast.placebos
-        if study.doses[name]
-    }
-    placebos = {name: values for name, values in placebos.items() if np.isfinite(values[0])}
+    placebos, left_out = _placebos(study, cast, by) if known else ({}, [])
     nearer = to_dropout if not decay.value > dropout.value else to_decay
     margins = {
         name: estimate(nearer - math.copysign(1, values[0]) * values) for name, values in placebos.items()
@@ -327,6 +327,8 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
         *contrast,
         nearest,
         *(estimate(placebos[nearest]) if placebos else unknown),
+        margins[nearest].low if placebos else np.nan,
+        ", ".join(left_out),
         rival,
         *(margins[rival] if placebos else unknown),
         floor,
@@ -348,6 +350,30 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
     return row._replace(verdict=verdict, reason=reason)
 
 
+def _placebos(
+    study: _Study, cast: Cast, by: str | None
+) -> tuple[dict[str, Float[np.ndarray, " R"]], list[str]]:
+    """The cosines of the family with placebos, and the placebos that have none here.
+
+    Each dose of a placebo counts by itself: half and twice a learning rate are opposed, and their mean would
+    be near 0. Only where doses are matched are those of one placebo taken together.
+    """
+    found: dict[str, Float[np.ndarray, " R"]] = {}
+    for name in cast.placebos:
+        doses = study.doses[name]
+        if not doses:
+            continue
+        if by is not None:
+            found[name] = study.cosine(cast.diversity, name, by)
+            continue
+        each = study.effects.cosines(study.rows(cast.diversity), study.rows(name)).mean(1)
+        names = [name] if len(doses) == 1 else [study.effects.arms[dose] for dose in doses]
+        found |= dict(zip(names, each.T, strict=True))
+    known = {name: values for name, values in found.items() if np.isfinite(values[0])}
+    unknown = [name for name in found if name not in known]
+    return known, [name for name in cast.placebos if not study.doses[name]] + unknown
+
+
 def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
     """The verdict and its reason, of a row whose numbers are known."""
     if not np.isfinite([row.dropout, row.decay]).all():
@@ -360,11 +386,12 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
         (NO, cast.decay, row.decay_low, row.contrast_high < 0),
     ):
         if low > row.floor and clear:
-            greater = not row.rival or row.margin_low > 0
+            if cast.placebos and not row.rival:
+                return CANNOT_TELL, "no placebo of the design can be compared here"
             if max(row.placebo_low, -row.placebo_high) > row.floor:
                 reason = f"that with {row.placebo}, by its size, is above what unrelated directions reach too"
-                return CANNOT_TELL if greater else PLACEBO, reason
-            if greater:
+                return CANNOT_TELL if row.placebo_margin_low > 0 else PLACEBO, reason
+            if not row.rival or row.margin_low > 0:
                 return verdict, f"its cosine with {name} is above what unrelated directions reach"
             return (
                 CANNOT_TELL,

@@ -90,8 +90,8 @@ def distance_of_arms(
         raise InputError(f"arms {arm!r} and {other!r} have {what}: there is nothing to compare")
     parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]
     parts = [part / unit[keep] for part in parts]
-    size = _size(parts)
     freedom = len(found.values[base]) - 1
+    size = _size(parts, freedom)
     found_difference = paired(parts[0]) if both else independent(parts[0], -parts[1])
     mean, error = found_difference.effect, found_difference.error
     factor = _greatest(parts, np.random.default_rng(seed))
@@ -118,8 +118,12 @@ def distance_of_arms(
     )
 
 
-def _size(parts: list[Float[np.ndarray, "_ K"]]) -> Estimate:
-    """Root of the mean squared difference; its variance by the jackknife over the seeds of each part."""
+def _size(parts: list[Float[np.ndarray, "_ K"]], freedom: int) -> Estimate:
+    """Root of the mean squared difference; its variance by the jackknife over the seeds of each part.
+
+    The noise, in which differences are measured, is estimated as well, with so many degrees of freedom. Its
+    error is added as if all numbers shared it, as those that are one number in many layers do.
+    """
     pieces = [_mean_square(parts)]
     variance = 0.0
     for i, part in enumerate(parts):
@@ -131,6 +135,7 @@ def _size(parts: list[Float[np.ndarray, "_ K"]]) -> Estimate:
         )
         n = len(part)
         variance += (n - 1) / n * float(np.square(without - without.mean()).sum())
+    variance += pieces[0] ** 2 * 2 / freedom
     t = float(scipy.stats.t.ppf(LEVEL, min(map(len, parts)) - 1))
     half = t * variance**0.5
     value, low, high = (max(x, 0.0) ** 0.5 for x in (pieces[0], pieces[0] - half, pieces[0] + half))

@@ -154,7 +154,8 @@ def _lead(verdict: str, roles: Roles) -> str:
     return {
         YES: f"{of} changes the weights like dropout and not like weight decay",
         NO: f"{of} changes the weights like weight decay and not like dropout",
-        PLACEBO: f"{of} changes the weights no more like dropout or weight decay than like a placebo",
+        PLACEBO: f"It cannot be told whether {roles.diversity} changes the weights like dropout or decay, "
+        "or like a placebo",
         NEITHER: f"{of} changes the weights like neither dropout nor weight decay",
         CANNOT_TELL: f"It cannot be told whether {roles.diversity} changes the weights like dropout",
     }[verdict]
@@ -167,10 +168,12 @@ def _numbers(row: Likeness, roles: Roles) -> str:
         f"of the placebos {row.placebo} has the greatest by its size, "
         f"{_with_interval(row.placebo_cosine, row.placebo_low, row.placebo_high)}"
         if row.placebo
-        else "no placebo of the design has an effect that is more than noise"
+        else "no placebo of the design can be compared"
         if roles.placebos
         else "the design has no placebo families, so that training longer may do the same"
     )
+    if row.left_out:
+        beside += f" (without {row.left_out}, which have no direction here)"
     room = (
         f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in 2.5 % of cases"
         if np.isfinite(row.dimensions)

@@ -24,8 +24,7 @@ from rmtjax.statistics.study_table import Samples
 
 NUMBERS = tuple((group, f"after/{metric}") for group in ("q", "k", "v", "o", "mlp") for metric in PAPER)
 SHARED = 0.5  # of the variance of a run, by the runs of the same seed in other arms
-_COMMON = 6  # dimensions of the noise that numbers have in common
-_COMMON_SHARE = 0.64
+COMMON = (6, 0.64)  # factors that the noise of all numbers has in common, and their share of its variance
 
 
 class Family(NamedTuple):
@@ -78,17 +77,19 @@ def weights_study(
     baseline_seeds: int = 20,
     shared: float = SHARED,
     numbers: Sequence[tuple[str, str]] = NUMBERS,
+    common: tuple[int, float] = COMMON,
 ) -> Samples:
     """A study of weights: a baseline "none" and the doses of families, whose seeds are the baseline's
-    first.
+    first. `common`: how many factors the noise of all numbers has in common, and their share of its variance.
     """
     count = len(numbers)
-    common = rng.standard_normal((_COMMON, count))
-    common *= np.sqrt(_COMMON_SHARE) / np.linalg.norm(common, axis=0)
+    factors, share = common
+    loading = rng.standard_normal((factors, count))
+    loading *= np.sqrt(share) / np.linalg.norm(loading, axis=0)
 
     def noise(runs: int) -> np.ndarray:
-        own = np.sqrt(1 - _COMMON_SHARE) * rng.standard_normal((runs, count))
-        return np.asarray(rng.standard_normal((runs, _COMMON)) @ common + own)
+        own = np.sqrt(1 - share) * rng.standard_normal((runs, count))
+        return np.asarray(rng.standard_normal((runs, factors)) @ loading + own)
 
     dimensions = max(len(family.direction) for family in families.values())
     loadings = np.sqrt(count) * np.linalg.qr(rng.standard_normal((count, dimensions)))[0]
@@ -174,6 +175,7 @@ def likeness_verdict(
     *,
     cosine: float | None = None,
     placebo: float | None = None,
+    placebo_sizes: Sequence[float] = (1.0,),
     size: float = 1.0,
     curve: Sequence[float] = _CURVE,
     dimensions: int = 6,
@@ -188,6 +190,7 @@ def likeness_verdict(
     Args:
       cosine: of diversity's direction with dropout's; None: it is unrelated. All others are unrelated.
       placebo: cosine of the first placebo's direction with dropout's; None: it is unrelated.
+      placebo_sizes: of that placebo's doses, in `size`.
       size: of the middle dose's effects, in standard deviations of seed noise.
       curve: sizes of diversity's doses, in `size`; those of dropout and decay are .5, 1 and 1.5.
       dimensions, ratio: that effects lie in, and the participation ratio of their directions (None: as many).
@@ -218,17 +221,29 @@ def likeness_verdict(
     for i, name in enumerate(_CAST.placebos):
         moved = placebo is not None and i == 0
         direction = at_cosine(rng, dropout, placebo) if moved else draw(aside)  # type: ignore[arg-type]
-        families[name] = Family(direction, (size,), (few,))
+        sizes = size * np.array(placebo_sizes if moved else [1.0])
+        families[name] = Family(direction, tuple(sizes), (few,) * len(sizes))
     return likeness_row(weights_study(rng, families, baseline_seeds=many), _CAST).verdict
 
 
 def sameness_verdict(
-    rng: np.random.Generator, difference: float, *, differing: int = 115, seeds: int = 20, count: int = 115
+    rng: np.random.Generator,
+    difference: float,
+    *,
+    differing: int = 115,
+    seeds: int = 20,
+    count: int = 115,
+    common: tuple[int, float] = COMMON,
 ) -> str:
-    """T2's verdict where so many of the numbers differ by so many standard deviations, and the others not."""
+    """T2's verdict where so many of the numbers differ by so many standard deviations, and the others not.
+
+    `common`: see `weights_study`.
+    """
     numbers = [("q", f"after/number {i}") for i in range(count)]
     same = Family(np.ones(1), (0.0,), (seeds,))
-    found = weights_study(rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers)
+    found = weights_study(
+        rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers, common=common
+    )
     signs = rng.choice([-1.0, 1.0], count) * (np.arange(count) < differing)
     found.values["one_1"][:] += difference * signs
     return distance_of_arms(found, "one_1", "other_1", np.ones(count, bool)).verdict
@@ -319,6 +334,41 @@ SCENARIOS: dict[str, Scenario] = {
     "T1: a placebo is the opposite of dropout, 2 s.d., 20 seeds in all arms": _of(
         likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=-1.0, size=2.0, seeds=(20, 20)
     ),
+    "T1: two doses of one placebo move along and against dropout's axis, 2 s.d.": _of(
+        likeness_verdict,
+        "yes",
+        "no",
+        "neither",
+        cosine=0.92,
+        placebo=1.0,
+        placebo_sizes=(-1.0, 1.0),
+        size=2.0,
+    ),
+    "T1: a placebo of .3 s.d. moves along dropout's axis, all else 2 s.d. and 20 dimensions": _of(
+        likeness_verdict,
+        "yes",
+        "no",
+        "neither",
+        cosine=0.92,
+        placebo=1.0,
+        placebo_sizes=(0.15,),
+        size=2.0,
+        dimensions=20,
+    ),
+    "T1: unrelated, participation ratio 3.3, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict, "yes", "no", "placebo", dimensions=12, ratio=3.3, size=2.0, seeds=(20, 20)
+    ),
+    "T1: top dose reversed, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict,
+        "yes",
+        "no",
+        "placebo",
+        "neither",
+        cosine=1.0,
+        curve=REVERSED,
+        size=2.0,
+        seeds=(20, 20),
+    ),
     "T1: cosine .1": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.1),
     "T1: cosine .2": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.2),
     "T1: top dose reversed": _of(
@@ -327,9 +377,16 @@ SCENARIOS: dict[str, Scenario] = {
     "T2: true differences of 0": _of(sameness_verdict, "no", difference=0.0),
     "T2: true differences of .8": _of(sameness_verdict, "no", difference=0.8),
     "T2: true differences of 1, the margin": _of(sameness_verdict, "yes", difference=1.0),
-    "T2: 5 of 115 numbers differ by 3, 5 seeds": _of(
-        sameness_verdict, "yes", difference=3.0, differing=5, seeds=5
+    "T2: true differences of 1, the margin, in numbers that share .98 of their noise": _of(
+        sameness_verdict, "yes", difference=1.0, common=(1, 0.98)
     ),
+    "T2: true differences of 1, the margin, in numbers that share .98 of their noise, 5 seeds": _of(
+        sameness_verdict, "yes", difference=1.0, common=(1, 0.98), seeds=5
+    ),
+    "T2: true differences of 1, the margin, in numbers of three factors that share .9": _of(
+        sameness_verdict, "yes", difference=1.0, common=(3, 0.9)
+    ),
+    "T2: 5 of 115 numbers differ by 3, 5 seeds": _of(sameness_verdict, difference=3.0, differing=5, seeds=5),
     "T2: 5 of 115 numbers differ by 2, 5 seeds": _of(sameness_verdict, difference=2.0, differing=5, seeds=5),
     "T2: one of 115 numbers differs by 2, 5 seeds": _of(
         sameness_verdict, difference=2.0, differing=1, seeds=5

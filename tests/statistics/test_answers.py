@@ -13,7 +13,7 @@ import simulated
 from rmtjax import statistics
 from rmtjax.errors import InputError
 from rmtjax.statistics import Roles, questions
-from rmtjax.statistics.directions import Cast, likeness_row
+from rmtjax.statistics.directions import Cast, Likeness, likeness_row, verdict_of
 from rmtjax.statistics.distance import distance_of_arms
 
 LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
@@ -238,6 +238,58 @@ def test_a_placebo_that_moves_the_other_way_counts_by_its_size():
     assert row.verdict == "placebo"
     assert row.placebo_cosine < -0.9
     assert row.margin == pytest.approx(row.dropout + row.placebo_cosine)
+
+
+def test_each_dose_of_a_placebo_counts_by_itself():
+    """Half and twice of it are opposed, and their mean would be no likeness."""
+    rng = np.random.default_rng(0)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    effects = {
+        "diversity": (one,),
+        "dropout": (one,),
+        "decay": (other,),
+        "placebo": (-1.02 * one, 1.02 * one),
+    }
+    arms = {
+        f"{name}_{dose}": (name, float(dose), effect, range(20))
+        for name, doses in effects.items()
+        for dose, effect in enumerate(doses, 1)
+    }
+    row = likeness_row(simulated.study(rng, arms), Cast("diversity", "dropout", "decay", ["placebo"]))
+    assert row.verdict == "placebo"
+    assert row.placebo in ("placebo_1", "placebo_2")
+    assert not row.left_out
+
+
+def test_a_placebo_above_the_floor_that_dropout_exceeds_hides_no_other():
+    """The verdict is about the greatest placebo: one that is imprecise does not make it "placebo"."""
+    known = dict.fromkeys(Likeness._fields, 0.0) | {"reason": "", "left_out": ""}
+    row = Likeness(**known)._replace(
+        dropout=0.95, dropout_low=0.93, dropout_high=0.97, contrast_low=0.8, floor=0.7, placebo="sharp",
+        placebo_cosine=0.85, placebo_low=0.8, placebo_high=0.9, placebo_margin_low=0.05, rival="noisy",
+        margin_low=-0.5,
+    )  # fmt: skip
+    cast = Cast("diversity", "dropout", "decay", ["sharp", "noisy"])
+    assert verdict_of(row, cast)[0] == "cannot tell"
+    assert verdict_of(row._replace(placebo_margin_low=-0.05), cast)[0] == "placebo"
+    assert verdict_of(row._replace(placebo_low=0.1, margin_low=0.1), cast)[0] == "yes"
+    # Where placebos are in the design and none can be compared, nothing is said to be like dropout.
+    alone = row._replace(placebo="", placebo_low=np.nan, placebo_high=np.nan, rival="", margin_low=np.nan)
+    assert verdict_of(alone, cast)[0] == "cannot tell"
+    assert verdict_of(alone, cast._replace(placebos=()))[0] == "yes"
+
+
+def test_placebos_that_are_mostly_noise_are_named():
+    rng = np.random.default_rng(0)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    effects = {"diversity": one, "dropout": one, "decay": other, "smoothing": 0 * one, "longer": -other}
+    arms = {f"{name}_1": (name, 1.0, effect, range(20)) for name, effect in effects.items()}
+    table = simulated.study(rng, arms)
+    placebos = ("smoothing", "longer")
+    row = likeness_row(table, Cast("diversity", "dropout", "decay", placebos))
+    assert (row.placebo, row.left_out) == ("longer", "smoothing")
+    answers = questions.answers(table, Roles("diversity", "dropout", "decay", placebos=placebos))
+    assert "(without smoothing, which have no direction here)" in answers["sentence"].iloc[0]
 
 
 def test_few_numbers_that_differ_are_lost_in_the_root_mean_square_and_this_is_said():
