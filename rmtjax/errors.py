@@ -73,10 +73,9 @@ def run_command(main: Callable[[], int | None]) -> None:
     Ctrl-C, 143 on SIGTERM, and 141 where nobody reads any more what the command prints.
     """
     end_on_signals()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # as stderr: a locale may lack a letter of a sentence
+    # As stderr does it: a locale may lack a letter of a sentence.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -116,4 +116,4 @@ def test_import_is_light_and_stands_alone():
         " [m for m in sys.modules if m.startswith('rmtjax.') and not m.startswith('rmtjax.diversity')])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[] []"
+    assert out.stdout.strip() == "[] ['rmtjax.errors']"
