@@ -79,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(arms)} arms, {len(runs)} runs; results go to {out}")
+    kept.add_finished(runs)  # a file that cannot be written is told before anything is trained
     failed = study.execute(runs, arguments.workers, members, shard, lambda: kept.add_finished(runs))
     kept.add_finished(runs)
     if shard:

@@ -6,7 +6,6 @@ and `git_commit`.
 """
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -67,7 +66,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
 
 
 def write_rows(path: str | os.PathLike[str], rows: Rows) -> None:
-    """Writes a Parquet file, whole or not at all."""
+    """Writes a Parquet file, whole or not at all; values are float64, so that nothing is lost."""
     runs = pd.DataFrame([(*run, *made) for run, made in rows.made.items()], columns=[*_RUN, *_MADE])
     table = rows.table.drop(columns="run").merge(runs, on=_RUN)
     # So sorted, names are in long blocks and what made the runs comes round and round: neither takes room.
@@ -75,9 +74,7 @@ def write_rows(path: str | os.PathLike[str], rows: Rows) -> None:
     table = table.sort_values([*_NAMES, *_RUN])
     texts = ["arm", *_NAMES, *_MADE]
     table = table.astype(dict.fromkeys(texts, "category") | {"seed": "int64", "value": "float64"})
-    target = pathlib.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic(target) as temporary:
+    with files.atomic(path) as temporary:
         pq.write_table(
             pa.Table.from_pandas(table, preserve_index=False),
             temporary,

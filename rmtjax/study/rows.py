@@ -32,7 +32,11 @@ class KeptRows:
         return self._rows.made
 
     def add_finished(self, runs: Sequence[PlannedRun]) -> None:
-        """Adds runs whose folders are finished, and writes the file if there are any."""
+        """Adds runs whose folders are finished. Writes the file if there are any, or if there is no file yet.
+
+        Raises:
+          InputError: the file cannot be written, or holds one of the runs with another config.
+        """
         new = [run for run in runs if (run.arm, run.seed) not in self.made and run.is_finished()]
         if new:
             seeds: dict[str, list[int]] = {}
@@ -44,7 +48,7 @@ class KeptRows:
             )
             self._rows = results.merged(self._rows, found, repr(str(out)))
         if self._target is not None and (new or not self._target.exists()):
-            self._target.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self._target.parent, "the folder of the rows", "--rows")
             with files.locked(self._target.with_name(f".{self._target.name}.lock"), lambda who: None):
                 if self._target.exists():  # another command may have added runs
                     there = results.read_rows(self._target)

@@ -339,6 +339,16 @@ def test_rows_of_another_config_are_refused(tiny, tmp_path):
         study.KeptRows([rows, str(tmp_path / "missing.parquet")])
 
 
+def test_rows_that_cannot_be_written_are_told_before_anything_is_trained(tiny, tmp_path, processes):
+    arms = tmp_path / "arms.py"
+    arms.write_text("def get_arms(config):\n    return {'plain': []}\n")
+    made = processes([])
+    arguments = [f"--config={tiny}", f"--arms={arms}", "--seeds=0", f"--out={tmp_path / 'out'}"]
+    with pytest.raises(InputError, match="since a part of its path is a file: choose another --rows"):
+        command.main([*arguments, f"--rows={arms / 'rows.parquet'}"])
+    assert not made.started
+
+
 def test_what_was_begun_alone_goes_on_alone(tiny, tmp_path):
     runs = study.plan(tiny, FOUR, [0], tmp_path / "out")
     runs[1].workdir.mkdir(parents=True)
