@@ -18,6 +18,8 @@ from rmtjax.train.population import Population, together
 
 LOG = logging.getLogger(__name__)
 
+_TRAINING_EXAMPLES = 1000  # the most that the loss on the training set is taken of
+
 
 def evaluation_of_runs(
     configs: Sequence[ConfigDict],
@@ -25,6 +27,9 @@ def evaluation_of_runs(
     trained: train.Result | Population,
 ) -> None:
     """Writes evaluation.json of runs: test set, shifted and out-of-distribution sets, intervals and nulls.
+
+    Of the real training examples, as they are before augmentation and with the labels that the run was given,
+    accuracy and NLL are there too (a fixed, stratified part of 1,000 where there are more).
 
     Args:
       configs, workdirs: those of the one run, or of all members of a population. Members that have diverged
@@ -59,18 +64,36 @@ def _contents(
     """The contents of evaluation.json by number of the member; all members get each set at once."""
     config = configs[0]  # the test set and all others but validation are the same for all
     logits = _logits(trained)
-    if isinstance(trained, Population):
-        splits, each = trained.tasks[0].splits, [task.splits.validation for task in trained.tasks]
-        lanes = jax.tree.leaves(trained.params)[0].shape[0]
-        each += [each[0]] * (lanes - len(each))
-        streams = [_batches(config, source) for source in each]
-        validation, labels = logits(together(streams), each=True)
-    else:
-        splits = trained.splits
-        validation, label = logits(_batches(config, splits.validation))
-        labels = label[None]
-    sets = _predictions(config, splits, logits, reference)
-    return {i: _content(configs[i], (validation[i], labels[i]), sets.of_member(i), reference) for i in wanted}
+    every = [task.splits for task in trained.tasks] if isinstance(trained, Population) else [trained.splits]
+    validation = _own(config, trained, logits, [splits.validation for splits in every])
+    learnt = _own(config, trained, logits, [_some(splits.train) for splits in every])
+    sets = _predictions(config, every[0], logits, reference)
+    return {i: _content(configs[i], validation[i], learnt[i], sets.of_member(i), reference) for i in wanted}
+
+
+def _some(training: data.Source) -> data.Source:
+    number = min(_TRAINING_EXAMPLES, training.num_examples)
+    return data.take(training, data.stratified(training, number)).held()
+
+
+def _own(
+    config: ConfigDict,
+    trained: train.Result | Population,
+    logits: Callable[..., tuple[np.ndarray, np.ndarray]],
+    sources: Sequence[data.Source],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Logits `[n, k]` and labels of each member for a set of its own; the sets may differ in size."""
+    if not isinstance(trained, Population):
+        of_one, label = logits(_batches(config, sources[0]))
+        return [(of_one[0], label)]
+    longest = max(source.num_examples for source in sources)
+    # All members are evaluated together: a smaller set is filled up with its first examples.
+    filled = [data.take(source, np.arange(longest) % source.num_examples) for source in sources]
+    lanes = jax.tree.leaves(trained.params)[0].shape[0]
+    filled += [filled[0]] * (lanes - len(filled))
+    each, label = logits(together(_batches(config, source) for source in filled), each=True)
+    sizes = [source.num_examples for source in sources]
+    return [(each[i, :size], label[i, :size]) for i, size in enumerate(sizes)]
 
 
 def _logits(trained: train.Result | Population) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
@@ -150,6 +173,7 @@ def _predictions(
 def _content(
     config: ConfigDict,
     validation: tuple[np.ndarray, np.ndarray],
+    learnt: tuple[np.ndarray, np.ndarray],
     sets: _Predictions,
     reference: evaluation_lib.Reference | None = None,
 ) -> dict[str, Any]:
@@ -158,6 +182,8 @@ def _content(
     temperature = evaluation_lib.fit_temperature(*validation)
     binned = options | {"bins": config.evaluation.bins, "temperature": temperature}
     rows = evaluation_lib.classification_rows("test", "id", *sets.test, **binned)
+    of_training = evaluation_lib.classification_rows(results.TRAIN_SET, "id", *learnt, **binned)
+    rows += [row for row in of_training if row["metric"] in ("accuracy", "nll")]
     for name, of in sets.shifts.items():
         if name == "corrupted":
             of_chosen = [x[sets.chosen] for x in sets.test]

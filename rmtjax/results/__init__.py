@@ -52,6 +52,7 @@ from rmtjax.results.run_folder import read_spectra as read_spectra
 from rmtjax.results.run_folder import read_spectral_table as read_spectral_table
 from rmtjax.results.run_folder import rows as rows
 from rmtjax.results.run_folder import write as write
+from rmtjax.results.views import TRAIN_SET as TRAIN_SET
 from rmtjax.results.views import differences as differences
 from rmtjax.results.views import overview as overview
 from rmtjax.results.views import results_table as results_table

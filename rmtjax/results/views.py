@@ -14,7 +14,7 @@ from rmtjax.spectra.metrics import shown
 from rmtjax.statistics import COLUMNS, Arm
 from rmtjax.statistics.intervals import mean_interval
 
-_TEST = "test"  # the one set of the training distribution; all others are shifted, or out of distribution
+_TEST, TRAIN_SET = "test", "train"  # all other sets are shifted, or out of distribution
 _PART = (
     "corrupted_without_noise"  # a part of the set "corrupted", which the mean over shifted sets counts once
 )
@@ -85,7 +85,8 @@ def overview(results: pd.DataFrame) -> pd.DataFrame:
     It has accuracy and ECE of whole sets, and of the update's backbone the metrics that are shown in
     "overview": means over seeds, with their 95 % intervals where there are several seeds.
     """
-    whole = ~results["set"].str.startswith("corrupted/") & results["metric"].isin(["accuracy", "ece"])
+    whole = ~results["set"].str.startswith("corrupted/") & (results["set"] != TRAIN_SET)
+    whole &= results["metric"].isin(["accuracy", "ece"])
     update = (results["set"] == "weights/update") & results["metric"].isin(shown("overview"))
     lines = summary(results[whole | update])
     cells = [
@@ -104,6 +105,7 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
 
     Groups of layers have the metrics that are shown in "study", for the weights after training and for the
     update, and those that are shown in "update" for the update. The group "run" has validation_loss;
+    training_loss and training_accuracy of the real training examples, without augmentation and dropout;
     accuracy, nll and ece of the test set; <set>_accuracy and <set>_ece of each shifted set; ood_accuracy, the
     mean over the shifted sets, in which all corruptions count as one; <metric>_<space> of the data that the
     run was fed, such as vendi_score_feature; update_norm; and the metrics of `CURVATURE`.
@@ -142,6 +144,8 @@ def _of_whole_run(run: pd.DataFrame) -> pd.DataFrame:
     evaluation, training = values.get(EVALUATION, {}), values.get(TRAINING, {})
     out = {"validation_loss": training.get((RUN, "validation_loss"))}
     out |= {metric: evaluation.get((_TEST, metric)) for metric in ("accuracy", "nll", "ece")}
+    learnt = (evaluation.get((TRAIN_SET, metric)) for metric in ("nll", "accuracy"))
+    out |= dict(zip(("training_loss", "training_accuracy"), learnt, strict=True))
     for metric in ("accuracy", "ece"):
         out |= {f"{name}_{metric}": value for name, value in _shifted(evaluation, metric).items()}
     whole = [value for name, value in _shifted(evaluation, "accuracy").items() if name != _PART]
@@ -159,5 +163,5 @@ def _shifted(evaluation: Mapping[tuple[str, str], float], metric: str) -> dict[s
     return {
         name: value
         for (name, of), value in evaluation.items()
-        if of == metric and name != _TEST and "/" not in name
+        if of == metric and name not in (_TEST, TRAIN_SET) and "/" not in name
     }

@@ -40,6 +40,7 @@ LEAST_PAIRS = 10
 FEW_DIMENSIONS = 3.0  # where there are too few families to tell: as few as studies have had
 _LEAST_SQUARED_SINE = 0.05  # of two directions that span a plane, for all that noise leaves
 _POINTS = 5
+MATCHED_BY = ("update_norm", "training_loss", "validation_loss")  # metrics of the run
 
 AFTER, UPDATE = "the paper's four, weights after", "the paper's four, update"
 PRIMARY = (AFTER, UPDATE)
@@ -126,8 +127,8 @@ def likeness_rows(
 
     The numbers are those of all kinds of layer but the head. Blocks of numbers, in this order: the paper's
     four metrics of the weights after training; the same of the update; those that change with the weights'
-    scale; those that do not; all. The two primary ones are also there at doses matched by the norm of the
-    update and by validation loss, and with the progress of training projected out, where the table allows.
+    scale; those that do not; all. The two primary ones are also there at doses matched by each of
+    `MATCHED_BY`, and with the progress of training projected out, where the table allows.
 
     Args:
       table: as `study_table` says.
@@ -151,7 +152,7 @@ def likeness_rows(
         if block not in PRIMARY:
             continue
         run = [metric for group, metric in found.columns if group == RUN]
-        for by in ("update_norm", "validation_loss"):
+        for by in MATCHED_BY:
             if by in run:
                 rows.append(_row(study, cast, block, f"matched by {by.replace('_', ' ')}", by=by))
         if cast.progress is not None:

@@ -19,7 +19,16 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.directions import NEITHER, PLACEBO, PLAIN, PRIMARY, Cast, Likeness, likeness_rows
+from rmtjax.statistics.directions import (
+    MATCHED_BY,
+    NEITHER,
+    PLACEBO,
+    PLAIN,
+    PRIMARY,
+    Cast,
+    Likeness,
+    likeness_rows,
+)
 from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
@@ -329,7 +338,9 @@ def _at_equal(found: Samples, roles: Roles) -> str:
     """
     out = []
     run = {metric for group, metric in found.columns if group == RUN}
-    for by, words in (("validation_loss", "validation loss"), ("update_norm", "norm of the update")):
+    words_of = {"update_norm": "norm of the update"}
+    for by in MATCHED_BY:
+        words = words_of.get(by, by.replace("_", " "))
         if by not in run:
             continue
         where = matched(found, [(roles.diversity, roles.dropout)], by=by)
