@@ -408,8 +408,8 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
     return CANNOT_TELL, "neither cosine is clearly above, nor both below, what unrelated directions reach"
 
 
-def floor_of(dimensions: float) -> float:
-    """The cosine that two random directions exceed in one of forty cases, at least .3.
+def floor_of(dimensions: float, level: float = FLOOR_LEVEL) -> float:
+    """The cosine that two random directions exceed in one of forty cases (or 1 - `level`), at least .3.
 
     In d dimensions c sqrt((d - 1) / (1 - c^2)) has Student's t distribution with d - 1 degrees of freedom.
 
@@ -417,7 +417,7 @@ def floor_of(dimensions: float) -> float:
     [0.75, 0.95, 0.3]
     """
     freedom = max(FEW_DIMENSIONS if np.isnan(dimensions) else dimensions, 1.01) - 1
-    t = scipy.stats.t.ppf(FLOOR_LEVEL, freedom)
+    t = scipy.stats.t.ppf(level, freedom)
     return max(LEAST_COSINE, float(t / np.sqrt(t**2 + freedom)))
 
 
@@ -428,9 +428,13 @@ def _dimensions(study: _Study, cast: Cast) -> Estimate:
     elsewhere, and then say nothing about the space that the others share. NaN where the others make fewer
     than ten pairs.
     """
+    return _fewest(study, cast.placebos, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
+
+
+def _fewest(study: _Study, placebos: Sequence[str], *tested: set[str]) -> Estimate:
     names = [name for name, doses in study.doses.items() if doses]
-    squares = _squared_cosines(study, names, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
-    others = np.array([name not in cast.placebos for name in names], bool)
+    squares = _squared_cosines(study, names, *tested)
+    others = np.array([name not in placebos for name in names], bool)
     few = _participation(squares[np.ix_(others, others)])
     every = _participation(squares)
     return every if every.value < np.nan_to_num(few.value, nan=FEW_DIMENSIONS) else few
@@ -478,3 +482,83 @@ def _participation(squares: Float[np.ndarray, "F F"]) -> Estimate:
     # A mean at or below 0 is that of many dimensions.
     ends = [1 / max(value, 1e-3) for value in (mean, mean + half, mean - half)]
     return Estimate(*ends)
+
+
+class Cosines(NamedTuple):
+    """Cosines of one family with others, each of all seeds and without each seed in turn.
+
+    Attributes:
+      effects: of all arms, turned where their doses are below 0.
+      doses: places of the family's arms that have a direction.
+      others: by the name of a family; NaN where it or the family has no direction.
+      placebos, left_out: by the name of a placebo (or of its arm, where it has several doses); those without.
+      weak: the greatest reliability of each family that has no direction.
+      agreements: the mean cosine between the doses of each family that has one.
+      dimensions: in which effects lie, as in T1; what the family shows with the nearest of the others and
+        one further of them is averaged over these.
+    """
+
+    effects: Products
+    doses: list[int]
+    others: dict[str, Float[np.ndarray, " R"]]
+    placebos: dict[str, Float[np.ndarray, " R"]]
+    left_out: list[str]
+    weak: dict[str, float]
+    agreements: dict[str, float]
+    dimensions: Estimate
+
+
+def cosines_of(
+    found: Samples, metrics: Sequence[str], family: str, others: Sequence[str], placebos: Sequence[str]
+) -> Cosines:
+    """Of a family whose doses have signs: an effect counts per unit of dose, so those below 0 are turned.
+
+    Args:
+      metrics: the numbers, of all kinds of layer but the head.
+      others, placebos: names of families.
+
+    Raises:
+      InputError: an arm with fewer than three seeds, or no number that is known in all runs.
+    """
+    families = {name: arms for name, arms in by_family(found).items() if name != NULL}
+    study = _Study.of(found, families, numbers_known(found, families, None, metrics))
+    below = np.array([found.arms.loc[arm, "family"] == family for arm in study.effects.arms])
+    below &= found.arms.loc[list(study.effects.arms), "dose"].to_numpy(np.float64) < 0
+    signs = np.where(below, -1.0, 1.0)
+    effects = study.effects._replace(grams=study.effects.grams * signs[:, None] * signs)
+    study = study._replace(effects=effects)
+    asked = [family, *others]
+    with_direction = [name for name in asked if study.doses[name]]
+    nothing = np.full(len(effects.grams), np.nan)
+    both = {name: family in with_direction and name in with_direction for name in others}
+    cosines = {name: study.cosine(family, name) if both[name] else nothing for name in others}
+    beside = Cast(family, family, family, placebos)
+    of_placebos, left_out = _placebos(study, beside, None) if study.doses[family] else ({}, [])
+    return Cosines(
+        effects,
+        study.doses[family],
+        cosines,
+        of_placebos,
+        left_out,
+        {name: study.weak[name] for name in asked if name not in with_direction},
+        {name: study.agreement(name) for name in with_direction},
+        _fewest_with(study, placebos, family, {name: float(values[0]) for name, values in cosines.items()}),
+    )
+
+
+def _fewest_with(study: _Study, placebos: Sequence[str], family: str, to: Mapping[str, float]) -> Estimate:
+    """The dimensions of effects, where the cosines of the family with others, `to`, are asked about."""
+    fewest = _fewest(study, placebos, *({family, name} for name in to))
+    known = [name for name, cosine in to.items() if np.isfinite(cosine)]
+    if len(known) < 2:
+        return fewest
+    nearest = max(known, key=lambda name: to[name])
+    shares = [
+        1 / _dimensions_of_three(to[nearest], to[name], float(study.cosine(nearest, name)[0]))
+        for name in known
+        if name != nearest
+    ]
+    of_these = 1 / float(np.mean(shares))
+    if of_these < np.nan_to_num(fewest.value, nan=FEW_DIMENSIONS):
+        return Estimate(of_these, np.nan, np.nan)
+    return fewest
