@@ -14,6 +14,7 @@ placebos count by their size, since more and less of one, such as the learning r
 of which a design may have either.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -494,8 +495,8 @@ class Cosines(NamedTuple):
       placebos, left_out: by the name of a placebo (or of its arm, where it has several doses); those without.
       weak: the greatest reliability of each family that has no direction.
       agreements: the mean cosine between the doses of each family that has one.
-      dimensions: in which effects lie, as in T1; what the family shows with the nearest of the others and
-        one further of them is averaged over these.
+      dimensions: in which effects lie, as in T1; also the fewest that the others show among
+        themselves, and that each with the nearest and the family does, in the mean.
     """
 
     effects: Products
@@ -558,7 +559,8 @@ def _fewest_with(study: _Study, placebos: Sequence[str], family: str, to: Mappin
         for name in known
         if name != nearest
     ]
-    of_these = 1 / float(np.mean(shares))
+    squares = [study.cosine(one, other)[0] ** 2 for one, other in itertools.combinations(known, 2)]
+    of_these = 1 / max(float(np.mean(shares)), float(np.mean(squares)))
     if of_these < np.nan_to_num(fewest.value, nan=FEW_DIMENSIONS):
         return Estimate(of_these, np.nan, np.nan)
     return fewest
