@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.directions import LEAST_RELIABILITY, PRIMARY, blocks
@@ -74,7 +74,7 @@ def most_seeded(found: Samples, arms: Sequence[str]) -> str:
 
 
 def fit_rows(
-    table: pd.DataFrame | Samples, progress: str, sources: Mapping[str, str | Sequence[str]]
+    table: pd.DataFrame | Samples, progress: str | None, sources: Mapping[str, str | Sequence[str]]
 ) -> list[Fit]:
     """Rows of T6: families by the two primary blocks of numbers by training loss and norm of the update.
 
@@ -92,7 +92,7 @@ def fit_rows(
     """
     found = samples(table)
     families = {name: arms for name, arms in by_family(found).items() if name != NULL}
-    if progress not in families:
+    if progress is None or progress not in families:
         raise InputError(f"progress={progress!r} is no family of the table: it has {', '.join(families)}")
     run = {metric for group, metric in found.columns if group == RUN}
     metrics = [name for name in (LOSS, NORM) if name in run]
@@ -126,9 +126,9 @@ def _share(one: str, other: str, sources: Mapping[str, str | Sequence[str]]) -> 
     return bool(first & second)
 
 
-def _seeds(found: Samples, arms: Sequence[str]) -> Int[np.ndarray, " R"]:
+def _seeds(found: Samples, arms: Sequence[str]) -> list[int]:
     """Those of the arms and of their baselines."""
-    return np.unique(np.concatenate([found.seeds[name] for name in {*arms, *_bases(found, arms)}]))
+    return sorted({int(seed) for name in {*arms, *_bases(found, arms)} for seed in found.seeds[name]})
 
 
 def _bases(found: Samples, arms: Sequence[str]) -> list[str]:

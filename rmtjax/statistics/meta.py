@@ -182,13 +182,16 @@ def quantity_of(question: str, block: str) -> Quantity | None:
         )
     if question == "T3":
         return Quantity(
-            "how much better the best share between is than the better end", PLAIN_SCALE, (0, YES), (0, NO)
+            "how much better the best share between is than the better end",
+            PLAIN_SCALE,
+            (0.0, YES),
+            (0.0, NO),
         )
     if question == "T4":
-        return Quantity("Spearman's correlation over families", FISHER, (0, YES), (0, NO))
+        return Quantity("Spearman's correlation over families", FISHER, (0.0, YES), (0.0, NO))
     if question == "T5" and ", moves: " in block:
         return Quantity(
-            "the root mean square of the effects in standard deviations", SQUARE, (0, YES), (1.0, NO)
+            "the root mean square of the effects in standard deviations", SQUARE, (0.0, YES), (1.0, NO)
         )
     if question == "T5" and ", direction: " in block:
         return Quantity(
@@ -197,7 +200,7 @@ def quantity_of(question: str, block: str) -> Quantity | None:
     if question == "T6" and block != "primary":
         return Quantity("the share of the squared effect", PLAIN_SCALE, (0.5, YES), (0.5, NO))
     if question == "T7":
-        return Quantity("balanced accuracy beyond chance", PLAIN_SCALE, (0, YES), None)
+        return Quantity("balanced accuracy beyond chance", PLAIN_SCALE, (0.0, YES), None)
     return None
 
 

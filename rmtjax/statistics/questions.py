@@ -142,6 +142,20 @@ def _separation(found: Samples, roles: Roles, stage: str) -> Answer:
     return separation_answer(separation(found, stage, roles.placebos), stage)
 
 
+def separations(table: pd.DataFrame | Samples, roles: Roles) -> pd.DataFrame:
+    """T7: how well each number of a kind of layer tells families apart, placebos not among them.
+
+    Columns: stage ("update", then "after"), and those of `Separation.table`.
+
+    Raises:
+      InputError: too few families, or no number that is known in all their runs.
+    """
+    found = samples(table)
+    each = [separation(found, stage, roles.placebos).table.assign(stage=stage) for stage in STAGES]
+    out = pd.concat(each, ignore_index=True)
+    return out[["stage", *out.columns.drop("stage")]]
+
+
 def _likeness_answers(rows: Sequence[Likeness], roles: Roles) -> list[Answer]:
     """That of the primary rows together, then one per row."""
     each = [_likeness_answer(row, roles) for row in rows]
