@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _over(folders: list[str], out: str) -> int:
     named = study.names_of(folders)
-    for row in study.answer_over_models(folders, out).dropna(subset=["verdict"]).itertuples():
+    for row in study.answer_over_models(folders, out).itertuples():
         if row.verdict:
             print(f"{row.question}{f', {row.block}' if row.block else ''}: {row.verdict}. {row.sentence}")
     print(f"page: {report.models_page(out, named)}")

@@ -85,7 +85,7 @@ def _numbers(found: pd.DataFrame) -> Table:
             number_cell(row.value)._replace(below=interval(row.low, row.high)),
             number_cell(row.spread),
             text_cell(interval(row.prediction_low, row.prediction_high)),
-            number_cell(row.models),
+            text_cell(row.models),
             text_cell("" if pd.isna(row.verdicts) else row.verdicts),
         ]
         for row in found.itertuples()

@@ -282,9 +282,11 @@ def _told(found: Pooled) -> str:
         if np.isfinite(found.prediction_low)
         else "two models do not tell what another would have"
     )
+    t = scipy.stats.t.ppf((1 + LEVEL) / 2, found.models - 1)
     return (
-        f"{with_interval(found.value, found.low, found.high)}, with a standard deviation between models of "
-        f"{found.spread:.2g} on the scale of pooling; {prediction}"
+        f"{with_interval(found.value, found.low, found.high)} (with {found.models} models {t:.1f} standard "
+        f"errors to either side), with a standard deviation between models of {found.spread:.2g} on the "
+        f"scale of pooling; {prediction}"
     )
 
 
@@ -343,7 +345,7 @@ def likeness_over(rows: pd.DataFrame, floor: float = LEAST_COSINE) -> tuple[str,
             return CANNOT_TELL, f"{name} is not clearly nearer than the nearest placebo of each model", found
     if max(found["dropout"].high, found["decay"].high) < LEAST_COSINE:
         return NEITHER, f"both mean cosines are below {LEAST_COSINE:g}", found
-    return CANNOT_TELL, "neither mean cosine is clearly above the floor, nor both below .3", found
+    return CANNOT_TELL, "neither mean cosine is clearly above the floor, nor are both below .3", found
 
 
 def _likeness_rows(
@@ -367,8 +369,8 @@ def _likeness_rows(
         verdicts = "; ".join(f"{name}: {part['verdict'].iloc[0]}" for name, part in parts.items())
         told = "; ".join(f"{_WORDS[name]} is {_told(one)}" for name, one in found.items())
         sentence = (
-            f"{verdict.capitalize()}, since {reason} ({floor:.2f}, the median of the models'): over "
-            f"{len(parts)} models {told} ({verdicts})."
+            f"{verdict.capitalize()}, since {reason} (the floor is {floor:.2f}, the median of the models'): "
+            f"over {len(parts)} models {told} ({verdicts})."
         )
         numbers = found.get("dropout", Pooled(*[np.nan] * 6, len(parts)))
         out.append(OverModels("T1", block, verdict, sentence, "the cosine with dropout", *numbers, verdicts))

@@ -23,7 +23,7 @@ from rmtjax.statistics.verdicts import CANNOT_TELL, YES
 from rmtjax.statistics.wording import Answer, capital, with_interval
 
 STAGES = ("update", "after")
-SHUFFLES = 999
+SHUFFLES = 499
 _LEAST_SEEDS = 3
 
 

@@ -46,6 +46,7 @@ def answer_over_models(
     found = pd.DataFrame(
         statistics.over_models(answers, likeness), columns=list(statistics.OverModels._fields)
     )
+    pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     with files.atomic(pathlib.Path(out) / "answers_over_models.csv") as temporary:
         found.to_csv(temporary, index=False)
     return found
