@@ -258,27 +258,21 @@ def _verdict(
     rival = min(margins, key=lambda name: np.nan_to_num(margins[name].low, nan=-np.inf), default="")
     # All others together are the rival, so that "neither" says that all cosines are low.
     others = Estimate(*np.max([estimates[name] for name in contrasts], axis=0))
-    row = Likeness(
-        block="",
-        numbers=cosines.effects.numbers,
-        condition="",
-        verdict="",
-        reason="",
+    of_greatest = estimate(cosines.placebos[greatest]) if greatest else UNKNOWN
+    known: dict[str, object] = {
         **_named("dropout", estimates[nearest]),
         **_named("decay", others),
         **_named("contrast", contrasts[second]),
-        placebo=greatest,
-        placebo_cosine=float(cosines.placebos[greatest][0]) if greatest else np.nan,
-        placebo_low=estimate(cosines.placebos[greatest]).low if greatest else np.nan,
-        placebo_high=estimate(cosines.placebos[greatest]).high if greatest else np.nan,
-        placebo_margin_low=margins[greatest].low if greatest else np.nan,
-        left_out=", ".join(cosines.left_out),
-        rival=rival,
+        "placebo": greatest,
+        "placebo_cosine": of_greatest.value,
+        "placebo_low": of_greatest.low,
+        "placebo_high": of_greatest.high,
+        "placebo_margin_low": margins.get(greatest, UNKNOWN).low,
+        "rival": rival,
         **_named("margin", margins.get(rival, UNKNOWN)),
-        floor=floor,
-        **_named("dimensions", cosines.dimensions),
-        agreement=min(cosines.agreements.values()),
-    )
+        "floor": floor,
+    }
+    row = Likeness(**dict.fromkeys(Likeness._fields, np.nan) | known)  # the rule reads no others
     verdict, reason = verdict_of(row, Cast(family, nearest, second, cast.placebos))
     if verdict == NEITHER:
         return NONE, "all three cosines are below 0.3"
@@ -327,8 +321,8 @@ def _moves_answer(family: str, block: str, row: Moves) -> Answer:
 
 def _direction_answer(family: str, block: str, row: Direction, cast: Cast) -> Answer:
     lead = {
-        A_PLACEBO: f"It cannot be told whether more diversity by {family} moves the weights in the direction "
-        "of one of the three or of a placebo",
+        A_PLACEBO: f"More diversity by {family} moves the weights in the direction of a placebo, or of one of "
+        "the three, which is not told apart",
         NONE: f"More diversity by {family} moves the weights in the direction of none of the three",
         CANNOT_TELL: f"It cannot be told in whose direction more diversity by {family} moves the weights",
     }.get(row.verdict, f"More diversity by {family} moves the weights in the direction of {row.verdict}")

@@ -201,9 +201,8 @@ class _Study(NamedTuple):
 
     @classmethod
     def of(cls, found: Samples, families: Mapping[str, Sequence[str]], keep: np.ndarray) -> "_Study":
-        return cls._with_doses(
-            found, products_of_effects(found, [a for arms in families.values() for a in arms], keep), families
-        )
+        effects = products_of_effects(found, [a for arms in families.values() for a in arms], keep)
+        return cls._with_doses(found, _turned(found, effects), families)
 
     @classmethod
     def _with_doses(
@@ -485,6 +484,12 @@ def _participation(squares: Float[np.ndarray, "F F"]) -> Estimate:
     return Estimate(*ends)
 
 
+def _turned(found: Samples, effects: Products) -> Products:
+    """Effects per unit of dose: those of doses below 0, of less of something, are turned into more of it."""
+    signs = np.where(found.arms.loc[list(effects.arms), "dose"].to_numpy(np.float64) < 0, -1.0, 1.0)
+    return effects._replace(grams=effects.grams * signs[:, None] * signs)
+
+
 class Cosines(NamedTuple):
     """Cosines of one family with others, each of all seeds and without each seed in turn.
 
@@ -523,11 +528,7 @@ def cosines_of(
     """
     families = {name: arms for name, arms in by_family(found).items() if name != NULL}
     study = _Study.of(found, families, numbers_known(found, families, None, metrics))
-    below = np.array([found.arms.loc[arm, "family"] == family for arm in study.effects.arms])
-    below &= found.arms.loc[list(study.effects.arms), "dose"].to_numpy(np.float64) < 0
-    signs = np.where(below, -1.0, 1.0)
-    effects = study.effects._replace(grams=study.effects.grams * signs[:, None] * signs)
-    study = study._replace(effects=effects)
+    effects = study.effects
     asked = [family, *others]
     with_direction = [name for name in asked if study.doses[name]]
     nothing = np.full(len(effects.grams), np.nan)

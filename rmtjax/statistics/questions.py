@@ -37,7 +37,7 @@ from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
 from rmtjax.statistics.fit import fit_answers, fit_rows
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
-from rmtjax.statistics.separation import STAGES, separation, separation_answer
+from rmtjax.statistics.separation import STAGES, separate, separation_answer
 from rmtjax.statistics.study_table import NULL, RUN, Samples, samples
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 from rmtjax.statistics.wording import Answer as Answer
@@ -139,7 +139,7 @@ def _fit(found: Samples, roles: Roles, progress: str) -> list[Answer]:
 
 
 def _separation(found: Samples, roles: Roles, stage: str) -> Answer:
-    return separation_answer(separation(found, stage, roles.placebos), stage)
+    return separation_answer(separate(found, stage, roles.placebos), stage)
 
 
 def separations(table: pd.DataFrame | Samples, roles: Roles) -> pd.DataFrame:
@@ -151,7 +151,7 @@ def separations(table: pd.DataFrame | Samples, roles: Roles) -> pd.DataFrame:
       InputError: too few families, or no number that is known in all their runs.
     """
     found = samples(table)
-    each = [separation(found, stage, roles.placebos).table.assign(stage=stage) for stage in STAGES]
+    each = [separate(found, stage, roles.placebos).table.assign(stage=stage) for stage in STAGES]
     out = pd.concat(each, ignore_index=True)
     return out[["stage", *out.columns.drop("stage")]]
 

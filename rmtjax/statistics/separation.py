@@ -49,7 +49,7 @@ class Separation(NamedTuple):
     seeds: int
 
 
-def separation(
+def separate(
     table: pd.DataFrame | Samples,
     stage: str,
     leave_out: Sequence[str] = (),

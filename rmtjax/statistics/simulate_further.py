@@ -12,7 +12,7 @@ from rmtjax.statistics import fit
 from rmtjax.statistics.alone import A_PLACEBO, direction, moves
 from rmtjax.statistics.directions import Cast
 from rmtjax.statistics.meta import LIKENESS, likeness_over, pooled
-from rmtjax.statistics.separation import separation, separation_answer
+from rmtjax.statistics.separation import separate, separation_answer
 from rmtjax.statistics.simulate import (
     NUMBERS,
     Family,
@@ -173,7 +173,7 @@ def separation_verdict(
         for i, count in enumerate(seeds)
     }
     found = weights_study(rng, families, baseline_seeds=max(seeds))
-    told = separation(found, "after", shuffles=shuffles, seed=int(rng.integers(2**31)))
+    told = separate(found, "after", shuffles=shuffles, seed=int(rng.integers(2**31)))
     return separation_answer(told, "after").verdict
 
 

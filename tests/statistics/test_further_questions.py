@@ -251,7 +251,7 @@ def test_the_number_that_tells_families_apart():
         arms[f"family {place}"] = (f"family {place}", 1.0, moved, range(5 + 5 * (place == 0)))
     arms["few"] = ("few", 1.0, np.zeros(len(numbers)), range(2))
     table = simulated.study(rng, arms, numbers=numbers)
-    found = separation.separation(table, "update", shuffles=199)
+    found = separation.separate(table, "update", shuffles=199)
     best = found.table.iloc[0]
     assert (best["group"], best["metric"]) == ("q", "update/log_norm")
     assert best["accuracy"] == pytest.approx(1)
@@ -267,9 +267,9 @@ def test_the_number_that_tells_families_apart():
     assert answer.sentence.startswith("Log norm of q of the update tells 4 families apart best")
     assert "chance is 0.25" in answer.sentence
     with pytest.raises(InputError, match="no number of stage 'after' is known"):
-        separation.separation(table, "after")
+        separation.separate(table, "after")
     with pytest.raises(InputError, match="1 families have three seeds or more"):
-        separation.separation(table, "update", ["family 0", "family 1", "family 2"])
+        separation.separate(table, "update", ["family 0", "family 1", "family 2"])
 
 
 NULLS = [name for name in simulate_further.FURTHER if "power" not in name and "errors .05" not in name]
@@ -297,3 +297,17 @@ def test_wrong_verdicts_are_rare(name):
 def test_what_is_there_is_found(name, verdict, least):
     found = simulate.rates(simulate_further.FURTHER[name], 15, seed=1).set_index("verdict")
     assert found.loc[verdict, "rate"] >= least, found
+
+
+def test_similarity_and_trends_of_signed_doses():
+    """Effects of less diversity are turned, and the baseline lies between less and more."""
+    table = study(3 * axes()[0])
+    similar = statistics.similarity(table)
+    place = {name: i for i, name in enumerate(similar.families)}
+    assert similar.cosine[place["selection"], place["selection"]] > 0.9
+    assert similar.cosine[place["selection"], place["augmentation"]] > 0.7
+    trends = statistics.dose_response(table)
+    own = trends[(trends["family"] == "selection") & (trends["group"] != "run")]
+    assert (own["doses"] == 4).all()
+    largest = own.loc[own["slope"].abs().idxmax()]
+    assert abs(largest["spearman"]) > 0.95
