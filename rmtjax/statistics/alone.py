@@ -321,8 +321,8 @@ def _moves_answer(family: str, block: str, row: Moves) -> Answer:
 
 def _direction_answer(family: str, block: str, row: Direction, cast: Cast) -> Answer:
     lead = {
-        A_PLACEBO: f"More diversity by {family} moves the weights in the direction of a placebo, or of one of "
-        "the three, which is not told apart",
+        A_PLACEBO: f"More diversity by {family} moves the weights in the direction of a placebo, or of one "
+        "of the three, which is not told apart",
         NONE: f"More diversity by {family} moves the weights in the direction of none of the three",
         CANNOT_TELL: f"It cannot be told in whose direction more diversity by {family} moves the weights",
     }.get(row.verdict, f"More diversity by {family} moves the weights in the direction of {row.verdict}")
