@@ -10,7 +10,7 @@ def main(arguments: Any, overrides: list[str]) -> None:
     for name, scenario in (simulate.SCENARIOS | simulate_further.FURTHER).items():
         if arguments.names not in name:
             continue
-        found = simulate.rates(scenario, arguments.studies)
+        found = simulate.rates(scenario, arguments.studies, arguments.seed)
         cells = [
             f"{row.verdict}{'*' if row.wrong else ''} {row.rate:.3f} [{row.low:.3f}, {row.high:.3f}]"
             for row in found.itertuples()

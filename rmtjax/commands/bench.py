@@ -4,7 +4,7 @@ python -m rmtjax.bench spectra [--repeats=5] [--no-peer] [--no-cold]
 python -m rmtjax.bench diversity [--repeats=3] [--no-peer]
 python -m rmtjax.bench data [--names=rand_augment,rotation] [--seconds=1] [--repeats=3]
 python -m rmtjax.bench train [--config=configs/digits.py] [--steps=60] [--config.field=value ...]
-python -m rmtjax.bench verdicts [--studies=500] [--names=T1]
+python -m rmtjax.bench verdicts [--studies=500] [--names=T1] [--seed=0]
 python -m rmtjax.bench sizes [--draws=2000]
 python -m rmtjax.bench selection [--config=configs/digits.py] [--seeds=5] [--out=DIR]
 python -m rmtjax.bench population [--config=configs/study_digits.py] [--members=16] [--steps=20]
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     verdicts = bench("verdicts", "how often a study's answers are wrong, on simulated studies")
     verdicts.add_argument("--studies", type=int, default=500, help="of each kind; default: %(default)s")
     verdicts.add_argument("--names", default="", help="those whose name holds this; default: all")
+    verdicts.add_argument("--seed", type=int, default=0, help="of the studies; default: %(default)s")
     selection = bench("selection", "diversity of selected and repeated training sets, and what it costs")
     selection.add_argument(
         "--config", default="configs/digits.py", help=f"default: %(default)s; {flags.EXECUTED}"

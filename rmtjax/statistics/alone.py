@@ -25,6 +25,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.directions import (
     LEAST_AGREEMENT,
+    LEAST_SEEDS,
     NEITHER,
     PLACEBO,
     PRIMARY,
@@ -103,7 +104,7 @@ def alone_answers(table: pd.DataFrame | Samples, family: str, cast: Cast) -> lis
       cast: the families of T1; the direction is compared with those of diversity, dropout and decay.
 
     Raises:
-      InputError: no such family, a dose of 0, an arm with fewer than three seeds, or no number that is known.
+      InputError: no such family, a dose of 0, no arm with three seeds, or no number that is known.
     """
     found = samples(table)
     known = by_family(found)
@@ -130,18 +131,21 @@ def alone_answers(table: pd.DataFrame | Samples, family: str, cast: Cast) -> lis
 def moves(found: Samples, family: str, metrics: Sequence[str]) -> Moves:
     """Whether a dose of the family has an effect on these metrics of the kinds of layer, against seed noise.
 
-    "yes": that of some dose is none with p < .05 after Holm's correction over the doses. "no": that of no
-    dose is, and all are shown to be below one standard deviation of seed noise in the root mean square. A
-    null arm that passes the same test makes it "cannot tell".
+    "yes": some dose has p < .05 after Holm's correction over the doses. "no": none has, and all are shown to
+    be below one standard deviation of seed noise in the root mean square. A null arm that passes the same
+    test makes it "cannot tell".
 
     Raises:
-      InputError: an arm with fewer than three seeds, or no number that is known in all runs.
+      InputError: no arm with three seeds, or no number that is known in all runs.
     """
     families = by_family(found)
-    keep = numbers_known(found, {family: families[family]}, None, metrics)
-    doses = _tested(found, families[family], keep)
+    arms = [arm for arm in families[family] if _seeds(found, arm) >= LEAST_SEEDS]
+    if not arms:
+        raise InputError(f"no dose of {family!r} has three seeds beside three of its baseline")
+    keep = numbers_known(found, {family: arms}, None, metrics)
+    doses = _tested(found, arms, keep)
     usable = [arm for arm in families.get(NULL, []) if np.isfinite(found.values[arm][:, keep]).all()]
-    nulls = _tested(found, [arm for arm in usable if len(found.seeds[arm]) > 2], keep)
+    nulls = _tested(found, [arm for arm in usable if _seeds(found, arm) >= LEAST_SEEDS], keep)
     clearest = doses.loc[doses["p"].idxmin()]
     if (nulls["p_holm"] < 0.05).any():
         verdict, reason = CANNOT_TELL, f"the null arm {nulls.loc[nulls['p'].idxmin(), 'arm']} has one too"
@@ -152,7 +156,12 @@ def moves(found: Samples, family: str, metrics: Sequence[str]) -> Moves:
         reason = f"no dose has a clear effect, and each is less than {MARGIN:g} standard deviation"
     else:
         verdict, reason = CANNOT_TELL, "no dose has a clear effect, and some may have a large one"
-    return Moves(verdict, reason, doses, nulls, _rms(found, families[family], keep), int(keep.sum()))
+    return Moves(verdict, reason, doses, nulls, _rms(found, arms, keep), int(keep.sum()))
+
+
+def _seeds(found: Samples, arm: str) -> int:
+    """Of the arm or of its baseline, whichever has fewer."""
+    return min(len(found.seeds[name]) for name in (arm, str(found.arms.loc[arm, "baseline"])))
 
 
 def _rms(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Estimate:
@@ -230,6 +239,8 @@ def _verdict(
     """T1's rule for the nearest of the families and the one that is the least clearly further."""
     if cosines.weak:
         name, value = next(iter(cosines.weak.items()))
+        if np.isnan(value):
+            return CANNOT_TELL, f"no dose of {name} has three seeds"
         return (
             CANNOT_TELL,
             f"no dose of {name} has an effect that is more than noise (reliability {value:.2f})",
@@ -268,6 +279,7 @@ def _verdict(
         "placebo_low": of_greatest.low,
         "placebo_high": of_greatest.high,
         "placebo_margin_low": margins.get(greatest, UNKNOWN).low,
+        "placebo_margin_high": margins.get(greatest, UNKNOWN).high,
         "rival": rival,
         **_named("margin", margins.get(rival, UNKNOWN)),
         "floor": floor,

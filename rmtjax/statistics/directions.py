@@ -38,6 +38,8 @@ LEAST_RELIABILITY = 0.5  # of a dose that has a direction
 LEAST_AGREEMENT = 0.5  # mean cosine between the doses of a family that has a direction
 FLOOR_LEVEL = 0.975  # two families are asked about: one of twenty for both together
 LEAST_PAIRS = 10
+LEAST_SEEDS = 3
+LEAST_KNOWN = 0.5  # of the numbers that the baselines have
 FEW_DIMENSIONS = 3.0  # where there are too few families to tell: as few as studies have had
 _LEAST_SQUARED_SINE = 0.05  # of two directions that span a plane, for all that noise leaves
 _POINTS = 5
@@ -54,18 +56,22 @@ class Likeness(NamedTuple):
     Attributes:
       block: which numbers; numbers: how many.
       condition: which doses are compared, or what is projected out.
-      verdict: "yes" (like dropout), "no" (like weight decay), "placebo" (like the nearer of them, or like a
-        placebo: it cannot be told), "neither", "cannot tell".
+      verdict: "yes" (like dropout), "no" (like weight decay), "placebo" (like a placebo, and less so like the
+        nearer of the two, or it cannot be told which), "neither", "cannot tell".
       reason: of the verdict, in words.
       dropout, decay, contrast: the cosines, and the first less the second; `_low`, `_high` are ends of their
         95 % intervals.
       placebo: the greatest cosine, by its size, among those of the placebos' doses is that of this one, named
-        by its family where that has one dose; placebo_cosine: that cosine; placebo_margin_low: the lower end
-        of how much dropout's cosine (or decay's) is greater than its size.
+        by its family where that has one dose; placebo_cosine: that cosine; placebo_margin_low, _high: the
+        ends of how much dropout's cosine (or decay's) is greater than its size.
       rival: the placebo of which the size of the cosine is exceeded by dropout's cosine (or decay's, where
         that is the nearer) by the least, as the lower end of the interval says; margin: by how much it is.
       left_out: placebos that have no direction here: their effects are mostly noise, share no such doses with
         the family, or are projected out. With commas between.
+      few_seeds: arms that do not count since they or their baseline have fewer than three seeds. With commas
+        between.
+      lacking: how many of the block's numbers, known in all runs of the baseline, are left out since some
+        other run lacks them; lacking_in: the arm that lacks the most.
       floor: what unrelated directions exceed in one of forty cases, .3 at least.
       dimensions, dimensions_low, dimensions_high: in which effects lie: the least of the participation ratio
         of all families, that of those that are no placebos, and what the three of the question show by
@@ -93,7 +99,11 @@ class Likeness(NamedTuple):
     placebo_low: float
     placebo_high: float
     placebo_margin_low: float
+    placebo_margin_high: float
     left_out: str
+    few_seeds: str
+    lacking: int
+    lacking_in: str
     rival: str
     margin: float
     margin_low: float
@@ -147,8 +157,7 @@ def likeness_rows(
             raise InputError(f"{name!r} is no family of the table: it has {', '.join(families)}")
     rows = []
     for block, names in blocks(found, scales).items():
-        keep = numbers_known(found, families, None, names)
-        study = _Study.of(found, families, keep)
+        study = _Study.of(found, families, names)
         rows.append(_row(study, cast, block, PLAIN))
         if block not in PRIMARY:
             continue
@@ -165,7 +174,7 @@ def likeness_row(table: pd.DataFrame | Samples, cast: Cast, metrics: Sequence[st
     """The row of T1 for these metrics (None: all) at all doses."""
     found = samples(table)
     families = {name: arms for name, arms in by_family(found).items() if name != NULL}
-    study = _Study.of(found, families, numbers_known(found, families, None, metrics))
+    study = _Study.of(found, families, metrics)
     return _row(study, cast, "all" if metrics is None else ", ".join(metrics), PLAIN)
 
 
@@ -191,30 +200,52 @@ class _Study(NamedTuple):
       found: the study.
       effects: products of the arms' effects.
       doses: of each family the places of its arms that have a direction.
-      weak: of each family its greatest reliability.
+      weak: of each family its greatest reliability; NaN where no arm has three seeds.
+      few_seeds: arms that do not count, for want of seeds.
+      lacking: how many numbers each arm lacks that the baselines have.
+      left_out: how many numbers that the baselines have are left out for it.
     """
 
     found: Samples
     effects: Products
     doses: dict[str, list[int]]
     weak: dict[str, float]
+    few_seeds: list[str]
+    lacking: dict[str, int]
+    left_out: int
 
     @classmethod
-    def of(cls, found: Samples, families: Mapping[str, Sequence[str]], keep: np.ndarray) -> "_Study":
-        effects = products_of_effects(found, [a for arms in families.values() for a in arms], keep)
-        return cls._with_doses(found, _turned(found, effects), families)
-
-    @classmethod
-    def _with_doses(
-        cls, found: Samples, effects: Products, families: Mapping[str, Sequence[str]]
+    def of(
+        cls, found: Samples, families: Mapping[str, Sequence[str]], metrics: Sequence[str] | None
     ) -> "_Study":
+        base = found.arms["baseline"].astype(str)
+        few = [
+            arm
+            for arms in families.values()
+            for arm in arms
+            if min(len(found.seeds[arm]), len(found.seeds[base[arm]])) < LEAST_SEEDS
+        ]
+        enough = {name: [arm for arm in arms if arm not in few] for name, arms in families.items()}
+        arms = [arm for some in enough.values() for arm in some]
+        if not arms:
+            raise InputError(
+                f"no arm has {LEAST_SEEDS} seeds beside as many of its baseline: likeness needs three of each"
+            )
+        keep = numbers_known(found, enough, None, metrics)
+        usual = numbers_known(found, {NULL: list(set(base[arms]))}, None, metrics)
+        lacking = {arm: int((~np.isfinite(found.values[arm]).all(0) & usual).sum()) for arm in arms}
+        effects = _turned(found, products_of_effects(found, arms, keep))
+        left_out = int((usual & ~keep).sum())
+        return cls(found, effects, {}, {}, few, lacking, left_out)._with_doses(effects, families)
+
+    def _with_doses(self, effects: Products, families: Mapping[str, Sequence[str]]) -> "_Study":
         reliability = effects.reliability()
         doses, weak = {}, {}
         for name, arms in families.items():
-            places = [effects.arms.index(arm) for arm in arms]
+            places = [effects.arms.index(arm) for arm in arms if arm in effects.arms]
             doses[name] = [place for place in places if reliability[place] >= LEAST_RELIABILITY]
-            weak[name] = float(reliability[places].max())
-        return cls(found, effects, doses, weak)
+            weak[name] = float(reliability[places].max()) if places else np.nan
+        return self._replace(effects=effects, doses=doses, weak=weak)
 
     def without(self, family: str) -> "_Study":
         """With the direction of a family's strongest dose projected out; it has no direction any more."""
@@ -224,7 +255,7 @@ class _Study(NamedTuple):
         families = {
             str(name): list(part) for name, part in by_family(self.found).items() if name in self.doses
         }
-        out = self._with_doses(self.found, left, families)
+        out = self._with_doses(left, families)
         return out._replace(doses=out.doses | {family: []})
 
     def rows(self, family: str) -> Float[np.ndarray, "P A"]:
@@ -328,15 +359,28 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
         *contrast,
         nearest,
         *(estimate(placebos[nearest]) if placebos else unknown),
-        margins[nearest].low if placebos else np.nan,
+        *(margins[nearest][1:] if placebos else unknown[1:]),
         ", ".join(left_out),
+        ", ".join(study.few_seeds),
+        study.left_out,
+        max(study.lacking, key=lambda name: study.lacking[name]),
         rival,
         *(margins[rival] if placebos else unknown),
         floor,
         *dimensions,
         min(agreements.values(), default=np.nan),
     )
+    whole = effects.numbers + row.lacking
+    if effects.numbers < LEAST_KNOWN * whole:
+        return row._replace(
+            reason=f"only {effects.numbers} of {whole} numbers are known in every run: "
+            f"{row.lacking_in} lacks {study.lacking[row.lacking_in]}"
+        )
     weak = [name for name in cast[:3] if not study.doses[name]]
+    if weak and np.isnan(study.weak[weak[0]]):
+        return row._replace(
+            reason=f"no dose of {weak[0]} has {LEAST_SEEDS} seeds beside as many of its baseline"
+        )
     if weak:
         return row._replace(
             reason=f"no dose of {weak[0]} has an effect that is more than noise (its greatest reliability is "
@@ -398,6 +442,8 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
                 CANNOT_TELL,
                 f"its cosine with {name} is not clearly greater, by size, than with {row.rival}",
             )
+    if max(row.placebo_low, -row.placebo_high) > row.floor and row.placebo_margin_high < 0:
+        return PLACEBO, f"its cosine with {row.placebo}, by size, is above what unrelated directions reach"
     if max(row.dropout_high, row.decay_high) < LEAST_COSINE:
         return NEITHER, f"both cosines are below {LEAST_COSINE:g}"
     greatest = max(row.dropout_low, row.decay_low)
@@ -527,7 +573,7 @@ def cosines_of(
       InputError: an arm with fewer than three seeds, or no number that is known in all runs.
     """
     families = {name: arms for name, arms in by_family(found).items() if name != NULL}
-    study = _Study.of(found, families, numbers_known(found, families, None, metrics))
+    study = _Study.of(found, families, metrics)
     effects = study.effects
     asked = [family, *others]
     with_direction = [name for name in asked if study.doses[name]]

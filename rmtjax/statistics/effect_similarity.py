@@ -286,11 +286,12 @@ def numbers_known(
         groups = kinds or ["backbone"]
     keep = np.asarray(of_group.isin(groups))
     if metrics is not None:
-        keep &= np.asarray(found.columns.get_level_values("metric").isin(metrics))
+        keep = keep & np.asarray(found.columns.get_level_values("metric").isin(metrics))
     names = [name for arms in members.values() for name in arms]
+    wanted = keep
     roots = {_root(found, name) for name in names}
     for root in roots:
-        keep &= np.isfinite(noise(found, root))
+        keep = keep & np.isfinite(noise(found, root))
         if not keep.any():  # as with a single seed
             break
         # `similarity` estimates the unit anew without each seed.
@@ -299,7 +300,12 @@ def numbers_known(
     for name in {*names, *found.arms.loc[names, "baseline"]}:
         keep &= np.isfinite(found.values[name]).all(0)
     if not keep.any():
-        raise InputError(f"no number of the groups {', '.join(groups)} is known, with noise, in every run")
+        lacking = {name: int((~np.isfinite(found.values[name]).all(0) & wanted).sum()) for name in names}
+        worst = max(lacking, key=lambda name: lacking[name])
+        raise InputError(
+            f"no number of the groups {', '.join(groups)} is known, with noise, in every run: {worst} lacks "
+            f"{lacking[worst]} of {int(wanted.sum())}"
+        )
     return keep
 
 

@@ -29,6 +29,7 @@ from rmtjax.statistics.wording import Answer, capital, with_interval, words
 
 LOSS, NORM = "training_loss", "update_norm"  # metrics of the run; the verdict is by the first
 MOST = 0.5  # of the squared effect
+_LEAST_SEEDS = 4  # three without one of them
 
 
 class Fit(NamedTuple):
@@ -78,7 +79,7 @@ def fit_rows(
 ) -> list[Fit]:
     """Rows of T6: families by the two primary blocks of numbers by training loss and norm of the update.
 
-    Of each family the arm with the most seeds counts.
+    Of each family the arm with the most seeds counts, if it has four or more.
 
     Args:
       table: as `study_table` says.
@@ -87,8 +88,8 @@ def fit_rows(
       sources: by the name of a family, what it shares with others.
 
     Raises:
-      InputError: no such family, no training loss nor norm of the update, or an arm with fewer than four
-        seeds.
+      InputError: no such family, no training loss nor norm of the update, or a dose of the placebo or a
+        baseline with fewer than four seeds.
     """
     found = samples(table)
     families = {name: arms for name, arms in by_family(found).items() if name != NULL}
@@ -101,12 +102,13 @@ def fit_rows(
     steps = [name for name in families if name == progress or _share(name, progress, sources)]
     axis = [arm for name in steps for arm in families[name]]
     chosen = {name: most_seeded(found, arms) for name, arms in families.items() if name not in steps}
+    chosen = {name: arm for name, arm in chosen.items() if len(found.seeds[arm]) >= _LEAST_SEEDS}
     rows = []
     for block, names in blocks(found, None).items():
         if block not in PRIMARY:
             continue
-        keep = numbers_known(found, families, None, names)
         arms = [*axis, *chosen.values()]
+        keep = numbers_known(found, {progress: arms}, None, names)
         left_out = [found, *(_without(found, arms, seed) for seed in _seeds(found, arms))]
         products = _products(left_out, arms, keep)
         for by in metrics:
@@ -153,7 +155,7 @@ def _products(left_out: Sequence[Samples], arms: Sequence[str], keep: Bool[np.nd
     found = left_out[0]
     names = list(dict.fromkeys([*arms, *_bases(found, arms)]))
     for name in names:
-        if len(found.seeds[name]) < 4:
+        if len(found.seeds[name]) < _LEAST_SEEDS:
             raise InputError(
                 f"arm {name!r} has {len(found.seeds[name])} seeds: what of an effect is the fit takes four"
             )

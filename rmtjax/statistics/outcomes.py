@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse.csgraph
 import scipy.special
 import scipy.stats
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import holm
@@ -33,8 +34,8 @@ class Optimum(NamedTuple):
       over_none, over_most: how much better the best inner share is than share 0 and than the largest share:
         (value, low, high). The intervals hold for all inner shares at once, since the best one is chosen.
       control: 2.5 % and 97.5 % of the statistic when the shares are shuffled within each seed.
-      statistic, p: the greatest, over the candidates, of the smaller t against the two ends; how often the
-        shuffled shares reach it.
+      statistic, p: the greatest, over the candidates, of the smaller t (of pooled error) against the two
+        ends; how often the shuffled shares reach it.
       power: of "yes", if the best share in the middle were one standard deviation of seed noise better than
         both ends, and the curve a parabola.
       seeds: how many.
@@ -68,8 +69,9 @@ def interior_optimum(
     candidates, of the smaller t exceeds what the greatest of as many t against one end exceeds in 5 %, which
     bounds the error also where the curve rises to a plateau. (The end slopes of a fitted parabola, the usual
     contrast, call a plateau an optimum.) "no" asks that each inner share is worse than one and the same end,
-    each by a one-sided test at 2.5 %. The error is pooled over shares after each seed's mean is taken off,
-    so that 5 seeds of 4 shares have 12 degrees of freedom.
+    each by a one-sided test at 2.5 %. Each of these must hold with two errors: that pooled over shares after
+    each seed's mean is taken off (5 seeds of 4 shares have 12 degrees of freedom), and, since a share may
+    spread the seeds more than others do, that of the contrast's own values over seeds.
 
     Args:
       table: as `study_table` says; the doses of `family` are its shares.
@@ -93,37 +95,57 @@ def interior_optimum(
         )
     y = values[:, :, place]
     n, count = y.shape
-    means, error, freedom = y.mean(0), *_pooled_error(y)
-    contrasts = _against_ends(count)
-    rng = np.random.default_rng(seed)
+    means, contrasts = y.mean(0), _against_ends(count)
+    over, reach = contrasts @ means, _reach(y, contrasts, _limits(n, count))
+    pooled, freedom = _pooled_error(y)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = contrasts @ means / (error * np.linalg.norm(contrasts, axis=-1))
-    observed = float(t.min(1).max())
-    critical = _critical(contrasts, freedom)
-    inner = means[1:-1]
-    best = int(inner.argmax())
-    half = error * 2**0.5 * np.array([critical, scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)])
-    over = [float(inner[best] - means[end]) for end in (0, -1)]
-    worse = max(float((means[end] - inner).min()) for end in (0, -1)) > half[1]
+        t = over / (pooled * np.linalg.norm(contrasts, axis=-1))
+    # The last candidate is the mean of all inner shares.
+    inner = slice(count - 2)
+    best = int(means[1:-1].argmax())
+    one_sided = tuple(float(scipy.stats.t.ppf((1 + LEVEL) / 2, free)) for free in (freedom, n - 1))
+    is_worse = (over < -_reach(y, contrasts, one_sided))[inner].all(0).any()
     unit = noise(found, str(found.arms.loc[names[0], "baseline"]))[place]
+    rng = np.random.default_rng(seed)
     return Optimum(
         (0.0, *(float(found.arms.loc[name, "dose"]) for name in names)),
         means,
-        YES if observed > critical else NO if worse else CANNOT_TELL,
+        YES if _is_optimum(over, reach) else NO if is_worse else CANNOT_TELL,
         float(found.arms.loc[names[best], "dose"]),
-        *((value, value - float(half[0]), value + float(half[0])) for value in over),
-        *_shuffled(y, contrasts, observed, shuffles, rng),
-        _power(contrasts, critical, freedom, float(unit / error)),
+        *((float(x), float(x - r), float(x + r)) for x, r in zip(over[best], reach[best], strict=True)),
+        *_shuffled(y, contrasts, float(t.min(1).max()), shuffles, rng),
+        _power(n, count, float(unit / pooled)),
         n,
     )
 
 
-def _pooled_error(y: Float[np.ndarray, "n D"]) -> tuple[float, int]:
+def _reach(
+    y: Float[np.ndarray, "*studies n D"],
+    contrasts: Float[np.ndarray, "candidates 2 D"],
+    limits: tuple[float, ...],
+) -> Float[np.ndarray, "*studies candidates 2"]:
+    """What each contrast has to exceed: limits times the error pooled over shares, and times its own."""
+    n = y.shape[-2]
+    pooled = _pooled_error(y)[0][..., None, None] * np.linalg.norm(contrasts, axis=-1)
+    each = np.einsum("...nd,ced->...nce", y, contrasts)
+    out: np.ndarray = np.maximum(limits[0] * pooled, limits[1] * each.std(-3, ddof=1) / np.sqrt(n))
+    return out
+
+
+def _is_optimum(
+    over: Float[np.ndarray, "*studies candidates 2"], reach: Float[np.ndarray, "*studies candidates 2"]
+) -> Bool[np.ndarray, "*studies"]:
+    """Whether some candidate is better than both ends."""
+    out: np.ndarray = (over > reach).all(-1).any(-1)
+    return out
+
+
+def _pooled_error(y: Float[np.ndarray, "*studies n D"]) -> tuple[Float[np.ndarray, "*studies"], int]:
     """Standard error of a share's mean, from what seed and share leave, and its degrees of freedom."""
-    n, count = y.shape
-    left = y - y.mean(0) - y.mean(1, keepdims=True) + y.mean()
+    n, count = y.shape[-2:]
+    left = y - y.mean(-2, keepdims=True) - y.mean(-1, keepdims=True) + y.mean((-2, -1), keepdims=True)
     freedom = (n - 1) * (count - 1)
-    return float(np.sqrt(np.square(left).sum() / freedom / n)), freedom
+    return np.sqrt(np.square(left).sum((-2, -1)) / freedom / n), freedom
 
 
 def _against_ends(count: int) -> Float[np.ndarray, "candidates 2 D"]:
@@ -134,29 +156,36 @@ def _against_ends(count: int) -> Float[np.ndarray, "candidates 2 D"]:
 
 
 @functools.lru_cache(64)
-def _draws(count: int, freedom: int) -> tuple[Float[np.ndarray, "20000 D"], Float[np.ndarray, " 20000"]]:
-    """Standard normal means of shares, and estimates of their standard error."""
+def _limits(seeds: int, count: int) -> tuple[float, float]:
+    """What the greatest t of the candidates against one end exceeds in 5 %: of pooled and of own error."""
+    contrasts = _against_ends(count)[:, 0]
+    one = contrasts / np.linalg.norm(contrasts, axis=-1, keepdims=True)
     rng = np.random.default_rng(0)
-    return rng.standard_normal((20_000, count)), np.sqrt(rng.chisquare(freedom, 20_000) / freedom)
+    greatest = (rng.standard_normal((20_000, count)) @ one.T).max(1)
+    return tuple(  # type: ignore[return-value]
+        float(np.quantile(greatest / np.sqrt(rng.chisquare(freedom, 20_000) / freedom), LEVEL))
+        for freedom in ((seeds - 1) * (count - 1), seeds - 1)
+    )
 
 
-def _critical(contrasts: Float[np.ndarray, "candidates 2 D"], freedom: int) -> float:
-    """What the greatest t of the candidates against one end exceeds in 5 %."""
-    means, error = _draws(contrasts.shape[-1], freedom)
-    one = contrasts[:, 0] / np.linalg.norm(contrasts[:, 0], axis=-1, keepdims=True)
-    return float(np.quantile((means @ one.T).max(1) / error, LEVEL))
-
-
-def _power(
-    contrasts: Float[np.ndarray, "candidates 2 D"], critical: float, freedom: int, height: float
-) -> float:
+def _power(seeds: int, count: int, height: float) -> float:
     """Probability of "yes" for a parabola of that height over its ends, in standard errors of a mean."""
-    means, error = _draws(contrasts.shape[-1], freedom)
-    x = np.linspace(-1, 1, contrasts.shape[-1])
+    x = np.linspace(-1, 1, count)
     parabola = (1 - x**2) / (1 - x**2).max()
-    weights = contrasts / np.linalg.norm(contrasts, axis=-1, keepdims=True)
-    t = (means + height * parabola) @ np.swapaxes(weights, 1, 2)
-    return float((t.min(-1).max(0) > critical * error).mean())
+    over, reach = _without_effect(seeds, count)
+    shift = height / np.sqrt(seeds) * (_against_ends(count) @ parabola)
+    return float(_is_optimum(over + shift, reach).mean())
+
+
+@functools.lru_cache(16)
+def _without_effect(
+    seeds: int, count: int
+) -> tuple[Float[np.ndarray, "2000 candidates 2"], Float[np.ndarray, "2000 candidates 2"]]:
+    """Contrasts, and what they have to exceed, in studies of standard normal outcomes."""
+    y = np.random.default_rng(0).standard_normal((2000, seeds, count))
+    contrasts = _against_ends(count)
+    reach = _reach(y, contrasts, _limits(seeds, count))
+    return np.einsum("...d,ced->...ce", y.mean(-2), contrasts), reach
 
 
 def _shuffled(
@@ -192,7 +221,7 @@ def rank_agreement(
     outcome: str = "ood_accuracy",
     *,
     given: str | None = None,
-    sources: Mapping[str, str] = MappingProxyType({}),
+    sources: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -200,18 +229,19 @@ def rank_agreement(
 
     Runs of one arm are no independent evidence of how arms rank, nor are the doses of one family: they are
     made by one generator or one augmentation, and go up and down together. So each family is one point, the
-    mean over its arms of their means over seeds; the baselines and null controls are one family, and so are
-    families that share a source, such as a generator, since what they share moves them together too. A
-    measure is compared with that of the baseline's runs of the same seeds, so that families which are fed the
-    same data are tied. p comes from permuting families.
+    mean over its arms of their means over seeds. Families that share a source, such as a generator, are one,
+    also through a third (what they share moves them together). So are the baselines, the null controls and
+    all families of which the measure is the baseline's, since they were fed its data: many ties at one value
+    say no more than one. A measure is compared with that of the baseline's runs of the same seeds, so that
+    such ties are exact. p comes from permuting families.
 
     Args:
       measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
         diversity is needed for.
       given: a metric of group "run", such as the accuracy in distribution: the outcome is then the effective
         robustness, what is left of the outcome's logit over the families' line on the logit of `given`.
-
-      sources: by the name of a family, what it shares with others; those of one source are one point.
+      sources: by the name of a family, what it shares with others, or several such things; those that share
+        one are one point.
 
     Returns a row per measure: measure, outcome, spearman, low, high (95 %: the seeds of each arm are drawn
     with replacement, so that it says how well the families' means are known), p (two-sided, permuting
@@ -232,7 +262,7 @@ def rank_agreement(
         runs = {name: _against_baseline(found, name, places) for name in found.values}
         runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
         runs = {name: v for name, v in runs.items() if len(v)}
-        family = np.unique([_unit_of(found, name, sources) for name in runs], return_inverse=True)[1]
+        family = _units(found, runs, places[0], sources)
         count = int(family.max()) + 1 if len(family) else 0
         row: dict[str, object] = {"measure": measure, "outcome": outcome}
         row |= dict.fromkeys(("spearman", "low", "high", "p", "control", "least_p", "over_arms"), np.nan)
@@ -271,12 +301,36 @@ def _against_baseline(found: Samples, arm: str, places: Sequence[int]) -> Float[
     return out
 
 
-def _unit_of(found: Samples, arm: str, sources: Mapping[str, str]) -> str:
-    """What an arm counts to: its family or source, told apart though they may have one name."""
-    family = str(found.arms.loc[arm, "family"])
-    if family == NULL or found.arms.loc[arm, "baseline"] == arm:
-        return f"family {NULL}"
-    return f"source {sources[family]}" if family in sources else f"family {family}"
+def _units(
+    found: Samples,
+    runs: Mapping[str, Float[np.ndarray, "_ c"]],
+    place: int,
+    sources: Mapping[str, str | Sequence[str]],
+) -> Int[np.ndarray, " A"]:
+    """The unit of each arm: units are what families, their sources and the baseline's data connect."""
+    families = {
+        name: NULL if found.arms.loc[name, "baseline"] == name else str(found.arms.loc[name, "family"])
+        for name in runs
+    }
+    usual = {name: found.values[str(found.arms.loc[name, "baseline"])][:, place].mean() for name in runs}
+    fed_other_data = {
+        families[name]
+        for name, measured in runs.items()
+        if not np.allclose(measured[:, 0], usual[name], rtol=1e-6, atol=0)
+    }
+    # Families and sources are told apart though they may have one name.
+    names = []
+    for family in families.values():
+        shared = sources.get(family, ())
+        of_family = [("family", family)]
+        of_family += [("source", name) for name in ([shared] if isinstance(shared, str) else shared)]
+        names.append(of_family if family in fed_other_data else [*of_family, ("family", NULL)])
+    column = {name: i for i, name in enumerate(dict.fromkeys(name for of in names for name in of))}
+    arm, place = np.transpose([(i, column[name]) for i, of in enumerate(names) for name in of])
+    links = scipy.sparse.coo_array((np.ones(len(arm)), (arm, len(names) + place)))
+    links.resize(len(names) + len(column), len(names) + len(column))
+    unit: np.ndarray = scipy.sparse.csgraph.connected_components(links, directed=False)[1][: len(names)]
+    return np.unique(unit, return_inverse=True)[1]
 
 
 def _points(means: Float[np.ndarray, "... n c"]) -> Float[np.ndarray, "... n 2"]:

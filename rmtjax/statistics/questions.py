@@ -59,8 +59,9 @@ class Roles(NamedTuple):
       progress: the placebo that is training for longer; a row of T1 has its direction projected out.
       scales: by a metric's name, the power of the weights' scale that it grows with (None: in no power), for
         T1's blocks of scale and of shape; None: there are no such blocks.
-      sources: by the name of a family, what it shares with others: a generator, or a knob that they turn. T4
-        counts families that share one as one family, since what they share moves them together.
+      sources: by the name of a family, what it shares with others: a generator, or a knob that they turn; or
+        several such things. T4 counts families that share one as one family, since what they share moves them
+        together.
       measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
       outcome: metric of group "run" that diversity is meant to improve.
       alone: families that vary the diversity of real examples and nothing else, for T5. Their doses have
@@ -75,7 +76,7 @@ class Roles(NamedTuple):
     placebos: Sequence[str] = ()
     progress: str | None = None
     scales: Mapping[str, int | None] | None = None
-    sources: Mapping[str, str] = MappingProxyType({})
+    sources: Mapping[str, str | Sequence[str]] = MappingProxyType({})
     measures: Sequence[str] | None = None
     outcome: str = "ood_accuracy"
     alone: Sequence[str] = ()
@@ -166,21 +167,24 @@ def _likeness_answers(rows: Sequence[Likeness], roles: Roles) -> list[Answer]:
     verdict = primary[0].verdict if agree else CANNOT_TELL
     told = [f"In {row.block}: {row.verdict}, since {row.reason}; {_numbers(row, roles)}." for row in primary]
     together = each[0]._replace(
-        block="primary", verdict=verdict, sentence=" ".join([f"{_lead(verdict, roles)}.", *told])
+        block="primary", verdict=verdict, sentence=" ".join([f"{_lead(verdict, roles, primary)}.", *told])
     )
     return [together, *each]
 
 
 def _likeness_answer(row: Likeness, roles: Roles) -> Answer:
     title = f"{row.block}, {row.condition}"
-    sentence = f"{_lead(row.verdict, roles)}, since {row.reason}. In {title}: {_numbers(row, roles)}."
+    sentence = f"{_lead(row.verdict, roles, [row])}, since {row.reason}. In {title}: {_numbers(row, roles)}."
     value = (row.dropout, row.dropout_low, row.dropout_high)
     control = (row.placebo_cosine, row.placebo_low, row.placebo_high)
     return Answer("T1", title, row.verdict, sentence, *value, *control)
 
 
-def _lead(verdict: str, roles: Roles) -> str:
+def _lead(verdict: str, roles: Roles, rows: Sequence[Likeness]) -> str:
     of = _capital(roles.diversity)
+    if verdict == PLACEBO and all(row.placebo_margin_high < 0 for row in rows):
+        names = " or ".join(dict.fromkeys(row.placebo for row in rows))
+        return f"{of} changes the weights like a placebo, {names}, and less like dropout or weight decay"
     return {
         YES: f"{of} changes the weights like dropout and not like weight decay",
         NO: f"{of} changes the weights like weight decay and not like dropout",
@@ -204,6 +208,10 @@ def _numbers(row: Likeness, roles: Roles) -> str:
     )
     if row.left_out:
         beside += f" (without {row.left_out}, which have no direction here)"
+    if row.few_seeds:
+        beside += f"; {row.few_seeds} do not count, with fewer than three seeds or such a baseline"
+    if row.lacking:
+        beside += f"; {row.lacking} numbers are left out, which some runs lack, {row.lacking_in} the most"
     room = (
         f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in 2.5 % of cases"
         if np.isfinite(row.dimensions)
@@ -322,7 +330,8 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
         accuracy = f"; accuracy on the test set itself has {plain:.2f}"
     sentence = (
         f"{lead}: Spearman's correlation of {measure} over {number} families, each the mean of its doses"
-        f"{', those that share a source counted as one' if roles.sources else ''}, is "
+        f"{', those that share a source counted as one' if roles.sources else ''} and those that are fed the "
+        "baseline's data counted with it, is "
         f"{_with_interval(best['spearman'], best['low'], best['high'])} (p = {best['p']:.3f}, "
         f"{best['p_holm']:.3f} after Holm); 95 % of shuffled families lie within ±{best['control']:.2f}"
         f"{accuracy}{limit if few else ''}."

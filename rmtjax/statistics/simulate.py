@@ -7,6 +7,7 @@ by random loadings; its noise is correlated over the numbers and shared by the r
 """
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -182,6 +183,8 @@ def likeness_verdict(
     ratio: float | None = None,
     own: float = 0.0,
     others_elsewhere: bool = False,
+    axes: bool = False,
+    is_placebo: bool = False,
     seeds: tuple[int, int] = (20, 5),
 ) -> str:
     """T1's verdict in a study of diversity, dropout, decay, four other families and five placebos; of the
@@ -197,12 +200,16 @@ def likeness_verdict(
       own: share of the squared length of effects that is in dimensions in which no placebo is; the rest, and
         placebos, lie in ten dimensions elsewhere. 0: all lie in the same.
       others_elsewhere: then the four other families lie where the placebos do.
+      axes: each direction is one of the axes, either way, so that two are the same, opposed or orthogonal.
+      is_placebo: the first placebo has diversity's direction.
       seeds: of the baseline and the middle doses, and of the others.
     """
     spread = spread_of(dimensions, ratio) if ratio else np.full(dimensions, 1.0)
     elsewhere = np.full(_ELSEWHERE if own else 0, 1.0)
 
     def draw(share: float) -> np.ndarray:
+        if axes:
+            return np.asarray(rng.choice([-1.0, 1.0]) * np.eye(dimensions)[rng.integers(dimensions)])
         here = np.sqrt(share) * random_direction(rng, spread)
         away = np.sqrt(1 - share) * random_direction(rng, elsewhere) if own else elsewhere
         return np.concatenate([here, away])
@@ -221,6 +228,7 @@ def likeness_verdict(
     for i, name in enumerate(_CAST.placebos):
         moved = placebo is not None and i == 0
         direction = at_cosine(rng, dropout, placebo) if moved else draw(aside)  # type: ignore[arg-type]
+        direction = diversity if is_placebo and i == 0 else direction
         sizes = size * np.array(placebo_sizes if moved else [1.0])
         families[name] = Family(direction, tuple(sizes), (few,) * len(sizes))
     return likeness_row(weights_study(rng, families, baseline_seeds=many), _CAST).verdict
@@ -249,10 +257,17 @@ def sameness_verdict(
     return distance_of_arms(found, "one_1", "other_1", np.ones(count, bool)).verdict
 
 
-def share_verdict(rng: np.random.Generator, curve: Sequence[float], *, seeds: int = 5) -> str:
-    """T3's verdict for a curve of the outcome over shares, in standard deviations of seed noise."""
+def share_verdict(
+    rng: np.random.Generator, curve: Sequence[float], *, seeds: int = 5, last_spread: float = 1.0
+) -> str:
+    """T3's verdict for a curve of the outcome over shares, in standard deviations of seed noise.
+
+    `last_spread`: how many times the spread of the others the seeds of the largest share have.
+    """
     means = {("replace" if i else "none", i): np.array([height]) for i, height in enumerate(curve)}
     found = run_study(rng, means, ["ood_accuracy"], seeds=seeds)
+    last = found.values[f"replace_{len(curve) - 1}"]
+    last[:] = curve[-1] + last_spread * (last - curve[-1])
     return interior_optimum(found, "replace", shuffles=1).verdict
 
 
@@ -266,6 +281,8 @@ def ranking_verdict(
     sources: int | None = None,
     shared: float = 0.0,
     named: bool = True,
+    crossed: bool = False,
+    tied: int = 0,
 ) -> str:
     """T4's verdict: measure and outcome of a family's doses are correlated by `within`; the two of one family
     by `related`. Noise of seeds is a tenth of the spread of arms.
@@ -274,19 +291,30 @@ def ranking_verdict(
       sources: of how many things families share one in turn; None: they share none.
       shared: correlation of families that share one.
       named: whether the design says so.
+      crossed: each two neighbouring sources share something too, which moves their families by as much.
+      tied: how many families more are fed the baseline's data; their outcomes lie as far apart as others'.
     """
     means = {("none", 0): np.zeros(2)}
     mix = np.linalg.cholesky(np.array([[1.0, related], [related, 1.0]]))
-    of_source = mix @ rng.standard_normal((2, sources or families))
-    for family in range(families):
-        source = of_source[:, family % (sources or families)]
+    kinds = sources or families
+    of_source = mix @ rng.standard_normal((2, kinds))
+    if crossed:
+        beyond = mix @ rng.standard_normal((2, kinds // 2))
+        of_source = np.sqrt(0.5) * (of_source + np.repeat(beyond, 2, axis=1))
+    for family in range(families + tied):
+        source = of_source[:, family % kinds]
         common = np.sqrt(shared) * source + np.sqrt(1 - shared) * (mix @ rng.standard_normal(2))
         for dose in range(1, doses + 1):
             own = mix @ rng.standard_normal(2)
             means[f"family {family}", dose] = 10 * (np.sqrt(within) * common + np.sqrt(1 - within) * own)
     means["none", 0] = 10 * (mix @ rng.standard_normal(2))
     found = run_study(rng, means, ["vendi", "ood_accuracy"])
-    told = {f"family {i}": str(i % sources) for i in range(families)} if sources and named else {}
+    for family, dose in itertools.product(range(families, families + tied), range(1, doses + 1)):
+        found.values[f"family {family}_{dose}"][:, 0] = found.values["none"][:, 0]
+    told: dict[str, tuple[str, ...]] = {}
+    if sources and named:
+        whole = {i: (f"source {i % sources}", f"pair {i % sources // 2}") for i in range(families)}
+        told = {f"family {i}": of if crossed else of[:1] for i, of in whole.items()}
     row = rank_agreement(found, ["vendi"], sources=told, resamples=2).iloc[0]
     return "cannot tell" if not row["p_holm"] < 0.05 else "yes" if row["spearman"] > 0 else "no"
 
@@ -324,6 +352,20 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "T1: unrelated, four dimensions, all other families in ten others, 2 s.d.": _of(
         likeness_verdict, "yes", "no", "placebo", dimensions=4, own=1.0, others_elsewhere=True, size=2.0
+    ),
+    "T1: unrelated, each along one of six axes": _of(likeness_verdict, "yes", "no", axes=True),
+    "T1: unrelated, each along one of six axes, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict, "yes", "no", axes=True, size=2.0, seeds=(20, 20)
+    ),
+    "T1: diversity is what a placebo is, 20 dimensions, 2 s.d., 20 seeds in all arms": _of(
+        likeness_verdict,
+        "yes",
+        "no",
+        "neither",
+        is_placebo=True,
+        dimensions=20,
+        size=2.0,
+        seeds=(20, 20),
     ),
     "T1: a placebo moves along dropout's axis": _of(
         likeness_verdict, "yes", "no", "neither", cosine=0.92, placebo=0.95
@@ -394,6 +436,9 @@ SCENARIOS: dict[str, Scenario] = {
     "T2: 5 of 115 numbers differ by 1.5": _of(sameness_verdict, difference=1.5, differing=5),
     "T3: flat": _of(share_verdict, "yes", "no", curve=(0.0,) * 4),
     "T3: a plateau": _of(share_verdict, "yes", curve=(0.0, 1.0, 1.0, 1.0)),
+    "T3: a plateau, three times the spread of seeds at the last share": _of(
+        share_verdict, "yes", curve=(0.0, 4.0, 4.0, 4.0), last_spread=3.0
+    ),
     "T4: unrelated, 8 families x 3 doses, .8 within": _of(
         ranking_verdict, "yes", "no", families=8, doses=3, within=0.8
     ),
@@ -411,6 +456,23 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "T4: unrelated, 12 families that share 4 sources, .8, of which the design says nothing": _of(
         ranking_verdict, "yes", "no", families=12, doses=3, within=0.8, sources=4, shared=0.8, named=False
+    ),
+    "T4: unrelated, 24 families that share 12 sources, of which pairs share something": _of(
+        ranking_verdict,
+        "yes",
+        "no",
+        families=24,
+        doses=3,
+        within=0.8,
+        sources=12,
+        shared=0.8,
+        crossed=True,
+    ),
+    "T4: unrelated, 3 families, and 7 that are fed the baseline's data": _of(
+        ranking_verdict, "yes", "no", families=3, doses=3, within=0.8, tied=7
+    ),
+    "T4: unrelated, 8 families, and 7 that are fed the baseline's data": _of(
+        ranking_verdict, "yes", "no", families=8, doses=3, within=0.8, tied=7
     ),
     "T1 power: cosine .92": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92),
     "T1 power: cosine .92, 2 s.d.": _of(likeness_verdict, "no", "placebo", "neither", cosine=0.92, size=2.0),

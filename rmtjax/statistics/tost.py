@@ -20,8 +20,8 @@ from rmtjax.statistics.study_table import Samples, noise, same_seeds, samples
 ALPHA = 0.05
 LEAST_POWER = 0.5
 EQUIVALENT = "equivalent"
-DIFFERENT = "different"
-WITHIN = "different, but within the margin"
+DIFFERENT = "differs from 0"
+WITHIN = "differs from 0, but within the margin"
 CANNOT_TELL = "cannot tell"
 
 
@@ -88,10 +88,10 @@ def equivalence(
         the observed spread and that of independent runs (√2 times the noise), so that a spread
         of few seeds which is small by luck earns no trust. With 5 pairs it is at most .09, with 12 .49, with
         20 .84.
-      verdict: "equivalent" (the test passes and the power is at least .5), "different" (p_holm < .05),
-        "different, but within the margin" (both), else "cannot tell". The claim that
-        all of several numbers are equivalent needs no correction, since each must pass (intersection-union
-        test). The claim that a certain one is holds at level .05 for that one alone.
+      verdict: "equivalent" (the test passes and the power is at least .5), "differs from 0" (p_holm < .05,
+        which does not say by how much), "differs from 0, but within the margin" (both), else "cannot tell".
+        The claim that all of several numbers are equivalent needs no correction, since each must pass
+        (intersection-union test). The claim that a certain one is holds at level .05 for that one alone.
 
     Raises:
       InputError: an arm that the table does not have.
