@@ -136,8 +136,7 @@ def _is_optimum(
     over: Float[np.ndarray, "*studies candidates 2"], reach: Float[np.ndarray, "*studies candidates 2"]
 ) -> Bool[np.ndarray, "*studies"]:
     """Whether some candidate is better than both ends."""
-    out: np.ndarray = (over > reach).all(-1).any(-1)
-    return out
+    return np.asarray((over > reach).all(-1).any(-1))
 
 
 def _pooled_error(y: Float[np.ndarray, "*studies n D"]) -> tuple[Float[np.ndarray, "*studies"], int]:
@@ -145,7 +144,7 @@ def _pooled_error(y: Float[np.ndarray, "*studies n D"]) -> tuple[Float[np.ndarra
     n, count = y.shape[-2:]
     left = y - y.mean(-2, keepdims=True) - y.mean(-1, keepdims=True) + y.mean((-2, -1), keepdims=True)
     freedom = (n - 1) * (count - 1)
-    return np.sqrt(np.square(left).sum((-2, -1)) / freedom / n), freedom
+    return np.asarray(np.sqrt(np.square(left).sum((-2, -1)) / freedom / n)), freedom
 
 
 def _against_ends(count: int) -> Float[np.ndarray, "candidates 2 D"]:

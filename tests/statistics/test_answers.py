@@ -156,6 +156,20 @@ def test_the_best_share_of_nothing_is_rarely_claimed():
     assert verdicts.count("yes") <= 3
 
 
+def test_a_share_that_spreads_the_seeds_is_no_end_that_is_beaten():
+    """The pooled error of four calm shares would call the best of them better than the fifth."""
+    rng = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(60):
+        table = shares(rng, (0.6, 0.8, 0.8, 0.8, 0.8))
+        last = table["dose"] == table["dose"].max()
+        value = table["value"].where(~last, 0.8 + 8 * (table["value"] - 0.8))
+        found = statistics.interior_optimum(table.assign(value=value), "replace", shuffles=1)
+        verdicts.append(found.verdict)
+        assert found.over_most[0] - found.over_most[1] >= found.over_none[0] - found.over_none[1]
+    assert verdicts.count("yes") <= 6
+
+
 def test_ranking_of_arms():
     rng = np.random.default_rng(0)
     numbers = [("run", name) for name in ("vendi", "noise", "constant", "accuracy", "ood_accuracy")]
@@ -292,6 +306,60 @@ def test_placebos_that_are_mostly_noise_are_named():
     assert "(without smoothing, which have no direction here)" in answers["sentence"].iloc[0]
 
 
+def test_diversity_that_is_a_placebo_is_told():
+    """Also where dropout and decay are far from it, so that neither has passed the floor."""
+    rng = np.random.default_rng(0)
+    one, two, three, *more = 2 * rng.standard_normal((9, len(simulated.NUMBERS)))
+    effects = {"diversity": one, "dropout": two, "decay": three, "longer": -one}
+    effects |= {f"other {i}": effect for i, effect in enumerate(more)}
+    table = simulated.study(rng, {f"{name}_1": (name, 1.0, e, range(20)) for name, e in effects.items()})
+    roles = Roles("diversity", "dropout", "decay", placebos=("longer",))
+    row = likeness_row(table, Cast("diversity", "dropout", "decay", ("longer",)))
+    assert (row.verdict, row.placebo) == ("placebo", "longer")
+    assert row.placebo_margin_high < 0
+    sentence = questions.answers(table, roles)["sentence"].iloc[0]
+    assert "like a placebo, longer, and less like dropout or weight decay" in sentence
+
+
+def test_arms_with_few_seeds_take_no_part_and_this_is_said():
+    rng = np.random.default_rng(0)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    effects = {"diversity": one, "dropout": one, "decay": other}
+    arms = {f"{name}_1": (name, 1.0, effect, range(20)) for name, effect in effects.items()}
+    whole = likeness_row(simulated.study(np.random.default_rng(1), arms), Cast(*effects))
+    few = arms | {"noise_1": ("noise", 1.0, other, range(2)), "dropout_2": ("dropout", 2.0, other, range(2))}
+    table = simulated.study(np.random.default_rng(1), few)
+    row = likeness_row(table, Cast(*effects))
+    assert (row.verdict, row.dropout) == ("yes", pytest.approx(whole.dropout))
+    assert row.few_seeds == "dropout_2, noise_1"
+    answers = questions.answers(table, Roles(*effects))
+    assert "dropout_2, noise_1 do not count, with fewer than three seeds" in answers["sentence"].iloc[0]
+    none_left = likeness_row(table[table["arm"] != "dropout_1"], Cast(*effects))
+    assert none_left.verdict == "cannot tell"
+    assert none_left.reason == "no dose of dropout has 3 seeds beside as many of its baseline"
+
+
+def test_numbers_that_a_run_lacks_are_counted_and_the_arm_is_named():
+    rng = np.random.default_rng(0)
+    one, other = 2 * rng.standard_normal((2, len(simulated.NUMBERS)))
+    arms = {
+        f"{name}_1": (name, 1.0, effect, range(20))
+        for name, effect in {"diversity": one, "dropout": one, "decay": other}.items()
+    }
+    table = simulated.study(rng, arms)
+    of_run = (table["arm"] == "decay_1") & (table["seed"] == 3)
+    alpha = of_run & table["metric"].str.contains("alpha")  # 10 of the 30
+    cast = Cast("diversity", "dropout", "decay")
+    row = likeness_row(table.assign(value=table["value"].mask(alpha)), cast)
+    assert (row.verdict, row.numbers, row.lacking, row.lacking_in) == ("yes", 20, 10, "decay_1")
+    most = of_run & ~table["metric"].str.contains("update/log_norm")
+    row = likeness_row(table.assign(value=table["value"].mask(most)), cast)
+    assert row.verdict == "cannot tell"
+    assert row.reason == "only 5 of 30 numbers are known in every run: decay_1 lacks 25"
+    with pytest.raises(InputError, match=r"known, with noise, in every run: decay_1 lacks 30 of 30"):
+        likeness_row(table.assign(value=table["value"].mask(of_run)), cast)
+
+
 def test_few_numbers_that_differ_are_lost_in_the_root_mean_square_and_this_is_said():
     rng = np.random.default_rng(0)
     effects = {"one": np.zeros(30), "other": np.where(np.arange(30) == 7, 1.2, 0.0)}
@@ -310,22 +378,45 @@ def test_a_family_that_pandas_took_for_a_missing_value_is_refused(tmp_path):
         statistics.samples(pd.read_csv(tmp_path / "study.csv"))
 
 
-def test_families_that_are_fed_the_same_are_tied_whatever_their_seeds():
+def test_families_that_are_fed_what_the_baseline_is_count_with_it_whatever_their_seeds():
     rng = np.random.default_rng(0)
     numbers = [("run", name) for name in ("vendi_score", "ood_accuracy")]
     fed = rng.uniform(10, 11, 8)
-    few, more = fed[:5], fed[2:7] + 3  # the mean of the few is not that of all
-    outcomes = np.array([0.1, 0.4, 0.3, 0.2])[:, None] + 1e-3 * rng.standard_normal((4, 8))
-    parts = [simulated.rows("none", "none", 0.0, range(8), np.column_stack([fed, outcomes[0]]), numbers)]
-    for name, seeds, measure, outcome in (
-        ("dropout", range(5), few, outcomes[1, :5]),
-        ("decay", range(5), few, outcomes[2, :5]),
-        ("added", range(2, 7), more, outcomes[3, :5]),
+    few = fed[:5]  # their mean is not that of all
+    level = {"none": 0.1, "dropout": 0.4, "decay": 0.3, "added": 0.2, "more": 0.25, "most": 0.15}
+    outcomes = {name: value + 1e-3 * rng.standard_normal(8) for name, value in level.items()}
+    parts = [simulated.rows("none", "none", 0.0, range(8), np.column_stack([fed, outcomes["none"]]), numbers)]
+    for name, measure in (
+        ("dropout", few),
+        ("decay", few),
+        ("added", few + 3),
+        ("more", few + 4),
+        ("most", few + 5),
     ):
-        parts.append(simulated.rows(name, name, 1.0, seeds, np.column_stack([measure, outcome]), numbers))
+        values = np.column_stack([measure, outcomes[name][:5]])
+        parts.append(simulated.rows(name, name, 1.0, range(5), values, numbers))
     found = statistics.rank_agreement(pd.concat(parts), ["vendi_score"]).iloc[0]
-    expected = scipy.stats.spearmanr([0, 0, 0, 1], [0.1, 0.4, 0.3, 0.2]).statistic
+    assert found["families"] == 4
+    expected = scipy.stats.spearmanr([0, 3, 4, 5], [(0.1 + 0.4 + 0.3) / 3, 0.2, 0.25, 0.15]).statistic
     assert found["spearman"] == pytest.approx(expected)
+    # What shares a source with such a family is moved by what it shares, and counts with it too.
+    tied = statistics.rank_agreement(
+        pd.concat(parts), ["vendi_score"], sources={"decay": "knob", "more": ("another", "knob")}
+    ).iloc[0]
+    assert tied["families"] == 3
+
+
+def test_families_are_one_point_where_a_third_shares_with_both():
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi_score", "ood_accuracy")]
+    means = {"none": (0, 0), "a": (1, 1), "b": (3, 2), "c": (4, 9), "d": (5, 3), "e": (6, 2)}
+    parts = [
+        simulated.rows(name, name, 1.0, range(3), mean + 1e-3 * rng.standard_normal((3, 2)), numbers)
+        for name, mean in means.items()
+    ]
+    sources = {"a": "one", "b": ("one", "two"), "c": "two", "d": "three"}
+    found = statistics.rank_agreement(pd.concat(parts), ["vendi_score"], sources=sources).iloc[0]
+    assert found["families"] == 4
 
 
 def test_effective_robustness_is_what_the_accuracy_in_distribution_leaves():

@@ -174,8 +174,8 @@ def test_five_seeds_never_prove_equivalence_and_twenty_can():
     found = statistics.equivalence(many, pairs).set_index("arm")
     assert (found["power"] > 0.7).all()
     assert (found.loc["same", "verdict"] == "equivalent").mean() > 0.8
-    assert set(found.loc["far", "verdict"]) == {"different"}
-    assert "different, but within the margin" in set(found.loc["near", "verdict"])
+    assert set(found.loc["far", "verdict"]) == {"differs from 0"}
+    assert "differs from 0, but within the margin" in set(found.loc["near", "verdict"])
     inside = (found["low"] > -1) & (found["high"] < 1)
     assert (inside == (found["p_tost"] < 0.05)).all()
 
