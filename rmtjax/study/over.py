@@ -40,7 +40,12 @@ def answer_over_models(
     """
     named = names_of(folders)
     answers, likeness = (
-        {name: pd.read_csv(path / table) for name, path in named.items() if (path / table).is_file()}
+        {
+            # "null" and "none" are words here.
+            name: pd.read_csv(path / table, keep_default_na=False, na_values=[""])
+            for name, path in named.items()
+            if (path / table).is_file()
+        }
         for table in ("answers.csv", "likeness.csv")
     )
     found = pd.DataFrame(
