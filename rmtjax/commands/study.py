@@ -2,6 +2,7 @@
 
 python -m rmtjax.study --config=configs/study_digits.py --out=runs/study --workers=2      # with answers
 python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_synthetic.py --out=runs/table
+python -m rmtjax.study --over runs/digits runs/vit runs/text --out=runs/over      # one answer over models
 """
 
 import pathlib
@@ -16,7 +17,7 @@ from rmtjax.errors import InputError
 def main(argv: list[str] | None = None) -> int:
     parser = flags.parser("study", __doc__)
     parser.add_argument(
-        "--config", required=True, help=f"the config that every arm starts from; {flags.EXECUTED}"
+        "--config", help=f"the config that every arm starts from, needed but with --over; {flags.EXECUTED}"
     )
     parser.add_argument(
         "--arms",
@@ -53,7 +54,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
     )
+    parser.add_argument(
+        "--over",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders of finished studies, one for each model: nothing is run, and their answers are joined "
+        "into answers_over_models.csv and models.html",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.over:
+        return _over(arguments.over, arguments.out)
+    if not arguments.config:
+        raise InputError(
+            "--config is missing: give the config of the study, or --over and folders of studies"
+        )
     base = config_lib.load(arguments.config)
     design = None if arguments.arms else study.load_design(arguments.config, base)
     arms = design.overrides if design else study.load_arms(arguments.arms, base)
@@ -99,6 +113,15 @@ def main(argv: list[str] | None = None) -> int:
     if failed:
         print(f"{len(failed)} of {len(runs)} runs failed: the same command repeats them")
     return 1 if failed else 0
+
+
+def _over(folders: list[str], out: str) -> int:
+    named = study.names_of(folders)
+    for row in study.answer_over_models(folders, out).itertuples():
+        if row.verdict:
+            print(f"{row.question}{f', {row.block}' if row.block else ''}: {row.verdict}. {row.sentence}")
+    print(f"page: {report.models_page(out, named)}")
+    return 0
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from rmtjax.report.diversity import diversity_table, rarefaction_figure
 from rmtjax.report.images import samples, synthetic
 from rmtjax.report.knobs import knobs_figure
+from rmtjax.report.page_of_models import models_page
 from rmtjax.report.page_of_run import run_page
 from rmtjax.report.page_of_spectra import spectra_page
 from rmtjax.report.page_of_study import study_page
@@ -14,6 +15,7 @@ __all__ = [
     "evaluation_table",
     "final_table",
     "knobs_figure",
+    "models_page",
     "rarefaction_figure",
     "run_page",
     "samples",

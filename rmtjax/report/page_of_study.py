@@ -74,7 +74,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
       InputError: a needed table is missing.
     """
     folder = pathlib.Path(out)
-    answers, table = _needed(folder / "answers.csv"), _needed(folder / "study.csv")
+    answers, table = needed_table(folder / "answers.csv"), needed_table(folder / "study.csv")
     runs = table.drop_duplicates(["arm", "seed"])
     seeds = runs.groupby("arm")["seed"].nunique()
     few, many = int(seeds.min()), int(seeds.max())
@@ -83,26 +83,31 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
         "Intervals are 95 % intervals over seeds.",
         "",
     )
-    # The other rows of T1 are in the table below, side by side.
-    shown = answers[(answers["question"] != "T1") | (answers["question"].eq("T1").cumsum() == 1)]
+    # The other rows of T1 and T6 are in tables below, side by side; those of T5 stand in the joined ones.
+    first = ~answers.duplicated("question")
+    of_block = (answers["question"] == "T5") & answers["block"].fillna("").str.contains(": ")
+    shown = answers[(first | ~answers["question"].isin(["T1", "T6"])) & ~of_block]
     told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in shown.itertuples()]
     sections = [
         Section("answers", "Answers", told),
-        Section("likeness", "T1 by numbers and doses", [_likeness(_found(folder / "likeness.csv"))]),
+        Section("likeness", "T1 by numbers and doses", [_likeness(found_table(folder / "likeness.csv"))]),
+        Section("fit", "T6: effects at equal fit", [_fit(found_table(folder / "fit.csv"))]),
+        Section("separation", "T7 by numbers", [_separation(found_table(folder / "separation.csv"))]),
         Section("figures", "Figures", _figures(folder, table)),
-        Section("effects", "Largest effects", [_effects(_found(folder / "effects.csv"))]),
+        Section("effects", "Largest effects", [_effects(found_table(folder / "effects.csv"))]),
     ]
     return results.write(folder / "study.html", pages.render("Study", [header], sections))
 
 
-def _needed(path: pathlib.Path) -> pd.DataFrame:
-    table = _found(path)
+def needed_table(path: pathlib.Path) -> pd.DataFrame:
+    """As `found_table`. Raises InputError where there is no such file."""
+    table = found_table(path)
     if table is None:
         raise InputError(f"no table {str(path)!r}: run the study first")
     return table
 
 
-def _found(path: pathlib.Path) -> pd.DataFrame | None:
+def found_table(path: pathlib.Path) -> pd.DataFrame | None:
     """Reads a CSV file, in which "null" is the name of a family; None if there is no such file."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else None
 
@@ -113,10 +118,10 @@ def _figures(folder: pathlib.Path, table: pd.DataFrame) -> list[Charts | Text]:
     doses = _doses(table)
     several = len({chart.x.label for chart in doses})
     drawn: dict[str, tuple[list[Chart], int, Sequence[Key]]] = {
-        "similarity": (_similarity(_found(folder / "similarity.csv")), 1, ()),
+        "similarity": (similarity_charts(found_table(folder / "similarity.csv")), 1, ()),
         "doses": (doses, several, ()),
-        "spectra": (_spectra(_found(folder / "spectra.csv")), 4, _ARMS),
-        "curvature": (_curvature(_found(folder / "curvature.csv")), 4, _AGAINST),
+        "spectra": (_spectra(found_table(folder / "spectra.csv")), 4, _ARMS),
+        "curvature": (_curvature(found_table(folder / "curvature.csv")), 4, _AGAINST),
         "calibration": (_calibration(table), 4, ()),
         "diversity": (_ranking(table, families), 4, [Key(*look(k), name) for k, name in enumerate(families)]),
     }
@@ -128,7 +133,8 @@ def _figures(folder: pathlib.Path, table: pd.DataFrame) -> list[Charts | Text]:
     return blocks or [pages.absent("Too few runs so far for a figure.")]
 
 
-def _similarity(found: pd.DataFrame | None) -> list[Chart]:
+def similarity_charts(found: pd.DataFrame | None) -> list[Chart]:
+    """The cosines of similarity.csv as one matrix; no chart without them."""
     if found is None or found.empty:
         return []
     both = pd.concat([found, found.rename(columns={"family": "other", "other": "family"})])
@@ -280,6 +286,64 @@ def _likeness(found: pd.DataFrame | None) -> Table | Text:
         "is the most alike or the most opposed, with 95 % intervals below. Yes requires that the lower end "
         "of dropout's interval is above the floor, the contrast with decay above 0, and the cosine above the "
         "size of every placebo's. The first rows are the primary analysis; likeness.csv has more."
+    )
+    return Table(caption, heads, rows, left=2)
+
+
+def _fit(found: pd.DataFrame | None) -> Table | Text:
+    """T6: families at equal training loss and at equal norm of the update."""
+    if found is None or found.empty:
+        return pages.absent("No placebo of training for longer, or too few seeds so far for T6.")
+    rows = [
+        [
+            text_cell(row.family, row.arm),
+            text_cell(row.block, f"equal {row.by.replace('_', ' ')}"),
+            number_cell(row.change)._replace(below=interval(row.reach_low, row.reach_high)),
+            number_cell(row.effect)._replace(below=interval(row.effect_low, row.effect_high)),
+            _cosine(row.share, row.share_low, row.share_high),
+            _cosine(row.left, row.left_low, row.left_high),
+            text_cell("" if pd.isna(row.reason) else row.reason),
+        ]
+        for row in found.itertuples()
+    ]
+    heads = ["family", "numbers, equal", "change", "effect", "share of the fit", "left", "why not"]
+    caption = (
+        "Of each family's squared effect on the weights, the share that training for more or fewer steps has "
+        "as well where it changes the training loss, or the norm of the update, by as much; effects are root "
+        "mean squares in standard deviations of seed noise, with 95 % intervals below. Below the change "
+        "stands what the steps reach."
+    )
+    return Table(caption, heads, rows, left=2)
+
+
+def _separation(found: pd.DataFrame | None) -> Table | Text:
+    """T7: each number of the update, beside it the same of the weights after training."""
+    if found is None or found.empty:
+        return pages.absent("There are too few families or seeds so far for T7.")
+    names = found["metric"].str.split("/").str[-1]
+    wide = found.assign(name=names).set_index(["group", "name", "stage"])
+    keys = list(dict.fromkeys(zip(found["group"], names, strict=True)))
+    rows = []
+    for group, name in keys:
+        cells = [text_cell(group), text_cell(name.replace("_", " "))]
+        for stage in ("update", "after"):
+            if (group, name, stage) in wide.index:
+                row = wide.loc[(group, name, stage)]
+                cells += [_cosine(row["accuracy"], row["low"], row["high"]), number_cell(row["p"])]
+                cells.append(number_cell(row["p_best"]))
+            else:
+                cells += [number_cell(float("nan"))] * 3
+        rows.append(cells)
+    of = ("update", "after")
+    heads = [
+        "layers",
+        "metric",
+        *(f"{head}, {stage}" for stage in of for head in ("accuracy", "p", "p best")),
+    ]
+    caption = (
+        "Balanced accuracy of guessing the family of a run from one number, by the nearest of the families' "
+        "means over the other seeds, with 95 % intervals over seeds below. p is from shuffling families "
+        "within each seed: of this number alone, and of the best number of each shuffle."
     )
     return Table(caption, heads, rows, left=2)
 

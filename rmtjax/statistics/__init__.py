@@ -14,13 +14,18 @@ of them but `paper_aggregation`, which is there for contrast.
     tost               equivalence of two arms
     products           inner products of effects, free of noise and of a common baseline
     directions         T1: which direction a family moves the weights in, against placebos
+    alone              T5: whether diversity by itself moves the weights, and in whose direction
+    fit                T6: how much of an effect is that on the fit
+    separation         T7: which single number tells families apart
+    meta               one verdict over the studies of several models
     distance           T2: how far two arms lie apart, over all numbers at once
     effect_similarity  cosine and rank correlation of the effects of families
     doses              dose-response, and families at matched doses
     outcomes           the best share of synthetic data, and measures that rank families
-    questions          the four questions and their answers in sentences
+    questions          the questions and their answers in sentences
     geometry           angles between the updates of runs
     simulate           whole studies of which the truth is known, and the rates of verdicts in them
+    simulate_further   the same for T5 to T7 and for verdicts over models
     nulls              how often the tests find something where there is nothing
     paper              the aggregation of Ba et al.
 """
@@ -31,9 +36,12 @@ from rmtjax.statistics.doses import dose_response as dose_response
 from rmtjax.statistics.doses import matched as matched
 from rmtjax.statistics.effect_similarity import Similarity as Similarity
 from rmtjax.statistics.effect_similarity import similarity as similarity
+from rmtjax.statistics.fit import fit_rows as fit_rows
 from rmtjax.statistics.geometry import between_updates as between_updates
 from rmtjax.statistics.intervals import mean_interval as mean_interval
 from rmtjax.statistics.intervals import share_interval as share_interval
+from rmtjax.statistics.meta import OverModels as OverModels
+from rmtjax.statistics.meta import over_models as over_models
 from rmtjax.statistics.mixed import mixed_effects as mixed_effects
 from rmtjax.statistics.nulls import null_control as null_control
 from rmtjax.statistics.nulls import null_similarity as null_similarity
@@ -47,6 +55,7 @@ from rmtjax.statistics.questions import Answer as Answer
 from rmtjax.statistics.questions import Roles as Roles
 from rmtjax.statistics.questions import answers as answers
 from rmtjax.statistics.questions import likeness as likeness
+from rmtjax.statistics.questions import separations as separations
 from rmtjax.statistics.study_table import COLUMNS as COLUMNS
 from rmtjax.statistics.study_table import Arm as Arm
 from rmtjax.statistics.study_table import samples as samples

@@ -14,6 +14,7 @@ placebos count by their size, since more and less of one, such as the learning r
 of which a design may have either.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -72,6 +73,7 @@ class Likeness(NamedTuple):
       lacking: how many of the block's numbers, known in all runs of the baseline, are left out since some
         other run lacks them; lacking_in: the arm that lacks the most.
       floor: what unrelated directions exceed in one of forty cases, .3 at least.
+      placebo_floor: what the greatest of as many placebos, unrelated, exceeds by its size in one of forty.
       dimensions, dimensions_low, dimensions_high: in which effects lie: the least of the participation ratio
         of all families, that of those that are no placebos, and what the three of the question show by
         themselves; with the jackknife interval over families of the first two. NaN where they are too few,
@@ -108,6 +110,7 @@ class Likeness(NamedTuple):
     margin_low: float
     margin_high: float
     floor: float
+    placebo_floor: float
     dimensions: float
     dimensions_low: float
     dimensions_high: float
@@ -233,7 +236,7 @@ class _Study(NamedTuple):
         keep = numbers_known(found, enough, None, metrics)
         usual = numbers_known(found, {NULL: list(set(base[arms]))}, None, metrics)
         lacking = {arm: int((~np.isfinite(found.values[arm]).all(0) & usual).sum()) for arm in arms}
-        effects = products_of_effects(found, arms, keep)
+        effects = _turned(found, products_of_effects(found, arms, keep))
         left_out = int((usual & ~keep).sum())
         return cls(found, effects, {}, {}, few, lacking, left_out)._with_doses(effects, families)
 
@@ -346,6 +349,7 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
         if of_three < np.nan_to_num(dimensions.value, nan=FEW_DIMENSIONS):
             dimensions = Estimate(of_three, np.nan, np.nan)
     floor = floor_of(dimensions.value)
+    placebo_floor = floor_of(dimensions.value, level_of_placebos(len(placebos)))
     agreements = {name: study.agreement(name) for name in cast[:3]} if known else {}
     row = Likeness(
         block,
@@ -366,6 +370,7 @@ def _row(study: _Study, cast: Cast, block: str, condition: str, by: str | None =
         rival,
         *(margins[rival] if placebos else unknown),
         floor,
+        placebo_floor,
         *dimensions,
         min(agreements.values(), default=np.nan),
     )
@@ -441,7 +446,7 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
                 CANNOT_TELL,
                 f"its cosine with {name} is not clearly greater, by size, than with {row.rival}",
             )
-    if max(row.placebo_low, -row.placebo_high) > row.floor and row.placebo_margin_high < 0:
+    if max(row.placebo_low, -row.placebo_high) > row.placebo_floor and row.placebo_margin_high < 0:
         return PLACEBO, f"its cosine with {row.placebo}, by size, is above what unrelated directions reach"
     if max(row.dropout_high, row.decay_high) < LEAST_COSINE:
         return NEITHER, f"both cosines are below {LEAST_COSINE:g}"
@@ -453,8 +458,13 @@ def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:
     return CANNOT_TELL, "neither cosine is clearly above, nor both below, what unrelated directions reach"
 
 
-def floor_of(dimensions: float) -> float:
-    """The cosine that two random directions exceed in one of forty cases, at least .3.
+def level_of_placebos(count: int) -> float:
+    """What makes `floor_of` the floor of the greatest cosine, by size, of so many placebos."""
+    return 1 - (1 - FLOOR_LEVEL) / (2 * max(count, 1))
+
+
+def floor_of(dimensions: float, level: float = FLOOR_LEVEL) -> float:
+    """The cosine that two random directions exceed in one of forty cases (or 1 - `level`), at least .3.
 
     In d dimensions c sqrt((d - 1) / (1 - c^2)) has Student's t distribution with d - 1 degrees of freedom.
 
@@ -462,7 +472,7 @@ def floor_of(dimensions: float) -> float:
     [0.75, 0.95, 0.3]
     """
     freedom = max(FEW_DIMENSIONS if np.isnan(dimensions) else dimensions, 1.01) - 1
-    t = scipy.stats.t.ppf(FLOOR_LEVEL, freedom)
+    t = scipy.stats.t.ppf(level, freedom)
     return max(LEAST_COSINE, float(t / np.sqrt(t**2 + freedom)))
 
 
@@ -473,9 +483,13 @@ def _dimensions(study: _Study, cast: Cast) -> Estimate:
     elsewhere, and then say nothing about the space that the others share. NaN where the others make fewer
     than ten pairs.
     """
+    return _fewest(study, cast.placebos, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
+
+
+def _fewest(study: _Study, placebos: Sequence[str], *tested: set[str]) -> Estimate:
     names = [name for name, doses in study.doses.items() if doses]
-    squares = _squared_cosines(study, names, {cast.diversity, cast.dropout}, {cast.diversity, cast.decay})
-    others = np.array([name not in cast.placebos for name in names], bool)
+    squares = _squared_cosines(study, names, *tested)
+    others = np.array([name not in placebos for name in names], bool)
     few = _participation(squares[np.ix_(others, others)])
     every = _participation(squares)
     return every if every.value < np.nan_to_num(few.value, nan=FEW_DIMENSIONS) else few
@@ -523,3 +537,86 @@ def _participation(squares: Float[np.ndarray, "F F"]) -> Estimate:
     # A mean at or below 0 is that of many dimensions.
     ends = [1 / max(value, 1e-3) for value in (mean, mean + half, mean - half)]
     return Estimate(*ends)
+
+
+def _turned(found: Samples, effects: Products) -> Products:
+    """Effects per unit of dose: those of doses below 0, of less of something, are turned into more of it."""
+    signs = np.where(found.arms.loc[list(effects.arms), "dose"].to_numpy(np.float64) < 0, -1.0, 1.0)
+    return effects._replace(grams=effects.grams * signs[:, None] * signs)
+
+
+class Cosines(NamedTuple):
+    """Cosines of one family with others, each of all seeds and without each seed in turn.
+
+    Attributes:
+      effects: of all arms, turned where their doses are below 0.
+      doses: places of the family's arms that have a direction.
+      others: by the name of a family; NaN where it or the family has no direction.
+      placebos, left_out: by the name of a placebo (or of its arm, where it has several doses); those without.
+      weak: the greatest reliability of each family that has no direction.
+      agreements: the mean cosine between the doses of each family that has one.
+      dimensions: in which effects lie, as in T1; also the fewest that the others show among
+        themselves, and that each with the nearest and the family does, in the mean.
+    """
+
+    effects: Products
+    doses: list[int]
+    others: dict[str, Float[np.ndarray, " R"]]
+    placebos: dict[str, Float[np.ndarray, " R"]]
+    left_out: list[str]
+    weak: dict[str, float]
+    agreements: dict[str, float]
+    dimensions: Estimate
+
+
+def cosines_of(
+    found: Samples, metrics: Sequence[str], family: str, others: Sequence[str], placebos: Sequence[str]
+) -> Cosines:
+    """Of a family whose doses have signs: an effect counts per unit of dose, so those below 0 are turned.
+
+    Args:
+      metrics: the numbers, of all kinds of layer but the head.
+      others, placebos: names of families.
+
+    Raises:
+      InputError: an arm with fewer than three seeds, or no number that is known in all runs.
+    """
+    families = {name: arms for name, arms in by_family(found).items() if name != NULL}
+    study = _Study.of(found, families, metrics)
+    effects = study.effects
+    asked = [family, *others]
+    with_direction = [name for name in asked if study.doses[name]]
+    nothing = np.full(len(effects.grams), np.nan)
+    both = {name: family in with_direction and name in with_direction for name in others}
+    cosines = {name: study.cosine(family, name) if both[name] else nothing for name in others}
+    beside = Cast(family, family, family, placebos)
+    of_placebos, left_out = _placebos(study, beside, None) if study.doses[family] else ({}, [])
+    return Cosines(
+        effects,
+        study.doses[family],
+        cosines,
+        of_placebos,
+        left_out,
+        {name: study.weak[name] for name in asked if name not in with_direction},
+        {name: study.agreement(name) for name in with_direction},
+        _fewest_with(study, placebos, family, {name: float(values[0]) for name, values in cosines.items()}),
+    )
+
+
+def _fewest_with(study: _Study, placebos: Sequence[str], family: str, to: Mapping[str, float]) -> Estimate:
+    """The dimensions of effects, where the cosines of the family with others, `to`, are asked about."""
+    fewest = _fewest(study, placebos, *({family, name} for name in to))
+    known = [name for name, cosine in to.items() if np.isfinite(cosine)]
+    if len(known) < 2:
+        return fewest
+    nearest = max(known, key=lambda name: to[name])
+    shares = [
+        1 / _dimensions_of_three(to[nearest], to[name], float(study.cosine(nearest, name)[0]))
+        for name in known
+        if name != nearest
+    ]
+    squares = [study.cosine(one, other)[0] ** 2 for one, other in itertools.combinations(known, 2)]
+    of_these = 1 / max(float(np.mean(shares)), float(np.mean(squares)))
+    if of_these < np.nan_to_num(fewest.value, nan=FEW_DIMENSIONS):
+        return Estimate(of_these, np.nan, np.nan)
+    return fewest

@@ -206,7 +206,8 @@ def curve(
     for name in doses[1:]:
         seeds = np.intersect1d(seeds, found.seeds[name])
     if with_baseline and np.isin(seeds, found.seeds[base]).all():
-        doses = [base, *doses]
+        # The baseline has dose 0, and doses of less diversity are below it.
+        doses.insert(int((found.arms.loc[doses, "dose"] < 0).sum()), base)
     if len(seeds) < 2:
         return None
     return np.stack([found.values[name][np.isin(found.seeds[name], seeds)] for name in doses], axis=1)

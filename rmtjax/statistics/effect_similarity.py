@@ -113,8 +113,8 @@ def similarity(
 
     Args:
       table: as `study_table` says.
-      families: arms of each family, whose effects are averaged; None: by the column `family`, without the
-        baselines.
+      families: arms of each family, whose effects are averaged, those of doses below 0 turned; None: by the
+        column `family`, without the baselines.
       groups: layer groups in the vectors; None: all kinds of layer, without the head and "backbone", in which
         the others are contained ("backbone" if the table has no other).
       metrics: those in the vectors; None: all.
@@ -194,6 +194,7 @@ class _Arm(NamedTuple):
     baseline_seeds: Int[np.ndarray, " m"]
     unit: Float[np.ndarray, "u K"]  # the runs whose spread is the unit
     unit_seeds: Int[np.ndarray, " u"]
+    sign: float  # -1 where the dose is below 0, so that effects of a family count per unit of dose
 
     @classmethod
     def of(cls, found: Samples, name: str, keep: Bool[np.ndarray, " K"], family: int) -> "_Arm":
@@ -212,6 +213,7 @@ class _Arm(NamedTuple):
             baseline_seeds=found.seeds[base][rows],
             unit=found.values[root][:, keep] / unit,
             unit_seeds=found.seeds[root],
+            sign=-1.0 if float(found.arms.loc[name, "dose"]) < 0 else 1.0,
         )
 
     def indexed(self, ids: Int[np.ndarray, " n"]) -> "_Arm":
@@ -356,7 +358,7 @@ def _halved(
     for arm in arms:
         effect = _mean(halves, arm.seeds, arm.values) - _mean(halves, arm.baseline_seeds, arm.baseline)
         effect *= arm.spread(weights)  # the unit is estimated too
-        effects[:, :, arm.family] += effect / count[arm.family]
+        effects[:, :, arm.family] += arm.sign * effect / count[arm.family]
     ranks = effects.argsort(-1).argsort(-1).astype(np.float64)
     out = []
     for vectors in (effects, ranks - ranks.mean(-1, keepdims=True)):

@@ -1,4 +1,4 @@
-"""The four questions about data diversity, each answered by the numbers in one sentence.
+"""The questions about data diversity, each answered by the numbers in one sentence.
 
 "cannot tell" is an answer too.
 
@@ -7,6 +7,9 @@ T2 Is its effect the same as dropout's, to within one standard deviation of seed
    square?
 T3 Is there a best share of synthetic data between none and all?
 T4 Does a measure of diversity rank families by their accuracy out of distribution?
+T5 Does the diversity of real examples, by itself, move the weights, and in whose direction?
+T6 How much of an arm's effect on the weights is its effect on the fit?
+T7 Which single number of a kind of layer tells the families apart, and which does not?
 """
 
 import functools
@@ -19,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from rmtjax.errors import InputError
+from rmtjax.statistics.alone import alone_answers
 from rmtjax.statistics.directions import (
     MATCHED_BY,
     NEITHER,
@@ -31,9 +35,15 @@ from rmtjax.statistics.directions import (
 )
 from rmtjax.statistics.distance import distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
+from rmtjax.statistics.fit import fit_answers, fit_rows
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
+from rmtjax.statistics.separation import STAGES, separate, separation_answer
 from rmtjax.statistics.study_table import NULL, RUN, Samples, samples
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
+from rmtjax.statistics.wording import Answer as Answer
+from rmtjax.statistics.wording import capital as _capital
+from rmtjax.statistics.wording import with_interval as _with_interval
+from rmtjax.statistics.wording import words as _words
 
 
 class Roles(NamedTuple):
@@ -54,6 +64,8 @@ class Roles(NamedTuple):
         together.
       measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
       outcome: metric of group "run" that diversity is meant to improve.
+      alone: families that vary the diversity of real examples and nothing else, for T5. Their doses have
+        signs: below 0 is less diverse than the baseline, above 0 more.
     """
 
     diversity: str
@@ -67,36 +79,14 @@ class Roles(NamedTuple):
     sources: Mapping[str, str | Sequence[str]] = MappingProxyType({})
     measures: Sequence[str] | None = None
     outcome: str = "ood_accuracy"
-
-
-class Answer(NamedTuple):
-    """The answer to one question.
-
-    Attributes:
-      question: "T1", "T2", "T3" or "T4".
-      block: of T1 which numbers and doses, first "primary", which is both primary rows together; of T4 which
-        outcome; of T3 which family.
-      verdict: "yes", "no", "cannot tell", or for T1 also "placebo" and "neither".
-      sentence: the answer in plain English, with the numbers.
-      value, low, high: the number that the sentence rests on, with its interval.
-      control, control_low, control_high: the same where there is nothing to be found.
-    """
-
-    question: str
-    block: str
-    verdict: str
-    sentence: str
-    value: float
-    low: float
-    high: float
-    control: float
-    control_low: float
-    control_high: float
+    alone: Sequence[str] = ()
 
 
 def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    """T1 to T4: of T1 the verdict of both primary rows, then a row per block of numbers and choice of doses;
-    of T3 one per family of shares and outcome, of T4 one per outcome.
+    """T1 to T7: of T1 the verdict of both primary rows, then a row per block of numbers and choice of doses;
+    of T3 one per family of shares and outcome, of T4 one per outcome; of T5 those of each family of
+    `roles.alone`, of T6, where `roles.progress` is there, those of `roles.diversity`, of T7 one for the
+    update and one for the weights after training.
 
     T1's verdict is that of its two primary rows where they agree, else "cannot tell". What the table cannot
     answer gets "cannot tell" with the reason.
@@ -127,13 +117,44 @@ def answers(table: pd.DataFrame, roles: Roles) -> pd.DataFrame:
         rows += _guarded("T3", functools.partial(_only, best_share, found, family, of))
     for given in outcomes:
         rows += _guarded("T4", functools.partial(_only, ranking, found, roles, given))
+    for family in roles.alone:
+        rows += _guarded("T5", functools.partial(alone_answers, found, family, _cast(roles)))
+    if roles.progress is not None:
+        rows += _guarded("T6", functools.partial(_fit, found, roles, roles.progress))
+    for stage in STAGES:
+        rows += _guarded("T7", functools.partial(_only, _separation, found, roles, stage))
     return pd.DataFrame(rows, columns=Answer._fields)
 
 
 def likeness(table: pd.DataFrame | Samples, roles: Roles) -> list[Likeness]:
     """T1: a row per block of numbers and choice of doses, the primary ones first."""
-    cast = Cast(roles.diversity, roles.dropout, roles.decay, roles.placebos, roles.progress)
-    return likeness_rows(table, cast, roles.scales)
+    return likeness_rows(table, _cast(roles), roles.scales)
+
+
+def _cast(roles: Roles) -> Cast:
+    return Cast(roles.diversity, roles.dropout, roles.decay, roles.placebos, roles.progress)
+
+
+def _fit(found: Samples, roles: Roles, progress: str) -> list[Answer]:
+    return fit_answers(fit_rows(found, progress, roles.sources), roles.diversity, progress)
+
+
+def _separation(found: Samples, roles: Roles, stage: str) -> Answer:
+    return separation_answer(separate(found, stage, roles.placebos), stage)
+
+
+def separations(table: pd.DataFrame | Samples, roles: Roles) -> pd.DataFrame:
+    """T7: how well each number of a kind of layer tells families apart, placebos not among them.
+
+    Columns: stage ("update", then "after"), and those of `Separation.table`.
+
+    Raises:
+      InputError: too few families, or no number that is known in all their runs.
+    """
+    found = samples(table)
+    each = [separate(found, stage, roles.placebos).table.assign(stage=stage) for stage in STAGES]
+    out = pd.concat(each, ignore_index=True)
+    return out[["stage", *out.columns.drop("stage")]]
 
 
 def _likeness_answers(rows: Sequence[Likeness], roles: Roles) -> list[Answer]:
@@ -372,18 +393,3 @@ def _guarded(question: str, answer: Callable[[], list[Answer]]) -> list[Answer]:
         return answer()
     except InputError as error:
         return [Answer(question, "", CANNOT_TELL, f"It cannot be told: {error}.", *[np.nan] * 6)]
-
-
-def _with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    if not np.isfinite(low):
-        return f"{value:.{digits}f} [no interval]"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _words(metric: str) -> str:
-    names = {"accuracy": "accuracy in distribution", "ood_accuracy": "accuracy out of distribution"}
-    return names.get(metric, metric.replace("_", " "))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -70,7 +70,7 @@ def of_plain(content: Mapping[str, Any], name: str) -> Design:
         roles = Roles(**{"scales": SCALES} | content.get("roles", {}))
     except TypeError as error:
         raise InputError(f"the roles of {name!r} are not of this form: {', '.join(Roles._fields)}") from error
-    named = (roles.diversity, roles.dropout, roles.decay, *roles.synthetic, *_placebos(roles))
+    named = (roles.diversity, roles.dropout, roles.decay, *roles.synthetic, *_placebos(roles), *roles.alone)
     for family in (*named, *roles.sources):
         if family not in families:
             raise InputError(

@@ -38,10 +38,10 @@ def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> 
     """Writes the tables of a study's statistics and returns the answers, one per row.
 
     study.csv is the table that all others come from (`statistics.samples` says its columns). effects.csv has
-    each arm against its baseline, likeness.csv the rows of T1, similarity.csv the families against each
-    other, doses.csv their dose-response, spectra.csv the eigenvalues of the updates by arm, curvature.csv
-    that of the loss along training, answers.csv the answers. What the finished runs do not suffice for is
-    left out, or answered by "cannot tell".
+    each arm against its baseline, likeness.csv the rows of T1, fit.csv those of T6, separation.csv those of
+    T7, similarity.csv the families against each other, doses.csv their dose-response, spectra.csv the
+    eigenvalues of the updates by arm, curvature.csv that of the loss along training, answers.csv the answers.
+    What the finished runs do not suffice for is left out, or answered by "cannot tell".
 
     Args:
       design: of the study.
@@ -53,10 +53,13 @@ def answer(design: Design, table: pd.DataFrame, out: str | os.PathLike[str]) -> 
     """
     folder = pathlib.Path(out)
     study_table = results.study_table(table, design.arms)
-    tables = {"study": study_table, "answers": statistics.answers(study_table, design.roles)}
+    roles = design.roles
+    tables = {"study": study_table, "answers": statistics.answers(study_table, roles)}
     for name, make in (
         ("effects", statistics.effects),
-        ("likeness", lambda table: pd.DataFrame(statistics.likeness(table, design.roles))),
+        ("likeness", lambda table: pd.DataFrame(statistics.likeness(table, roles))),
+        ("fit", lambda table: pd.DataFrame(statistics.fit_rows(table, roles.progress, roles.sources))),
+        ("separation", lambda table: statistics.separations(table, roles)),
         ("similarity", lambda table: statistics.similarity(table).table()),
         ("doses", statistics.dose_response),
     ):

@@ -10,7 +10,9 @@ import pytest
 
 from rmtjax import config as config_lib
 from rmtjax import report, results, study
+from rmtjax.commands import study as command
 from rmtjax.errors import InputError
+from rmtjax.statistics.fit import Fit
 from rmtjax.study import design
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -147,7 +149,7 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
                 rng,
             )
     answers = study.answer(made, results.collect(tmp_path, made.arms), tmp_path)
-    assert answers["question"].drop_duplicates().tolist() == ["T1", "T2", "T4"]
+    assert answers["question"].drop_duplicates().tolist() == ["T1", "T2", "T4", "T7"]
     rows = pd.read_csv(tmp_path / "likeness.csv")
     assert rows["block"].drop_duplicates().tolist() == [
         "the paper's four, weights after", "the paper's four, update", "scale", "shape", "all"
@@ -155,7 +157,7 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
     assert (answers["question"] == "T1").sum() == len(rows) + 1  # both primary rows together
     assert answers.loc[0, "verdict"] == "yes"
     assert "like dropout and not like weight decay" in answers.loc[0, "sentence"]
-    for name in ("study", "effects", "similarity", "doses", "answers", "spectra"):
+    for name in ("study", "effects", "similarity", "doses", "answers", "spectra", "separation"):
         assert len(pd.read_csv(tmp_path / f"{name}.csv"))
     page = report.study_page(tmp_path).read_text()
     assert answers.loc[0, "sentence"] in html.unescape(page)
@@ -173,6 +175,105 @@ def test_a_study_is_answered_and_has_a_page(tmp_path):
         < page.index("Figures")
         < page.index("Largest effects")
     )
+
+
+def with_alone(folder, seed):
+    """A finished study with a family that varies diversity alone and a placebo of training for longer."""
+    more = {
+        "less": CELL | {"family": "selection", "dose": -0.5},
+        "more": CELL | {"family": "selection", "dose": 0.5},
+        "steps": CELL | {"family": "steps x2", "dose": 1},
+    }
+    content = plain(**more)
+    content["roles"] |= {"alone": ["selection"], "placebos": ["steps x2"], "progress": "steps x2"}
+    made = design.of_plain(content, "mine")
+    rng = np.random.default_rng(seed)
+    shift = {
+        "none": (0, 0), "flip": (3, 0), "dropout": (3, 3), "decay": (0, -9), "less": (-3, 0), "more": (3, 0),
+        "steps": (-2, 5),
+    }  # fmt: skip
+    for name, seeds in made.seeds.items():
+        for place in seeds:
+            finished(folder / name / str(place), shift[name.split("_")[0]], rng)
+    return study.answer(made, results.collect(folder, made.arms), folder)
+
+
+def test_a_family_of_diversity_alone_has_to_be_there():
+    content = plain()
+    content["roles"] |= {"alone": ["selection"]}
+    with pytest.raises(InputError, match="name the family 'selection', of which there is no arm"):
+        design.of_plain(content, "mine")
+
+
+def test_the_page_shows_t5_to_t7(tmp_path):
+    answers = with_alone(tmp_path, 0)
+    assert answers["question"].drop_duplicates().tolist() == ["T1", "T2", "T4", "T5", "T6", "T7"]
+    fit = Fit(
+        "augmentation", "flip_2", "the paper's four, update", 4, "training_loss", 0.5, -1.0, 1.0,
+        2.0, 1.5, 2.5, 0.25, 0.1, 0.4, 1.7, 1.2, 2.2, "",
+    )  # fmt: skip
+    beyond = fit._replace(family="decay", share=np.nan, reason="beyond the reach of the steps")
+    pd.DataFrame([fit, beyond]).to_csv(tmp_path / "fit.csv", index=False)
+    page = html.unescape(report.study_page(tmp_path).read_text())
+    for question, block in (("T5", "selection, moves"), ("T5", "selection, direction"), ("T7", "update")):
+        row = answers[(answers["question"] == question) & (answers["block"] == block)].iloc[0]
+        assert row["sentence"] in page
+    assert "beyond the reach of the steps" in page
+    assert "0.25" in page
+    assert "T7 by numbers" in page
+    alone = answers[(answers["question"] == "T5") & answers["block"].str.contains(": ")]
+    assert len(alone) == 4
+    assert page.count("T5: ") == 2  # what both blocks say together, not each
+
+
+def test_two_studies_have_one_answer(tmp_path, capsys):
+    for seed, name in enumerate(("digits", "vit")):
+        with_alone(tmp_path / name, seed)
+    (tmp_path / "vit" / "spectra.csv").unlink()
+    folders = [str(tmp_path / name) for name in ("digits", "vit")]
+    assert command.main(["--over", *folders, f"--out={tmp_path / 'over'}"]) == 0
+    found = pd.read_csv(tmp_path / "over" / "answers_over_models.csv")
+    assert {"T1", "T2", "T4", "T5", "T7"} <= set(found["question"])
+    of_t2 = found[found["question"] == "T2"].iloc[0]
+    assert of_t2["models"] == 2
+    assert of_t2["verdicts"].startswith("digits: ")
+    page = html.unescape((tmp_path / "over" / "models.html").read_text())
+    assert of_t2["sentence"] in page
+    assert of_t2["sentence"] in capsys.readouterr().out
+    assert (tmp_path / "over" / "figures" / "similarity_by_model.png").exists()
+    # One model has no spectra: there is nothing to compare.
+    assert not (tmp_path / "over" / "figures" / "spectra_by_model.png").exists()
+    (tmp_path / "vit" / "spectra.csv").write_bytes((tmp_path / "digits" / "spectra.csv").read_bytes())
+    assert command.main(["--over", *folders, f"--out={tmp_path / 'over'}"]) == 0
+    assert (tmp_path / "over" / "figures" / "spectra_by_model.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["one"], "--over has 1 folder: give the folders of two studies or more"),
+        (["one", "one"], "--over has '.*one' twice: give each study once"),
+        (["one", "two"], "no table '.*two/answers.csv': run that study first"),
+    ],
+)
+def test_folders_that_are_no_studies(tmp_path, folders, message):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "answers.csv").write_text("question\n")
+    with pytest.raises(InputError, match=message):
+        study.names_of([tmp_path / name for name in folders])
+
+
+def test_folders_of_one_name_keep_their_paths(tmp_path):
+    for parent in ("a", "b"):
+        (tmp_path / parent / "study").mkdir(parents=True)
+        (tmp_path / parent / "study" / "answers.csv").write_text("question\n")
+    found = study.names_of([tmp_path / "a" / "study", tmp_path / "b" / "study"])
+    assert list(found) == [str(tmp_path / "a" / "study"), str(tmp_path / "b" / "study")]
+
+
+def test_a_study_needs_a_config_or_studies(tmp_path):
+    with pytest.raises(InputError, match="--config is missing: give the config of the study, or --over"):
+        command.main([f"--out={tmp_path}"])
 
 
 def test_what_few_runs_cannot_tell_is_said(tmp_path):
