@@ -275,6 +275,9 @@ FIELDS: dict[str, Any] = {
         "init_scale": Field(
             1.0, ABOVE_ZERO, "initial parameters are multiplied by it; those of init_from are not"
         ),
+        "head_seed": Field(
+            0, AT_LEAST_ZERO, "0: initial values of optim.head are by seed; others: anew, by seed and this one"
+        ),
         "lora": {  # low-rank factors beside kernels; they and the head alone are trained
             "rank": Field(0, AT_LEAST_ZERO, "of the factors; 0: none"),
             "alpha": Field(16.0, ABOVE_ZERO, "the factors' products are multiplied by alpha / rank"),

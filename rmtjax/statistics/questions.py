@@ -51,6 +51,7 @@ class Roles(NamedTuple):
         T1's blocks of scale and of shape; None: there are no such blocks.
       sources: by the name of a family, what it shares with others: a generator, or a knob that they turn. T4
         counts families that share one as one family, since what they share moves them together.
+      alone: families that vary diversity by itself; their doses are below 0 where it is less.
       measures: metrics of group "run" for T4; None: all measures of diversity that the table has.
       outcome: metric of group "run" that diversity is meant to improve.
     """
@@ -64,6 +65,7 @@ class Roles(NamedTuple):
     progress: str | None = None
     scales: Mapping[str, int | None] | None = None
     sources: Mapping[str, str] = MappingProxyType({})
+    alone: Sequence[str] = ()
     measures: Sequence[str] | None = None
     outcome: str = "ood_accuracy"
 
