@@ -61,9 +61,7 @@ def augmentation(strength: float) -> list[str]:
 def alone(digits: int, distinct: tuple[int, ...], many: str) -> dict[str, dict[str, Any]]:
     """The arms that vary diversity alone; the most diverse selection has `many` seeds."""
     arms = {
-        f"selection_{how}": arm(
-            "selection", dose, f"data.select={how}", seeds=many if how == "most" else FEW
-        )
+        f"selection_{how}": arm("selection", dose, f"data.select={how}", seeds=many if how == "most" else FEW)
         for how, dose in SELECTED.items()
     }
     return arms | {

@@ -276,7 +276,9 @@ FIELDS: dict[str, Any] = {
             1.0, ABOVE_ZERO, "initial parameters are multiplied by it; those of init_from are not"
         ),
         "head_seed": Field(
-            0, AT_LEAST_ZERO, "0: initial values of optim.head are by seed; others: anew, by seed and this one"
+            0,
+            AT_LEAST_ZERO,
+            "0: the head's initial values are by seed; others: drawn anew, by seed and this",
         ),
         "lora": {  # low-rank factors beside kernels; they and the head alone are trained
             "rank": Field(0, AT_LEAST_ZERO, "of the factors; 0: none"),
@@ -378,10 +380,11 @@ FIELDS: dict[str, Any] = {
         "bootstrap_samples": dimension(1000, "of the intervals"),
     },
     "diversity": {
-        # Of at most 2,000 examples of each set (real, augmented, synthetic, test): images by their pixels,
-        # larger ones shrunk to 32 x 32, and of the digits' size by features of the letters model; texts by
-        # words and features.
+        # Of sets (real, augmented, synthetic, test): images by their pixels, larger ones shrunk to 32 x 32,
+        # texts by words, and both by features: of the letters model for images of the digits' size, else of
+        # the model before training, if it is pre-trained or takes texts.
         "enabled": Field(True, None, "whether the diversity of what the model was fed is measured"),
+        "examples": dimension(2000, "of each set, at most"),
         "neighbours": dimension(3, "k of coverage"),
     },
 }
