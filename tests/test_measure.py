@@ -171,7 +171,8 @@ def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, mon
         def predict(params, state, of_set):
             batch = next(of_set)
             batches.append(np.asarray(batch["inputs"]))
-            return rng.normal(size=(len(batch["label"]), 2)), None, batch["label"]
+            label = batch["label"][batch["mask"]]
+            return rng.normal(size=(len(label), 2)), None, label
 
         return predict
 
@@ -180,17 +181,20 @@ def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, mon
     config = config_lib.base()
     config.data.update(source=f"npz:{tmp_path / 'small.npz'}", image_size=16, train_examples=None)
     config.data.update(validation_examples=8)
-    config.evaluation.update(shifts=("corrupted",), corruptions=("contrast",), ood=(), bootstrap_samples=2)
+    config.evaluation.update(shifts=("corrupted",), corruptions=("contrast",), severities=(2, 5))
+    config.evaluation.update(ood=(f"npz:{tmp_path / 'small.npz'}",), ood_examples=6, bootstrap_samples=2)
     config.train.evaluation_batch_size = 8
     splits = data.load(config.data, 0)
     state = State(0, {}, {}, ())
     content = measure.evaluate(config, result_of(splits)._replace(state=state))
     assert content["corrupted"]["shape"] == [8, 8, 3]
-    assert [x.shape for x in seen] == [(8, 8, 8, 3)] * 5
+    assert [x.shape for x in seen] == [(8, 8, 8, 3)] * 2
     stored = {image.tobytes() for image in images}
     assert all(np.rint(image * 255).astype(np.uint8).tobytes() in stored for image in seen[0])
+    batches.pop()  # of the set of other classes
+    assert next(row["n"] for row in content["rows"] if row["kind"] == "ood") == 6
     assert {x.shape for x in batches} == {(8, 16, 16, 3)}
     small = np.asarray(
-        corrupt(seen[4], "contrast", 5, train.named_key(0, "corruption/contrast/5"), np.arange(8))
+        corrupt(seen[1], "contrast", 5, train.named_key(0, "corruption/contrast/5"), np.arange(8))
     )
     np.testing.assert_allclose(batches[-1], data.resize(small, 16), atol=1e-6)

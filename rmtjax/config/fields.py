@@ -30,6 +30,7 @@ from rmtjax.config.checks import (
     positive_per_channel,
     regex,
     selection,
+    severities,
     sharding_rules,
     some_of,
     steps,
@@ -376,6 +377,8 @@ FIELDS: dict[str, Any] = {
         "corrupted_examples": optional(
             int, None, AT_LEAST_ONE, "test examples corrupted, stratified; None: all"
         ),
+        "severities": Field((1, 2, 3, 4, 5), severities, "of each corruption"),
+        "ood_examples": optional(int, None, AT_LEAST_ONE, "of each set of ood, at most; None: all"),
         "bins": dimension(15, "of the calibration error"),
         "bootstrap_samples": dimension(1000, "of the intervals"),
     },
