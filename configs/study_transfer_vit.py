@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     # Edits of training images: from noise, what two cores can fit to 2,000 images is hardly recognised.
     config.synthetic.update(
         image_size=16, network="unet", width=32, depth=1, total_steps=600, batch_size=64, learning_rate=1e-3,
-        ema=0.995, sampling_steps=15, edit_start=0.5, examples=IMAGES // 2,
+        ema=0.995, sampling_steps=15, edit_start=0.5,
     )  # fmt: skip
     # No more than what training takes.
     config.evaluation.update(
@@ -84,11 +84,15 @@ def augmented() -> dict[str, dict[str, Any]]:
 
 
 def synthetic() -> dict[str, dict[str, Any]]:
-    """Half of the images replaced, or half as many added; two controls instead of a generator."""
+    """Half or all images replaced, or half as many added; and two controls in place of the generator.
+
+    The control "repeat" has the images themselves at the generator's size, and so shows what that does.
+    """
     replace = ("synthetic.mode=replace", "synthetic.share=0.5")
     plain = ("synthetic.edit_start=0.0",)  # which is a knob of networks
     return {
         "replace_0.5": arm("replace", 0.5, *replace),
+        "replace_1": arm("replace", 1.0, "synthetic.mode=replace", "synthetic.share=1.0"),
         "add_0.5": arm("add", 0.5, "synthetic.mode=add", "synthetic.share=0.5"),
         "gaussian_0.5": arm("gaussian", 0.5, *replace, *plain, "synthetic.method=gaussian"),
         "repeat_0.5": arm("repeat", 0.5, *replace, *plain, "synthetic.method=repeat"),
