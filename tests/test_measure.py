@@ -2,13 +2,15 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rmtjax import checkpoints, data, diversity, evaluation, measure, models, train
 from rmtjax import config as config_lib
-from rmtjax import data, diversity, evaluation, measure, train
-from rmtjax.measure import diversity as diversity_of_run
 from rmtjax.measure import evaluation as evaluation_of_run
+from rmtjax.train import selection
 from rmtjax.train.step import State
 
 
@@ -19,6 +21,14 @@ def result_of(splits, mixed=None):
 def made_images(n, seed=0):
     images = np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 1), np.uint8)
     return data.from_arrays(f"made {seed}", images, np.arange(n, dtype=np.int32) % 3, "abc")
+
+
+def scratch():
+    """A config without a model that gives features, of whose sets 70 examples are measured."""
+    config = config_lib.base()
+    config.model.init_from = None
+    config.diversity.examples = 70
+    return config
 
 
 @pytest.fixture
@@ -38,7 +48,6 @@ def measured(monkeypatch):
     monkeypatch.setattr(
         data.Source, "inputs", lambda source, numbers: read.append(len(numbers)) or inputs(source, numbers)
     )
-    monkeypatch.setattr(diversity_of_run, "MOST", 70)
     return sets, read, of_fed
 
 
@@ -50,7 +59,7 @@ def test_diversity_is_of_some_examples_and_the_augmented_ones_are_the_real_ones(
     synthetic = data.from_arrays("made too", images[::-1], label, "abc")
     train_set = data.mix(data.take(source, range(160)), synthetic, "replace", 0.5, 0)
     splits = data.Splits(data.take(source, range(160)), source, data.take(source, range(160, 300)))
-    config = config_lib.base()
+    config = scratch()
     config.augment.gaussian_noise = 0.02
     measure.diversity_of_run(config, tmp_path, result_of(splits, train_set))
     assert {name: x.shape for name, x in sets.items()} == dict.fromkeys(
@@ -67,7 +76,7 @@ def test_a_set_without_a_real_example_is_measured(measured, tmp_path):
     sets, _, of_fed = measured
     source = made_images(90)
     synthetic = data.mix(source, made_images(90, seed=1), "replace", 1.0, 0)
-    config = config_lib.base()
+    config = scratch()
     config.augment.gaussian_noise = 0.02
     measure.diversity_of_run(config, tmp_path, result_of(data.Splits(source, source, source), synthetic))
     assert set(sets) == {"synthetic", "test"}
@@ -82,7 +91,7 @@ def test_what_a_run_is_fed_is_measured_at_the_size_of_the_split_beside_the_split
     _, _, of_fed = measured
     source, synthetic = made_images(60), made_images(60, seed=1)
     splits = data.Splits(source, source, source)
-    plain, noisy = config_lib.base(), config_lib.base()
+    plain, noisy = scratch(), scratch()
     noisy.augment.gaussian_noise = 0.02
     for config, mixed in (
         (plain, source),
@@ -106,6 +115,47 @@ def test_what_a_run_is_fed_is_measured_at_the_size_of_the_split_beside_the_split
     assert sum(any(np.array_equal(x, y) for y in replaced["split"]) for x in replaced["fed"]) == 30
 
 
+def test_features_are_those_of_the_pre_trained_model_and_kept_for_other_runs(tmp_path, monkeypatch):
+    config = config_lib.base()
+    config.data.image_size = 8
+    config.model.update(name="mlp", init_from=None)
+    config.model.mlp.width = 4
+    model = models.build(config, 3)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)["params"]
+    run = tmp_path / "run"
+    with checkpoints.open_run(run) as manager:
+        manager.save(0, State(np.int32(0), params, {}, ()), json.loads(config_lib.to_json(config)))
+    config.model.init_from = str(run)
+    config.synthetic.cache = str(tmp_path / "cache")
+    config.augment.gaussian_noise = 0.02
+    source, test = made_images(40), made_images(30, seed=1)
+    fed = []
+
+    def rows(sets, reference, *, space, n=None, **options):
+        if space == "feature" and n is None:
+            fed.append({**sets, "test": reference})
+        return []
+
+    monkeypatch.setattr(diversity, "diversity_rows", rows)
+    computed = []
+    inside = selection._model
+
+    def counted(*about):
+        predict, *rest = inside(*about)
+        return lambda p, s, batches: computed.append(list(batches)) or predict(p, s, computed[-1]), *rest
+
+    monkeypatch.setattr(selection, "_model", counted)
+    for _ in range(2):
+        measure.diversity_of_run(config, tmp_path, result_of(data.Splits(source, source, test)))
+    wanted = model.apply({"params": params}, jnp.asarray(source.inputs()), train=False)[1]
+    np.testing.assert_allclose(fed[0]["real"], wanted, rtol=1e-5, atol=1e-6)
+    assert 0 < np.abs(fed[0]["augmented"] - fed[0]["real"]).max() < 0.2
+    jax.tree.map(np.testing.assert_array_equal, *fed)
+    # First the real and the augmented examples and the test set, then the augmented ones alone.
+    assert [sum(int(batch["mask"].sum()) for batch in of) for of in computed] == [40, 40, 30, 40]
+    assert "before training" in json.loads((tmp_path / "diversity.json").read_text())["feature_model"]
+
+
 def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 3), np.uint8)
@@ -121,7 +171,8 @@ def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, mon
         def predict(params, state, of_set):
             batch = next(of_set)
             batches.append(np.asarray(batch["inputs"]))
-            return rng.normal(size=(len(batch["label"]), 2)), None, batch["label"]
+            label = batch["label"][batch["mask"]]
+            return rng.normal(size=(len(label), 2)), None, label
 
         return predict
 
@@ -130,17 +181,20 @@ def test_images_that_are_enlarged_are_corrupted_as_they_are_stored(tmp_path, mon
     config = config_lib.base()
     config.data.update(source=f"npz:{tmp_path / 'small.npz'}", image_size=16, train_examples=None)
     config.data.update(validation_examples=8)
-    config.evaluation.update(shifts=("corrupted",), corruptions=("contrast",), ood=(), bootstrap_samples=2)
+    config.evaluation.update(shifts=("corrupted",), corruptions=("contrast",), severities=(2, 5))
+    config.evaluation.update(ood=(f"npz:{tmp_path / 'small.npz'}",), ood_examples=6, bootstrap_samples=2)
     config.train.evaluation_batch_size = 8
     splits = data.load(config.data, 0)
     state = State(0, {}, {}, ())
     content = measure.evaluate(config, result_of(splits)._replace(state=state))
     assert content["corrupted"]["shape"] == [8, 8, 3]
-    assert [x.shape for x in seen] == [(8, 8, 8, 3)] * 5
+    assert [x.shape for x in seen] == [(8, 8, 8, 3)] * 2
     stored = {image.tobytes() for image in images}
     assert all(np.rint(image * 255).astype(np.uint8).tobytes() in stored for image in seen[0])
+    batches.pop()  # of the set of other classes
+    assert next(row["n"] for row in content["rows"] if row["kind"] == "ood") == 6
     assert {x.shape for x in batches} == {(8, 16, 16, 3)}
     small = np.asarray(
-        corrupt(seen[4], "contrast", 5, train.named_key(0, "corruption/contrast/5"), np.arange(8))
+        corrupt(seen[1], "contrast", 5, train.named_key(0, "corruption/contrast/5"), np.arange(8))
     )
     np.testing.assert_allclose(batches[-1], data.resize(small, 16), atol=1e-6)

@@ -59,7 +59,7 @@ def _spaces(config: ConfigDict, train: data.Source) -> dict[str, np.ndarray]:
     """The inputs as vectors, and their features under the model, if weights are named."""
     found = {"pixel": selection.of_inputs(train)}
     if config.model.init_from is not None:
-        found["feature"] = selection.of_model(config, train)
+        found["feature"] = selection.of_model(config, train)(train, False)
     return found
 
 

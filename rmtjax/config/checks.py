@@ -56,6 +56,11 @@ def selection(value: str) -> str | None:
     return None if good else "is out of range: it must be random, least, most or a number between 0 and 1"
 
 
+def severities(value: Any) -> str | None:
+    good = bool(value) and list(value) == sorted(set(value) & {1, 2, 3, 4, 5})
+    return None if good else "is out of range: it must be some of 1, 2, 3, 4, 5, rising"
+
+
 def sharding_rules(value: Any) -> str | None:
     try:
         good = all(re.compile(pattern) and rule in ("fsdp", "replicate") for pattern, rule in value)

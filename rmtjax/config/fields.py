@@ -30,6 +30,7 @@ from rmtjax.config.checks import (
     positive_per_channel,
     regex,
     selection,
+    severities,
     sharding_rules,
     some_of,
     steps,
@@ -158,7 +159,7 @@ FIELDS: dict[str, Any] = {
             int, None, AT_LEAST_ONE, "in the stored set; None: as many as training examples"
         ),
         "cache": Field(
-            "runs/synthetic", None, "stored sets, by hash of what made them; and features of data.select"
+            "runs/synthetic", None, "stored sets, by hash of what made them; features of pre-trained models"
         ),
         "image_size": dimension(8, "side the generator works at; its images are then resized as the data is"),
         # Knobs of diversity.
@@ -275,6 +276,11 @@ FIELDS: dict[str, Any] = {
         "init_scale": Field(
             1.0, ABOVE_ZERO, "initial parameters are multiplied by it; those of init_from are not"
         ),
+        "head_seed": Field(
+            0,
+            AT_LEAST_ZERO,
+            "0: the head's initial values are by seed; others: drawn anew, by seed and this",
+        ),
         "lora": {  # low-rank factors beside kernels; they and the head alone are trained
             "rank": Field(0, AT_LEAST_ZERO, "of the factors; 0: none"),
             "alpha": Field(16.0, ABOVE_ZERO, "the factors' products are multiplied by alpha / rank"),
@@ -371,14 +377,17 @@ FIELDS: dict[str, Any] = {
         "corrupted_examples": optional(
             int, None, AT_LEAST_ONE, "test examples corrupted, stratified; None: all"
         ),
+        "severities": Field((1, 2, 3, 4, 5), severities, "of each corruption"),
+        "ood_examples": optional(int, None, AT_LEAST_ONE, "of each set of ood, at most; None: all"),
         "bins": dimension(15, "of the calibration error"),
         "bootstrap_samples": dimension(1000, "of the intervals"),
     },
     "diversity": {
-        # Of at most 2,000 examples of each set (real, augmented, synthetic, test): images by their pixels,
-        # larger ones shrunk to 32 x 32, and of the digits' size by features of the letters model; texts by
-        # words and features.
+        # Of sets (real, augmented, synthetic, test): images by their pixels, larger ones shrunk to 32 x 32,
+        # texts by words, and both by features: of the letters model for images of the digits' size, else of
+        # the model before training, if it is pre-trained or takes texts.
         "enabled": Field(True, None, "whether the diversity of what the model was fed is measured"),
+        "examples": dimension(2000, "of each set, at most"),
         "neighbours": dimension(3, "k of coverage"),
     },
 }

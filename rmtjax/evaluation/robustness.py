@@ -40,7 +40,7 @@ class Images(NamedTuple):
 class Reference(NamedTuple):
     """Errors of another model, for `mean_corruption_error`."""
 
-    errors: dict[str, list[float]]  # by corruption; severity 1 first
+    errors: dict[str, dict[int, float]]  # by corruption and severity
     clean: float
     name: str
     images: Images
@@ -94,13 +94,13 @@ def reference_of(content: Mapping[str, Any], name: str) -> Reference:
     Raises:
       InputError: the run was not evaluated on corrupted examples.
     """
-    errors: dict[str, list[float]] = {}
+    errors: dict[str, dict[int, float]] = {}
     clean = None
     for row in content["rows"]:
         parts = row["set"].split("/")
         if row["metric"] == "accuracy" and parts[0] == "corrupted":
             if len(parts) == 3:
-                errors.setdefault(parts[1], []).append(1 - row["value"])
+                errors.setdefault(parts[1], {})[int(parts[2])] = 1 - row["value"]
             elif row["set"] == CLEAN:
                 clean = 1 - row["value"]
     if not errors or clean is None or "corrupted" not in content:

@@ -7,7 +7,7 @@ and "ood".
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from rmtjax.errors import InputError
 from rmtjax.evaluation import calibration, classification, ood, robustness
+from rmtjax.evaluation.corruptions import SEVERITIES
 from rmtjax.evaluation.resampling import Statistic, bootstrap, percentile_interval
 
 METRICS = ("accuracy", "nll", "brier", "ece", "adaptive_ece")
@@ -125,6 +126,7 @@ def corrupted_rows(
     labels: Int[Array | np.ndarray, " labels"],
     *,
     temperature: float,
+    severities: Sequence[int] = SEVERITIES,
     reference: robustness.Reference | None = None,
     bins: int = 15,
     resamples: int = 1000,
@@ -139,7 +141,7 @@ def corrupted_rows(
     `robustness`). For other arguments see `classification_rows`.
 
     Args:
-      logits: logits of the same examples, by corruption type; severity 1 is first.
+      logits: logits of the same examples, by corruption type, in the order of `severities`.
       clean: logits of these examples without corruption.
       reference: errors of another model on the same images, with at least the same types and severities.
 
@@ -152,9 +154,9 @@ def corrupted_rows(
             f"corrupted logits have shapes {sorted(shapes)}: give every type the same [severities, n, k]"
         )
     stacked = np.stack([np.asarray(of_type) for of_type in logits.values()])
-    types, severities, n, k = stacked.shape
-    divisors = _divisors(reference, list(logits), severities)
-    together = stacked.reshape(types * severities, n, k)
+    types, count, n, k = stacked.shape
+    divisors = _divisors(reference, list(logits), severities[:count])
+    together = stacked.reshape(types * count, n, k)
     rows = classification_rows(
         "corrupted",
         "shift",
@@ -183,7 +185,7 @@ def corrupted_rows(
     add("corrupted", "corruption_error", 1 - accuracy, "error")
     if reference is not None:
         # A model that has learned nothing is equally bad on all images, so it loses nothing by a shift.
-        constant = np.full((types, severities), 1 - accuracy)
+        constant = np.full((types, count), 1 - accuracy)
         add("corrupted", "mce", float(robustness.mean_corruption_error(constant, divisors.errors)), "mce")
         add("corrupted", "relative_mce", 0.0, "relative_mce")
     if 0 < len(noiseless) < types:
@@ -191,8 +193,8 @@ def corrupted_rows(
     add(robustness.CLEAN, "accuracy", accuracy, "clean")
     for t, corruption in enumerate(logits):
         add(f"corrupted/{corruption}", "accuracy", accuracy, "type", t)
-        for s in range(severities):
-            add(f"corrupted/{corruption}/{s + 1}", "accuracy", accuracy, "severity", t, s)
+        for s, severity in enumerate(severities[:count]):
+            add(f"corrupted/{corruption}/{severity}", "accuracy", accuracy, "severity", t, s)
     return rows
 
 
@@ -203,16 +205,19 @@ class _Divisors(NamedTuple):
     clean: Array
 
 
-def _divisors(reference: robustness.Reference | None, types: list[str], severities: int) -> _Divisors:
+def _divisors(
+    reference: robustness.Reference | None, types: list[str], severities: Sequence[int]
+) -> _Divisors:
     if reference is None:
-        return _Divisors(jnp.ones((len(types), severities)), jnp.zeros(()))
+        return _Divisors(jnp.ones((len(types), len(severities))), jnp.zeros(()))
     for name in types:
-        if len(reference.errors.get(name, ())) < severities:
+        missing = [severity for severity in severities if severity not in reference.errors.get(name, {})]
+        if missing:
             raise InputError(
-                f"the reference has no errors under {name!r} at {severities} severities: "
-                f"evaluate it on the same evaluation.corruptions"
+                f"the reference has no errors under {name!r} at severity {missing[0]}: "
+                "evaluate it with the same evaluation.corruptions and evaluation.severities"
             )
-    errors = np.asarray([reference.errors[name][:severities] for name in types])
+    errors = np.asarray([[reference.errors[name][severity] for severity in severities] for name in types])
     return _Divisors(jnp.asarray(errors, jnp.float32), jnp.float32(reference.clean))
 
 

@@ -1,113 +1,146 @@
 """Writes diversity.json: the diversity of the data a model was trained on."""
 
+import functools
 import itertools
 import logging
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from rmtjax import checkpoints, data, diversity, files, results, train
-from rmtjax.data.modalities import ROWS
-from rmtjax.train import classification, features
+from rmtjax.data.modalities import IMAGES, ROWS, Modality
+from rmtjax.train import classification, features, selection
 from rmtjax.train import sharding as sharding_lib
 
 LOG = logging.getLogger(__name__)
-MOST = 2000  # examples of each set whose diversity is measured
+_CHUNK = 256  # inputs in memory before they are shrunk
+BEFORE = "the model before training, pooled features before the head"
 
 Sets = dict[str, np.ndarray]
+Featured = Callable[[data.Source, bool], np.ndarray]
+"""`featured(source, store) -> features [n, d]`; with `store` they may be kept for other runs."""
+
+
+class _Seen(NamedTuple):
+    """A set of examples: their inputs, images shrunk, and their features; None if there is no model."""
+
+    inputs: np.ndarray
+    features: np.ndarray | None
 
 
 class _Fed(NamedTuple):
-    """The names of the sets that are measured, and the roles of some of them.
+    """The sets that are measured, and the roles of some of them.
 
     Attributes:
+      sets: by name.
       compared: the sets that are compared at equal n.
       as_fed: the set that is an epoch of training examples.
       base: the set that is the real training split.
     """
 
-    sets: Sets
+    sets: dict[str, _Seen]
     compared: tuple[str, ...]
     as_fed: str
     base: str
 
 
 def diversity_of_run(config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result) -> None:
-    """Writes diversity.json: the diversity of the training data, in pixels and in features of a fixed model.
+    """Writes diversity.json: the diversity of the training data, as inputs and in features of a fixed model.
 
     The sets "real", "augmented", "synthetic" and "mixed" are compared at equal n, that of the smallest. The
     set "fed" is an epoch of training, with the synthetic and augmented examples of the recipe. It is measured
     at the size of the real training split. Its weighted Vendi score is the unpaired one: rows of synthetic
     examples have no pair. Size and scores mean the same for every recipe, so runs are compared by "fed".
 
-    At most 2,000 examples of each set are measured, drawn with the seed of the run. Images larger than
-    32 x 32 are shrunk to that size.
+    At most `diversity.examples` of each set are measured, drawn with the seed of the run. Images larger than
+    32 x 32 are shrunk to that size where pixels are compared. Features are those of the shipped letters model
+    for images of its size, else of the model before training. Those of a pre-trained model are kept for
+    other runs, but for augmented examples, which no other run has.
     """
-    fed = _what_is_fed(config, result)
-    measure_in = {"images": _image_spaces, "texts": _text_spaces}[result.train.modality.kind]
-    feature_model, spaces = measure_in(fed.sets, config, workdir, result.model)
-    n = min(MOST, result.splits.train.num_examples, result.train.num_examples)
+    feature_model, featured = _feature_model(config, workdir, result)
+    fed = _what_is_fed(config, result, featured)
+    n = min(config.diversity.examples, result.splits.train.num_examples, result.train.num_examples)
     rows = [
-        row for space, examples in spaces.items() for row in _rows_of_space(config, fed, space, examples, n)
+        row
+        for space, examples in _spaces(fed.sets, result.train.modality.kind).items()
+        for row in _rows_of_space(config, fed, space, examples, n)
     ]
     content = {"feature_model": feature_model, "rows": rows}
     files.write_json(pathlib.Path(workdir) / results.DIVERSITY, content)
 
 
-def _what_is_fed(config: ConfigDict, result: train.Result) -> _Fed:
-    train_set, split, test, seed = result.train, result.splits.train, result.splits.test, config.seed
+def _feature_model(
+    config: ConfigDict, workdir: str | os.PathLike[str], result: train.Result
+) -> tuple[str | None, Featured | None]:
+    """The name of the model that gives the features, and the features; None for images from scratch."""
+    like = result.train
+    if like.input_shape == features.LETTERS_SHAPE:
+        return features.LETTERS, lambda source, store: features.letters_features(source.inputs())
+    if config.model.init_from is not None:
+        return BEFORE, selection.of_model(config, like)
+    if like.modality.kind == "images":
+        return None, None
+    before = checkpoints.nest(checkpoints.open(pathlib.Path(workdir) / results.CHECKPOINTS / "0"))
+    predict = classification.make_predict(result.model, sharding_lib.local_mesh())
+
+    def of_scratch(source: data.Source, store: bool) -> np.ndarray:
+        batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
+        return predict(before, {}, batches)[1]
+
+    return BEFORE, of_scratch
+
+
+def _what_is_fed(config: ConfigDict, result: train.Result, featured: Featured | None) -> _Fed:
+    train_set, split, test = result.train, result.splits.train, result.splits.test
+    some = functools.partial(_some, seed=config.seed, most=config.diversity.examples)
     real, made = (np.flatnonzero(train_set.origin == kind) for kind in (0, 1))
-    real, everything = _draw_numbers(real, seed), _draw_numbers(np.arange(train_set.num_examples), seed)
+    everything = np.arange(train_set.num_examples)
     augment = data.augmentation(config.augment, train_set)
-    sets: Sets = {}
+    see = functools.partial(_see, featured=featured)
+    augmented = functools.partial(
+        _see_augmented,
+        seed=config.seed,
+        augment=augment,
+        batch_size=config.train.evaluation_batch_size,
+        featured=featured,
+    )
+    sets: dict[str, _Seen] = {}
     if len(real):  # none is left at share 1 of mode replace
-        sets["real"] = _inputs(train_set, real)
+        sets["real"] = see(some(train_set, real))
     if augment is not None and len(real):
-        sets["augmented"] = _augment_once(data.take(train_set, real), seed, augment)
+        sets["augmented"] = augmented(some(train_set, real))
     if len(made):
-        sets["synthetic"] = _inputs(train_set, _draw_numbers(made, seed))
+        sets["synthetic"] = see(some(train_set, made))
     if len(made) and len(real):
-        sets["mixed"] = _inputs(train_set, everything)
+        sets["mixed"] = see(some(train_set, everything))
     compared = tuple(sets)
     as_fed, base = ("augmented" if augment is not None else "real"), "real"
     if len(made):
         as_fed, base = ("fed" if augment is not None else "mixed" if len(real) else "synthetic"), "split"
-        sets["split"] = _inputs(split, _draw_numbers(np.arange(split.num_examples), seed))
+        sets["split"] = see(some(split, np.arange(split.num_examples)))
         if augment is not None:
-            sets["fed"] = _augment_once(data.take(train_set, everything), seed, augment)
-    sets["test"] = _inputs(test, _draw_numbers(np.arange(test.num_examples), seed))
+            sets["fed"] = augmented(some(train_set, everything))
+    sets["test"] = see(some(test, np.arange(test.num_examples)))
     return _Fed(sets, compared, as_fed, base)
 
 
-def _image_spaces(
-    sets: Sets, config: ConfigDict, workdir: str | os.PathLike[str], model: Any
-) -> tuple[str, dict[str, Sets]]:
-    """The name of the model that gives the features, and the sets in each space."""
-    LOG.info("diversity: pixels, and features of the shipped letters model")
-    spaces = {"pixel": sets}
-    if sets["test"].shape[1:] == features.LETTERS_SHAPE:
-        spaces["feature"] = {name: features.letters_features(images) for name, images in sets.items()}
-    return features.LETTERS, spaces
-
-
-def _text_spaces(
-    sets: Sets, config: ConfigDict, workdir: str | os.PathLike[str], model: Any
-) -> tuple[str, dict[str, Sets]]:
-    """As `_image_spaces`, with features of the run's own model before training."""
-    LOG.info("diversity: counts of tokens, and features of the model before training")
-    before = checkpoints.nest(checkpoints.open(pathlib.Path(workdir) / results.CHECKPOINTS / "0"))
-    featured = {name: _text_features(config, model, before, tokens) for name, tokens in sets.items()}
-    spaces = {"unigram": features.unigrams(sets), "feature": featured}
-    return "the model before training, pooled features before the head", spaces
+def _spaces(sets: dict[str, _Seen], kind: str) -> dict[str, Sets]:
+    """The sets in each space: pixels or counts of tokens, and features if there are any."""
+    inputs = {name: seen.inputs for name, seen in sets.items()}
+    spaces = {"pixel": inputs} if kind == "images" else {"unigram": features.unigrams(inputs)}
+    featured = {name: seen.features for name, seen in sets.items() if seen.features is not None}
+    return spaces | ({"feature": featured} if featured else {})
 
 
 def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n: int) -> list[dict[str, Any]]:
     """The rows of the sets that are compared at equal n, and those of "fed" at `n` examples."""
     options = {"space": space, "k": config.diversity.neighbours, "seed": config.seed}
     compared = {name: examples[name] for name in fed.compared}
+    LOG.info("diversity: %s, in %ss", ", ".join(compared), space)
     rows = diversity.diversity_rows(compared, examples["test"], paired={"augmented": "real"}, **options)
     of_fed = diversity.diversity_rows(
         {"fed": examples[fed.as_fed], "split": examples[fed.base]},
@@ -120,31 +153,44 @@ def _rows_of_space(config: ConfigDict, fed: _Fed, space: str, examples: Sets, n:
     return rows + [row for row in of_fed if row["set"] == "fed"]
 
 
-def _draw_numbers(numbers: np.ndarray, seed: int) -> np.ndarray:
-    """The examples of a set, at most as many as are needed; sets of one length give the same rows."""
-    return numbers[np.sort(np.random.default_rng(seed).permutation(len(numbers))[:MOST])]
+def _some(source: data.Source, numbers: np.ndarray, *, seed: int, most: int) -> data.Source:
+    """Some of these examples, at most `most`; of sets of one length those at the same places."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(numbers))[:most])
+    return data.take(source, numbers[drawn])
 
 
-def _inputs(source: data.Source, numbers: np.ndarray) -> np.ndarray:
-    return features.shrunk(source.inputs(numbers))
+def _see(source: data.Source, *, featured: Featured | None) -> _Seen:
+    chunks = np.array_split(np.arange(source.num_examples), -(-source.num_examples // _CHUNK))
+    inputs = [features.shrunk(source.inputs(numbers)) for numbers in chunks]
+    return _Seen(np.concatenate(inputs), None if featured is None else featured(source, True))
 
 
-def _augment_once(source: data.Source, seed: int, augment: data.Augmentation) -> np.ndarray:
+def _see_augmented(
+    source: data.Source,
+    *,
+    seed: int,
+    augment: data.Augmentation,
+    batch_size: int,
+    featured: Featured | None,
+) -> _Seen:
     """Every example once, augmented as in an epoch of training, in the order of the source."""
     n = source.num_examples
-    batches = data.train_batches(source, batch_size=min(n, 64), seed=seed, augment=augment)
-    index, inputs = zip(
-        *((b["index"], features.shrunk(b["inputs"])) for b in itertools.islice(batches, -(-n // 64))),
-        strict=True,
+    size = min(n, batch_size)
+    batches = data.train_batches(source, batch_size=size, seed=seed, augment=augment)
+    seen, index = [], []
+    for batch in itertools.islice(batches, -(-n // size)):
+        of_batch = None if featured is None else featured(_as_source(batch["inputs"], source), False)
+        seen.append(_Seen(features.shrunk(batch["inputs"]), of_batch))
+        index.append(batch["index"])
+    order = np.argsort(np.concatenate(index)[:n])  # the last batch begins the next epoch
+    inputs, rows = (
+        None if parts[0] is None else np.concatenate(parts)[:n][order] for parts in zip(*seen, strict=True)
     )
-    epoch = slice(n)  # the last batch begins the next one
-    return np.concatenate(inputs)[epoch][np.argsort(np.concatenate(index)[epoch])]
+    return _Seen(inputs, rows)
 
 
-def _text_features(config: ConfigDict, model: Any, params: Any, tokens: np.ndarray) -> np.ndarray:
-    """Pooled features of texts, given as tokens of the model."""
-    zeros = np.zeros(len(tokens), np.int32)
-    origin = zeros.astype(np.int8)
-    source = data.Source("texts", zeros, ("any",), tokens.shape[1:], origin, examples=tokens, modality=ROWS)
-    batches = data.evaluation_batches(source, batch_size=config.train.evaluation_batch_size)
-    return classification.make_predict(model, sharding_lib.local_mesh())(params, {}, batches)[1]
+def _as_source(inputs: np.ndarray, like: data.Source) -> data.Source:
+    """Inputs of a model as a source."""
+    modality: Modality = IMAGES if like.modality.kind == "images" else ROWS
+    labels, origin = np.zeros(len(inputs), np.int32), np.zeros(len(inputs), np.int8)
+    return data.Source("", labels, ("any",), inputs.shape[1:], origin, examples=inputs, modality=modality)

@@ -66,14 +66,16 @@ def _contents(
     logits = _logits(trained)
     every = [task.splits for task in trained.tasks] if isinstance(trained, Population) else [trained.splits]
     validation = _own(config, trained, logits, [splits.validation for splits in every])
-    learnt = _own(config, trained, logits, [_some(splits.train) for splits in every])
+    learnt = _own(config, trained, logits, [_some(splits.train, _TRAINING_EXAMPLES) for splits in every])
     sets = _predictions(config, every[0], logits, reference)
     return {i: _content(configs[i], validation[i], learnt[i], sets.of_member(i), reference) for i in wanted}
 
 
-def _some(training: data.Source) -> data.Source:
-    number = min(_TRAINING_EXAMPLES, training.num_examples)
-    return data.take(training, data.stratified(training, number)).held()
+def _some(source: data.Source, most: int) -> data.Source:
+    """At most so many examples, stratified."""
+    if source.num_examples <= most:
+        return source
+    return data.take(source, data.stratified(source, most)).held()
 
 
 def _own(
@@ -154,19 +156,18 @@ def _predictions(
             shifts[name] = {
                 corruption: np.stack([
                     logits(map(_corrupted(corruption, severity, size), _batches(config, to_corrupt)))[0]
-                    for severity in evaluation_lib.SEVERITIES
+                    for severity in config.evaluation.severities
                 ])
                 for corruption in config.evaluation.corruptions
             }  # fmt: skip
         else:
             source = data.load_source(name, config.data.image_size, splits.test.modality, config.data.classes)
             shifts[name] = logits(_batches(config, source))
-    ood = {
-        name: logits(_batches(config, data.load_source(name, config.data.image_size, splits.test.modality)))[
-            0
-        ]
-        for name in config.evaluation.ood
-    }
+    ood = {}
+    for name in config.evaluation.ood:
+        source = data.load_source(name, config.data.image_size, splits.test.modality)
+        most = config.evaluation.ood_examples
+        ood[name] = logits(_batches(config, _some(source, most or source.num_examples)))[0]
     return _Predictions(test, shifts, ood, chosen, images)
 
 
@@ -187,7 +188,9 @@ def _content(
     for name, of in sets.shifts.items():
         if name == "corrupted":
             of_chosen = [x[sets.chosen] for x in sets.test]
-            rows += evaluation_lib.corrupted_rows(of, *of_chosen, reference=reference, **binned)
+            rows += evaluation_lib.corrupted_rows(
+                of, *of_chosen, severities=config.evaluation.severities, reference=reference, **binned
+            )
             content["corrupted"] = sets.images._asdict()
         else:
             rows += evaluation_lib.classification_rows(name, "shift", *of, **binned)

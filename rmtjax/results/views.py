@@ -107,7 +107,8 @@ def study_table(table: pd.DataFrame, arms: Mapping[str, Arm]) -> pd.DataFrame:
     update, and those that are shown in "update" for the update. The group "run" has validation_loss;
     training_loss and training_accuracy of the real training examples, without augmentation and dropout;
     accuracy, nll and ece of the test set; <set>_accuracy and <set>_ece of each shifted set; ood_accuracy, the
-    mean over the shifted sets, in which all corruptions count as one; <metric>_<space> of the data that the
+    mean over the shifted sets, in which all corruptions count as one; ood_auroc, by the largest probability,
+    the mean over the sets of other classes; <metric>_<space> of the data that the
     run was fed, such as vendi_score_feature; update_norm; and the metrics of `CURVATURE`.
 
     Raises:
@@ -150,6 +151,8 @@ def _of_whole_run(run: pd.DataFrame) -> pd.DataFrame:
         out |= {f"{name}_{metric}": value for name, value in _shifted(evaluation, metric).items()}
     whole = [value for name, value in _shifted(evaluation, "accuracy").items() if name != _PART]
     out["ood_accuracy"] = sum(whole) / len(whole) if whole else None
+    told_apart = [value for (_, metric), value in evaluation.items() if metric == "auroc_max_softmax"]
+    out["ood_auroc"] = sum(told_apart) / len(told_apart) if told_apart else None
     for (group, metric), value in values.get(DIVERSITY, {}).items():
         if group.startswith("fed/"):
             out[f"{metric}_{group.removeprefix('fed/')}"] = value

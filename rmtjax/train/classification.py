@@ -12,18 +12,38 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
 from rmtjax.models import Model
+from rmtjax.train import rules
 from rmtjax.train import sharding as sharding_lib
 from rmtjax.train.step import LossFn
 
 
 def make_init(
-    model: Model, input_shape: tuple[int, ...], dtype: Any = jnp.float32, scale: float = 1.0
+    model: Model,
+    input_shape: tuple[int, ...],
+    dtype: Any = jnp.float32,
+    scale: float = 1.0,
+    *,
+    head: str | None = None,
+    head_seed: int = 0,
 ) -> Callable[[jax.Array], tuple[Any, Any]]:
-    """Returns `init(key) -> params, model_state` for inputs `[B, *input_shape]`, params times `scale`."""
+    """Returns `init(key) -> params, model_state` for inputs `[B, *input_shape]`, params times `scale`.
+
+    Args:
+      head: regex of the parameters that `head_seed` is about.
+      head_seed: other than 0, their values are drawn anew, by the key and this number.
+    """
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        variables = dict(model.init(key, jnp.zeros((1, *input_shape), dtype), train=False))
-        return jax.tree.map(lambda x: scale * x, variables.pop("params")), variables
+        def draw(key: jax.Array) -> dict[str, Any]:
+            return dict(model.init(key, jnp.zeros((1, *input_shape), dtype), train=False))
+
+        variables = draw(key)
+        params = variables.pop("params")
+        if head_seed:
+            others = draw(jax.random.fold_in(key, head_seed))["params"]
+            anew = rules.mask(head, params, "initial values drawn anew")
+            params = jax.tree.map(lambda of_head, x, y: y if of_head else x, anew, params, others)
+        return jax.tree.map(lambda x: scale * x, params), variables
 
     return init
 

@@ -104,7 +104,14 @@ def prepare(
             total_steps,
         )
     model = model or models.build(config, len(train.classes), train.vocabulary_size)
-    init = classification.make_init(model, train.input_shape, train.input_dtype, config.model.init_scale)
+    init = classification.make_init(
+        model,
+        train.input_shape,
+        train.input_dtype,
+        config.model.init_scale,
+        head=config.optim.head,
+        head_seed=config.model.head_seed,
+    )
     load = weights.of_config(config)
     shapes = jax.eval_shape(init, jax.random.key(0))
     if load is not None:

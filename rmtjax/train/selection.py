@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import pathlib
@@ -65,8 +66,9 @@ def _pool(stored: str) -> _Pool:
     config = config_lib.from_stored(json.loads(stored))
     config.data.train_examples = None
     source = data.load(config.data, config.seed).train
-    compared = of_model(config, source) if config.data.select_features == "model" else of_inputs(source)
-    return _Pool(compared, source.labels)
+    if config.data.select_features == "inputs":
+        return _Pool(of_inputs(source), source.labels)
+    return _Pool(of_model(config, source)(source, source.num_examples >= STORED), source.labels)
 
 
 def of_inputs(source: data.Source) -> Float[np.ndarray, "n d"]:
@@ -77,41 +79,51 @@ def of_inputs(source: data.Source) -> Float[np.ndarray, "n d"]:
     return np.concatenate(rows)
 
 
-def of_model(config: ConfigDict, source: data.Source) -> Float[np.ndarray, "n d"]:
-    """Pooled features before the head, under the weights of `model.init_from`; stored if they are many."""
+def of_model(config: ConfigDict, like: data.Source) -> Callable[[data.Source, bool], np.ndarray]:
+    """Returns `featured(source, store) -> [n, d]`: pooled features before the head, under `model.init_from`.
+
+    Args:
+      like: what the model is for: its classes, vocabulary and inputs.
+
+    With `store` they are looked for below `synthetic.cache`, and stored there, example by example.
+    """
     plain = json.loads(config_lib.to_json(config))
     about = {name: plain[name] for name in ("model", "train")}  # and no seed: a model is compiled once
     about["data"] = {name: plain["data"][name] for name in ("image_size", "max_tokens")}
-    sizes = len(source.classes), source.vocabulary_size
-    predict, variables = _model(json.dumps(about), sizes, source.input_shape, source.input_dtype)
+    sizes = len(like.classes), like.vocabulary_size
+    predict, variables, digest = _model(json.dumps(about), sizes, like.input_shape, like.input_dtype)
 
-    def computed(numbers: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
-        batches = data.evaluation_batches(
-            data.take(source, numbers), batch_size=config.train.evaluation_batch_size
-        )
-        return np.asarray(predict(*variables, batches)[1], np.float32)
+    def featured(source: data.Source, store: bool) -> Float[np.ndarray, "n d"]:
+        def computed(numbers: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
+            batches = data.evaluation_batches(
+                data.take(source, numbers), batch_size=config.train.evaluation_batch_size
+            )
+            return np.asarray(predict(*variables, batches)[1], np.float32)
 
-    if source.num_examples < STORED:
-        return computed(np.arange(source.num_examples))
-    of_model = hashlib.sha256(json.dumps([config_lib.to_json(config.model), config.train.dtype]).encode())
-    for leaf in jax.tree.leaves(variables):
-        of_model.update(np.ascontiguousarray(leaf).tobytes())
-    names = np.array([hashlib.sha256(x.tobytes()).hexdigest() for some in _chunks(source) for x in some], "S")
-    root = files.make_folder(config.synthetic.cache, "the cache", "--config.synthetic.cache")
-    return _stored(root / f"features_{of_model.hexdigest()[:16]}.npz", names, computed)
+        if not store:
+            return computed(np.arange(source.num_examples))
+        names = np.array([hashlib.sha256(x.tobytes()).hexdigest() for x in _each(source)], "S")
+        root = files.make_folder(config.synthetic.cache, "the cache", "--config.synthetic.cache")
+        return _stored(root / f"features_{digest}.npz", names, computed)
+
+    return featured
 
 
 @functools.lru_cache(maxsize=1)
 def _model(
     stored: str, sizes: tuple[int, int], input_shape: tuple[int, ...], input_dtype: Any
-) -> tuple[Callable[..., Any], tuple[Any, Any]]:
-    """The predictions of the model of a config, and its weights before training."""
+) -> tuple[Callable[..., Any], tuple[Any, Any], str]:
+    """The predictions of the model of a config, its weights before training, and a digest of all of it."""
     config = config_lib.from_stored(json.loads(stored))
     model, load_weights = models.build(config, *sizes), weights.of_config(config)
     assert load_weights is not None
     init = classification.make_init(model, input_shape, input_dtype)
     variables = load_weights(*jax.device_get(jax.jit(init)(jax.random.key(0))))
-    return classification.make_predict(model, sharding_lib.local_mesh()), variables
+    digest = hashlib.sha256(json.dumps([config_lib.to_json(config.model), config.train.dtype]).encode())
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    predict = classification.make_predict(model, sharding_lib.local_mesh())
+    return predict, variables, digest.hexdigest()[:16]
 
 
 def _stored(
@@ -144,6 +156,10 @@ def _stored(
     assert rows is not None
     order = np.argsort(known)
     return rows[order[np.searchsorted(known, names, sorter=order)]]
+
+
+def _each(source: data.Source) -> Iterator[np.ndarray]:
+    return itertools.chain.from_iterable(_chunks(source))
 
 
 def _chunks(source: data.Source) -> Iterator[np.ndarray]:

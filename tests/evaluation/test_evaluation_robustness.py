@@ -67,13 +67,13 @@ def test_a_model_is_its_own_reference():
 def test_mce_of_rows_is_that_of_their_accuracies():
     first, clean, labels = stacked(1)
     rows = evaluation.corrupted_rows(first, clean, labels, temperature=1.0, resamples=20)
-    errors = {"shot_noise": [0.1, 0.3], "fog": [0.2, 0.5], "snow": [0.9, 0.9]}
+    errors = {"shot_noise": {1: 0.1, 2: 0.3}, "fog": {1: 0.2, 2: 0.5}, "snow": {1: 0.9, 2: 0.9}}
     reference = evaluation.Reference(errors, 0.05, "runs/b", IMAGES)
     with_reference = evaluation.corrupted_rows(
         first, clean, labels, temperature=1.0, reference=reference, resamples=20
     )
     mine = evaluation.reference_of({"rows": rows, "corrupted": IMAGES._asdict()}, "runs/a")
-    errors = np.array([mine.errors["shot_noise"], mine.errors["fog"]])
+    errors = np.array([list(mine.errors[name].values()) for name in ("shot_noise", "fog")])
     divisors = np.array([[0.1, 0.3], [0.2, 0.5]])
     expected = np.mean(errors.sum(1) / divisors.sum(1))
     assert value_of(with_reference, "corrupted", "mce")["value"] == pytest.approx(expected, rel=1e-5)
@@ -86,13 +86,13 @@ def test_mce_of_rows_is_that_of_their_accuracies():
 
 def test_a_reference_that_lacks_a_corruption_is_refused():
     of_type, clean, labels = stacked(2)
-    with pytest.raises(InputError, match=r"no errors under 'fog' at 2 severities.*evaluation\.corruptions"):
+    with pytest.raises(InputError, match=r"no errors under 'fog' at severity 1.*evaluation\.corruptions"):
         evaluation.corrupted_rows(
             of_type,
             clean,
             labels,
             temperature=1.0,
-            reference=evaluation.Reference({"shot_noise": [0.1, 0.2]}, 0, "runs/b", IMAGES),
+            reference=evaluation.Reference({"shot_noise": {1: 0.1, 2: 0.2}}, 0, "runs/b", IMAGES),
         )
     with pytest.raises(InputError, match=r"'runs/b' has no accuracies on corrupted examples"):
         evaluation.reference_of({"rows": [{"set": "test", "metric": "accuracy", "value": 0.9}]}, "runs/b")

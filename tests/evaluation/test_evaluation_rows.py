@@ -131,13 +131,16 @@ def test_corrupted_rows():
         name: np.stack([logits + s * rng.normal(size=logits.shape) for s in range(3)]).astype(np.float32)
         for name in ("noise", "blur")
     }
-    rows = evaluation.corrupted_rows(by_type, logits, labels, temperature=1.0, resamples=100)
+    severities = (1, 3, 5)
+    rows = evaluation.corrupted_rows(
+        by_type, logits, labels, temperature=1.0, severities=severities, resamples=100
+    )
     accuracy = {r["set"]: r["value"] for r in rows if r["metric"] == "accuracy"}
     for name, stack in by_type.items():
-        for s in range(3):
+        for s, severity in enumerate(severities):
             value = float(evaluation.accuracy(stack[s], labels))
-            assert accuracy[f"corrupted/{name}/{s + 1}"] == pytest.approx(value)
-        mean = np.mean([accuracy[f"corrupted/{name}/{s}"] for s in (1, 2, 3)])
+            assert accuracy[f"corrupted/{name}/{severity}"] == pytest.approx(value)
+        mean = np.mean([accuracy[f"corrupted/{name}/{s}"] for s in severities])
         assert accuracy[f"corrupted/{name}"] == pytest.approx(mean, rel=1e-6)
     assert accuracy["corrupted"] == pytest.approx(
         np.mean([accuracy["corrupted/noise"], accuracy["corrupted/blur"]]), rel=1e-6

@@ -22,6 +22,9 @@ LAYERS = {
 }
 
 
+OUTSIDE = {"letters": 0.9, "npz:other/images.npz": 0.8}
+
+
 def finished_run(folder, alpha, loss=0.5, status="finished", layers=LAYERS, **columns):
     """What a finished run leaves, as far as the tables read it; alpha of the layers is alpha, alpha + 1,
     ...
@@ -41,6 +44,7 @@ def finished_run(folder, alpha, loss=0.5, status="finished", layers=LAYERS, **co
         "corrupted_without_noise": 0.9,
     }
     rows = [{"set": s, "kind": "shift", "metric": "accuracy", "value": v} for s, v in accuracies.items()]
+    rows += [{"set": s, "kind": "ood", "metric": "auroc_max_softmax", "value": v} for s, v in OUTSIDE.items()]
     of_test = {"accuracy": 0.95, "ece": 0.02, "nll": None}
     rows += [{"set": "test", "kind": "id", "metric": m, "value": v} for m, v in of_test.items()]
     rows += [{"set": "letters", "kind": "ood", "metric": "auroc_energy", "value": 0.7}]
@@ -120,6 +124,7 @@ def test_the_study_table_is_a_view_of_it(table, tmp_path):
     assert value["none", "run", "validation_loss"] == 0.5
     assert value["none", "run", "update_norm"] == pytest.approx(6**0.5)
     assert value["none", "run", "ood_accuracy"] == pytest.approx(0.7)  # printed and corrupted
+    assert value["none", "run", "ood_auroc"] == pytest.approx(0.85)
     assert value["none", "run", "printed_digits_accuracy"] == 0.6
     assert value["none", "run", "vendi_score_feature"] == 7.0  # of what was fed
     assert ("none", "conv", "after/alpha") not in value

@@ -12,6 +12,7 @@ from rmtjax import config as config_lib
 from rmtjax import report, results, study
 from rmtjax.commands import study as command
 from rmtjax.errors import InputError
+from rmtjax.generate import methods
 from rmtjax.statistics.fit import Fit
 from rmtjax.study import design
 
@@ -53,6 +54,38 @@ def test_the_shipped_study_is_as_the_issue_plans_it(tmp_path):
     assert not set(loaded.seeds["again"]) & set(loaded.seeds["none"])
     real = [run for run in runs if loaded.arms[run.arm].family not in placebos]
     assert len({run.config.optim.learning_rate for run in real}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "many", "least"),
+    [("digits", 20, 5), ("digits_100", 20, 5), ("vit", 10, 3), ("vit_slow", 5, 3), ("text", 10, 3)],
+)
+def test_a_study_of_transfer_is_as_the_issue_plans_it(tmp_path, name, many, least):
+    path = str(CONFIGS / f"study_transfer_{name}.py")
+    loaded = study.load_design(path, config_lib.load(path))
+    runs = {run.arm: run.config for run in study.plan(path, loaded.overrides, loaded.seeds, tmp_path)}
+    base, roles, own = runs["none"], loaded.roles, set(loaded.seeds["none"])
+    assert len(own) == many
+    assert base.model.init_from is not None
+    assert all(len(seeds) >= least for seeds in loaded.seeds.values())
+    for arm, (family, dose, baseline) in loaded.arms.items():
+        seeds = set(loaded.seeds[arm])
+        assert not seeds & own if family == "null" else seeds <= set(loaded.seeds[baseline])
+        same = config_lib.to_json(runs[arm]) == config_lib.to_json(runs[baseline])
+        assert same == (arm == baseline), arm  # but for the seed, and for the null arm it
+        n, section = base.data.train_examples, runs[arm].data
+        if family == "distinct":
+            assert 2**dose == pytest.approx(section.distinct / n)
+        elif family == "selection":
+            assert dose == config_lib.quantile(section.select) - 0.5
+        else:
+            assert (section.select, section.distinct) == ("random", None)
+        if runs[arm].synthetic.share:
+            methods.check(runs[arm])
+    if name != "vit_slow":  # four arms
+        assert set(roles.alone) == {"selection", "distinct"}
+        assert len(roles.placebos) == 8
+        assert loaded.arms["another_head"].family in roles.placebos
 
 
 @pytest.mark.parametrize(

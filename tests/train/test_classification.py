@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ from flax import linen as nn
 from rmtjax import config as config_lib
 from rmtjax import data
 from rmtjax.errors import InputError
-from rmtjax.train import classification, experiment, sharding
+from rmtjax.train import classification, experiment, sharding, step
 
 
 class Linear(nn.Module):
@@ -42,6 +44,23 @@ def test_initial_parameters_are_scaled_and_metrics_are_checked_before_training()
     config.spectra.metrics = "default,shuffle"
     with pytest.raises(InputError, match=r"spectra\.metrics has 'shuffle': it must be default, all, a group"):
         experiment.prepare(config)
+
+
+def test_another_seed_of_the_head_changes_the_head_alone():
+    config = config_lib.base()
+    config.data.update(train_examples=20, validation_examples=10, test_examples=10)
+    config.evaluation.update(shifts=(), ood=())
+
+    def start(seed):
+        task = experiment.prepare(config)
+        return task.load(*jax.jit(task.init)(step.named_key(seed, "init")))[0]
+
+    plain = [start(seed) for seed in (0, 1)]
+    config.model.head_seed = 5
+    other = [start(seed) for seed in (0, 1)]
+    kernels = [params.pop("head")["kernel"] for params in (*plain, *other)]
+    assert all((one != two).all() for one, two in itertools.combinations(kernels, 2))
+    jax.tree.map(np.testing.assert_array_equal, plain[0], other[0])
 
 
 def test_the_loss_is_cross_entropy():

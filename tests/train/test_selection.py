@@ -88,8 +88,8 @@ def test_features_of_the_model_are_stored_for_other_seeds(tmp_path, monkeypatch)
     model = selection._model
 
     def counted(*about):
-        predict, variables = model(*about)
-        return lambda p, s, batches: asked.append(list(batches)) or predict(p, s, asked[-1]), variables
+        predict, *rest = model(*about)
+        return lambda p, s, batches: asked.append(list(batches)) or predict(p, s, asked[-1]), *rest
 
     monkeypatch.setattr(selection, "_model", counted)
     for seed in (0, 0, 1):

@@ -1,0 +1,135 @@
+"""Does diversity move the weights like dropout or like weight decay, in transfer? A ViT-S/14 to CIFAR-10.
+
+    RMTJAX_DATA=FOLDER python -m rmtjax.study --config=configs/study_transfer_vit.py --out=runs/transfer_vit \
+        --workers=2 --rows=runs/transfer_vit.parquet
+
+A ViT-S/14 (21.5 M parameters, LayerScale, weights with DINOv2's names) is fine-tuned on 2,000 images of
+CIFAR-10 at 56 pixels (16 patches and a class token), 100 steps of 32. FOLDER holds `vit_s14`, `tfds/cifar10`
+and `cifar100_ood/images.npz`. Rates of decoupled decay are those that shrink the weights by 3.5 and 10 % over
+the run. Selection, from all 49,500 images, and the number of distinct images vary diversity alone; their
+doses are below 0 where the images are less diverse than in the baseline.
+
+The baseline has 10 seeds; its control and one dose each of RandAugment, dropout, decay and selection have 5.
+All other cells have 3, so that the study fits into a night of two cores. study_transfer_vit_slow.py has the
+learning rate of the paper, 1e-5.
+"""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rmtjax import config as config_lib
+
+FEW, SOME, MANY, OTHERS = "0-2", "0-4", "0-9", "100-104"
+IMAGES = 2000
+PLACEBOS = {  # family: dose and override
+    "learning rate x0.5": (0.5, "optim.learning_rate=5e-5"),
+    "learning rate x2": (2.0, "optim.learning_rate=2e-4"),
+    "steps x0.5": (0.5, "train.total_steps=50"),
+    "steps x2": (2.0, "train.total_steps=200"),
+    "batch size x0.5": (0.5, "train.batch_size=16"),
+    "batch size x2": (2.0, "train.batch_size=64"),
+    "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
+    "another head": (1.0, "model.head_seed=1"),
+}
+# What families share: one generator, one kind of regularisation, one knob.
+SOURCES = {"replace": "edited images", "add": "edited images", "decay": "decay", "coupled decay": "decay"}
+SOURCES |= {family: family.rpartition(" x")[0] for family in PLACEBOS if " x" in family}
+
+
+def get_config() -> ConfigDict:
+    config = config_lib.base()
+    config.data.update(source="tfds:cifar10", image_size=56)
+    config.data.update(train_examples=IMAGES, validation_examples=500, test_examples=1000)
+    config.model.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
+    config.model.vit.update(patch=14, width=384, depth=12, heads=6, mlp_width=1536, activation="gelu")
+    config.model.vit.update(class_token=True, pool="class_token", layer_scale=1.0)
+    config.model.init_from = "data:vit_s14"
+    config.optim.update(learning_rate=1e-4, warmup_steps=10)
+    config.train.update(total_steps=100, batch_size=32, evaluation_steps=200, checkpoint_steps=200)
+    # Edits of training images: from noise, what two cores can fit to 2,000 images is hardly recognised.
+    config.synthetic.update(
+        image_size=16, network="unet", width=32, depth=1, total_steps=600, batch_size=64, learning_rate=1e-3,
+        ema=0.995, sampling_steps=15, edit_start=0.5,
+    )  # fmt: skip
+    # No more than what training takes.
+    config.evaluation.update(
+        shifts=("corrupted",), corruptions=config_lib.CIFAR10_C, severities=(1, 3, 5), corrupted_examples=100,
+        ood=("npz:data:cifar100_ood/images.npz",), ood_examples=500, bootstrap_samples=50,
+    )  # fmt: skip
+    config.diversity.examples = 1000
+    return config
+
+
+def arm(family: str, dose: float, *overrides: str, seeds: str = FEW) -> dict[str, Any]:
+    return {"family": family, "dose": dose, "overrides": list(overrides), "seeds": seeds}
+
+
+def augmented() -> dict[str, dict[str, Any]]:
+    arms = {
+        f"rand_augment_{share:g}": arm(
+            "augmentation", share, f"augment.rand_augment={share}", seeds=SOME if share == 1.0 else FEW
+        )
+        for share in (0.5, 1.0)
+    }
+    arms["trivial_augment"] = arm("TrivialAugment", 1, "augment.trivial_augment=1.0")
+    arms["flips_and_crops"] = arm(
+        "flips and crops", 0.5, "augment.horizontal_flip=0.5", "augment.random_resized_crop=0.5"
+    )
+    arms["mixup"] = arm("mixup", 0.2, "augment.mixup=0.2")
+    for strength in (0.3, 0.6, 1.0):
+        arms[f"noise_{strength:g}"] = arm("noise", strength, f"augment.gaussian_noise={strength}")
+    return arms
+
+
+def synthetic() -> dict[str, dict[str, Any]]:
+    """Half or all images replaced, or half as many added; and two controls in place of the generator.
+
+    The control "repeat" has the images themselves at the generator's size, and so shows what that does.
+    """
+    replace = ("synthetic.mode=replace", "synthetic.share=0.5")
+    plain = ("synthetic.edit_start=0.0",)  # which is a knob of networks
+    return {
+        "replace_0.5": arm("replace", 0.5, *replace),
+        "replace_1": arm("replace", 1.0, "synthetic.mode=replace", "synthetic.share=1.0"),
+        "add_0.5": arm("add", 0.5, "synthetic.mode=add", "synthetic.share=0.5"),
+        "gaussian_0.5": arm("gaussian", 0.5, *replace, *plain, "synthetic.method=gaussian"),
+        "repeat_0.5": arm("repeat", 0.5, *replace, *plain, "synthetic.method=repeat"),
+    }
+
+
+def alone() -> dict[str, dict[str, Any]]:
+    """The arms that vary diversity alone."""
+    arms = {
+        "selection_least": arm("selection", -0.5, "data.select=least"),
+        "selection_most": arm("selection", 0.5, "data.select=most", seeds=SOME),
+    }
+    return arms | {
+        f"distinct_{m}": arm("distinct", math.log2(m / IMAGES), f"data.distinct={m}")
+        for m in (250, 500, 1000)
+    }
+
+
+def get_design(config: ConfigDict) -> dict[str, Any]:
+    arms = {"none": arm("none", 0, seeds=MANY), "again": arm("null", 0, seeds=OTHERS)}
+    for rate in (0.1, 0.3, 0.5):
+        arms[f"dropout_{rate:g}"] = arm(
+            "dropout", rate, f"regularization.dropout={rate}", seeds=SOME if rate == 0.3 else FEW
+        )
+    for rate in (7.0, 20.0):
+        arms[f"adamw_{rate:g}"] = arm(
+            "decay", rate, f"regularization.weight_decay={rate}", seeds=SOME if rate == 7.0 else FEW
+        )
+    for rate in (1e-4, 1e-3):
+        arms[f"adam_l2_{rate:g}"] = arm(
+            "coupled decay", rate, "optim.name=adam_l2", f"regularization.weight_decay={rate}"
+        )
+    arms |= augmented() | synthetic() | alone()
+    arms |= {family.replace(" ", "_"): arm(family, *of) for family, of in PLACEBOS.items()}
+    roles = {
+        "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
+        "same_dose": ("rand_augment_1", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
+        "alone": ("selection", "distinct"), "sources": SOURCES,
+    }  # fmt: skip
+    return {"arms": arms, "roles": roles}
