@@ -85,7 +85,7 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     )
     # The other rows of T1 and T6 are in tables below, side by side; those of T5 stand in the joined ones.
     first = ~answers.duplicated("question")
-    of_block = (answers["question"] == "T5") & answers["block"].fillna("").str.contains(": ")
+    of_block = (answers["question"] == "T5") & answers["block"].astype(object).fillna("").str.contains(": ")
     shown = answers[(first | ~answers["question"].isin(["T1", "T6"])) & ~of_block]
     told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in shown.itertuples()]
     sections = [

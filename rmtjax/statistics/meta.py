@@ -227,7 +227,7 @@ def over_models(
     keys = dict.fromkeys(
         (str(row.question), str(row.block))
         for table in answers.values()
-        for row in table.fillna({"block": ""}).itertuples()
+        for row in table.assign(block=_blocks(table)).itertuples()
     )
     rows = []
     for question, block in sorted(keys, key=lambda key: key[0]):
@@ -235,6 +235,11 @@ def over_models(
         if quantity is not None:
             rows.append(_row(question, block, quantity, answers))
     return out + _joined(rows)
+
+
+def _blocks(table: pd.DataFrame) -> pd.Series:
+    """The column `block`, in which a CSV file has nothing where the text is empty."""
+    return table["block"].astype(object).fillna("")
 
 
 def _need(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -248,7 +253,7 @@ def _need(name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
 def _row(question: str, block: str, quantity: Quantity, answers: Mapping[str, pd.DataFrame]) -> OverModels:
     parts = {}
     for name, table in answers.items():
-        own = table[(table["question"] == question) & (table["block"].fillna("") == block)]
+        own = table[(table["question"] == question) & (_blocks(table) == block)]
         if len(own):
             parts[name] = own.iloc[0]
     numbers = np.array([[part[end] for end in ("value", "low", "high")] for part in parts.values()], float)

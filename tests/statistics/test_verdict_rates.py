@@ -7,8 +7,11 @@ from rmtjax.statistics import simulate
 
 UNTOLD = "T4: unrelated, 12 families that share 4 sources, .8, of which the design says nothing"
 WEAK = "T1: a placebo of .3 s.d. moves along dropout's axis, all else 2 s.d. and 20 dimensions"
-AXES = [name for name in simulate.SCENARIOS if "one of six axes" in name]
-NULLS = [name for name in simulate.SCENARIOS if "power" not in name and name not in (UNTOLD, WEAK, *AXES)]
+# What T1 takes for granted, as the study's README says: wrong in 2 to 10 %.
+GRANTED = [
+    name for name in simulate.SCENARIOS if "one of six axes" in name or "all other families in ten" in name
+]
+NULLS = [name for name in simulate.SCENARIOS if "power" not in name and name not in (UNTOLD, WEAK, *GRANTED)]
 
 
 @pytest.mark.parametrize("name", NULLS)
