@@ -12,28 +12,18 @@ is doubled may move the weights in opposite directions. The same command goes on
 --seeds=0-4 is 155 runs of 245, with "cannot tell" where 20 are needed.
 """
 
+import functools
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
+from rmtjax.study import families
 
 FEW, MANY, OTHERS = "0-4", "0-19", "100-119"
-# Family: dose and override. All runs have one seed for everything, so that no arm changes the head's alone.
-PLACEBOS = {
-    "learning rate x0.5": (0.5, "optim.learning_rate=1e-3"),
-    "learning rate x2": (2.0, "optim.learning_rate=4e-3"),
-    "steps x0.5": (0.5, "train.total_steps=150"),
-    "steps x2": (2.0, "train.total_steps=600"),
-    "batch size x0.5": (0.5, "train.batch_size=16"),
-    "batch size x2": (2.0, "train.batch_size=64"),
-    "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
-}
-
 # What families share: one generator, one kind of regularisation, one knob.
 SOURCES = {"replace": "generated digits", "add": "generated digits"}
 SOURCES |= {"decay": "decay", "coupled decay": "decay"}
-SOURCES |= {family: family.rpartition(" x")[0] for family in PLACEBOS if " x" in family}
 
 
 def get_config() -> ConfigDict:
@@ -47,9 +37,7 @@ def get_config() -> ConfigDict:
 
 
 def get_design(config: ConfigDict) -> dict[str, Any]:
-    def arm(family: str, dose: float, *overrides: str, seeds: str = FEW) -> dict[str, Any]:
-        return {"family": family, "dose": dose, "overrides": list(overrides), "seeds": seeds}
-
+    arm = functools.partial(families.arm, seeds=FEW)
     arms = {
         "none": arm("none", 0, seeds=MANY),
         "again": arm("null", 0, seeds=OTHERS),
@@ -83,11 +71,11 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         )
     for share in (0.25, 0.5, 1.0):
         arms[f"add_{share:g}"] = arm("add", share, f"synthetic.share={share}", "synthetic.mode=add")
-    for family, (dose, override) in PLACEBOS.items():
-        arms[family.replace(" ", "_")] = arm(family, dose, override)
+    placebos = families.placebos(config, seeds=FEW)
+    names = families.families_of(placebos)
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
-        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
-        "sources": SOURCES,
+        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": names, "progress": "steps x2",
+        "sources": SOURCES | families.knobs(names),
     }  # fmt: skip
-    return {"arms": arms, "roles": roles, "population": 16}
+    return {"arms": arms | placebos, "roles": roles, "population": 16}

@@ -17,31 +17,22 @@ by 1, 4 and 11 % over the run, as in study_digits.py. Placebos are as there, and
 initial values.
 """
 
-import math
+import functools
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
+from rmtjax.study import families
 
 FEW, MANY, OTHERS = "0-4", "0-19", "100-119"
 DIGITS = 400
-PLACEBOS = {  # family: dose and override
-    "learning rate x0.5": (0.5, "optim.learning_rate=2.5e-4"),
-    "learning rate x2": (2.0, "optim.learning_rate=1e-3"),
-    "steps x0.5": (0.5, "train.total_steps=75"),
-    "steps x2": (2.0, "train.total_steps=300"),
-    "batch size x0.5": (0.5, "train.batch_size=16"),
-    "batch size x2": (2.0, "train.batch_size=64"),
-    "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
-    "another head": (1.0, "model.head_seed=1"),
-}
-SELECTED = {"least": -0.5, "0.25": -0.25, "0.75": 0.25, "most": 0.5}  # setting: dose
 
 # What families share: one generator, one kind of regularisation, one knob.
 SOURCES = {"replace": "generated digits", "add": "generated digits"}
 SOURCES |= {"decay": "decay", "coupled decay": "decay"}
-SOURCES |= {family: family.rpartition(" x")[0] for family in PLACEBOS if " x" in family}
+
+arm = functools.partial(families.arm, seeds=FEW)
 
 
 def get_config() -> ConfigDict:
@@ -53,27 +44,8 @@ def get_config() -> ConfigDict:
     return config
 
 
-def arm(family: str, dose: float, *overrides: str, seeds: str = FEW) -> dict[str, Any]:
-    return {"family": family, "dose": dose, "overrides": list(overrides), "seeds": seeds}
-
-
 def augmentation(strength: float) -> list[str]:
     return [f"augment.{name}={strength}" for name in ("shift_crop", "rotation", "contrast_brightness")]
-
-
-def alone(digits: int, distinct: tuple[int, ...], many: str) -> dict[str, dict[str, Any]]:
-    """The arms that vary diversity alone; the most diverse selection has `many` seeds."""
-    arms = {
-        f"selection_{how}": arm("selection", dose, f"data.select={how}", seeds=many if how == "most" else FEW)
-        for how, dose in SELECTED.items()
-    }
-    return arms | {
-        f"distinct_{m}": arm("distinct", math.log2(m / digits), f"data.distinct={m}") for m in distinct
-    }
-
-
-def placebos() -> dict[str, dict[str, Any]]:
-    return {family.replace(" ", "_"): arm(family, *of) for family, of in PLACEBOS.items()}
 
 
 def get_design(config: ConfigDict) -> dict[str, Any]:
@@ -105,10 +77,12 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
             arms[f"{family}_{share:g}"] = arm(
                 family, share, f"synthetic.share={share}", f"synthetic.mode={family}"
             )
+    placebos = families.placebos(config, seeds=FEW)
+    names = families.families_of(placebos)
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
-        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
-        "alone": ("selection", "distinct"), "sources": SOURCES,
+        "same_dose": ("augmentation_0.5", "dropout_0.3"), "placebos": names, "progress": "steps x2",
+        "alone": ("selection", "distinct"), "sources": SOURCES | families.knobs(names),
     }  # fmt: skip
-    arms |= alone(DIGITS, (50, 100, 200), MANY) | placebos()
-    return {"arms": arms, "roles": roles, "population": 16}
+    arms |= families.diversity_alone(DIGITS, (50, 100, 200), seeds=FEW, most_seeds=MANY)
+    return {"arms": arms | placebos, "roles": roles, "population": 16}

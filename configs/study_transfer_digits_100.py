@@ -14,6 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rmtjax.study import families
+
 DIGITS = 100
 SOME = "0-9"
 
@@ -40,7 +42,8 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
     }
     arms["none"] = of_400.arm("none", 0, seeds=of_400.MANY)
     arms["again"] = of_400.arm("null", 0, seeds="100-109")
-    arms |= of_400.alone(DIGITS, (12, 25, 50), SOME) | of_400.placebos()
-    families = {cell["family"] for cell in arms.values()}
-    sources = {name: source for name, source in of_400.SOURCES.items() if name in families}
+    arms |= families.diversity_alone(DIGITS, (12, 25, 50), seeds=of_400.FEW, most_seeds=SOME)
+    arms |= families.placebos(config, seeds=of_400.FEW)
+    names = families.families_of(arms)
+    sources = {name: source for name, source in wider["roles"]["sources"].items() if name in names}
     return wider | {"arms": arms, "roles": wider["roles"] | {"synthetic": (), "sources": sources}}

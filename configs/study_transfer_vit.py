@@ -18,28 +18,21 @@ once took 4:03 (training 1:55, evaluation 1:08, spectra :08, diversity :35 with 
 find); generators are fitted once a seed. study_transfer_vit_slow.py has the learning rate of the paper, 1e-5.
 """
 
-import math
+import functools
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
+from rmtjax.study import families
 
 FEW, SOME, MANY, OTHERS = "0-2", "0-4", "0-9", "100-104"
 IMAGES = 2000
-PLACEBOS = {  # family: dose and override
-    "learning rate x0.5": (0.5, "optim.learning_rate=1.5e-5"),
-    "learning rate x2": (2.0, "optim.learning_rate=6e-5"),
-    "steps x0.5": (0.5, "train.total_steps=50"),
-    "steps x2": (2.0, "train.total_steps=200"),
-    "batch size x0.5": (0.5, "train.batch_size=16"),
-    "batch size x2": (2.0, "train.batch_size=64"),
-    "label smoothing": (0.1, "regularization.label_smoothing=0.1"),
-    "another head": (1.0, "model.head_seed=1"),
-}
 # What families share: one generator, one kind of regularisation, one knob.
 SOURCES = {"replace": "edited images", "add": "edited images", "decay": "decay", "coupled decay": "decay"}
-SOURCES |= {family: family.rpartition(" x")[0] for family in PLACEBOS if " x" in family}
+SOURCES |= {"augmentation": "edits of RandAugment", "TrivialAugment": "edits of RandAugment"}
+
+arm = functools.partial(families.arm, seeds=FEW)
 
 
 def get_config() -> ConfigDict:
@@ -64,10 +57,6 @@ def get_config() -> ConfigDict:
     )  # fmt: skip
     config.diversity.examples = 1000
     return config
-
-
-def arm(family: str, dose: float, *overrides: str, seeds: str = FEW) -> dict[str, Any]:
-    return {"family": family, "dose": dose, "overrides": list(overrides), "seeds": seeds}
 
 
 def augmented() -> dict[str, dict[str, Any]]:
@@ -103,18 +92,6 @@ def synthetic() -> dict[str, dict[str, Any]]:
     }
 
 
-def alone() -> dict[str, dict[str, Any]]:
-    """The arms that vary diversity alone."""
-    arms = {
-        "selection_least": arm("selection", -0.5, "data.select=least"),
-        "selection_most": arm("selection", 0.5, "data.select=most", seeds=SOME),
-    }
-    return arms | {
-        f"distinct_{m}": arm("distinct", math.log2(m / IMAGES), f"data.distinct={m}")
-        for m in (250, 500, 1000)
-    }
-
-
 def get_design(config: ConfigDict) -> dict[str, Any]:
     arms = {"none": arm("none", 0, seeds=MANY), "again": arm("null", 0, seeds=OTHERS)}
     for rate in (0.1, 0.3, 0.5):
@@ -129,11 +106,15 @@ def get_design(config: ConfigDict) -> dict[str, Any]:
         arms[f"adam_l2_{rate:g}"] = arm(
             "coupled decay", rate, "optim.name=adam_l2", f"regularization.weight_decay={rate}"
         )
-    arms |= augmented() | synthetic() | alone()
-    arms |= {family.replace(" ", "_"): arm(family, *of) for family, of in PLACEBOS.items()}
+    arms |= augmented() | synthetic()
+    arms |= families.diversity_alone(
+        IMAGES, (250, 500, 1000), seeds=FEW, most_seeds=SOME, selected={"least": -0.5, "most": 0.5}
+    )
+    placebos = families.placebos(config, seeds=FEW)
+    names = families.families_of(placebos)
     roles = {
         "diversity": "augmentation", "dropout": "dropout", "decay": "decay", "synthetic": ("replace",),
-        "same_dose": ("rand_augment_1", "dropout_0.3"), "placebos": tuple(PLACEBOS), "progress": "steps x2",
-        "alone": ("selection", "distinct"), "sources": SOURCES,
+        "same_dose": ("rand_augment_1", "dropout_0.3"), "placebos": names, "progress": "steps x2",
+        "alone": ("selection", "distinct"), "sources": SOURCES | families.knobs(names),
     }  # fmt: skip
-    return {"arms": arms, "roles": roles}
+    return {"arms": arms | placebos, "roles": roles}

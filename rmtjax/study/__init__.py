@@ -1,6 +1,7 @@
 """Many runs: arms, seeds, and the tables they give.
 
 arms       arms and functions of a user's Python file
+families   arms that designs have in common: placebos, diversity by itself
 design     what the arms of a study stand for, and their seeds
 planning   the runs, their configs checked, and which of them are trained together
 execution  runs what is not finished, in processes of its own

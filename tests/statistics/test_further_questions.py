@@ -272,33 +272,6 @@ def test_the_number_that_tells_families_apart():
         separation.separate(table, "update", ["family 0", "family 1", "family 2"])
 
 
-NULLS = [name for name in simulate_further.FURTHER if "power" not in name and "errors .05" not in name]
-
-
-@pytest.mark.parametrize("name", NULLS)
-def test_wrong_verdicts_are_rare(name):
-    studies = 200 if "over models" in name else 25
-    found = simulate.rates(simulate_further.FURTHER[name], studies).set_index("verdict")
-    assert found["rate"].drop("any wrong").sum() == pytest.approx(1)
-    wrong = found.loc["any wrong", "rate"]
-    assert wrong * studies <= scipy.stats.binom.ppf(0.999, studies, 0.05), found
-
-
-@pytest.mark.parametrize(
-    ("name", "verdict", "least"),
-    [
-        ("T5 moves power: .5 s.d., 5 seeds", "yes", 0.5),
-        ("T5 direction power: .92 with augmentation, 2 s.d., 20 dimensions", "augmentation", 0.7),
-        ("T6 power: .8 is the fit", "yes", 0.7),
-        ("T6 power: .2 is the fit", "no", 0.7),
-        ("T7 power: effects of 1 s.d.", "yes", 0.8),
-    ],
-)
-def test_what_is_there_is_found(name, verdict, least):
-    found = simulate.rates(simulate_further.FURTHER[name], 15, seed=1).set_index("verdict")
-    assert found.loc[verdict, "rate"] >= least, found
-
-
 def test_similarity_and_trends_of_signed_doses():
     """Effects of less diversity are turned, and the baseline lies between less and more."""
     table = study(3 * axes()[0])
