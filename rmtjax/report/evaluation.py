@@ -56,8 +56,11 @@ def sets_charts(rows: pd.DataFrame) -> list[Chart]:
     rows = whole_sets(rows)
     rows = rows[rows["kind"] != "ood"]
     metrics = [m for m in _SHOWN if np.isfinite(rows.loc[rows["metric"] == m, "value"]).any()]
-    sets = list(dict.fromkeys(rows["set"]))
-    return [_sets_chart(rows, metric, sets) for metric in metrics]
+    # Some sets have some metrics alone, as the training set has no calibration.
+    return [
+        _sets_chart(rows, metric, list(dict.fromkeys(rows.loc[rows["metric"] == metric, "set"])))
+        for metric in metrics
+    ]
 
 
 def _sets_chart(rows: pd.DataFrame, metric: str, sets: list[str]) -> Chart:

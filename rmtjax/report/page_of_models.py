@@ -41,13 +41,17 @@ def models_page(out: str | os.PathLike[str], studies: Mapping[str, pathlib.Path]
     answers = needed_table(folder / "answers_over_models.csv")
     header = Text(
         f"{len(studies)} models: {', '.join(studies)}. Means over models by random effects with the interval "
-        "of Hartung, Knapp, Sidik and Jonkman, which is wide where models are few.",
+        "of Hartung, Knapp, Sidik and Jonkman: 12.7 standard errors to either side with two models, 4.3 with "
+        "three, 2.8 with five.",
         "",
     )
     told = answers.dropna(subset=["verdict"]).drop_duplicates(["question", "block"])
+    # What both blocks of numbers say together holds what each says.
+    whole = [
+        row for row in told.itertuples() if told["sentence"].str.contains(row.sentence, regex=False).sum() < 2
+    ]
     texts = [
-        Text(row.sentence, "", strong=f"{_title(row.question, row.block)}: {row.verdict}.")
-        for row in told.itertuples()
+        Text(row.sentence, "", strong=f"{_title(row.question, row.block)}: {row.verdict}.") for row in whole
     ]
     tables = {name: found_table(path / "spectra.csv") for name, path in studies.items()}
     similar = [
@@ -59,7 +63,7 @@ def models_page(out: str | os.PathLike[str], studies: Mapping[str, pathlib.Path]
     keys = [Key(look(place)[0], "line", name) for place, name in enumerate(studies)]
     blocks: list[Charts | Text] = []
     for name, charts, caption, columns, legend in (
-        ("similarity_by_model", similar, _SIMILARITY, 2, []),
+        ("similarity_by_model", similar, _SIMILARITY, 1, []),
         ("spectra_by_model", spectra, _SPECTRA, 4, keys),
     ):
         if charts:

@@ -310,10 +310,10 @@ def _fit(found: pd.DataFrame | None) -> Table | Text:
     caption = (
         "Of each family's squared effect on the weights, the share that training for more or fewer steps has "
         "as well where it changes the training loss, or the norm of the update, by as much; effects are root "
-        "mean squares in standard deviations of seed noise, with 95 % intervals below. Below the change "
-        "stands what the steps reach."
+        "mean squares in standard deviations of seed noise, with 95 % intervals below, and below 0 "
+        "where there is less than noise. Below the change stands what the steps reach."
     )
-    return Table(caption, heads, rows, left=2)
+    return Table(caption, heads, rows, left=3)  # so that reasons are wrapped
 
 
 def _separation(found: pd.DataFrame | None) -> Table | Text:
@@ -342,8 +342,8 @@ def _separation(found: pd.DataFrame | None) -> Table | Text:
     ]
     caption = (
         "Balanced accuracy of guessing the family of a run from one number, by the nearest of the families' "
-        "means over the other seeds, with 95 % intervals over seeds below. p is from shuffling families "
-        "within each seed: of this number alone, and of the best number of each shuffle."
+        "means over the other seeds, with 95 % t intervals over seeds below, which may pass 1. p is from "
+        "shuffling families within each seed: of this number alone, and of the best number of each shuffle."
     )
     return Table(caption, heads, rows, left=2)
 

@@ -212,7 +212,7 @@ def _row(
     if not ends.min() - unit <= change <= ends.max() + unit:
         return row._replace(
             reason=f"its {words(by)} changes by {change:.3g}, and the placebo reaches {ends.min():.3g} to "
-            f"{ends.max():.3g} alone"
+            f"{ends.max():.3g} only"
         )
     weights = np.zeros((len(changes), len(products.arms)))
     weights[:, place] = 1.0
@@ -288,12 +288,12 @@ def _answer(row: Fit, progress: str) -> Answer:
         row.reason
         if row.reason
         else f"training ({progress} and its like) to the same {of}, a change of {row.change:.3g}, explains "
-        f"{with_interval(row.share, row.share_low, row.share_high)} of its squared effect and leaves a root "
-        f"mean square of {with_interval(row.left, row.left_low, row.left_high)}"
+        f"{with_interval(row.share, row.share_low, row.share_high)} of its squared effect and leaves a "
+        f"root mean square of {with_interval(row.left, row.left_low, row.left_high)}"
     )
     sentence = (
-        f"{capital(lead)}: {told}; the whole effect of arm {row.arm} has one of {effect} standard deviations "
-        f"of seed noise over {row.numbers} numbers."
+        f"{capital(lead)}: {told}; the root mean square of the whole effect of arm {row.arm} is {effect} "
+        f"standard deviations of seed noise over {row.numbers} numbers."
     )
     block = f"{row.block}, equal {of}"
     value = (row.share, row.share_low, row.share_high)

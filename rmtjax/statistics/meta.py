@@ -283,15 +283,13 @@ def _row(question: str, block: str, quantity: Quantity, answers: Mapping[str, pd
 
 def _told(found: Pooled) -> str:
     prediction = (
-        f"another model would have {found.prediction_low:.2f} to {found.prediction_high:.2f}"
+        f"; another model would have {found.prediction_low:.2f} to {found.prediction_high:.2f}"
         if np.isfinite(found.prediction_low)
-        else "two models do not tell what another would have"
+        else ""
     )
-    t = scipy.stats.t.ppf((1 + LEVEL) / 2, found.models - 1)
     return (
-        f"{with_interval(found.value, found.low, found.high)} (with {found.models} models {t:.1f} standard "
-        f"errors to either side), with a standard deviation between models of {found.spread:.2g} on the "
-        f"scale of pooling; {prediction}"
+        f"{with_interval(found.value, found.low, found.high)}, with a standard deviation between models of "
+        f"{found.spread:.2g} on the scale of pooling{prediction}"
     )
 
 

@@ -211,7 +211,7 @@ def separation_answer(found: Separation, stage: str) -> Answer:
     above = found.table[found.table["p_best"] < 0.05]
     nothing = found.table[found.table["p"] >= 0.05]
     listed = ", ".join(_number(row) for _, row in nothing.head(12).iterrows())
-    more = f" and {len(nothing) - 12} others" if len(nothing) > 12 else ""
+    more = f" and {len(nothing) - 12} more" if len(nothing) > 12 else ""
     not_above = f": {listed}{more}" if len(nothing) else ""
     without = f"; without {', '.join(found.left_out)}, which have too few seeds" if found.left_out else ""
     sentence = (
