@@ -324,10 +324,11 @@ def _units(
         of_family = [("family", family)]
         of_family += [("source", name) for name in ([shared] if isinstance(shared, str) else shared)]
         names.append(of_family if family in fed_other_data else [*of_family, ("family", NULL)])
-    column = {name: i for i, name in enumerate(dict.fromkeys(name for of in names for name in of))}
-    arm, place = np.transpose([(i, column[name]) for i, of in enumerate(names) for name in of])
-    links = scipy.sparse.coo_array((np.ones(len(arm)), (arm, len(names) + place)))
-    links.resize(len(names) + len(column), len(names) + len(column))
+    # A graph of arms and of what they have names for; of no arms there is none.
+    node = {name: len(names) + i for i, name in enumerate(dict.fromkeys(itertools.chain(*names)))}
+    ends = [(arm, node[name]) for arm, of in enumerate(names) for name in of]
+    links = np.zeros((len(names) + len(node),) * 2, bool)
+    links[tuple(np.transpose(ends) if ends else ((), ()))] = True
     unit: np.ndarray = scipy.sparse.csgraph.connected_components(links, directed=False)[1][: len(names)]
     return np.unique(unit, return_inverse=True)[1]
 

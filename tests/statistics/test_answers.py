@@ -419,6 +419,19 @@ def test_families_are_one_point_where_a_third_shares_with_both():
     assert found["families"] == 4
 
 
+def test_a_measure_that_no_run_has_beside_the_outcome_is_not_ranked():
+    rng = np.random.default_rng(0)
+    numbers = [("run", name) for name in ("vendi_score", "ood_accuracy")]
+    parts = []
+    for i, name in enumerate(("none", "a", "b", "c")):
+        values = rng.standard_normal((3, 2))
+        values[:, i % 2] = np.nan
+        parts.append(simulated.rows(name, name, float(i), range(3), values, numbers))
+    found = statistics.rank_agreement(pd.concat(parts), ["vendi_score"]).iloc[0]
+    assert (found["families"], found["arms"], found["runs"]) == (0, 0, 0)
+    assert np.isnan(found["spearman"])
+
+
 def test_effective_robustness_is_what_the_accuracy_in_distribution_leaves():
     """Accuracy drives both the measure and the outcome: the raw outcome is ranked, what is left is not."""
     rng = np.random.default_rng(0)
