@@ -38,6 +38,9 @@ def collect(
 ) -> pd.DataFrame:
     """The long table of the finished runs `<out>/<arm>/<seed>/`, arm by arm, seeds ascending.
 
+    Values are rounded to float32: seeds differ by far more than its seven digits, and so a study that goes on
+    from a file of rows, which would be twice as large with all digits, has the very same numbers.
+
     Args:
       out: folder of the runs, as `rmtjax.study` makes it.
       arms: names of the arms.
@@ -53,7 +56,7 @@ def collect(
             if len(numbers):
                 parts.append(numbers.assign(run=str(path), arm=arm, seed=int(path.name)))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
-    return table[list(COLUMNS)]
+    return table[list(COLUMNS)].astype({"value": "float32"}).astype({"value": "float64"})
 
 
 def _finished_runs(folder: pathlib.Path, seeds: Sequence[int] | None) -> list[pathlib.Path]:

@@ -62,18 +62,19 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
     table = table.astype(dict.fromkeys(("arm", *_NAMES), object))
     table = table.sort_values([*_RUN, "place"], ignore_index=True)
     table["run"] = table["arm"] + "/" + table["seed"].astype(str)
+    table["value"] = table["value"].astype("float64")
     return Rows(table[list(COLUMNS)], made)
 
 
 def write_rows(path: str | os.PathLike[str], rows: Rows) -> None:
-    """Writes a Parquet file, whole or not at all; values are float64, so that nothing is lost."""
+    """Writes a Parquet file, whole or not at all. Values are float32, as those that `collect` gives are."""
     runs = pd.DataFrame([(*run, *made) for run, made in rows.made.items()], columns=[*_RUN, *_MADE])
     table = rows.table.drop(columns="run").merge(runs, on=_RUN)
     # So sorted, names are in long blocks and what made the runs comes round and round: neither takes room.
     table["place"] = table.groupby(_RUN).cumcount().astype("int32")
     table = table.sort_values([*_NAMES, *_RUN])
     texts = ["arm", *_NAMES, *_MADE]
-    table = table.astype(dict.fromkeys(texts, "category") | {"seed": "int64", "value": "float64"})
+    table = table.astype(dict.fromkeys(texts, "category") | {"seed": "int64", "value": "float32"})
     with files.atomic(path) as temporary:
         pq.write_table(
             pa.Table.from_pandas(table, preserve_index=False),
