@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from rmtjax.results import run_folder
 from rmtjax.results.curvature import CURVATURE, OBSERVED, observed
@@ -56,7 +57,12 @@ def collect(
             if len(numbers):
                 parts.append(numbers.assign(run=str(path), arm=arm, seed=int(path.name)))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
-    return table[list(COLUMNS)].astype({"value": "float32"}).astype({"value": "float64"})
+    return table[list(COLUMNS)].assign(value=rounded(table["value"].to_numpy(np.float64)))
+
+
+def rounded(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """As float32, then the shortest decimals that have the same float32, in float64: .1 stays .1."""
+    return values.astype(np.float32).astype(str).astype(np.float64)
 
 
 def _finished_runs(folder: pathlib.Path, seeds: Sequence[int] | None) -> list[pathlib.Path]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rmtjax import files
 from rmtjax.errors import InputError
-from rmtjax.results.long_table import COLUMNS
+from rmtjax.results.long_table import COLUMNS, rounded
 
 _RUN = ["arm", "seed"]
 _NAMES = ["stage", "group", "metric"]
@@ -62,7 +62,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
     table = table.astype(dict.fromkeys(("arm", *_NAMES), object))
     table = table.sort_values([*_RUN, "place"], ignore_index=True)
     table["run"] = table["arm"] + "/" + table["seed"].astype(str)
-    table["value"] = table["value"].astype("float64")
+    table["value"] = rounded(table["value"].to_numpy())
     return Rows(table[list(COLUMNS)], made)
 
 
