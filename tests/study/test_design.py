@@ -88,6 +88,16 @@ def test_a_study_of_transfer_is_as_the_issue_plans_it(tmp_path, name, many, leas
         assert loaded.arms["another_head"].family in roles.placebos
 
 
+@pytest.mark.parametrize("path", sorted((CONFIGS / "rows").glob("*.parquet")), ids=lambda path: path.stem)
+def test_kept_rows_are_those_of_the_config_as_it_is(tmp_path, path):
+    made = results.read_rows(path).made
+    config = str(CONFIGS / f"study_{path.stem}.py")
+    loaded = study.load_design(config, config_lib.load(config))
+    runs = study.plan(config, loaded.overrides, loaded.seeds, tmp_path, made)  # refuses other configs
+    assert made
+    assert set(made) <= {(run.arm, run.seed) for run in runs}
+
+
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
