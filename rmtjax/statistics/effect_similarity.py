@@ -18,7 +18,7 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.intervals import LEVEL, jackknife_strata, jackknife_variance
 from rmtjax.statistics.study_table import RUN, Samples, is_paired, noise, samples
 
 SPLITS = 40
@@ -142,9 +142,7 @@ def similarity(
     halves = _halves(strata, arms, splits, np.random.default_rng(seed), len(ids))
     value = _halved(arms, np.ones(len(ids)), halves, count)
     without = [_halved(arms, kept, halves * kept, count) for kept in 1.0 - np.eye(len(ids))]
-    stratum = np.zeros(len(ids), np.int64)
-    for place, members_of in enumerate(strata):
-        stratum[members_of] = place
+    stratum = jackknife_strata(np.stack([np.isin(np.arange(len(ids)), members_of) for members_of in strata]))
     cosines, spearmans = (np.stack([one[i] for one in without]) for i in (0, 1))
     fewest = min(len(arm.seeds) for arm in arms)
     return Similarity(
@@ -175,11 +173,7 @@ def _interval(
     """
     if not np.isfinite(value) or not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
-    variance = 0.0
-    for place in np.unique(stratum):
-        part = without[stratum == place]
-        variance += (len(part) - 1) / len(part) * float(np.square(part - part.mean()).sum())
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * variance**0.5
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * jackknife_variance(without, stratum) ** 0.5
     return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]))
 
 

@@ -22,6 +22,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.directions import LEAST_RELIABILITY, PRIMARY, blocks
 from rmtjax.statistics.doses import by_family
 from rmtjax.statistics.effect_similarity import numbers_known
+from rmtjax.statistics.intervals import jackknife_strata
 from rmtjax.statistics.products import Estimate, Products, products_of_effects
 from rmtjax.statistics.study_table import NULL, RUN, Samples, is_paired, noise, place_of_run, samples
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
@@ -162,8 +163,7 @@ def _products(left_out: Sequence[Samples], arms: Sequence[str], keep: Bool[np.nd
     whole = products_of_effects(found, arms, keep)
     grams = [whole.grams[0], *(products_of_effects(part, arms, keep).grams[0] for part in left_out[1:])]
     has = np.array([np.isin(_seeds(found, arms), found.seeds[name]) for name in names])
-    _, stratum = np.unique(has, axis=1, return_inverse=True)
-    return whole._replace(grams=np.stack(grams), stratum=stratum.ravel())
+    return whole._replace(grams=np.stack(grams), stratum=jackknife_strata(has))
 
 
 def _change(found: Samples, arm: str, place: int) -> float:

@@ -1,10 +1,10 @@
-"""Means over seeds with t intervals, and shares with Wilson's."""
+"""Means over seeds with t intervals, shares with Wilson's, the jackknife over seeds."""
 
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 LEVEL = 0.95
 
@@ -45,3 +45,31 @@ def share_interval(count: int, n: int, level: float = LEVEL) -> Interval:
     """
     ends = scipy.stats.binomtest(count, n).proportion_ci(level, method="wilson")
     return Interval(count / n, ends.low, ends.high)
+
+
+def jackknife_strata(has: Shaped[np.ndarray, "A R"]) -> Int[np.ndarray, " R"]:
+    """Of each seed, for `jackknife_variance`: seeds that the same arms have make a stratum.
+
+    Where runs were lost, nearly every seed has a pattern of its own, and alone in a stratum it would add
+    nothing to the variance. So those are one stratum together; if there is one such seed, it is in the
+    largest other one. That errs on the wide side.
+
+    Args:
+      has: whether an arm (row) has a seed (column).
+    """
+    _, stratum, sizes = np.unique(has, axis=1, return_inverse=True, return_counts=True)
+    stratum = stratum.ravel()
+    small = sizes[stratum] == 1
+    if small.sum() == 1:
+        small |= stratum == np.argmax(sizes)
+    out: np.ndarray = np.where(small, len(sizes), stratum)
+    return out
+
+
+def jackknife_variance(without: Float[np.ndarray, " R"], stratum: Int[np.ndarray, " R"]) -> float:
+    """Within strata, of a number whose values without each seed are given."""
+    out = 0.0
+    for place in np.unique(stratum):
+        part = without[stratum == place]
+        out += (len(part) - 1) / len(part) * float(np.square(part - part.mean()).sum())
+    return out

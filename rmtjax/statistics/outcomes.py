@@ -17,7 +17,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.doses import by_family, curve
 from rmtjax.statistics.intervals import LEVEL
-from rmtjax.statistics.study_table import NULL, Samples, is_paired, noise, place_of_run, samples
+from rmtjax.statistics.study_table import NULL, Samples, noise, place_of_run, samples
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 _EXACT_FAMILIES = 7
@@ -211,7 +211,7 @@ def _shuffled(
     statistics = t.min(-1).max(0)
     low, high = np.quantile(statistics, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     p = float((1 + (statistics >= observed - 1e-9).sum()) / (1 + shuffles))
-    return (float(low), float(high)), observed, p
+    return (float(low), float(high)), observed, p if np.isfinite(observed) else np.nan
 
 
 def rank_agreement(
@@ -289,14 +289,17 @@ def rank_agreement(
 def _against_baseline(found: Samples, arm: str, places: Sequence[int]) -> Float[np.ndarray, "n c"]:
     """Runs of an arm. The measure, the first number, is freed from what its seeds add to it in the baseline.
 
-    So arms that are fed what their baseline is fed are tied, whatever seeds they have.
+    So arms that are fed what their baseline is fed are tied, whatever seeds they have. Of an arm that shares
+    seeds with its baseline only those count: a run that one of the two lost must not untie them.
     """
     base = str(found.arms.loc[arm, "baseline"])
     out = found.values[arm][:, places]
-    others = found.values[base][:, places[0]]
-    if np.isfinite(others).all() and is_paired(found.seeds[arm], found.seeds[base]):
-        same = others[np.isin(found.seeds[base], found.seeds[arm])]
-        out[:, 0] = out[:, 0] - same + others.mean()
+    known = np.isfinite(found.values[base][:, places[0]])
+    others, seeds = found.values[base][known, places[0]], found.seeds[base][known]
+    shared = np.isin(found.seeds[arm], seeds)
+    if shared.any():
+        out = out[shared]
+        out[:, 0] = out[:, 0] - others[np.isin(seeds, found.seeds[arm])] + others.mean()
     return out
 
 
@@ -311,7 +314,11 @@ def _units(
         name: NULL if found.arms.loc[name, "baseline"] == name else str(found.arms.loc[name, "family"])
         for name in runs
     }
-    usual = {name: found.values[str(found.arms.loc[name, "baseline"])][:, place].mean() for name in runs}
+    of_base = {name: found.values[str(found.arms.loc[name, "baseline"])][:, place] for name in runs}
+    usual = {
+        name: np.mean(values, where=np.isfinite(values)) if np.isfinite(values).any() else np.nan
+        for name, values in of_base.items()
+    }
     fed_other_data = {
         families[name]
         for name, measured in runs.items()

@@ -16,7 +16,7 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.intervals import LEVEL
+from rmtjax.statistics.intervals import LEVEL, jackknife_strata, jackknife_variance
 from rmtjax.statistics.study_table import Samples, is_paired, noise
 
 
@@ -35,7 +35,7 @@ class Products(NamedTuple):
       arms: their names.
       grams: `[1 + R, A, A]`: of all seeds, then without each seed in turn.
       lengths: squared lengths of the estimated effects, noise and all, of all seeds.
-      stratum: of each seed; seeds that the same arms have make a stratum.
+      stratum: of each seed, as `jackknife_strata` gives it.
       seeds: of the arm with the fewest.
       numbers: length of the vectors.
     """
@@ -83,11 +83,7 @@ class Products(NamedTuple):
 
     def variance(self, others: Float[np.ndarray, " R"]) -> float:
         """The jackknife's, of a number whose values without each seed are given."""
-        out = 0.0
-        for place in np.unique(self.stratum):
-            part = others[self.stratum == place]
-            out += (len(part) - 1) / len(part) * float(np.square(part - part.mean()).sum())
-        return out
+        return jackknife_variance(others, self.stratum)
 
 
 def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
@@ -135,10 +131,11 @@ def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarr
     pairs = counts[:, :, None] * counts[:, None, :] - shared
     means = (sums @ np.swapaxes(sums, 1, 2) - same) / pairs
     effects = signs @ (total / count[:, None])
-    _, stratum = np.unique(has, axis=1, return_inverse=True)
     fewest = min(len(seeds) for _, seeds in rows)
     grams = signs @ means @ signs.T
-    return Products(tuple(arms), grams, np.square(effects).sum(1), stratum.ravel(), fewest, int(keep.sum()))
+    return Products(
+        tuple(arms), grams, np.square(effects).sum(1), jackknife_strata(has), fewest, int(keep.sum())
+    )
 
 
 def _runs(

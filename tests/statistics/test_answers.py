@@ -12,7 +12,7 @@ import simulated
 
 from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.statistics import Roles, questions
+from rmtjax.statistics import Roles, intervals, questions
 from rmtjax.statistics.directions import Cast, Likeness, likeness_row, verdict_of
 from rmtjax.statistics.distance import distance_of_arms
 
@@ -399,11 +399,29 @@ def test_families_that_are_fed_what_the_baseline_is_count_with_it_whatever_their
     assert found["families"] == 4
     expected = scipy.stats.spearmanr([0, 3, 4, 5], [(0.1 + 0.4 + 0.3) / 3, 0.2, 0.25, 0.15]).statistic
     assert found["spearman"] == pytest.approx(expected)
+    # Nor does a run that the baseline lost, or that has no such number, untie them.
+    table = pd.concat(parts)
+    lost = (table["arm"] == "none") & (table["seed"] == 0)
+    unknown = table["value"].mask(lost & (table["metric"] == "vendi_score"))
+    for broken in (table[~lost], table.assign(value=unknown)):
+        assert statistics.rank_agreement(broken, ["vendi_score"]).iloc[0]["families"] == 4
     # What shares a source with such a family is moved by what it shares, and counts with it too.
     tied = statistics.rank_agreement(
         pd.concat(parts), ["vendi_score"], sources={"decay": "knob", "more": ("another", "knob")}
     ).iloc[0]
     assert tied["families"] == 3
+
+
+def test_the_jackknife_has_the_error_of_a_mean_also_where_each_seed_is_in_other_arms():
+    values = np.random.default_rng(0).standard_normal(8)
+    without = (values.sum() - values) / 7
+    expected = values.var(ddof=1) / 8
+    alike, unlike = np.ones((1, 8)), np.eye(8)
+    for has in (alike, unlike, np.stack([np.arange(8) < 7])):
+        found = intervals.jackknife_variance(without, intervals.jackknife_strata(has))
+        assert found == pytest.approx(expected)
+    split = intervals.jackknife_strata(np.stack([np.arange(8) < 6]))
+    assert len(np.unique(split)) == 2
 
 
 def test_families_are_one_point_where_a_third_shares_with_both():
