@@ -273,7 +273,9 @@ def _likeness(found: pd.DataFrame | None) -> Table | Text:
             _cosine(row.contrast, row.contrast_low, row.contrast_high),
             _cosine(row.placebo_cosine, row.placebo_low, row.placebo_high, row.placebo),
             _cosine(row.margin, row.margin_low, row.margin_high, row.rival),
-            number_cell(row.floor)._replace(below=f"of {show(row.dimensions)} dimensions"),
+            number_cell(row.floor)._replace(
+                below=f"of {show(row.dimensions)} dimensions" if np.isfinite(row.dimensions) else ""
+            ),
         ]
         for row in found.itertuples()
     ]

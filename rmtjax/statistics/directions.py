@@ -8,8 +8,8 @@ A cosine above 0 is no likeness. Effects of unrelated interventions lie in few d
 directions are often alike. So a family is like another only if the lower end of the cosine's interval is
 above a floor, which unrelated directions in as many dimensions exceed in one of forty cases (the fewest that
 the families show); if the cosine
-is greater than the rival's; and if every placebo, a family that changes how the model is trained and nothing
-that the question is about, has a cosine that is smaller than it and not clearly above the floor. Cosines of
+is greater than the rival's and than that of every placebo, a family that changes how the model is trained and
+nothing that the question is about; and if the greatest placebo is not clearly above the floor. Cosines of
 placebos count by their size, since more and less of one, such as the learning rate, are two ends of one axis,
 of which a design may have either.
 """

@@ -67,7 +67,14 @@ def jackknife_strata(has: Shaped[np.ndarray, "A R"]) -> Int[np.ndarray, " R"]:
 
 
 def jackknife_variance(without: Float[np.ndarray, " R"], stratum: Int[np.ndarray, " R"]) -> float:
-    """Within strata, of a number whose values without each seed are given."""
+    """Of a number, from its values without each seed: (n - 1) / n Σ (x - mean)² of each stratum, added up.
+
+    The stratified jackknife (Wolter 2007, "Introduction to Variance Estimation", section 4.5).
+
+    Args:
+      without: the number without each seed, in its own unit.
+      stratum: of each seed.
+    """
     out = 0.0
     for place in np.unique(stratum):
         part = without[stratum == place]

@@ -8,10 +8,10 @@ few models may agree by chance. With three models t is 4.3: such intervals are w
 The prediction interval, for another model, has k - 2 degrees of freedom (Higgins, Thompson and Spiegelhalter
 2009).
 
-Standard errors follow from the 95 % intervals of the answers: the half of their width over 1.96, on the scale
-on which numbers are pooled. Where an interval was by Student's t of few seeds that is too large, and so on
-the safe side. Cosines and rank correlations are pooled by Fisher's z = artanh r, and ends beyond ±.995 count
-as that; root mean squares by their squares.
+Standard errors follow from the intervals of the answers: the half of their width over 1.96, on the scale on
+which numbers are pooled; over 1.645 for T2, each of whose ends is one-sided at 95 %. Where an interval was by
+Student's t of few seeds that is too large, and so on the safe side. Cosines and rank correlations are pooled
+by Fisher's z = artanh r, and ends beyond ±.995 count as that; root mean squares by their squares.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from rmtjax.statistics.intervals import LEVEL
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 from rmtjax.statistics.wording import with_interval
 
-_NORMAL = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
+TWO_ENDS = 2 * LEVEL - 1  # what an interval covers of which each end is one-sided at LEVEL
 _MOST = 0.995  # of a correlation, beyond which Fisher's z is about where the end was cut
 _OF_LIKENESS = ("dropout", "decay", "contrast", "margin")
 LIKENESS = tuple(f"{name}{end}" for name in _OF_LIKENESS for end in ("", "_low", "_high"))
@@ -74,12 +74,14 @@ class Quantity(NamedTuple):
       scale: on which it is pooled.
       above: the verdict if the lower end is above a value.
       below: the verdict if the upper end is below a value; None: there is none.
+      level: of the intervals of the answers.
     """
 
     words: str
     scale: Scale
     above: tuple[float, str]
     below: tuple[float, str] | None
+    level: float = LEVEL
 
 
 class OverModels(NamedTuple):
@@ -159,14 +161,15 @@ def pooled_on(
     values: Float[np.ndarray, " k"],
     lows: Float[np.ndarray, " k"],
     highs: Float[np.ndarray, " k"],
+    level: float = LEVEL,
 ) -> Pooled:
-    """The mean over models of numbers with 95 % intervals; those without an interval are left out.
+    """The mean over models of numbers with intervals of this level; those without one are left out.
 
     Raises:
       InputError: none has one.
     """
     y, low, high = (scale.there(np.asarray(x, np.float64)) for x in (values, lows, highs))
-    errors = (high - low) / 2 / _NORMAL
+    errors = (high - low) / 2 / float(scipy.stats.norm.ppf((1 + level) / 2))
     known = np.isfinite(y) & np.isfinite(errors) & (errors > 0)
     found = pooled(y[known], errors[known])
     ends = np.array([found.value, found.low, found.high, found.prediction_low, found.prediction_high])
@@ -178,7 +181,11 @@ def quantity_of(question: str, block: str) -> Quantity | None:
     """What of a question and block is pooled; None: nothing, as of rows that join others."""
     if question == "T2":
         return Quantity(
-            "the root mean square of the differences in standard deviations", SQUARE, (1.0, NO), (1.0, YES)
+            "the root mean square of the differences in standard deviations",
+            SQUARE,
+            (1.0, NO),
+            (1.0, YES),
+            TWO_ENDS,
         )
     if question == "T3":
         return Quantity(
@@ -271,7 +278,7 @@ def _row(question: str, block: str, quantity: Quantity, answers: Mapping[str, pd
         return OverModels(
             question, block, CANNOT_TELL, sentence, quantity.words, *nothing, int(known.sum()), verdicts
         )
-    found = pooled_on(quantity.scale, *numbers.T)
+    found = pooled_on(quantity.scale, *numbers.T, level=quantity.level)
     verdict = CANNOT_TELL
     if found.low > quantity.above[0]:
         verdict = quantity.above[1]

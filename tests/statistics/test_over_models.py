@@ -182,3 +182,12 @@ def test_tables_that_do_not_suffice():
     found = statistics.over_models({"one": one, "two": lacking}, {})
     assert found[0].verdict == "cannot tell"
     assert "has a number with an interval in 1 of 2" in found[0].sentence
+
+
+def test_the_ends_of_t2_are_one_sided():
+    t2 = meta.quantity_of("T2", "")
+    assert t2.level == pytest.approx(0.9)
+    one = meta.pooled_on(t2.scale, np.array([2.0, 2.0]), np.array([1.5, 1.5]), np.array([2.4, 2.4]), t2.level)
+    two = meta.pooled_on(t2.scale, np.array([2.0, 2.0]), np.array([1.5, 1.5]), np.array([2.4, 2.4]))
+    wider = scipy.stats.norm.ppf(0.975) / scipy.stats.norm.ppf(0.95)
+    assert (one.high**2 - 4) / (two.high**2 - 4) == pytest.approx(wider, rel=1e-6)
