@@ -6,9 +6,8 @@ its doses and the baseline, in straight lines along the training loss, lies the 
 loss that the arm reached. Of the arm's effect e the share 1 - |e - p|² / |e|² is explained by it: 1 if the
 arm did just that, 0 if it moved the weights elsewhere by as much, below 0 if training to this loss would have
 led away from where the arm went. The same is asked at the norm of the update that the arm reached. Squared
-lengths are free of noise (`products`), and intervals are by the jackknife over seeds. It counts the noise of
-the loss and that of the units as well: how much the share depends on which numbers are noisy, few seeds of
-the baseline do not tell.
+lengths are free of noise (`products`), and intervals are by the jackknife over seeds, which counts the noise
+of the loss as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.directions import LEAST_RELIABILITY, PRIMARY, blocks
 from rmtjax.statistics.doses import by_family
 from rmtjax.statistics.effect_similarity import numbers_known
-from rmtjax.statistics.intervals import jackknife_strata
 from rmtjax.statistics.products import Estimate, Products, products_of_effects
 from rmtjax.statistics.study_table import NULL, RUN, Samples, is_paired, noise, place_of_run, samples
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
@@ -110,11 +108,16 @@ def fit_rows(
             continue
         arms = [*axis, *chosen.values()]
         keep = numbers_known(found, {progress: arms}, None, names)
-        left_out = [found, *(_without(found, arms, seed) for seed in _seeds(found, arms))]
-        products = _products(left_out, arms, keep)
+        for name in {*arms, *found.arms.loc[arms, "baseline"]}:
+            if len(found.seeds[name]) < _LEAST_SEEDS:
+                raise InputError(
+                    f"arm {name!r} has {len(found.seeds[name])} seeds: what of an effect is the fit takes four"
+                )
+        products = products_of_effects(found, arms, keep)
+        left_out = [None, *products.ids.tolist()]
         for by in metrics:
             place = place_of_run(found, by)
-            changes = np.array([[_change(part, arm, place) for arm in arms] for part in left_out])
+            changes = np.array([[_change(found, arm, place, seed) for arm in arms] for seed in left_out])
             rows += [
                 _row(found, products, family, place, block, by, changes, len(axis))
                 for place, family in enumerate(chosen, len(axis))
@@ -129,49 +132,15 @@ def _share(one: str, other: str, sources: Mapping[str, str | Sequence[str]]) -> 
     return bool(first & second)
 
 
-def _seeds(found: Samples, arms: Sequence[str]) -> list[int]:
-    """Those of the arms and of their baselines."""
-    return sorted({int(seed) for name in {*arms, *_bases(found, arms)} for seed in found.seeds[name]})
-
-
-def _bases(found: Samples, arms: Sequence[str]) -> list[str]:
-    return [str(base) for base in found.arms.loc[list(arms), "baseline"].unique()]
-
-
-def _without(found: Samples, arms: Sequence[str], seed: int) -> Samples:
-    """The arms and their baselines without a seed; null arms, of which units are made too, stay."""
-    rows = {name: found.seeds[name] != seed for name in {*arms, *_bases(found, arms)}}
-    return found._replace(
-        values=found.values | {name: found.values[name][row] for name, row in rows.items()},
-        seeds=found.seeds | {name: found.seeds[name][row] for name, row in rows.items()},
-    )
-
-
-def _products(left_out: Sequence[Samples], arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
-    """As `products_of_effects`, but the units are estimated anew without each seed.
-
-    Args:
-      left_out: the study, then without each seed.
+def _change(found: Samples, arm: str, place: int, without: int | None) -> float:
+    """Of a metric of the run by an arm: the mean over its seeds but one, in pairs where the baseline has
+    them.
     """
-    found = left_out[0]
-    names = list(dict.fromkeys([*arms, *_bases(found, arms)]))
-    for name in names:
-        if len(found.seeds[name]) < _LEAST_SEEDS:
-            raise InputError(
-                f"arm {name!r} has {len(found.seeds[name])} seeds: what of an effect is the fit takes four"
-            )
-    whole = products_of_effects(found, arms, keep)
-    grams = [whole.grams[0], *(products_of_effects(part, arms, keep).grams[0] for part in left_out[1:])]
-    has = np.array([np.isin(_seeds(found, arms), found.seeds[name]) for name in names])
-    return whole._replace(grams=np.stack(grams), stratum=jackknife_strata(has))
-
-
-def _change(found: Samples, arm: str, place: int) -> float:
-    """Of a metric of the run by an arm: the mean over its seeds, in pairs where the baseline has them."""
     base = str(found.arms.loc[arm, "baseline"])
     seeds, others = found.seeds[arm], found.seeds[base]
-    rows = np.isin(others, seeds) if is_paired(seeds, others) else slice(None)
-    return float(found.values[arm][:, place].mean() - found.values[base][rows, place].mean())
+    rows = np.isin(others, seeds) if is_paired(seeds, others) else np.full(len(others), True)
+    runs = found.values[arm][seeds != without, place]
+    return float(runs.mean() - found.values[base][rows & (others != without), place].mean())
 
 
 def _row(

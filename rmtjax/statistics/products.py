@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.intervals import LEVEL, jackknife_strata, jackknife_variance
-from rmtjax.statistics.study_table import Samples, is_paired, noise
+from rmtjax.statistics.study_table import Samples, arms_of_noise, is_paired, noise
 
 
 class Estimate(NamedTuple):
@@ -35,7 +35,8 @@ class Products(NamedTuple):
       arms: their names.
       grams: `[1 + R, A, A]`: of all seeds, then without each seed in turn.
       lengths: squared lengths of the estimated effects, noise and all, of all seeds.
-      stratum: of each seed, as `jackknife_strata` gives it.
+      ids: the seeds that are left out in turn, those that make the units among them.
+      stratum: of each, as `jackknife_strata` gives it.
       seeds: of the arm with the fewest.
       numbers: length of the vectors.
     """
@@ -43,6 +44,7 @@ class Products(NamedTuple):
     arms: tuple[str, ...]
     grams: Float[np.ndarray, "R A A"]
     lengths: Float[np.ndarray, " A"]
+    ids: Int[np.ndarray, " R"]
     stratum: Int[np.ndarray, " R"]
     seeds: int
     numbers: int
@@ -89,7 +91,9 @@ class Products(NamedTuple):
 def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
     """Inner products between the effects of arms against their baselines.
 
-    The unit of each number is the noise of the arm's baseline, and taken as known.
+    The unit of each number is the noise of the arm's baseline. It is estimated anew without each seed, so that
+    intervals count its error: with great effects and few seeds it is most of what is uncertain, since how
+    much each number weighs in a product is then known less well than the effects are.
 
     Args:
       found: the study.
@@ -107,35 +111,49 @@ def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarr
             raise InputError(
                 f"arm {name!r} or its baseline has fewer than three seeds: likeness needs three of each"
             )
-    ids = np.unique(np.concatenate([seeds for part in parts for _, seeds in part]))
     rows = [run for part in parts for run in part]
+    base_of_row = [base for base, part in zip(bases, parts, strict=True) for _ in part]
+    # Of a paired arm there are no runs of the baseline by themselves, but they make its unit.
+    makes_unit = sorted({name for base in units for name in arms_of_noise(found, base)})
+    used = [seeds for _, seeds in rows] + [found.seeds[name] for name in makes_unit]
+    ids = np.unique(np.concatenate(used))
     values = np.zeros((len(rows), len(ids), int(keep.sum())))
-    has = np.zeros((len(rows), len(ids)))
-    for row, (runs, seeds) in enumerate(rows):
-        places = np.searchsorted(ids, seeds)
-        values[row, places], has[row, places] = runs, 1.0
+    has = np.array([np.isin(ids, seeds) for seeds in used])
+    for row, (runs, _) in enumerate(rows):
+        values[row, has[row]] = runs
     # An arm that is paired is a row of differences; another is its runs less those of its baseline.
     signs = np.zeros((len(parts), len(rows)))
     row = 0
     for arm, part in enumerate(parts):
         signs[arm, row : row + len(part)] = (1.0, -1.0)[: len(part)]
         row += len(part)
-    total, count = values.sum(1), has.sum(1)
-    by_seed = np.ascontiguousarray(np.moveaxis(values, 1, 0))
-    sums = np.concatenate([total[None], total - by_seed])
-    counts = np.concatenate([count[None], count - has.T])
-    own = by_seed @ np.swapaxes(by_seed, 1, 2)
-    same = np.concatenate([own.sum(0)[None], own.sum(0) - own])
-    both = np.einsum("as,bs->sab", has, has)
-    shared = np.concatenate([both.sum(0)[None], both.sum(0) - both])
-    pairs = counts[:, :, None] * counts[:, None, :] - shared
-    means = (sums @ np.swapaxes(sums, 1, 2) - same) / pairs
-    effects = signs @ (total / count[:, None])
-    fewest = min(len(seeds) for _, seeds in rows)
-    grams = signs @ means @ signs.T
+    present = has[: len(rows)].astype(np.float64)
+    grams = [signs @ _means_of_products(values, present) @ signs.T]
+    for place, seed in enumerate(ids):
+        anew = {base: unit / noise(found, base, without=int(seed))[keep] for base, unit in units.items()}
+        left, there = values * np.stack([anew[base] for base in base_of_row])[:, None], present.copy()
+        left[:, place], there[:, place] = 0.0, 0.0
+        grams.append(signs @ _means_of_products(left, there) @ signs.T)
+    effects = signs @ (values.sum(1) / present.sum(1)[:, None])
     return Products(
-        tuple(arms), grams, np.square(effects).sum(1), jackknife_strata(has), fewest, int(keep.sum())
+        tuple(arms),
+        np.stack(grams),
+        np.square(effects).sum(1),
+        ids,
+        jackknife_strata(has),
+        min(len(seeds) for _, seeds in rows),
+        int(keep.sum()),
     )
+
+
+def _means_of_products(
+    values: Float[np.ndarray, "rows R K"], has: Float[np.ndarray, "rows R"]
+) -> Float[np.ndarray, "rows rows"]:
+    """Means of the products of runs of two rows over all pairs of different seeds; 0 where a seed is not."""
+    total, flat = values.sum(1), values.reshape(len(values), -1)
+    pairs = np.outer(has.sum(1), has.sum(1)) - has @ has.T
+    out: np.ndarray = (total @ total.T - flat @ flat.T) / pairs
+    return out
 
 
 def _runs(

@@ -121,21 +121,33 @@ def same_seeds(
     return one, two
 
 
-def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
-    """The noise of each number: its standard deviation over the seeds of the baseline.
-
-    Pooled over the baseline and the controls of family "null" that have seeds of their own: squared
-    deviations from each arm's mean, divided by all degrees of freedom. With ten degrees of freedom or more,
-    deviations beyond three robust standard deviations (1.4826 times the median absolute deviation) count as
-    three, so that a single outlying run does not set the unit of all effects; for normal noise that lowers
-    the result by less than 1 %. NaN where there is one seed, or no spread at all.
-    """
+def arms_of_noise(found: Samples, baseline: str) -> list[str]:
+    """The baseline and the controls of family "null" that have seeds of their own: without any change."""
     same = [baseline]
     for name in found.arms.index[(found.arms["baseline"] == baseline) & (found.arms["family"] == NULL)]:
         if not np.isin(found.seeds[str(name)], found.seeds[baseline]).any():
             same.append(str(name))
-    deviations = np.concatenate([found.values[name] - found.values[name].mean(0) for name in same])
-    free = len(deviations) - len(same)
+    return same
+
+
+def noise(found: Samples, baseline: str, *, without: int | None = None) -> Float[np.ndarray, " K"]:
+    """The noise of each number: its standard deviation over the seeds of the baseline.
+
+    Pooled over `arms_of_noise`: squared
+    deviations from each arm's mean, divided by all degrees of freedom. With ten degrees of freedom or more,
+    deviations beyond three robust standard deviations (1.4826 times the median absolute deviation) count as
+    three, so that a single outlying run does not set the unit of all effects; for normal noise that lowers
+    the result by less than 1 %. NaN where there is one seed, or no spread at all.
+
+    Args:
+      found: the study.
+      baseline: name of the arm.
+      without: a seed that is left out; None: none.
+    """
+    runs = [found.values[name][found.seeds[name] != without] for name in arms_of_noise(found, baseline)]
+    runs = [values for values in runs if len(values)]
+    deviations = np.concatenate([values - values.mean(0) for values in runs])
+    free = len(deviations) - len(runs)
     if free < 1:
         return np.full(deviations.shape[1], np.nan)
     if free >= 10:
@@ -144,6 +156,6 @@ def noise(found: Samples, baseline: str) -> Float[np.ndarray, " K"]:
         deviations = np.clip(deviations, -limit, limit)
     deviation = np.sqrt(np.square(deviations).sum(0) / free)
     # A number that is the same in every run up to rounding has no noise.
-    size = np.abs(np.concatenate([found.values[name] for name in same])).max(0)
+    size = np.abs(np.concatenate(runs)).max(0)
     out: np.ndarray = np.where(deviation > 1e-12 * size, deviation, np.nan)
     return out
