@@ -14,6 +14,7 @@ quarter of the margin, and the greatest of 115 such numbers is .7 of it where th
 "same" could not be reached. The mean of squares pools the numbers, and reaches it.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from jaxtyping import Bool, Float
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.contrasts import independent, paired
+from rmtjax.statistics.intervals import jackknife_variance
 from rmtjax.statistics.products import Estimate
 from rmtjax.statistics.study_table import Samples, noise, same_seeds
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
@@ -91,14 +93,15 @@ def distance_of_arms(
     parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]
     parts = [part / unit[keep] for part in parts]
     freedom = len(found.values[base]) - 1
-    size = _size(parts, freedom)
+    size = _size(parts, freedom, margin)
     found_difference = paired(parts[0]) if both else independent(parts[0], -parts[1])
     mean, error = found_difference.effect, found_difference.error
-    factor = _greatest(parts, np.random.default_rng(seed))
+    of_seeds = min(*(len(part) - 1 for part in parts), freedom)
+    rng = np.random.default_rng(seed)
+    factor = _greatest(parts, of_seeds, rng)
     # The margin is a multiple of the noise, which is estimated as well; with its error 1 / sqrt(2 freedom).
     excess = (np.abs(mean) - margin) / np.sqrt(error**2 + margin**2 / (2 * freedom))
-    beyond = excess > factor
-    of_seeds = min(map(len, parts)) - 1
+    beyond = excess > _greatest(parts, of_seeds, rng, found.values[base][:, keep], margin)
     alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, of_seeds)
     within = excess < -scipy.stats.t.ppf(LEVEL, of_seeds)
     columns = np.flatnonzero(keep)
@@ -118,28 +121,42 @@ def distance_of_arms(
     )
 
 
-def _size(parts: list[Float[np.ndarray, "_ K"]], freedom: int) -> Estimate:
-    """Root of the mean squared difference; its variance by the jackknife over the seeds of each part.
+def _size(parts: list[Float[np.ndarray, "_ K"]], freedom: int, margin: float) -> Estimate:
+    """Root of the mean squared difference, without noise; its ends by the jackknife over the seeds of each part.
 
     The noise, in which differences are measured, is estimated as well, with so many degrees of freedom. Its
     error is added as if all numbers shared it, as those that are one number in many layers do.
+
+    The upper end is the greater of two. One is the root of the upper end of the mean square. Where differences
+    lie along noise that the numbers share, the error of the square falls with the square itself, so that
+    what comes out small seems known well. The other, the root with the error of the differences' length, noise
+    and all, does not fall so.
     """
-    pieces = [_mean_square(parts)]
+    square, length = _mean_square(parts), _length(parts)
+    of_square = _jackknife(parts, _mean_square) + 2 * square**2 / freedom
+    of_length = _jackknife(parts, _length) + max(length, margin) ** 2 / (2 * freedom)
+    t = float(scipy.stats.t.ppf(LEVEL, min(*(len(part) - 1 for part in parts), freedom)))
+    half = t * of_square**0.5
+    value, low, high = (max(x, 0.0) ** 0.5 for x in (square, square - half, square + half))
+    return Estimate(value, low, max(high, value + t * of_length**0.5))
+
+
+def _jackknife(
+    parts: list[Float[np.ndarray, "_ K"]], number: Callable[[list[Float[np.ndarray, "_ K"]]], float]
+) -> float:
+    """Variance of a number by the jackknife over the seeds of each part."""
     variance = 0.0
     for i, part in enumerate(parts):
         without = np.array(
-            [
-                _mean_square([*parts[:i], np.delete(part, seed, 0), *parts[i + 1 :]])
-                for seed in range(len(part))
-            ]
+            [number([*parts[:i], np.delete(part, seed, 0), *parts[i + 1 :]]) for seed in range(len(part))]
         )
-        n = len(part)
-        variance += (n - 1) / n * float(np.square(without - without.mean()).sum())
-    variance += pieces[0] ** 2 * 2 / freedom
-    t = float(scipy.stats.t.ppf(LEVEL, min(map(len, parts)) - 1))
-    half = t * variance**0.5
-    value, low, high = (max(x, 0.0) ** 0.5 for x in (pieces[0], pieces[0] - half, pieces[0] + half))
-    return Estimate(value, low, high)
+        variance += jackknife_variance(without, np.zeros(len(part), int))
+    return variance
+
+
+def _length(parts: list[Float[np.ndarray, "_ K"]]) -> float:
+    """Root of the mean over numbers of the squared sum of the parts' means, noise and all."""
+    return float(np.square(np.sum([part.mean(0) for part in parts], axis=0)).mean() ** 0.5)
 
 
 def _mean_square(parts: list[Float[np.ndarray, "_ K"]]) -> float:
@@ -149,19 +166,41 @@ def _mean_square(parts: list[Float[np.ndarray, "_ K"]]) -> float:
     return float((np.square(whole) - bias).mean())
 
 
-def _greatest(parts: list[Float[np.ndarray, "_ K"]], rng: np.random.Generator) -> float:
-    """The 95 % quantile of the greatest |t| over the numbers, where the true differences are 0."""
+def _greatest(
+    parts: list[Float[np.ndarray, "_ K"]],
+    freedom: int,
+    rng: np.random.Generator,
+    unit: Float[np.ndarray, "m K"] | None = None,
+    margin: float = 0.0,
+) -> float:
+    """The 95 % quantile of the greatest |t| over the numbers, where the true differences are 0.
+
+    With the runs of which the unit is made, it is that of the greatest excess over the margin, where all true
+    differences are at it.
+    """
     shift, variance = 0.0, 0.0
     for part in parts:
-        n = len(part)
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(float)
-        centred = part - part.mean(0)
-        means = counts @ centred / n
-        squares = counts @ np.square(centred) / n - np.square(means)
-        shift, variance = shift + means, variance + squares / (n - 1)
+        means, squares = _resampled(part, rng)
+        shift, variance = shift + means, variance + squares / (len(part) - 1)
+    excess = np.abs(shift)
+    if unit is not None:
+        n = len(unit)
+        squares = np.maximum(_resampled(unit, rng)[1], 0.0) * n / (n - 1) / unit.var(0, ddof=1)
+        excess = excess - margin * (np.sqrt(squares) - 1)
+        variance = variance + margin**2 * squares / (2 * (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(shift) / np.sqrt(variance)
+        t = excess / np.sqrt(variance)
     drawn = float(np.quantile(np.nan_to_num(t, posinf=0.0).max(1), LEVEL))
     # Of few seeds many resamples hold one seed throughout and have no spread; Bonferroni's factor holds too.
-    freedom = min(map(len, parts)) - 1
     return min(drawn, float(scipy.stats.t.ppf(1 - (1 - LEVEL) / 2 / parts[0].shape[1], freedom)))
+
+
+def _resampled(
+    part: Float[np.ndarray, "n K"], rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "r K"], Float[np.ndarray, "r K"]]:
+    """Means, and mean squares about them, when seeds are drawn with replacement; of centred runs."""
+    n = len(part)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(float)
+    centred = part - part.mean(0)
+    means = counts @ centred / n
+    return means, counts @ np.square(centred) / n - np.square(means)
