@@ -150,15 +150,19 @@ def likeness_rows(
         Without it there are no blocks of scale and shape.
 
     Raises:
-      InputError: too few seeds for any row, or a family that the table does not have.
+      InputError: too few seeds for any row, no number of a kind of layer, or no run of one of the three
+        families of the question. A placebo without a run is left out.
     """
     found = samples(table)
     families = {name: arms for name, arms in by_family(found).items() if name != NULL}
-    for name in (*cast[:3], *cast.placebos, *([cast.progress] if cast.progress else [])):
+    for name in cast[:3]:
         if name not in families:
             raise InputError(f"{name!r} is no family of the table: it has {', '.join(families)}")
+    chosen = blocks(found, scales)
+    if not chosen:
+        raise InputError("the table has no number of a kind of layer: likeness is about the weights")
     rows = []
-    for block, names in blocks(found, scales).items():
+    for block, names in chosen.items():
         study = _Study.of(found, families, names)
         rows.append(_row(study, cast, block, PLAIN))
         if block not in PRIMARY:
@@ -167,7 +171,7 @@ def likeness_rows(
         for by in MATCHED_BY:
             if by in run:
                 rows.append(_row(study, cast, block, f"matched by {by.replace('_', ' ')}", by=by))
-        if cast.progress is not None:
+        if cast.progress is not None and study.doses.get(cast.progress):
             rows.append(_row(study.without(cast.progress), cast, block, f"without {cast.progress}"))
     return sorted(rows, key=lambda row: row.block not in PRIMARY)
 
@@ -251,8 +255,6 @@ class _Study(NamedTuple):
 
     def without(self, family: str) -> "_Study":
         """With the direction of a family's strongest dose projected out; it has no direction any more."""
-        if not self.doses[family]:
-            return self
         left = self.effects.without(self.doses[family][-1])
         families = {
             str(name): list(part) for name, part in by_family(self.found).items() if name in self.doses
@@ -409,7 +411,7 @@ def _placebos(
     """
     found: dict[str, Float[np.ndarray, " R"]] = {}
     for name in cast.placebos:
-        doses = study.doses[name]
+        doses = study.doses.get(name)
         if not doses:
             continue
         if by is not None:
@@ -420,7 +422,7 @@ def _placebos(
         found |= dict(zip(names, each.T, strict=True))
     known = {name: values for name, values in found.items() if np.isfinite(values[0])}
     unknown = [name for name in found if name not in known]
-    return known, [name for name in cast.placebos if not study.doses[name]] + unknown
+    return known, [name for name in cast.placebos if not study.doses.get(name)] + unknown
 
 
 def verdict_of(row: Likeness, cast: Cast) -> tuple[str, str]:

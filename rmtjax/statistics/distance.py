@@ -31,6 +31,7 @@ from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 MARGIN = 1.0
 LEVEL = 0.95
 _RESAMPLES = 1000
+_LEAST_SEEDS = 3
 
 
 class Distance(NamedTuple):
@@ -67,12 +68,13 @@ def distance_of_arms(
     margin: float = MARGIN,
     seed: int = 0,
 ) -> Distance:
-    """Distance of two arms, paired by the seeds that both have, or else of independent groups.
+    """Distance of two arms, paired by the seeds that both have (three or more), or else of independent groups.
 
     The interval of each number is that of its difference less the margin times the estimated noise; the
     errors of both count. The factor that makes the intervals hold for all numbers at once is the 95 %
-    quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, so that what the
-    numbers have in common is kept, or Bonferroni's where that is smaller.
+    quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, those of the baseline
+    too, so that what the numbers have in common is kept, or Bonferroni's where that is smaller. The degrees of
+    freedom are those of the arm, or of the baseline, with the fewest seeds.
 
     Args:
       found: the study.
@@ -80,14 +82,21 @@ def distance_of_arms(
       seed: of the resamples.
 
     Raises:
-      InputError: fewer than three seeds, or no number is left.
+      InputError: fewer than three seeds of an arm or of the baseline, or no number is left.
     """
     base = str(found.arms.loc[arm, "baseline"])
     unit = noise(found, base)
     both = same_seeds(found, arm, other)
+    if both and len(both[0]) < _LEAST_SEEDS:
+        both = None  # what a pair or two of seeds have in common only makes independent groups too careful
     x, y = both or (found.values[arm], found.values[other])
     keep = keep & np.isfinite(unit) & np.isfinite(x).all(0) & np.isfinite(y).all(0)
-    if min(len(x), len(y)) < 3 or not keep.any():
+    if len(found.values[base]) < _LEAST_SEEDS:
+        raise InputError(
+            f"the baseline {base!r} has {len(found.values[base])} seeds: the noise, in which arms are compared, "
+            f"takes {_LEAST_SEEDS}"
+        )
+    if min(len(x), len(y)) < _LEAST_SEEDS or not keep.any():
         what = "no number that is known in all runs" if not keep.any() else "fewer than three seeds"
         raise InputError(f"arms {arm!r} and {other!r} have {what}: there is nothing to compare")
     parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]

@@ -294,6 +294,7 @@ def numbers_known(
     for name in {*names, *found.arms.loc[names, "baseline"]}:
         keep &= np.isfinite(found.values[name]).all(0)
     if not keep.any():
+        names += [str(base) for base in found.arms.loc[names, "baseline"]]
         lacking = {name: int((~np.isfinite(found.values[name]).all(0) & wanted).sum()) for name in names}
         worst = max(lacking, key=lambda name: lacking[name])
         raise InputError(

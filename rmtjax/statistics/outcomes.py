@@ -30,9 +30,10 @@ class Optimum(NamedTuple):
     Attributes:
       shares, means: the sweep, share 0 (the baseline) first, and the outcome's mean over seeds at each.
       verdict: "yes", "no" (none or the most is better than every share between) or "cannot tell".
-      best: the inner share with the highest mean.
-      over_none, over_most: how much better the best inner share is than share 0 and than the largest share:
-        (value, low, high). The intervals hold for all inner shares at once, since the best one is chosen.
+      best: the inner share with the highest mean; where the verdict is "yes", the candidate that is the most
+        clearly better than both ends: NaN if that is the mean of all inner shares.
+      over_none, over_most: how much better that is than share 0 and than the largest share: (value, low,
+        high). The intervals hold for all candidates at once, since one is chosen.
       control: 2.5 % and 97.5 % of the statistic when the shares are shuffled within each seed.
       statistic, p: the greatest, over the candidates, of the smaller t (of pooled error) against the two
         ends; how often the shuffled shares reach it.
@@ -79,7 +80,7 @@ def interior_optimum(
 
     Raises:
       InputError: no such family or metric, or fewer than two shares besides 0, or two seeds that all of them
-        and the baseline have.
+        and the baseline have with a known outcome, or one outcome throughout.
     """
     found = samples(table)
     place = place_of_run(found, metric)
@@ -94,6 +95,10 @@ def interior_optimum(
             f"family {family!r} needs two shares or more with two seeds or more that the baseline has as well"
         )
     y = values[:, :, place]
+    y = y[np.isfinite(y).all(1)]
+    if len(y) < 2 or np.ptp(y) == 0:
+        what = "the same in all runs" if len(y) > 1 else "not known in two seeds of all shares"
+        raise InputError(f"{metric!r} of family {family!r} is {what}: there is no best share to find")
     n, count = y.shape
     means, contrasts = y.mean(0), _against_ends(count)
     over, reach = contrasts @ means, _reach(y, contrasts, _limits(n, count))
@@ -102,7 +107,11 @@ def interior_optimum(
         t = over / (pooled * np.linalg.norm(contrasts, axis=-1))
     # The last candidate is the mean of all inner shares.
     inner = slice(count - 2)
+    doses = [*(float(found.arms.loc[name, "dose"]) for name in names[:-1]), np.nan]
     best = int(means[1:-1].argmax())
+    if _is_optimum(over, reach):
+        with np.errstate(divide="ignore"):
+            best = int((over / reach).min(1).argmax())
     one_sided = tuple(float(scipy.stats.t.ppf((1 + LEVEL) / 2, free)) for free in (freedom, n - 1))
     is_worse = (over < -_reach(y, contrasts, one_sided))[inner].all(0).any()
     unit = noise(found, str(found.arms.loc[names[0], "baseline"]))[place]
@@ -111,7 +120,7 @@ def interior_optimum(
         (0.0, *(float(found.arms.loc[name, "dose"]) for name in names)),
         means,
         YES if _is_optimum(over, reach) else NO if is_worse else CANNOT_TELL,
-        float(found.arms.loc[names[best], "dose"]),
+        doses[best],
         *((float(x), float(x - r), float(x + r)) for x, r in zip(over[best], reach[best], strict=True)),
         *_shuffled(y, contrasts, float(t.min(1).max()), shuffles, rng),
         _power(n, count, float(unit / pooled)),
@@ -220,6 +229,7 @@ def rank_agreement(
     outcome: str = "ood_accuracy",
     *,
     given: str | None = None,
+    beside: str | None = None,
     sources: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     resamples: int = 1000,
     seed: int = 0,
@@ -235,10 +245,11 @@ def rank_agreement(
     such ties are exact. p comes from permuting families.
 
     Args:
-      measures, outcome: metrics of group "run". The test accuracy among the measures shows what no measure of
-        diversity is needed for.
+      measures, outcome: metrics of group "run".
       given: a metric of group "run", such as the accuracy in distribution: the outcome is then the effective
         robustness, what is left of the outcome's logit over the families' line on the logit of `given`.
+      beside: a metric of group "run" of which the correlation with the outcome is given too, over the same
+        families as each measure's; that of the test accuracy shows what no measure of diversity is needed for.
       sources: by the name of a family, what it shares with others, or several such things; those that share
         one are one point.
 
@@ -246,7 +257,7 @@ def rank_agreement(
     with replacement, so that it says how well the families' means are known), p (two-sided, permuting
     families: all orders up to 7, else 10,000), p_holm (over the measures), control: 95 % of permuted orders
     lie within ± this; least_p: the smallest p that so many families can give; over_arms: Spearman's over
-    arms; families, arms, runs. Arms that lack a number are left out; a measure with fewer than three
+    arms; beside: Spearman's correlation of `beside`; families, arms, runs. Arms that lack a number are left out; a measure with fewer than three
     families, or the same in all, has NaN.
 
     Raises:
@@ -254,27 +265,33 @@ def rank_agreement(
     """
     found = samples(table)
     y_places = [place_of_run(found, name) for name in ([outcome] if given is None else [outcome, given])]
+    more = [] if beside is None else [place_of_run(found, beside)]
     rng = np.random.default_rng(seed)
     rows = []
     for measure in measures:
-        places = [place_of_run(found, measure), *y_places]
+        places = [place_of_run(found, measure), *y_places, *more]
         runs = {name: _against_baseline(found, name, places) for name in found.values}
         runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
         runs = {name: v for name, v in runs.items() if len(v)}
         family = _units(found, runs, places[0], sources)
         count = int(family.max()) + 1 if len(family) else 0
         row: dict[str, object] = {"measure": measure, "outcome": outcome}
-        row |= dict.fromkeys(("spearman", "low", "high", "p", "control", "least_p", "over_arms"), np.nan)
+        unknown = ("spearman", "low", "high", "p", "control", "least_p", "over_arms", "beside")
+        row |= dict.fromkeys(unknown, np.nan)
         row |= {"families": count, "arms": len(runs), "runs": sum(map(len, runs.values()))}
         means = np.array([v.mean(0) for v in runs.values()]).reshape(-1, len(places))
         if count >= 3:
             weights = (family == np.arange(count)[:, None]) / np.bincount(family)[:, None]
+            if more:
+                other, of_outcome = _ranks((weights @ means[:, [-1, 1]]).T)
+                row["beside"] = float(other @ of_outcome)
+            means = means[:, : 1 + len(y_places)]
             points = _points(weights @ means)
             if (np.ptp(points, axis=0) > 0).all():
                 row |= _agreement(points, rng)
                 resampled = np.stack(
                     [v[rng.integers(len(v), size=(resamples, len(v)))].mean(1) for v in runs.values()], axis=1
-                )
+                )[:, :, : 1 + len(y_places)]
                 ranked = _ranks(np.moveaxis(_points(weights @ resampled), -1, 0))
                 tail = (1 - LEVEL) / 2
                 low, high = np.quantile((ranked[0] * ranked[1]).sum(-1), [tail, 1 - tail])

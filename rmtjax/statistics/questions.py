@@ -28,6 +28,7 @@ from rmtjax.statistics.directions import (
     NEITHER,
     PLACEBO,
     PLAIN,
+    LEAST_COSINE,
     PRIMARY,
     Cast,
     Likeness,
@@ -196,8 +197,13 @@ def _lead(verdict: str, roles: Roles, rows: Sequence[Likeness]) -> str:
 
 
 def _numbers(row: Likeness, roles: Roles) -> str:
+    missing = ""
+    if row.few_seeds:
+        missing += f"; {row.few_seeds} do not count, with fewer than three seeds or such a baseline"
+    if row.lacking:
+        missing += f"; {row.lacking} numbers are left out, which some runs lack, {row.lacking_in} the most"
     if not np.isfinite(row.dropout + row.decay):
-        return f"{row.numbers} numbers"
+        return f"{row.numbers} numbers{missing}"
     beside = (
         f"of the placebos {row.placebo} has the greatest by its size, "
         f"{_with_interval(row.placebo_cosine, row.placebo_low, row.placebo_high)}"
@@ -208,12 +214,10 @@ def _numbers(row: Likeness, roles: Roles) -> str:
     )
     if row.left_out:
         beside += f" (without {row.left_out}, which have no direction here)"
-    if row.few_seeds:
-        beside += f"; {row.few_seeds} do not count, with fewer than three seeds or such a baseline"
-    if row.lacking:
-        beside += f"; {row.lacking} numbers are left out, which some runs lack, {row.lacking_in} the most"
+    beside += missing
     room = (
-        f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in 2.5 % of cases"
+        f"unrelated directions in {row.dimensions:.1f} dimensions exceed {row.floor:.2f} in "
+        f"{'2.5 %' if row.floor > LEAST_COSINE else 'at most 2.5 %'} of cases"
         if np.isfinite(row.dimensions)
         else f"the families are too few to tell in how many dimensions effects lie, and in as few as 3 "
         f"unrelated ones exceed {row.floor:.2f} in 2.5 % of cases"
@@ -277,9 +281,13 @@ def best_share(table: pd.DataFrame | Samples, family: str, outcome: str = "ood_a
     found = interior_optimum(table, family, outcome)
     smaller = min(found.over_none, found.over_most)
     lead = {YES: "A share", NO: "No share", CANNOT_TELL: "It cannot be told whether a share"}[found.verdict]
+    best = (
+        f"the best one between, {found.best:.3g} by the mean of {found.seeds} seeds,"
+        if np.isfinite(found.best)
+        else f"the mean of all between, the clearest here over {found.seeds} seeds,"
+    )
     sentence = (
-        f"{lead} of {family} between none and the most is best for {_words(outcome)}: the best one between, "
-        f"{found.best:.3g} by the mean of {found.seeds} seeds, is "
+        f"{lead} of {family} between none and the most is best for {_words(outcome)}: {best} is "
         f"{_with_interval(*found.over_none, digits=4)} better than none and "
         f"{_with_interval(*found.over_most, digits=4)} better than the largest, {found.shares[-1]:g}; an "
         f"optimum of one standard deviation of seed noise would be found with a probability of "
@@ -303,9 +311,11 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
         measures = [name for name in of_run if name.startswith(_DIVERSITY)]
     if not measures:
         raise InputError("no run has a measure of diversity")
-    ranked = rank_agreement(found, measures, roles.outcome, given=given, sources=roles.sources).dropna(
-        subset="spearman"
-    )
+    told = given is None and "accuracy" not in measures and (RUN, "accuracy") in list(found.columns)
+    beside = "accuracy" if told else None
+    ranked = rank_agreement(
+        found, measures, roles.outcome, given=given, beside=beside, sources=roles.sources
+    ).dropna(subset="spearman")
     if ranked.empty:
         raise InputError("no measure of diversity differs between three families or more")
     best = ranked.loc[ranked["spearman"].abs().idxmax()]
@@ -322,12 +332,7 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
     few = best["least_p"] * len(ranked) >= 0.05
     number = int(best["families"])
     limit = f"; with {number} families nothing can be told, since no p is below {best['least_p']:.2g}"
-    accuracy = ""
-    if given is None and "accuracy" not in measures and (RUN, "accuracy") in list(found.columns):
-        plain = rank_agreement(found, ["accuracy"], roles.outcome, sources=roles.sources, resamples=2)[
-            "spearman"
-        ].item()
-        accuracy = f"; accuracy on the test set itself has {plain:.2f}"
+    accuracy = f"; accuracy on the test set itself has {best['beside']:.2f}" if told else ""
     sentence = (
         f"{lead}: Spearman's correlation of {measure} over {number} families, each the mean of its doses"
         f"{', those that share a source counted as one' if roles.sources else ''} and those that are fed the "

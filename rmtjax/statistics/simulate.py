@@ -240,19 +240,30 @@ def sameness_verdict(
     *,
     differing: int = 115,
     seeds: int = 20,
+    baseline_seeds: int | None = None,
     count: int = 115,
     common: tuple[int, float] = COMMON,
+    aligned: bool = False,
 ) -> str:
     """T2's verdict where so many of the numbers differ by so many standard deviations, and the others not.
 
-    `common`: see `weights_study`.
+    Args:
+      seeds, baseline_seeds: of both arms, and of the baseline, if that has fewer.
+      common: see `weights_study`.
+      aligned: the differences have the signs of the direction in which the noise is greatest, not random ones.
     """
     numbers = [("q", f"after/number {i}") for i in range(count)]
     same = Family(np.ones(1), (0.0,), (seeds,))
     found = weights_study(
         rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers, common=common
     )
-    signs = rng.choice([-1.0, 1.0], count) * (np.arange(count) < differing)
+    runs = found.values["none"]
+    found.values["none"], found.seeds["none"] = runs[:baseline_seeds], found.seeds["none"][:baseline_seeds]
+    if aligned:
+        signs = np.sign(np.linalg.svd(runs - runs.mean(0), full_matrices=False)[2][0])
+    else:
+        signs = rng.choice([-1.0, 1.0], count)
+    signs *= np.arange(count) < differing
     found.values["one_1"][:] += difference * signs
     return distance_of_arms(found, "one_1", "other_1", np.ones(count, bool)).verdict
 
@@ -283,6 +294,7 @@ def ranking_verdict(
     named: bool = True,
     crossed: bool = False,
     tied: int = 0,
+    unequal: bool = False,
 ) -> str:
     """T4's verdict: measure and outcome of a family's doses are correlated by `within`; the two of one family
     by `related`. Noise of seeds is a tenth of the spread of arms.
@@ -293,6 +305,7 @@ def ranking_verdict(
       named: whether the design says so.
       crossed: each two neighbouring sources share something too, which moves their families by as much.
       tied: how many families more are fed the baseline's data; their outcomes lie as far apart as others'.
+      unequal: every second family is a tenth as strong, and the baseline lies between all.
     """
     means = {("none", 0): np.zeros(2)}
     mix = np.linalg.cholesky(np.array([[1.0, related], [related, 1.0]]))
@@ -306,8 +319,11 @@ def ranking_verdict(
         common = np.sqrt(shared) * source + np.sqrt(1 - shared) * (mix @ rng.standard_normal(2))
         for dose in range(1, doses + 1):
             own = mix @ rng.standard_normal(2)
-            means[f"family {family}", dose] = 10 * (np.sqrt(within) * common + np.sqrt(1 - within) * own)
-    means["none", 0] = 10 * (mix @ rng.standard_normal(2))
+            strength = 1 if unequal and family % 2 else 10
+            means[f"family {family}", dose] = strength * (
+                np.sqrt(within) * common + np.sqrt(1 - within) * own
+            )
+    means["none", 0] = np.zeros(2) if unequal else 10 * (mix @ rng.standard_normal(2))
     found = run_study(rng, means, ["vendi", "ood_accuracy"])
     for family, dose in itertools.product(range(families, families + tied), range(1, doses + 1)):
         found.values[f"family {family}_{dose}"][:, 0] = found.values["none"][:, 0]
@@ -411,6 +427,17 @@ SCENARIOS: dict[str, Scenario] = {
         size=2.0,
         seeds=(20, 20),
     ),
+    "T1: cosine .33, 2 s.d., 20 dimensions, 20 seeds in all arms": _of(
+        likeness_verdict,
+        "yes",
+        "no",
+        "placebo",
+        "neither",
+        cosine=0.33,
+        size=2.0,
+        dimensions=20,
+        seeds=(20, 20),
+    ),
     "T1: cosine .1": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.1),
     "T1: cosine .2": _of(likeness_verdict, "yes", "no", "placebo", cosine=0.2),
     "T1: top dose reversed": _of(
@@ -418,7 +445,16 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "T2: true differences of 0": _of(sameness_verdict, "no", difference=0.0),
     "T2: true differences of .8": _of(sameness_verdict, "no", difference=0.8),
+    "T2: true differences of .8, 20 seeds, 5 of the baseline": _of(
+        sameness_verdict, "no", difference=0.8, baseline_seeds=5
+    ),
     "T2: true differences of 1, the margin": _of(sameness_verdict, "yes", difference=1.0),
+    "T2: true differences of 1, the margin, along the .98 of their noise that numbers share": _of(
+        sameness_verdict, "yes", difference=1.0, common=(1, 0.98), aligned=True
+    ),
+    "T2: true differences of 1, the margin, along the .98 of their noise that numbers share, 5 seeds": _of(
+        sameness_verdict, "yes", difference=1.0, common=(1, 0.98), aligned=True, seeds=5
+    ),
     "T2: true differences of 1, the margin, in numbers that share .98 of their noise": _of(
         sameness_verdict, "yes", difference=1.0, common=(1, 0.98)
     ),
@@ -468,6 +504,9 @@ SCENARIOS: dict[str, Scenario] = {
         shared=0.8,
         crossed=True,
     ),
+    "T4: unrelated, 6 families, of which 3 are a tenth as strong": _of(
+        ranking_verdict, "yes", "no", families=6, doses=3, within=0.8, unequal=True
+    ),
     "T4: unrelated, 3 families, and 7 that are fed the baseline's data": _of(
         ranking_verdict, "yes", "no", families=3, doses=3, within=0.8, tied=7
     ),
@@ -501,6 +540,10 @@ SCENARIOS: dict[str, Scenario] = {
         likeness_verdict, "no", "placebo", "neither", cosine=0.92, curve=SATURATING, dimensions=20
     ),
     "T2 power: true differences of 0, 5 seeds": _of(sameness_verdict, "no", difference=0.0, seeds=5),
+    "T2 power: true differences of 0, 10 seeds": _of(sameness_verdict, "no", difference=0.0, seeds=10),
+    "T2 power: true differences of 2, 20 seeds, 5 of the baseline": _of(
+        sameness_verdict, "yes", difference=2.0, baseline_seeds=5
+    ),
     "T2 power: true differences of 1.5": _of(sameness_verdict, "yes", difference=1.5),
     "T2 power: true differences of 2": _of(sameness_verdict, "yes", difference=2.0),
     "T3 power: optimum of 1 s.d., 5 seeds": _of(share_verdict, "no", curve=_parabola(4, 1.0)),
