@@ -68,13 +68,13 @@ def distance_of_arms(
     margin: float = MARGIN,
     seed: int = 0,
 ) -> Distance:
-    """Distance of two arms, paired by the seeds that both have (three or more), or else of independent groups.
+    """Distance of two arms, paired by the seeds that both have, or of independent groups if these are few.
 
     The interval of each number is that of its difference less the margin times the estimated noise; the
     errors of both count. The factor that makes the intervals hold for all numbers at once is the 95 %
     quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, those of the baseline
-    too, so that what the numbers have in common is kept, or Bonferroni's where that is smaller. The degrees of
-    freedom are those of the arm, or of the baseline, with the fewest seeds.
+    too, so that what the numbers have in common is kept, or Bonferroni's where that is smaller. The degrees
+    of freedom are those of the arm, or of the baseline, with the fewest seeds.
 
     Args:
       found: the study.
@@ -93,8 +93,8 @@ def distance_of_arms(
     keep = keep & np.isfinite(unit) & np.isfinite(x).all(0) & np.isfinite(y).all(0)
     if len(found.values[base]) < _LEAST_SEEDS:
         raise InputError(
-            f"the baseline {base!r} has {len(found.values[base])} seeds: the noise, in which arms are compared, "
-            f"takes {_LEAST_SEEDS}"
+            f"the baseline {base!r} has {len(found.values[base])} seeds: the noise, in which arms are "
+            f"compared, takes {_LEAST_SEEDS}"
         )
     if min(len(x), len(y)) < _LEAST_SEEDS or not keep.any():
         what = "no number that is known in all runs" if not keep.any() else "fewer than three seeds"
@@ -131,15 +131,15 @@ def distance_of_arms(
 
 
 def _size(parts: list[Float[np.ndarray, "_ K"]], freedom: int, margin: float) -> Estimate:
-    """Root of the mean squared difference, without noise; its ends by the jackknife over the seeds of each part.
+    """Root of the mean squared difference, without noise; ends by the jackknife over the seeds of each part.
 
     The noise, in which differences are measured, is estimated as well, with so many degrees of freedom. Its
     error is added as if all numbers shared it, as those that are one number in many layers do.
 
-    The upper end is the greater of two. One is the root of the upper end of the mean square. Where differences
-    lie along noise that the numbers share, the error of the square falls with the square itself, so that
-    what comes out small seems known well. The other, the root with the error of the differences' length, noise
-    and all, does not fall so.
+    The upper end is the greater of two. One is the root of the upper end of the mean square. Where
+    differences lie along noise that the numbers share, the error of the square falls with the square itself,
+    so that what comes out small seems known well. The other, the root with the error of the differences'
+    length, noise and all, and with that of the unit at the margin, does not fall so.
     """
     square, length = _mean_square(parts), _length(parts)
     of_square = _jackknife(parts, _mean_square) + 2 * square**2 / freedom

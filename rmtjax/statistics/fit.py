@@ -111,7 +111,8 @@ def fit_rows(
         for name in {*arms, *found.arms.loc[arms, "baseline"]}:
             if len(found.seeds[name]) < _LEAST_SEEDS:
                 raise InputError(
-                    f"arm {name!r} has {len(found.seeds[name])} seeds: what of an effect is the fit takes four"
+                    f"arm {name!r} has {len(found.seeds[name])} seeds: what of an effect is the fit takes "
+                    f"{_LEAST_SEEDS}"
                 )
         products = products_of_effects(found, arms, keep)
         left_out = [None, *products.ids.tolist()]

@@ -249,7 +249,8 @@ def rank_agreement(
       given: a metric of group "run", such as the accuracy in distribution: the outcome is then the effective
         robustness, what is left of the outcome's logit over the families' line on the logit of `given`.
       beside: a metric of group "run" of which the correlation with the outcome is given too, over the same
-        families as each measure's; that of the test accuracy shows what no measure of diversity is needed for.
+        families as each measure's. That of the test accuracy shows what no measure of diversity is needed
+        for.
       sources: by the name of a family, what it shares with others, or several such things; those that share
         one are one point.
 
@@ -257,8 +258,8 @@ def rank_agreement(
     with replacement, so that it says how well the families' means are known), p (two-sided, permuting
     families: all orders up to 7, else 10,000), p_holm (over the measures), control: 95 % of permuted orders
     lie within ± this; least_p: the smallest p that so many families can give; over_arms: Spearman's over
-    arms; beside: Spearman's correlation of `beside`; families, arms, runs. Arms that lack a number are left out; a measure with fewer than three
-    families, or the same in all, has NaN.
+    arms; beside: Spearman's correlation of `beside`; families, arms, runs. Arms that lack a number are left
+    out; a measure with fewer than three families, or the same in all, has NaN.
 
     Raises:
       InputError: an unknown metric.

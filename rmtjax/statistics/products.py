@@ -91,8 +91,8 @@ class Products(NamedTuple):
 def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
     """Inner products between the effects of arms against their baselines.
 
-    The unit of each number is the noise of the arm's baseline. It is estimated anew without each seed, so that
-    intervals count its error: with great effects and few seeds it is most of what is uncertain, since how
+    The unit of each number is the noise of the arm's baseline. It is estimated anew without each seed, so
+    that intervals count its error. With great effects and few seeds that is most of what is uncertain: how
     much each number weighs in a product is then known less well than the effects are.
 
     Args:

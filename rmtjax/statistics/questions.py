@@ -24,11 +24,11 @@ import pandas as pd
 from rmtjax.errors import InputError
 from rmtjax.statistics.alone import alone_answers
 from rmtjax.statistics.directions import (
+    LEAST_COSINE,
     MATCHED_BY,
     NEITHER,
     PLACEBO,
     PLAIN,
-    LEAST_COSINE,
     PRIMARY,
     Cast,
     Likeness,

@@ -250,7 +250,7 @@ def sameness_verdict(
     Args:
       seeds, baseline_seeds: of both arms, and of the baseline, if that has fewer.
       common: see `weights_study`.
-      aligned: the differences have the signs of the direction in which the noise is greatest, not random ones.
+      aligned: the differences have the signs of the direction in which noise is greatest, not random ones.
     """
     numbers = [("q", f"after/number {i}") for i in range(count)]
     same = Family(np.ones(1), (0.0,), (seeds,))

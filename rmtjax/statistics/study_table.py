@@ -133,11 +133,11 @@ def arms_of_noise(found: Samples, baseline: str) -> list[str]:
 def noise(found: Samples, baseline: str, *, without: int | None = None) -> Float[np.ndarray, " K"]:
     """The noise of each number: its standard deviation over the seeds of the baseline.
 
-    Pooled over `arms_of_noise`: squared
-    deviations from each arm's mean, divided by all degrees of freedom. With ten degrees of freedom or more,
-    deviations beyond three robust standard deviations (1.4826 times the median absolute deviation) count as
-    three, so that a single outlying run does not set the unit of all effects; for normal noise that lowers
-    the result by less than 1 %. NaN where there is one seed, or no spread at all.
+    Pooled over `arms_of_noise`: squared deviations from each arm's mean, divided by all degrees of freedom.
+    With ten degrees of freedom or more, deviations beyond three robust standard deviations (1.4826 times the
+    median absolute deviation) count as three, so that a single outlying run does not set the unit of all
+    effects; for normal noise that lowers the result by less than 1 %. NaN where there is one seed, or no
+    spread at all.
 
     Args:
       found: the study.

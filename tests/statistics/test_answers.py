@@ -12,8 +12,8 @@ import simulated
 
 from rmtjax import statistics
 from rmtjax.errors import InputError
-from rmtjax.statistics import Roles, intervals, questions
-from rmtjax.statistics.directions import Cast, Likeness, likeness_row, verdict_of
+from rmtjax.statistics import Roles, intervals, questions, simulate
+from rmtjax.statistics.directions import Cast, Likeness, likeness_row, likeness_rows, verdict_of
 from rmtjax.statistics.distance import distance_of_arms
 
 LAYERS = [("backbone", "after/alpha"), ("backbone", "update/log_norm")]
@@ -145,6 +145,28 @@ def test_the_best_share(means, verdict):
         assert found.over_none[0] == pytest.approx(0.1, abs=0.02)
         assert found.p < 0.01
     assert found.control[0] < 0
+
+
+def test_the_mean_of_all_shares_between_is_shown_where_that_decides():
+    table = shares(np.random.default_rng(1), (0.6, *[0.608] * 5, 0.6), seeds=25)
+    found = statistics.interior_optimum(table, "replace", shuffles=100)
+    assert (found.verdict, np.isnan(found.best)) == ("yes", True)
+    assert min(found.over_none[1], found.over_most[1]) > 0
+    assert found.over_none[0] == pytest.approx(0.008, abs=0.004)
+    assert "the mean of all between, the clearest here over 25 seeds, is" in (
+        questions.best_share(table, "replace").sentence
+    )
+
+
+def test_the_best_share_of_an_unknown_outcome_is_refused():
+    table = shares(np.random.default_rng(0), (0.6, 0.7, 0.6), seeds=5)
+    lost = (table["arm"] == table["arm"].iloc[-1]) & (table["seed"] == 3)
+    found = statistics.interior_optimum(table.assign(value=table["value"].mask(lost)), "replace", shuffles=1)
+    assert found.seeds == 4
+    with pytest.raises(InputError, match="not known in two seeds of all shares"):
+        statistics.interior_optimum(table.assign(value=np.nan), "replace")
+    with pytest.raises(InputError, match="'ood_accuracy' of family 'replace' is the same in all runs"):
+        statistics.interior_optimum(table.assign(value=0.5), "replace")
 
 
 def test_the_best_share_of_nothing_is_rarely_claimed():
@@ -358,6 +380,9 @@ def test_numbers_that_a_run_lacks_are_counted_and_the_arm_is_named():
     assert row.reason == "only 5 of 30 numbers are known in every run: decay_1 lacks 25"
     with pytest.raises(InputError, match=r"known, with noise, in every run: decay_1 lacks 30 of 30"):
         likeness_row(table.assign(value=table["value"].mask(of_run)), cast)
+    of_base = (table["arm"] == "none") & (table["seed"] == 3)
+    with pytest.raises(InputError, match=r"in every run: none lacks 30 of 30"):
+        likeness_row(table.assign(value=table["value"].mask(of_base)), cast)
 
 
 def test_few_numbers_that_differ_are_lost_in_the_root_mean_square_and_this_is_said():
@@ -368,6 +393,52 @@ def test_few_numbers_that_differ_are_lost_in_the_root_mean_square_and_this_is_sa
     apart = distance_of_arms(found, "one", "other", np.ones(30, bool))
     assert apart.verdict == "yes"
     assert 0 < apart.within < 30
+
+
+def test_arms_that_share_few_seeds_are_compared_as_two_groups():
+    arms = {name: (name, 1.0, np.zeros(30), seeds) for name, seeds in (("a", range(6)), ("b", range(4, 10)))}
+    found = statistics.samples(simulated.study(np.random.default_rng(0), arms))
+    assert distance_of_arms(found, "a", "b", np.ones(30, bool)).seeds == (6, 6)
+    found.values["none"], found.seeds["none"] = found.values["none"][:2], found.seeds["none"][:2]
+    with pytest.raises(InputError, match="the baseline 'none' has 2 seeds"):
+        distance_of_arms(found, "a", "b", np.ones(30, bool))
+
+
+def test_intervals_of_cosines_count_what_is_not_known_of_the_units():
+    """Effects of two standard deviations and ten seeds: what is uncertain is how much each number counts."""
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(60):
+        one, other, third = np.linalg.qr(rng.standard_normal((len(simulate.NUMBERS), 3)))[0].T
+        one, other, third = (2 * len(simulate.NUMBERS) ** 0.5 * axis for axis in (one, other, third))
+        effects = {"diversity": 0.6 * one + 0.8 * other, "dropout": one, "decay": third}
+        families = {name: simulate.Family(np.ones(1), (0.0,), (10,)) for name in effects}
+        found = simulate.weights_study(rng, families, baseline_seeds=10)
+        for name, effect in effects.items():
+            found.values[f"{name}_1"][:] += effect
+        row = likeness_row(found, Cast(*effects))
+        held.append(row.dropout_low < 0.6 < row.dropout_high)
+    assert np.mean(held) > 0.88  # .64 where the units are taken as known
+
+
+def test_a_placebo_of_which_there_is_no_run_is_left_out():
+    rng = np.random.default_rng(0)
+    one, other, third = 2 * rng.standard_normal((3, len(simulated.NUMBERS)))
+    effects = {"diversity": one, "dropout": one, "decay": other, "rate": third}
+    arms = {f"{name}_1": (name, 1.0, effect, range(10)) for name, effect in effects.items()}
+    arms["steps_1"] = ("steps", 1.0, np.zeros(30), range(10))
+    cast = Cast("diversity", "dropout", "decay", ("rate", "batch", "steps"), "steps")
+    rows = likeness_rows(simulated.study(rng, arms), cast)
+    assert rows[0].left_out == "batch, steps"
+    # Steps have no direction here, so there is none to project out.
+    assert {row.condition for row in rows} == {"all doses"}
+
+
+def test_the_verdict_on_weights_says_so_where_there_are_only_numbers_of_runs():
+    arms = {f"{name}_1": (name, 1.0, np.zeros(2), range(5)) for name in ("augmentation", "dropout", "decay")}
+    table = simulated.study(np.random.default_rng(0), arms, numbers=RUN)
+    found = statistics.answers(table, Roles("augmentation", "dropout", "decay")).set_index("question")
+    assert "the table has no number of a kind of layer" in found.loc["T1", "sentence"]
 
 
 def test_a_family_that_pandas_took_for_a_missing_value_is_refused(tmp_path):
@@ -410,6 +481,9 @@ def test_families_that_are_fed_what_the_baseline_is_count_with_it_whatever_their
         pd.concat(parts), ["vendi_score"], sources={"decay": "knob", "more": ("another", "knob")}
     ).iloc[0]
     assert tied["families"] == 3
+    # The accuracy that stands beside a measure is ranked over the same points.
+    found = statistics.rank_agreement(table, ["vendi_score"], beside="ood_accuracy").iloc[0]
+    assert (found["families"], found["beside"]) == (4, pytest.approx(1))
 
 
 def test_the_jackknife_has_the_error_of_a_mean_also_where_each_seed_is_in_other_arms():
