@@ -42,7 +42,7 @@ ONLY_IN = {
     "onnx": {"checkpoints"},
     "gguf": {"checkpoints"},
     "msgpack": {"checkpoints"},
-    "matplotlib": {"report", "data"},
+    "matplotlib": {"report", "data", "spectra"},  # in spectra: when a figure is drawn
     "jinja2": {"report"},
 }
 

@@ -9,7 +9,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,17 +22,22 @@ from rmtjax.spectra import (
     eigensolver,
     farms,
     nulls,
+    plots,
     programs,
     shuffles,
     singular_vectors,
     streaming,
     table,
+    text,
     update_geometry,
     updates,
     wrappers,
 )
 from rmtjax.spectra.matrices import Matrix, weight_matrices
 from rmtjax.spectra.metrics import OF_ENTRIES, chosen
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Analysis(NamedTuple):
@@ -69,6 +74,30 @@ class Analysis(NamedTuple):
             archives.write(path, drawn, compressed=True)
         with _atomic(folder / "spectra.parquet") as path:
             rows.to_parquet(path)
+
+    def summary(self) -> pd.DataFrame:
+        """Medians over the matrices of each kind of layer (and stage): `matrices`, and every number."""
+        keys = (["stage"] if "stage" in self.table else []) + ["kind"]
+        groups = self.table.groupby(keys, sort=False)
+        medians = groups[list(self.table.select_dtypes("number"))].median()
+        medians.insert(0, "matrices", groups.size())
+        return medians
+
+    def plot(self, name: str) -> "Figure":
+        """Spectrum of one matrix: its bulk and its tail, with noise and fit. See `plots.matrix`."""
+        return plots.matrix(self.table, self.eigenvalues, name)
+
+    def plot_depth(self, metric: str = "alpha") -> "Figure":
+        """A metric of every matrix by kind of layer, with what noise shows. See `plots.depth`."""
+        return plots.depth(self.table, metric)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: medians by kind of layer, and how many tensors are left out."""
+        columns = [name for name in text.shown(self.table) if name in self.table]
+        beside = [[name, f"{name}_null"] if f"{name}_null" in self.table else [name] for name in columns]
+        medians = self.summary()[["matrices", *itertools.chain(*beside)]]
+        head = f"{len(self.table)} rows, {len(self.left_out)} tensors left out; medians by kind of layer:"
+        return f"<p>{head}</p>{medians.to_html(float_format=lambda value: f'{value:.3g}')}"
 
 
 REPLICATES = 100  # matrices of noise per shape, for the group "nulls"

@@ -19,7 +19,7 @@ def table(rows: pd.DataFrame) -> str:
 
     Below: warnings, medians by kind of layer, and the spread of alpha over the matrices.
     """
-    metrics_shown = _shown(rows)
+    metrics_shown = shown(rows)
     heads = ["stage"] * ("stage" in rows) + ["name", "N x M"]
     lines = [heads + [part for name in metrics_shown for part in _heads(name, rows)]]
     for _, row in rows.head(_MOST_ROWS).iterrows():
@@ -67,7 +67,7 @@ def by_kind(rows: pd.DataFrame) -> str:
     head                   1            7
     """
     keys = (["stage"] if "stage" in rows else []) + ["kind"]
-    metrics_shown = _shown(rows)
+    metrics_shown = shown(rows)
     lines = [
         [*(["stage"] if "stage" in rows else []), "median by kind", "matrices"]
         + [part for name in metrics_shown for part in _heads(name, rows)]
@@ -100,7 +100,7 @@ def _first_three(names: Sequence[str]) -> str:
     )
 
 
-def _shown(rows: pd.DataFrame) -> list[str]:
+def shown(rows: pd.DataFrame) -> list[str]:
     """The metrics that are shown in a terminal and that the table holds."""
     return [name for name in metrics.shown("text") if name in rows and rows[name].notna().any()]
 
