@@ -25,7 +25,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.contrasts import independent, paired
 from rmtjax.statistics.intervals import jackknife_variance
 from rmtjax.statistics.products import Estimate
-from rmtjax.statistics.study_table import Samples, noise, same_seeds
+from rmtjax.statistics.study_table import Samples, arms_of_noise, noise, same_seeds
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 MARGIN = 1.0
@@ -101,7 +101,9 @@ def distance_of_arms(
         raise InputError(f"arms {arm!r} and {other!r} have {what}: there is nothing to compare")
     parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]
     parts = [part / unit[keep] for part in parts]
-    freedom = len(found.values[base]) - 1
+    same = [found.values[name][:, keep] for name in arms_of_noise(found, base)]
+    of_unit = np.concatenate([runs - runs.mean(0) for runs in same])
+    freedom = len(of_unit) - len(same)
     size = _size(parts, freedom, margin)
     found_difference = paired(parts[0]) if both else independent(parts[0], -parts[1])
     mean, error = found_difference.effect, found_difference.error
@@ -110,7 +112,7 @@ def distance_of_arms(
     factor = _greatest(parts, of_seeds, rng)
     # The margin is a multiple of the noise, which is estimated as well; with its error 1 / sqrt(2 freedom).
     excess = (np.abs(mean) - margin) / np.sqrt(error**2 + margin**2 / (2 * freedom))
-    beyond = excess > _greatest(parts, of_seeds, rng, found.values[base][:, keep], margin)
+    beyond = excess > _greatest(parts, of_seeds, rng, of_unit, margin)
     alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, of_seeds)
     within = excess < -scipy.stats.t.ppf(LEVEL, of_seeds)
     columns = np.flatnonzero(keep)
@@ -138,16 +140,18 @@ def _size(parts: list[Float[np.ndarray, "_ K"]], freedom: int, margin: float) ->
 
     The upper end is the greater of two. One is the root of the upper end of the mean square. Where
     differences lie along noise that the numbers share, the error of the square falls with the square itself,
-    so that what comes out small seems known well. The other, the root with the error of the differences'
-    length, noise and all, and with that of the unit at the margin, does not fall so.
+    so that what comes out small seems known well. The other does not fall so. It starts from the root with
+    the noise along the differences left in, and adds the error of their length, noise and all, and that of
+    the unit at the margin.
     """
     square, length = _mean_square(parts), _length(parts)
     of_square = _jackknife(parts, _mean_square) + 2 * square**2 / freedom
-    of_length = _jackknife(parts, _length) + max(length, margin) ** 2 / (2 * freedom)
+    error, of_unit = _jackknife(parts, _length), max(length, margin) ** 2 / (2 * freedom)
     t = float(scipy.stats.t.ppf(LEVEL, min(*(len(part) - 1 for part in parts), freedom)))
     half = t * of_square**0.5
     value, low, high = (max(x, 0.0) ** 0.5 for x in (square, square - half, square + half))
-    return Estimate(value, low, max(high, value + t * of_length**0.5))
+    along = (max(square, 0.0) + error) ** 0.5
+    return Estimate(value, low, max(high, along + t * (error + of_unit) ** 0.5))
 
 
 def _jackknife(
@@ -159,7 +163,7 @@ def _jackknife(
         without = np.array(
             [number([*parts[:i], np.delete(part, seed, 0), *parts[i + 1 :]]) for seed in range(len(part))]
         )
-        variance += jackknife_variance(without, np.zeros(len(part), int))
+        variance += jackknife_variance(without, np.full(len(part), 1 - 1 / len(part)))
     return variance
 
 
@@ -184,8 +188,8 @@ def _greatest(
 ) -> float:
     """The 95 % quantile of the greatest |t| over the numbers, where the true differences are 0.
 
-    With the runs of which the unit is made, it is that of the greatest excess over the margin, where all true
-    differences are at it.
+    With the deviations of which the unit is made, it is that of the greatest excess over the margin, where
+    all true differences are at it. Of few such deviations that has no bound: a unit may be much too small.
     """
     shift, variance = 0.0, 0.0
     for part in parts:
@@ -199,6 +203,8 @@ def _greatest(
         variance = variance + margin**2 * squares / (2 * (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = excess / np.sqrt(variance)
+    if unit is not None:
+        return float(np.quantile(np.nan_to_num(t, posinf=np.inf).max(1), LEVEL))
     drawn = float(np.quantile(np.nan_to_num(t, posinf=0.0).max(1), LEVEL))
     # Of few seeds many resamples hold one seed throughout and have no spread; Bonferroni's factor holds too.
     return min(drawn, float(scipy.stats.t.ppf(1 - (1 - LEVEL) / 2 / parts[0].shape[1], freedom)))

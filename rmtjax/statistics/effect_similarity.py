@@ -18,9 +18,10 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.intervals import LEVEL, jackknife_strata, jackknife_variance
+from rmtjax.statistics.intervals import LEVEL, jackknife_variance, jackknife_weights
 from rmtjax.statistics.study_table import RUN, Samples, is_paired, noise, samples
 
+_ROUNDING = 1e-6  # of the numbers of a run, which are kept in single precision
 SPLITS = 40
 LEAST_RELIABILITY = 0.1
 FAKE = "fake"
@@ -41,8 +42,8 @@ class Similarity(NamedTuple):
       families: their names. The last is "fake": baseline runs, half of which play the arm. Only by chance
         does anything resemble it.
       cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
-      cosines, spearmans: the same without one seed at a time; `stratum` numbers the sets of seeds that the
-        same arms have.
+      cosines, spearmans: the same without one seed at a time; `weights` are those of
+        the seeds in the jackknife.
       numbers: length of the effect vectors.
       seeds: number of seeds of the arm with the fewest.
     """
@@ -52,7 +53,7 @@ class Similarity(NamedTuple):
     spearman: Float[np.ndarray, "F F"]
     cosines: Float[np.ndarray, "R F F"]
     spearmans: Float[np.ndarray, "R F F"]
-    stratum: Int[np.ndarray, " R"]
+    weights: Float[np.ndarray, " R"]
     numbers: int
     seeds: int
 
@@ -70,7 +71,7 @@ class Similarity(NamedTuple):
                 row: dict[str, object] = {"family": family, "other": self.families[j]}
                 for name, (value, without) in measures.items():
                     found = _interval(
-                        float(value[i, j]), without[:, i, j], self.stratum, self.seeds, (-1.0, 1.0)
+                        float(value[i, j]), without[:, i, j], self.weights, self.seeds, (-1.0, 1.0)
                     )
                     row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
                 rows.append(row)
@@ -83,7 +84,7 @@ class Similarity(NamedTuple):
         f, i, j = (self.families.index(name) for name in (family, one, two))
         value, without = self._measures()[kind]
         difference = without[:, f, i] - without[:, f, j]
-        return _interval(float(value[f, i] - value[f, j]), difference, self.stratum, self.seeds, (-2.0, 2.0))
+        return _interval(float(value[f, i] - value[f, j]), difference, self.weights, self.seeds, (-2.0, 2.0))
 
     def _measures(self) -> dict[str, tuple[Float[np.ndarray, "F F"], Float[np.ndarray, "R F F"]]]:
         """The value of each measure, and the same without one seed at a time."""
@@ -142,11 +143,12 @@ def similarity(
     halves = _halves(strata, arms, splits, np.random.default_rng(seed), len(ids))
     value = _halved(arms, np.ones(len(ids)), halves, count)
     without = [_halved(arms, kept, halves * kept, count) for kept in 1.0 - np.eye(len(ids))]
-    stratum = jackknife_strata(np.stack([np.isin(np.arange(len(ids)), members_of) for members_of in strata]))
+    held = [seeds for arm in arms for seeds in (arm.seeds, arm.baseline_seeds, arm.unit_seeds)]
+    weights = jackknife_weights(np.stack([np.isin(np.arange(len(ids)), seeds) for seeds in held]))
     cosines, spearmans = (np.stack([one[i] for one in without]) for i in (0, 1))
     fewest = min(len(arm.seeds) for arm in arms)
     return Similarity(
-        tuple(members), value[0], value[1], cosines, spearmans, stratum, int(keep.sum()), fewest
+        tuple(members), value[0], value[1], cosines, spearmans, weights, int(keep.sum()), fewest
     )
 
 
@@ -164,16 +166,16 @@ def _disattenuated(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "
 def _interval(
     value: float,
     without: Float[np.ndarray, " R"],
-    stratum: Int[np.ndarray, " R"],
+    weights: Float[np.ndarray, " R"],
     seeds: int,
     bounds: tuple[float, float],
 ) -> Estimate:
-    """value ± t s.e. by the jackknife within strata, kept within bounds; NaN where a seed cannot be
+    """value ± t s.e. by the jackknife, kept within bounds; NaN where a seed cannot be
     spared.
     """
     if not np.isfinite(value) or not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * jackknife_variance(without, stratum) ** 0.5
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * jackknife_variance(without, weights) ** 0.5
     return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]))
 
 
@@ -272,7 +274,7 @@ def numbers_known(
     metrics: Sequence[str] | None,
 ) -> Bool[np.ndarray, " K"]:
     """Which columns make the effect vectors: those chosen, as `similarity` says, that are known in all runs
-    of the arms and vary over their baseline's seeds, whichever is left out.
+    of the arms and vary over their baseline's seeds by more than rounding, whichever is left out.
     """
     of_group = found.columns.get_level_values("group")
     if groups is None:
@@ -290,7 +292,8 @@ def numbers_known(
             break
         # `similarity` estimates the unit anew without each seed.
         ordered = np.sort(found.values[root], axis=0)
-        keep &= (ordered[-2] > ordered[0]) & (ordered[-1] > ordered[1])
+        rounding = _ROUNDING * np.abs(ordered).max(0)
+        keep &= (ordered[-2] - ordered[0] > rounding) & (ordered[-1] - ordered[1] > rounding)
     for name in {*names, *found.arms.loc[names, "baseline"]}:
         keep &= np.isfinite(found.values[name]).all(0)
     if not keep.any():

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 LEVEL = 0.95
 
@@ -47,36 +47,28 @@ def share_interval(count: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(count / n, ends.low, ends.high)
 
 
-def jackknife_strata(has: Shaped[np.ndarray, "A R"]) -> Int[np.ndarray, " R"]:
-    """Of each seed, for `jackknife_variance`: seeds that the same arms have make a stratum.
+def jackknife_weights(has: Shaped[np.ndarray, "A R"]) -> Float[np.ndarray, " R"]:
+    """Of each seed, for `jackknife_variance`: (n - 1) / n, where n seeds are in the smallest arm that has it.
 
-    Where runs were lost, nearly every seed has a pattern of its own, and alone in a stratum it would add
-    nothing to the variance. So those are one stratum together; if there is one such seed, it is in the
-    largest other one. That errs on the wide side.
+    Seeds are not cut into strata by the arms that have them. Where runs were lost these would be many and
+    small, and what the seeds of each have in common would be lost.
 
     Args:
-      has: whether an arm (row) has a seed (column).
+      has: whether an arm (row) has a seed (column); each seed is in some arm.
     """
-    _, stratum, sizes = np.unique(has, axis=1, return_inverse=True, return_counts=True)
-    stratum = stratum.ravel()
-    small = sizes[stratum] == 1
-    if small.sum() == 1:
-        small |= stratum == np.argmax(sizes)
-    out: np.ndarray = np.where(small, len(sizes), stratum)
+    sizes = has.sum(1, keepdims=True)
+    smallest = np.where(has, sizes, has.shape[1]).min(0)
+    out: np.ndarray = (smallest - 1) / smallest
     return out
 
 
-def jackknife_variance(without: Float[np.ndarray, " R"], stratum: Int[np.ndarray, " R"]) -> float:
-    """Of a number, from its values without each seed: (n - 1) / n Σ (x - mean)² of each stratum, added up.
+def jackknife_variance(without: Float[np.ndarray, " R"], weights: Float[np.ndarray, " R"]) -> float:
+    """Of a number, from its values without each seed: the weighted sum of their squared deviations.
 
-    The stratified jackknife (Wolter 2007, "Introduction to Variance Estimation", section 4.5).
+    With the weights (n - 1) / n of n seeds that all arms share it is the jackknife's (Efron and Stein 1981).
 
     Args:
       without: the number without each seed, in its own unit.
-      stratum: of each seed.
+      weights: of each seed, from `jackknife_weights`.
     """
-    out = 0.0
-    for place in np.unique(stratum):
-        part = without[stratum == place]
-        out += (len(part) - 1) / len(part) * float(np.square(part - part.mean()).sum())
-    return out
+    return float((weights * np.square(without - without.mean())).sum())

@@ -22,6 +22,7 @@ from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 _EXACT_FAMILIES = 7
 _SHUFFLES = 10_000
+_ROUNDING = 1e-9
 
 
 class Optimum(NamedTuple):
@@ -30,8 +31,8 @@ class Optimum(NamedTuple):
     Attributes:
       shares, means: the sweep, share 0 (the baseline) first, and the outcome's mean over seeds at each.
       verdict: "yes", "no" (none or the most is better than every share between) or "cannot tell".
-      best: the inner share with the highest mean; where the verdict is "yes", the candidate that is the most
-        clearly better than both ends: NaN if that is the mean of all inner shares.
+      best: the inner share with the highest mean; where the verdict is "yes", that of those which are clearly
+        better than both ends, or NaN if only the mean of all inner shares is.
       over_none, over_most: how much better that is than share 0 and than the largest share: (value, low,
         high). The intervals hold for all candidates at once, since one is chosen.
       control: 2.5 % and 97.5 % of the statistic when the shares are shuffled within each seed.
@@ -96,8 +97,8 @@ def interior_optimum(
         )
     y = values[:, :, place]
     y = y[np.isfinite(y).all(1)]
-    if len(y) < 2 or np.ptp(y) == 0:
-        what = "the same in all runs" if len(y) > 1 else "not known in two seeds of all shares"
+    if len(y) < 2 or not _pooled_error(y)[0] > _ROUNDING * np.abs(y).max():
+        what = "the same over seeds" if len(y) > 1 else "not known in two seeds of all shares"
         raise InputError(f"{metric!r} of family {family!r} is {what}: there is no best share to find")
     n, count = y.shape
     means, contrasts = y.mean(0), _against_ends(count)
@@ -110,11 +111,13 @@ def interior_optimum(
     doses = [*(float(found.arms.loc[name, "dose"]) for name in names[:-1]), np.nan]
     best = int(means[1:-1].argmax())
     if _is_optimum(over, reach):
-        with np.errstate(divide="ignore"):
-            best = int((over / reach).min(1).argmax())
+        clear = (over > reach).all(1)
+        best = max(np.flatnonzero(clear[inner]), key=lambda place: means[1 + place], default=count - 2)
     one_sided = tuple(float(scipy.stats.t.ppf((1 + LEVEL) / 2, free)) for free in (freedom, n - 1))
     is_worse = (over < -_reach(y, contrasts, one_sided))[inner].all(0).any()
     unit = noise(found, str(found.arms.loc[names[0], "baseline"]))[place]
+    if not np.isfinite(unit):  # of a baseline with an unknown outcome, or the same in all its runs
+        unit = pooled * np.sqrt(n)
     rng = np.random.default_rng(seed)
     return Optimum(
         (0.0, *(float(found.arms.loc[name, "dose"]) for name in names)),
@@ -249,8 +252,8 @@ def rank_agreement(
       given: a metric of group "run", such as the accuracy in distribution: the outcome is then the effective
         robustness, what is left of the outcome's logit over the families' line on the logit of `given`.
       beside: a metric of group "run" of which the correlation with the outcome is given too, over the same
-        families as each measure's. That of the test accuracy shows what no measure of diversity is needed
-        for.
+        families as each measure's; NaN where some family lacks it. That of the test accuracy shows what no
+        measure of diversity is needed for.
       sources: by the name of a family, what it shares with others, or several such things; those that share
         one are one point.
 
@@ -266,11 +269,10 @@ def rank_agreement(
     """
     found = samples(table)
     y_places = [place_of_run(found, name) for name in ([outcome] if given is None else [outcome, given])]
-    more = [] if beside is None else [place_of_run(found, beside)]
     rng = np.random.default_rng(seed)
     rows = []
     for measure in measures:
-        places = [place_of_run(found, measure), *y_places, *more]
+        places = [place_of_run(found, measure), *y_places]
         runs = {name: _against_baseline(found, name, places) for name in found.values}
         runs = {name: v[np.isfinite(v).all(1)] for name, v in runs.items()}
         runs = {name: v for name, v in runs.items() if len(v)}
@@ -283,16 +285,16 @@ def rank_agreement(
         means = np.array([v.mean(0) for v in runs.values()]).reshape(-1, len(places))
         if count >= 3:
             weights = (family == np.arange(count)[:, None]) / np.bincount(family)[:, None]
-            if more:
-                other, of_outcome = _ranks((weights @ means[:, [-1, 1]]).T)
-                row["beside"] = float(other @ of_outcome)
-            means = means[:, : 1 + len(y_places)]
+            if beside is not None:
+                row["beside"] = _spearman(
+                    weights @ [_known_mean(found, name, beside) for name in runs], weights @ means[:, 1]
+                )
             points = _points(weights @ means)
             if (np.ptp(points, axis=0) > 0).all():
                 row |= _agreement(points, rng)
                 resampled = np.stack(
                     [v[rng.integers(len(v), size=(resamples, len(v)))].mean(1) for v in runs.values()], axis=1
-                )[:, :, : 1 + len(y_places)]
+                )
                 ranked = _ranks(np.moveaxis(_points(weights @ resampled), -1, 0))
                 tail = (1 - LEVEL) / 2
                 low, high = np.quantile((ranked[0] * ranked[1]).sum(-1), [tail, 1 - tail])
@@ -302,6 +304,21 @@ def rank_agreement(
     out = pd.DataFrame(rows)
     out["p_holm"] = holm(out["p"].to_numpy(np.float64))
     return out
+
+
+def _known_mean(found: Samples, arm: str, metric: str) -> float:
+    """The mean of a metric of group "run" over the runs of an arm that have it; NaN if none has."""
+    values = found.values[arm][:, place_of_run(found, metric)]
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def _spearman(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
+    """Spearman's correlation; NaN where a number is not known, or all are the same."""
+    if not np.isfinite(x + y).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    one, other = _ranks(np.stack([x, y]))
+    return float(one @ other)
 
 
 def _against_baseline(found: Samples, arm: str, places: Sequence[int]) -> Float[np.ndarray, "n c"]:

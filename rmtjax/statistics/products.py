@@ -16,7 +16,7 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.intervals import LEVEL, jackknife_strata, jackknife_variance
+from rmtjax.statistics.intervals import LEVEL, jackknife_variance, jackknife_weights
 from rmtjax.statistics.study_table import Samples, arms_of_noise, is_paired, noise
 
 
@@ -36,7 +36,7 @@ class Products(NamedTuple):
       grams: `[1 + R, A, A]`: of all seeds, then without each seed in turn.
       lengths: squared lengths of the estimated effects, noise and all, of all seeds.
       ids: the seeds that are left out in turn, those that make the units among them.
-      stratum: of each, as `jackknife_strata` gives it.
+      weights: of each seed in the jackknife.
       seeds: of the arm with the fewest.
       numbers: length of the vectors.
     """
@@ -45,7 +45,7 @@ class Products(NamedTuple):
     grams: Float[np.ndarray, "R A A"]
     lengths: Float[np.ndarray, " A"]
     ids: Int[np.ndarray, " R"]
-    stratum: Int[np.ndarray, " R"]
+    weights: Float[np.ndarray, " R"]
     seeds: int
     numbers: int
 
@@ -74,8 +74,7 @@ class Products(NamedTuple):
     def estimate(self, values: Float[np.ndarray, " R"]) -> Estimate:
         """The first value, with an interval by the jackknife over seeds from the others.
 
-        The jackknife is within strata, with Student's t of the smallest arm. Without an interval where a seed
-        cannot be spared.
+        With Student's t of the smallest arm. Without an interval where a seed cannot be spared.
         """
         value, others = float(values[0]), values[1:]
         if not np.isfinite(values).all():
@@ -85,7 +84,7 @@ class Products(NamedTuple):
 
     def variance(self, others: Float[np.ndarray, " R"]) -> float:
         """The jackknife's, of a number whose values without each seed are given."""
-        return jackknife_variance(others, self.stratum)
+        return jackknife_variance(others, self.weights)
 
 
 def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
@@ -140,7 +139,7 @@ def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarr
         np.stack(grams),
         np.square(effects).sum(1),
         ids,
-        jackknife_strata(has),
+        jackknife_weights(has),
         min(len(seeds) for _, seeds in rows),
         int(keep.sum()),
     )

@@ -282,9 +282,10 @@ def best_share(table: pd.DataFrame | Samples, family: str, outcome: str = "ood_a
     smaller = min(found.over_none, found.over_most)
     lead = {YES: "A share", NO: "No share", CANNOT_TELL: "It cannot be told whether a share"}[found.verdict]
     best = (
-        f"the best one between, {found.best:.3g} by the mean of {found.seeds} seeds,"
+        f"{'the best one that is clearly so' if found.verdict == YES else 'the best one between'}, "
+        f"{found.best:.3g} by the mean of {found.seeds} seeds,"
         if np.isfinite(found.best)
-        else f"the mean of all between, the clearest here over {found.seeds} seeds,"
+        else f"the mean of all between, over {found.seeds} seeds,"
     )
     sentence = (
         f"{lead} of {family} between none and the most is best for {_words(outcome)}: {best} is "
@@ -332,7 +333,8 @@ def ranking(table: pd.DataFrame | Samples, roles: Roles, given: str | None = Non
     few = best["least_p"] * len(ranked) >= 0.05
     number = int(best["families"])
     limit = f"; with {number} families nothing can be told, since no p is below {best['least_p']:.2g}"
-    accuracy = f"; accuracy on the test set itself has {best['beside']:.2f}" if told else ""
+    known = np.isfinite(best["beside"])
+    accuracy = f"; accuracy on the test set itself has {best['beside']:.2f}" if known else ""
     sentence = (
         f"{lead}: Spearman's correlation of {measure} over {number} families, each the mean of its doses"
         f"{', those that share a source counted as one' if roles.sources else ''} and those that are fed the "

@@ -243,19 +243,25 @@ def sameness_verdict(
     baseline_seeds: int | None = None,
     count: int = 115,
     common: tuple[int, float] = COMMON,
+    shared: float = SHARED,
     aligned: bool = False,
 ) -> str:
     """T2's verdict where so many of the numbers differ by so many standard deviations, and the others not.
 
     Args:
-      seeds, baseline_seeds: of both arms, and of the baseline, if that has fewer.
-      common: see `weights_study`.
+      seeds, baseline_seeds: of both arms, and of the baseline, where that has fewer or more.
+      common, shared: see `weights_study`.
       aligned: the differences have the signs of the direction in which noise is greatest, not random ones.
     """
     numbers = [("q", f"after/number {i}") for i in range(count)]
     same = Family(np.ones(1), (0.0,), (seeds,))
     found = weights_study(
-        rng, {"one": same, "other": same}, baseline_seeds=seeds, numbers=numbers, common=common
+        rng,
+        {"one": same, "other": same},
+        baseline_seeds=max(seeds, baseline_seeds or 0),
+        numbers=numbers,
+        common=common,
+        shared=shared,
     )
     runs = found.values["none"]
     found.values["none"], found.seeds["none"] = runs[:baseline_seeds], found.seeds["none"][:baseline_seeds]
@@ -451,6 +457,20 @@ SCENARIOS: dict[str, Scenario] = {
     "T2: true differences of 1, the margin": _of(sameness_verdict, "yes", difference=1.0),
     "T2: true differences of 1, the margin, along the .98 of their noise that numbers share": _of(
         sameness_verdict, "yes", difference=1.0, common=(1, 0.98), aligned=True
+    ),
+    "T2: true differences of 1, the margin, in arms that share .9 of their noise with the baseline": _of(
+        sameness_verdict, "yes", "no", difference=1.0, shared=0.9
+    ),
+    "T2: true differences of 1, the margin, along what 10 numbers share, 5 seeds, 20 of the baseline": _of(
+        sameness_verdict,
+        "yes",
+        difference=1.0,
+        common=(1, 0.98),
+        aligned=True,
+        seeds=5,
+        baseline_seeds=20,
+        count=10,
+        differing=10,
     ),
     "T2: true differences of 1, the margin, along the .98 of their noise that numbers share, 5 seeds": _of(
         sameness_verdict, "yes", difference=1.0, common=(1, 0.98), aligned=True, seeds=5

@@ -191,7 +191,7 @@ def test_the_answer_about_the_fit():
         (lambda t: (t[t["group"] != "run"], "steps x2"), "no run has 'training_loss' or 'update_norm'"),
         (
             lambda t: (t[(t["arm"] != "twice") | (t["seed"] < 3)], "steps x2"),
-            "arm 'twice' has 3 seeds: what of an effect is the fit takes four",
+            "arm 'twice' has 3 seeds: what of an effect is the fit takes 4",
         ),
     ],
 )
