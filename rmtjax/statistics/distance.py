@@ -25,13 +25,14 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.contrasts import independent, paired
 from rmtjax.statistics.intervals import jackknife_variance
 from rmtjax.statistics.products import Estimate
-from rmtjax.statistics.study_table import Samples, arms_of_noise, noise, same_seeds
+from rmtjax.statistics.study_table import Samples, deviations, noise, same_seeds
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 MARGIN = 1.0
 LEVEL = 0.95
 _RESAMPLES = 1000
 _LEAST_SEEDS = 3
+_MOST_EQUAL = 0.5  # of the baseline's runs
 
 
 class Distance(NamedTuple):
@@ -78,7 +79,8 @@ def distance_of_arms(
 
     Args:
       found: the study.
-      keep: which numbers; those without noise, or not known in all runs, are left out.
+      keep: which numbers; left out are those without noise, those not known in all runs, and those that are
+        the same in half of the baseline's runs or more, as some counts are.
       seed: of the resamples.
 
     Raises:
@@ -91,6 +93,9 @@ def distance_of_arms(
         both = None  # what a pair or two of seeds have in common only makes independent groups too careful
     x, y = both or (found.values[arm], found.values[other])
     keep = keep & np.isfinite(unit) & np.isfinite(x).all(0) & np.isfinite(y).all(0)
+    # A count that hardly ever changes has a unit that a single run decides.
+    of_base = found.values[base]
+    keep = keep & ((of_base == np.median(of_base, axis=0)).mean(0) < _MOST_EQUAL)
     if len(found.values[base]) < _LEAST_SEEDS:
         raise InputError(
             f"the baseline {base!r} has {len(found.values[base])} seeds: the noise, in which arms are "
@@ -101,9 +106,7 @@ def distance_of_arms(
         raise InputError(f"arms {arm!r} and {other!r} have {what}: there is nothing to compare")
     parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]
     parts = [part / unit[keep] for part in parts]
-    same = [found.values[name][:, keep] for name in arms_of_noise(found, base)]
-    of_unit = np.concatenate([runs - runs.mean(0) for runs in same])
-    freedom = len(of_unit) - len(same)
+    of_unit, freedom = deviations(found, base)
     size = _size(parts, freedom, margin)
     found_difference = paired(parts[0]) if both else independent(parts[0], -parts[1])
     mean, error = found_difference.effect, found_difference.error
@@ -112,7 +115,7 @@ def distance_of_arms(
     factor = _greatest(parts, of_seeds, rng)
     # The margin is a multiple of the noise, which is estimated as well; with its error 1 / sqrt(2 freedom).
     excess = (np.abs(mean) - margin) / np.sqrt(error**2 + margin**2 / (2 * freedom))
-    beyond = excess > _greatest(parts, of_seeds, rng, of_unit, margin)
+    beyond = excess > _greatest(parts, of_seeds, rng, of_unit[:, keep], margin)
     alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, of_seeds)
     within = excess < -scipy.stats.t.ppf(LEVEL, of_seeds)
     columns = np.flatnonzero(keep)

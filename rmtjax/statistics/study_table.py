@@ -133,29 +133,42 @@ def arms_of_noise(found: Samples, baseline: str) -> list[str]:
 def noise(found: Samples, baseline: str, *, without: int | None = None) -> Float[np.ndarray, " K"]:
     """The noise of each number: its standard deviation over the seeds of the baseline.
 
-    Pooled over `arms_of_noise`: squared deviations from each arm's mean, divided by all degrees of freedom.
-    With ten degrees of freedom or more, deviations beyond three robust standard deviations (1.4826 times the
-    median absolute deviation) count as three, so that a single outlying run does not set the unit of all
-    effects; for normal noise that lowers the result by less than 1 %. NaN where there is one seed, or no
-    spread at all.
+    That is the root of the squared `deviations`, summed and divided by their degrees of freedom. NaN where
+    there is one seed, or no spread at all.
 
     Args:
       found: the study.
       baseline: name of the arm.
       without: a seed that is left out; None: none.
     """
-    runs = [found.values[name][found.seeds[name] != without] for name in arms_of_noise(found, baseline)]
-    runs = [values for values in runs if len(values)]
-    deviations = np.concatenate([values - values.mean(0) for values in runs])
-    free = len(deviations) - len(runs)
-    if free < 1:
-        return np.full(deviations.shape[1], np.nan)
-    if free >= 10:
-        limit = 3 * 1.4826 * np.median(np.abs(deviations), axis=0)
-        limit = np.where(limit > 0, limit, np.inf)
-        deviations = np.clip(deviations, -limit, limit)
-    deviation = np.sqrt(np.square(deviations).sum(0) / free)
+    left, freedom = deviations(found, baseline, without=without)
+    if freedom < 1:
+        return np.full(left.shape[1], np.nan)
+    deviation = np.sqrt(np.square(left).sum(0) / freedom)
     # A number that is the same in every run up to rounding has no noise.
-    size = np.abs(np.concatenate(runs)).max(0)
+    size = np.abs(np.concatenate([found.values[name] for name in arms_of_noise(found, baseline)])).max(0)
     out: np.ndarray = np.where(deviation > 1e-12 * size, deviation, np.nan)
     return out
+
+
+def deviations(
+    found: Samples, baseline: str, *, without: int | None = None
+) -> tuple[Float[np.ndarray, "n K"], int]:
+    """What the runs of `arms_of_noise` deviate from the mean of their arm, and the degrees of freedom.
+
+    With ten degrees of freedom or more, deviations beyond three robust standard deviations (1.4826 times the
+    median absolute deviation) count as three, so that a single outlying run does not set the unit of all
+    effects; for normal noise that lowers the unit by less than 1 %.
+
+    Args:
+      without: a seed that is left out; None: none.
+    """
+    runs = [found.values[name][found.seeds[name] != without] for name in arms_of_noise(found, baseline)]
+    runs = [values for values in runs if len(values)]
+    out = np.concatenate([values - values.mean(0) for values in runs])
+    freedom = len(out) - len(runs)
+    if freedom >= 10:
+        limit = 3 * 1.4826 * np.median(np.abs(out), axis=0)
+        limit = np.where(limit > 0, limit, np.inf)
+        out = np.clip(out, -limit, limit)
+    return out, freedom
