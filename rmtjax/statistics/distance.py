@@ -166,7 +166,7 @@ def _jackknife(
         without = np.array(
             [number([*parts[:i], np.delete(part, seed, 0), *parts[i + 1 :]]) for seed in range(len(part))]
         )
-        variance += jackknife_variance(without, np.full(len(part), 1 - 1 / len(part)))
+        variance += jackknife_variance(without, np.full(len(part), len(part)))
     return variance
 
 

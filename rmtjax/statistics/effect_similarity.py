@@ -18,7 +18,7 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.intervals import LEVEL, jackknife_variance, jackknife_weights
+from rmtjax.statistics.intervals import LEVEL, jackknife_variance, smallest_arms
 from rmtjax.statistics.study_table import RUN, Samples, is_paired, noise, samples
 
 _ROUNDING = 1e-6  # of the numbers of a run, which are kept in single precision
@@ -42,8 +42,8 @@ class Similarity(NamedTuple):
       families: their names. The last is "fake": baseline runs, half of which play the arm. Only by chance
         does anything resemble it.
       cosine, spearman: `[families, families]`; the reliabilities are on the diagonal.
-      cosines, spearmans: the same without one seed at a time; `weights` are those of
-        the seeds in the jackknife.
+      cosines, spearmans: the same without one seed at a time; `sizes` are those of
+        the smallest arm that has each seed.
       numbers: length of the effect vectors.
       seeds: number of seeds of the arm with the fewest.
     """
@@ -53,7 +53,7 @@ class Similarity(NamedTuple):
     spearman: Float[np.ndarray, "F F"]
     cosines: Float[np.ndarray, "R F F"]
     spearmans: Float[np.ndarray, "R F F"]
-    weights: Float[np.ndarray, " R"]
+    sizes: Int[np.ndarray, " R"]
     numbers: int
     seeds: int
 
@@ -71,7 +71,7 @@ class Similarity(NamedTuple):
                 row: dict[str, object] = {"family": family, "other": self.families[j]}
                 for name, (value, without) in measures.items():
                     found = _interval(
-                        float(value[i, j]), without[:, i, j], self.weights, self.seeds, (-1.0, 1.0)
+                        float(value[i, j]), without[:, i, j], self.sizes, self.seeds, (-1.0, 1.0)
                     )
                     row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
                 rows.append(row)
@@ -84,7 +84,7 @@ class Similarity(NamedTuple):
         f, i, j = (self.families.index(name) for name in (family, one, two))
         value, without = self._measures()[kind]
         difference = without[:, f, i] - without[:, f, j]
-        return _interval(float(value[f, i] - value[f, j]), difference, self.weights, self.seeds, (-2.0, 2.0))
+        return _interval(float(value[f, i] - value[f, j]), difference, self.sizes, self.seeds, (-2.0, 2.0))
 
     def _measures(self) -> dict[str, tuple[Float[np.ndarray, "F F"], Float[np.ndarray, "R F F"]]]:
         """The value of each measure, and the same without one seed at a time."""
@@ -144,12 +144,10 @@ def similarity(
     value = _halved(arms, np.ones(len(ids)), halves, count)
     without = [_halved(arms, kept, halves * kept, count) for kept in 1.0 - np.eye(len(ids))]
     held = [seeds for arm in arms for seeds in (arm.seeds, arm.baseline_seeds, arm.unit_seeds)]
-    weights = jackknife_weights(np.stack([np.isin(np.arange(len(ids)), seeds) for seeds in held]))
+    sizes = smallest_arms(np.stack([np.isin(np.arange(len(ids)), seeds) for seeds in held]))
     cosines, spearmans = (np.stack([one[i] for one in without]) for i in (0, 1))
     fewest = min(len(arm.seeds) for arm in arms)
-    return Similarity(
-        tuple(members), value[0], value[1], cosines, spearmans, weights, int(keep.sum()), fewest
-    )
+    return Similarity(tuple(members), value[0], value[1], cosines, spearmans, sizes, int(keep.sum()), fewest)
 
 
 def _disattenuated(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "... F F"]:
@@ -166,7 +164,7 @@ def _disattenuated(cosines: Float[np.ndarray, "... F F"]) -> Float[np.ndarray, "
 def _interval(
     value: float,
     without: Float[np.ndarray, " R"],
-    weights: Float[np.ndarray, " R"],
+    sizes: Int[np.ndarray, " R"],
     seeds: int,
     bounds: tuple[float, float],
 ) -> Estimate:
@@ -175,7 +173,7 @@ def _interval(
     """
     if not np.isfinite(value) or not np.isfinite(without).all():
         return Estimate(value, np.nan, np.nan)
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * jackknife_variance(without, weights) ** 0.5
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * jackknife_variance(without, sizes) ** 0.5
     return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]))
 
 

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 LEVEL = 0.95
+_LEAST_ALIKE = 4  # seeds
 
 
 class Interval(NamedTuple):
@@ -47,28 +48,30 @@ def share_interval(count: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(count / n, ends.low, ends.high)
 
 
-def jackknife_weights(has: Shaped[np.ndarray, "A R"]) -> Float[np.ndarray, " R"]:
-    """Of each seed, for `jackknife_variance`: (n - 1) / n, where n seeds are in the smallest arm that has it.
-
-    Seeds are not cut into strata by the arms that have them. Where runs were lost these would be many and
-    small, and what the seeds of each have in common would be lost.
+def smallest_arms(has: Shaped[np.ndarray, "A R"]) -> Int[np.ndarray, " R"]:
+    """Of each seed, for `jackknife_variance`: how many seeds the smallest arm has that has this one.
 
     Args:
       has: whether an arm (row) has a seed (column); each seed is in some arm.
     """
-    sizes = has.sum(1, keepdims=True)
-    smallest = np.where(has, sizes, has.shape[1]).min(0)
-    out: np.ndarray = (smallest - 1) / smallest
+    out: np.ndarray = np.where(has, has.sum(1, keepdims=True), has.shape[1]).min(0)
     return out
 
 
-def jackknife_variance(without: Float[np.ndarray, " R"], weights: Float[np.ndarray, " R"]) -> float:
-    """Of a number, from its values without each seed: the weighted sum of their squared deviations.
+def jackknife_variance(without: Float[np.ndarray, " R"], sizes: Int[np.ndarray, " R"]) -> float:
+    """Of a number, from its values without each seed: Σ (n - 1) / n (x - mean)², with n from `sizes`.
 
-    With the weights (n - 1) / n of n seeds that all arms share it is the jackknife's (Efron and Stein 1981).
+    The mean is that of the seeds of one size: leaving out a seed of a small arm may change the number to one
+    side. Sizes that fewer than four seeds have count as one, or as the commonest if these are few too. With
+    one size it is the jackknife's variance (Efron and Stein 1981). Strata of the seeds that the same arms
+    have would be many and small where runs were lost, and the intervals without width.
 
     Args:
       without: the number without each seed, in its own unit.
-      weights: of each seed, from `jackknife_weights`.
+      sizes: of each seed, from `smallest_arms`.
     """
-    return float((weights * np.square(without - without.mean())).sum())
+    kinds, kind, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+    few = counts[kind] < _LEAST_ALIKE
+    kind[few] = len(kinds) if few.sum() >= _LEAST_ALIKE else counts.argmax()
+    means = np.array([without[kind == one].mean() for one in kind])
+    return float(((sizes - 1) / sizes * np.square(without - means)).sum())

@@ -16,7 +16,7 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
-from rmtjax.statistics.intervals import LEVEL, jackknife_variance, jackknife_weights
+from rmtjax.statistics.intervals import LEVEL, jackknife_variance, smallest_arms
 from rmtjax.statistics.study_table import Samples, arms_of_noise, is_paired, noise
 
 
@@ -36,7 +36,7 @@ class Products(NamedTuple):
       grams: `[1 + R, A, A]`: of all seeds, then without each seed in turn.
       lengths: squared lengths of the estimated effects, noise and all, of all seeds.
       ids: the seeds that are left out in turn, those that make the units among them.
-      weights: of each seed in the jackknife.
+      sizes: of the smallest arm that has each seed.
       seeds: of the arm with the fewest.
       numbers: length of the vectors.
     """
@@ -45,7 +45,7 @@ class Products(NamedTuple):
     grams: Float[np.ndarray, "R A A"]
     lengths: Float[np.ndarray, " A"]
     ids: Int[np.ndarray, " R"]
-    weights: Float[np.ndarray, " R"]
+    sizes: Int[np.ndarray, " R"]
     seeds: int
     numbers: int
 
@@ -84,7 +84,7 @@ class Products(NamedTuple):
 
     def variance(self, others: Float[np.ndarray, " R"]) -> float:
         """The jackknife's, of a number whose values without each seed are given."""
-        return jackknife_variance(others, self.weights)
+        return jackknife_variance(others, self.sizes)
 
 
 def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarray, " K"]) -> Products:
@@ -139,7 +139,7 @@ def products_of_effects(found: Samples, arms: Sequence[str], keep: Bool[np.ndarr
         np.stack(grams),
         np.square(effects).sum(1),
         ids,
-        jackknife_weights(has),
+        smallest_arms(has),
         min(len(seeds) for _, seeds in rows),
         int(keep.sum()),
     )

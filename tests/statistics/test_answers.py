@@ -488,13 +488,18 @@ def test_the_jackknife_has_the_error_of_a_mean_whatever_other_arms_have():
     values = np.random.default_rng(0).standard_normal(8)
     without = (values.sum() - values) / 7
     expected = values.var(ddof=1) / 8
-    for has in (np.ones((1, 8), bool), np.stack([np.ones(8, bool), np.zeros(8, bool)])):
-        found = intervals.jackknife_variance(without, intervals.jackknife_weights(has))
-        assert found == pytest.approx(expected)
-    # Four of the seeds are an arm of their own: theirs count as those of four.
-    half = np.arange(8) < 4
-    np.testing.assert_allclose(
-        intervals.jackknife_weights(np.stack([half, np.ones(8, bool)])), [3 / 4] * 4 + [7 / 8] * 4
+    every, lone = np.ones(8, bool), np.arange(8) == 3
+    for has in (every[None], np.stack([every, ~lone])):
+        found = intervals.jackknife_variance(without, intervals.smallest_arms(has))
+        assert found == pytest.approx(expected, rel=0.02)
+    # Each seed lacks in another arm: there is no stratum of two.
+    assert (intervals.smallest_arms(np.concatenate([every[None], ~np.eye(8, dtype=bool)])) == 7).all()
+    half = intervals.smallest_arms(np.stack([np.arange(8) < 4, every]))
+    np.testing.assert_array_equal(half, [4] * 4 + [8] * 4)
+    # What leaving out any seed of the small arm does alike is no variance.
+    shifted = without + (half == 4)
+    assert intervals.jackknife_variance(shifted, half) == pytest.approx(
+        intervals.jackknife_variance(without, half)
     )
 
 
