@@ -73,9 +73,10 @@ def distance_of_arms(
 
     The interval of each number is that of its difference less the margin times the estimated noise; the
     errors of both count. The factor that makes the intervals hold for all numbers at once is the 95 %
-    quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, those of the baseline
-    too, so that what the numbers have in common is kept, or Bonferroni's where that is smaller. The degrees
-    of freedom are those of the arm, or of the baseline, with the fewest seeds.
+    quantile of the greatest of the numbers' |t| when seeds are drawn with replacement, so that what the
+    numbers have in common is kept, or Bonferroni's where that is smaller. For the verdict it is that of the
+    greatest excess over the margin, with the runs that make the unit drawn too. The degrees of freedom are
+    those of the arm with the fewest seeds, or of the unit if it has fewer.
 
     Args:
       found: the study.
