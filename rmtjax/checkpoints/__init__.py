@@ -8,6 +8,7 @@ Modules that need Orbax are imported on first use: `checkpoints.open` of a safet
 import importlib
 from typing import Any
 
+from rmtjax.checkpoints.live import weights_of
 from rmtjax.checkpoints.opening import Weights, is_own, nest, open, widened
 from rmtjax.checkpoints.saving import read_metadata, save_safetensors
 
@@ -29,6 +30,7 @@ __all__ = [
     "open_run",
     "read_metadata",
     "save_safetensors",
+    "weights_of",
     "widened",
 ]
 

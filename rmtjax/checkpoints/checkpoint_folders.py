@@ -4,10 +4,10 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from rmtjax import results
 from rmtjax.checkpoints import guard, shards, signs, steps, weights_inside
 from rmtjax.checkpoints.contents import Contents
 from rmtjax.checkpoints.formats import orbax_trees, own_checkpoints
+from rmtjax.checkpoints.names import CHECKPOINTS, CHECKSUMS
 from rmtjax.errors import InputError
 
 # Folders inside a checkpoint where programs that use Orbax store the weights; the first counts.
@@ -39,9 +39,9 @@ def read(
     Raises:
       InputError: it is no such folder, it is damaged, or it has no such step.
     """
-    if (path / steps.CHECKSUMS).is_file():
+    if (path / CHECKSUMS).is_file():
         return _read_own(path, item)
-    inside = path / results.CHECKPOINTS
+    inside = path / CHECKPOINTS
     root = inside if inside.is_dir() else path
     found = {} if _is_one(root) else _by_step(root)
     if found and step is None:
@@ -111,7 +111,7 @@ def _read_newest(
 def _read_one(path: pathlib.Path, item: str, of_file: Callable[[pathlib.Path], Contents]) -> Contents:
     if path.is_file():
         return of_file(path)
-    if (path / steps.CHECKSUMS).is_file():
+    if (path / CHECKSUMS).is_file():
         return _read_own(path, item)
     return shards.read(path) or _read_orbax(path)
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CHECKSUMS = "checksums.json"  # the file inside a checkpoint that stores its checksums
 GOLDEN = 0x9E3779B1  # 2^32 / golden ratio, rounded to an odd number: spreads consecutive positions
 CHUNK = 1 << 15  # elements hashed at a time on the host, so that temporary arrays stay in the cache
 

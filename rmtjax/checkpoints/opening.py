@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import pathlib
+import types
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
@@ -18,11 +19,19 @@ import ml_dtypes
 import numpy as np
 from absl import logging
 
-from rmtjax.checkpoints import guard, quantised_layouts, reparametrised, shards, signs, weights_inside
+from rmtjax import files
+from rmtjax.checkpoints import (
+    guard,
+    hub,
+    quantised_layouts,
+    reparametrised,
+    shards,
+    signs,
+    weights_inside,
+)
 from rmtjax.checkpoints.contents import Contents, Tensor, layout_from_names
-from rmtjax.checkpoints.digests import CHECKSUMS
+from rmtjax.checkpoints.names import CHECKPOINTS, CHECKSUMS
 from rmtjax.errors import InputError, printable
-from rmtjax.results import CHECKPOINTS
 
 _SETTINGS = 2**24  # bytes of a config.json, at most
 
@@ -34,10 +43,10 @@ class Weights(Mapping[str, np.ndarray]):
       specs: name -> shape and dtype, known without reading the array, in the order of the file.
       layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
         (`(out, in)`, `(out, in, *window)`).
-      adapter: the content of the adapter_config.json beside the weights, which PEFT writes; else empty.
+      adapter: what PEFT tells of an adapter, as its adapter_config.json beside the weights has it; else empty.
       tied: name of a tensor -> the name before it that has the same storage, as tied embeddings do.
       refused: name of a tensor, or of a group beside the weights -> the reason why it is not read.
-      source: the path that was opened.
+      source: the path that was opened, or what the weights were taken from, in words.
     """
 
     def __init__(
@@ -46,15 +55,17 @@ class Weights(Mapping[str, np.ndarray]):
         layout: str,
         refused: dict[str, str],
         source: str,
+        *,
         in_parts: bool = False,
+        config: Mapping[str, Any] = types.MappingProxyType({}),
+        adapter: Mapping[str, Any] = types.MappingProxyType({}),
     ) -> None:
         tensors, moments = weights_inside.without_moments(tensors)
-        config = _settings_beside(source, "config.json")
         tensors, quantised = quantised_layouts.dequantised(tensors, layout, config)
         flax = layout == "flax" and not in_parts
         self._tensors, unknown = reparametrised.multiplied_out(tensors, flax)
         self.refused = refused | moments | quantised | unknown
-        self.adapter = _settings_beside(source, "adapter_config.json")
+        self.adapter = dict(adapter)
         self.tied = _tied(self._tensors)
         self.specs = {
             name: jax.ShapeDtypeStruct(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
@@ -88,7 +99,9 @@ def open(
       path: the folder of a run (its newest good checkpoint is opened, damaged ones are skipped) or one of
         its checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
         `.npz` or `.npy`, a Flax msgpack, a `.gguf` or `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a
-        folder of safetensors or torch shards, as Hugging Face stores them, or of diffusers.
+        folder of safetensors or torch shards, as Hugging Face stores them, or of diffusers; a model in the
+        cache of Hugging Face, by its name (`owner/model`) or folder (`models--*`). `data:PATH` is below the
+        folder that RMTJAX_DATA names.
       step: which checkpoint of a folder of several; None is the newest.
       item: "params", or "model_state" for what the model of a run keeps beside its parameters (batch
         statistics). All other formats hold parameters alone, so that their model state is empty.
@@ -100,9 +113,7 @@ def open(
       InputError: nothing is there, it is of another kind, it is damaged, an optional library is missing, or
         there is no such step. The files of a run are verified here, each of its arrays when it is read.
     """
-    path = pathlib.Path(os.path.abspath(path))
-    if not path.exists():
-        raise InputError(f"there are no weights at {str(path)!r}: no such file or directory")
+    path = _found(os.fspath(path))
     if path.is_file() and step is not None:
         raise InputError(f"step={step} is given, but {str(path)!r} is a file, not a folder of checkpoints")
     if not (path.is_file() or path.is_dir()):
@@ -111,6 +122,20 @@ def open(
         return Weights({}, "flax", {}, str(path))
     with guard.one_sentence(path, "cannot be read"):
         return _opened(path, step, item, in_parts, say)
+
+
+def _found(name: str) -> pathlib.Path:
+    """The file or folder that a path, or a name in the cache of Hugging Face, means."""
+    path = pathlib.Path(os.path.abspath(files.located(name)))
+    if path.exists():
+        return hub.snapshot(path)
+    model = hub.cached(name)
+    if model is not None:
+        return hub.snapshot(model)
+    missing = f"there are no weights at {str(path)!r}: no such file or directory"
+    if hub.is_name(name):
+        missing += f", and no model of that name in {str(hub.cache())!r}: `hf download {name}` puts one there"
+    raise InputError(missing)
 
 
 def _opened(
@@ -123,7 +148,15 @@ def _opened(
         without = "".join(f"; {name}: {reason}" for name, reason in list(contents.refused.items())[:3])
         kind = " that are weights" if contents.refused else ""
         raise InputError(f"{str(path)!r} holds no arrays{kind}{without}")
-    return Weights(contents.tensors, contents.layout or "torch", contents.refused, str(path), in_parts)
+    return Weights(
+        contents.tensors,
+        contents.layout or "torch",
+        contents.refused,
+        str(path),
+        in_parts=in_parts,
+        config=_settings_beside(path, "config.json"),
+        adapter=_settings_beside(path, "adapter_config.json"),
+    )
 
 
 def nest(weights: Weights) -> dict[str, Any]:
@@ -162,9 +195,8 @@ def _tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: other for name, other in stored if name != other}
 
 
-def _settings_beside(source: str, name: str) -> dict[str, Any]:
+def _settings_beside(path: pathlib.Path, name: str) -> dict[str, Any]:
     """The content of a JSON file of a folder, or beside a file; empty if there is none that can be read."""
-    path = pathlib.Path(source)
     path = (path if path.is_dir() else path.parent) / name
     try:
         small = path.is_file() and path.stat().st_size < _SETTINGS

@@ -16,13 +16,13 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from rmtjax import results
 from rmtjax.checkpoints import (
     quiet,  # noqa: F401
     steps,
 )
 from rmtjax.checkpoints.digests import Entry, digest_tree, named_leaves
 from rmtjax.checkpoints.merging import describe_mismatch
+from rmtjax.checkpoints.names import CHECKPOINTS, DAMAGED
 from rmtjax.errors import InputError
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # suffix that Orbax gives a checkpoint until it is complete
@@ -54,7 +54,7 @@ def open_run(
     Raises:
         InputError: the directory cannot be made.
     """
-    root = pathlib.Path(os.path.abspath(workdir)) / results.CHECKPOINTS
+    root = pathlib.Path(os.path.abspath(workdir)) / CHECKPOINTS
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -196,7 +196,7 @@ class Run:
         _barrier("rmtjax_checkpoints_checked")
 
     def _set_aside(self, step: int, problem: str) -> None:
-        folder = self.directory.parent / results.DAMAGED
+        folder = self.directory.parent / DAMAGED
         folder.mkdir(exist_ok=True)
         target, n = folder / str(step), 0
         while target.exists():

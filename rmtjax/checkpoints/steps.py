@@ -23,7 +23,8 @@ import jax
 import numpy as np
 import tensorstore as ts
 
-from rmtjax.checkpoints.digests import CHECKSUMS, Entry, named_leaves
+from rmtjax.checkpoints.digests import Entry, named_leaves
+from rmtjax.checkpoints.names import CHECKSUMS
 
 STATE = "state"
 # Files without a checksum: Orbax writes them last, and nothing depends on them.

@@ -9,6 +9,8 @@ densities   spectra.csv: how the eigenvalues of the updates lie
 curvature   curvature.csv: trace and largest eigenvalue of the loss's Hessian along training
 """
 
+from rmtjax.checkpoints.names import CHECKPOINTS as CHECKPOINTS
+from rmtjax.checkpoints.names import DAMAGED as DAMAGED
 from rmtjax.results.curvature import curvature_by_step as curvature_by_step
 from rmtjax.results.densities import update_densities as update_densities
 from rmtjax.results.layers import ACTIVATION as ACTIVATION
@@ -22,11 +24,9 @@ from rmtjax.results.rows_file import Rows as Rows
 from rmtjax.results.rows_file import merged as merged
 from rmtjax.results.rows_file import read_rows as read_rows
 from rmtjax.results.rows_file import write_rows as write_rows
-from rmtjax.results.run_folder import CHECKPOINTS as CHECKPOINTS
 from rmtjax.results.run_folder import CONFIG as CONFIG
 from rmtjax.results.run_folder import CURVATURE as CURVATURE
 from rmtjax.results.run_folder import CURVES as CURVES
-from rmtjax.results.run_folder import DAMAGED as DAMAGED
 from rmtjax.results.run_folder import DIVERSITY as DIVERSITY
 from rmtjax.results.run_folder import EIGENVALUES as EIGENVALUES
 from rmtjax.results.run_folder import EVALUATION as EVALUATION

@@ -21,12 +21,10 @@ from rmtjax import files
 from rmtjax.errors import InputError
 from rmtjax.spectra import archives
 
-# What a run's folder holds.
+# What a run's folder holds beside the folders of `checkpoints/names.py`.
 CONFIG = "config.json"  # the full configuration
 RECORD = "run.json"  # status, step, command, commit, versions, devices, time
 METRICS = "metrics.jsonl"  # one line per training step
-CHECKPOINTS = "checkpoints"  # Orbax: <step>/, of which 0 is before training
-DAMAGED = "damaged"  # checkpoints that could not be read
 PROFILE = "profile"  # traces by jax.profiler
 SAMPLES = "samples.npz"  # what the model was fed
 SPECTRA = "spectra.parquet"  # one row per stage and matrix

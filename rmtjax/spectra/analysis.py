@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from rmtjax import checkpoints
 from rmtjax.spectra import (
     archives,
     compiled,
@@ -130,8 +131,10 @@ def analyze(
     """Spectra and metrics of every weight matrix of a model.
 
     Args:
-      params: a pytree of arrays (in Flax `variables["params"]`), or the result of `rmtjax.checkpoints.open`,
-        which is read one matrix at a time.
+      params: whatever holds weights (`rmtjax.checkpoints.weights_of`): a pytree of arrays, such as
+        `variables["params"]` of Flax or an NNX module; a module of torch, also of transformers or timm, or its
+        `state_dict()`, also as numpy arrays; a model of Keras; a path, or the name of a model in the cache of
+        Hugging Face; the result of `rmtjax.checkpoints.open`. Files are read one matrix at a time.
       metrics: "default" (scale, tail, bulk, correlation), "all", or names of groups or of metrics
         (`metrics.chosen`), in a list or with commas between. Groups that need resampling, singular vectors or
         other spectra are computed only on request.
@@ -147,6 +150,7 @@ def analyze(
     Raises:
       ValueError: no matrix at all, a tensor whose layout no rule knows, an unknown group, metric or
         precision.
+      rmtjax.errors.InputError: weights that cannot be read.
 
     >>> found = analyze({"mlp": {"kernel": np.eye(16, 12)}}, metrics="scale")
     >>> found.table[["name", "N", "M", "stable_rank"]].round(3).values.tolist()
@@ -154,6 +158,7 @@ def analyze(
     """
     groups = chosen(metrics) - {"alignment"}  # which compares two sides
     options = Options(groups, _dtype(precision), seed, devices, partial, progress, layout)
+    params = checkpoints.weights_of(params)
     found, left_out = _matrices(params, layers, layout)
     rows, values = _analyze(found, options)
     rows.attrs = _attributes(options, params)
@@ -195,7 +200,7 @@ def compare(
     options = Options(chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
     pair = _pair(before, after, layers, layout)
     rows, values = _analyze(pair.matrices, options)
-    others = _found(wrappers.aligned(before, other)[1], layers, layout)[0] if other is not None else None
+    others = _other(before, other, layers, layout) if other is not None else None
     return _compared(pair, rows, values, options, others)
 
 
@@ -240,7 +245,7 @@ class _Pair(NamedTuple):
 
 
 def _pair(before: Any, after: Any, layers: str, layout: dict[str, Any]) -> _Pair:
-    before, after = wrappers.aligned(before, after)
+    before, after = wrappers.aligned(checkpoints.weights_of(before), checkpoints.weights_of(after))
     (old, left_out), (new, left_out_after) = (_found(tree, layers, layout) for tree in (before, after))
     changes, without = updates.differences(old, new)
     if not changes:
@@ -249,6 +254,12 @@ def _pair(before: Any, after: Any, layers: str, layout: dict[str, Any]) -> _Pair
             f"{_first_names(old)} before, {_first_names(new)} after"
         )
     return _Pair((before, after), old, new, changes, left_out | left_out_after | without)
+
+
+def _other(before: Any, other: Any, layers: str, layout: dict[str, Any]) -> list[Matrix]:
+    """The matrices after another run, under the names that the weights before have."""
+    _, other = wrappers.aligned(checkpoints.weights_of(before), checkpoints.weights_of(other))
+    return _found(other, layers, layout)[0]
 
 
 def _compared(
@@ -302,7 +313,7 @@ def eigenvalues(
     {'mlp/kernel': array([1., 4., 9.])}
     """
     dtype = _dtype(precision)
-    found, _ = _matrices(params, layers, layout)
+    found, _ = _matrices(checkpoints.weights_of(params), layers, layout)
     spectra = streaming.spectra(found, dtype)
     return dict(zip((matrix.name for matrix in found), map(_in_units, spectra), strict=True))
 

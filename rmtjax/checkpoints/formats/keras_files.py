@@ -74,13 +74,44 @@ def read(path: pathlib.Path) -> Contents:
         own = layers[stored][:2] if "/vars/" in stored else layers[stored]
         cls = _known_class(own, classes)
         name = _name(stored, cls)
-        if cls.startswith("einsum") and node.ndim > 2:
-            refused[name] = "kernel of an EinsumDense: only its equation says which axes are inputs"
-        elif dtype.kind in "iu" and node.ndim > 1:
-            refused[name] = f"{dtype.name}: quantised layouts of Keras are not read"
+        reason = _why_not(cls, node.ndim, dtype)
+        if reason:
+            refused[name] = reason
         else:
             tensors[name] = Tensor(node.shape, dtype, functools.partial(_variable, node, dtype))
     return Contents(tensors, "keras", refused)
+
+
+def of_model(model: Any) -> Contents:
+    """The weights of a model of Keras, by the paths of its variables. Each is read when it is asked for."""
+    try:
+        config = {"class_name": type(model).__name__, "config": model.get_config()}
+    except NotImplementedError:  # a model of one's own, whose layers have the names that Keras gives
+        config = {}
+    classes = dict(_classes(config))
+    tensors: dict[str, Tensor] = {}
+    refused: dict[str, str] = {}
+    for variable in model.weights:
+        stored = getattr(variable, "path", variable.name)
+        cls = _known_class(stored.split("/")[:-1][::-1], classes)
+        name, dtype = _name(stored, cls), np.dtype(getattr(variable.dtype, "name", variable.dtype))
+        reason = _why_not(cls, len(variable.shape), dtype)
+        if reason:
+            refused[name] = reason
+        else:
+            # not .numpy(), which the backend of torch refuses for variables that are trained
+            read = functools.partial(np.asarray, variable)
+            tensors[name] = Tensor(tuple(variable.shape), dtype, read)
+    return Contents(tensors, "keras", refused)
+
+
+def _why_not(cls: str, ndim: int, dtype: np.dtype) -> str:
+    """Why a variable of a layer of this class is not read; empty if it is."""
+    if cls.startswith("einsum") and ndim > 2:
+        return "kernel of an EinsumDense: only its equation says which axes are inputs"
+    if dtype.kind in "iu" and ndim > 1:
+        return f"{dtype.name}: quantised layouts of Keras are not read"
+    return ""
 
 
 def _inside(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -18,8 +18,15 @@ from rmtjax.errors import InputError
 def read(path: pathlib.Path) -> Contents:
     """Unpickles only tensors (`weights_only`); anything else in the file is an error."""
     with guard.optional(path, "a torch file", "torch", "formats"):
-        import torch
-    flat, refused = weights_inside.of_torch(_loaded(path), (torch.Tensor, np.ndarray))
+        import torch  # noqa: F401
+    return of_loaded(_loaded(path))
+
+
+def of_loaded(loaded: Any) -> Contents:
+    """The weights of a state dict, or of the nested dict that `torch.load` returns. Nothing is copied."""
+    import torch
+
+    flat, refused = weights_inside.of_torch(loaded, (torch.Tensor, np.ndarray))
     tensors = {}
     for name, tensor in flat.items():
         if isinstance(tensor, np.ndarray):
@@ -88,7 +95,7 @@ def _storage(tensor: Any) -> tuple[Any, ...]:
 def _as_numpy(tensor: Any, dtype: np.dtype) -> np.ndarray:
     import torch
 
-    tensor = tensor.detach().resolve_neg().resolve_conj().contiguous()
+    tensor = tensor.detach().cpu().resolve_neg().resolve_conj().contiguous()
     if dtype.kind == "V" or hasattr(ml_dtypes, dtype.name):  # numpy has no such dtype: pass the bits
         size = {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
         return tensor.view(size).numpy().view(dtype)
