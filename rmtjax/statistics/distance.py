@@ -25,7 +25,7 @@ from rmtjax.errors import InputError
 from rmtjax.statistics.contrasts import independent, paired
 from rmtjax.statistics.intervals import jackknife_variance
 from rmtjax.statistics.products import Estimate
-from rmtjax.statistics.study_table import Samples, deviations, noise, same_seeds
+from rmtjax.statistics.study_table import ROUNDING, Samples, commonest_share, deviations, noise, same_seeds
 from rmtjax.statistics.verdicts import CANNOT_TELL, NO, YES
 
 MARGIN = 1.0
@@ -44,6 +44,9 @@ class Distance(NamedTuple):
       size: root mean square of the differences, without noise, in standard deviations of seed noise. Its ends
         are each of a one-sided interval of 95 %.
       numbers: how many; seeds: of each arm.
+      unknown: how many numbers are left out since some run lacks them; same: how many since they are the same
+        in half of the baseline's runs or more, as some counts are.
+      turned: columns of those among the latter of which the two arms have different medians.
       beyond: columns of the numbers whose interval lies outside the margin.
       within: how many numbers are shown to lie within the margin, each by a test of its own at 5 %.
       greatest: column of the number that is the furthest from 0 in units of its error.
@@ -54,6 +57,9 @@ class Distance(NamedTuple):
     size: Estimate
     numbers: int
     seeds: tuple[int, int]
+    unknown: int
+    same: int
+    turned: tuple[int, ...]
     beyond: tuple[int, ...]
     within: int
     greatest: int
@@ -78,10 +84,13 @@ def distance_of_arms(
     greatest excess over the margin, with the runs that make the unit drawn too. The degrees of freedom are
     those of the arm with the fewest seeds, or of the unit if it has fewer.
 
+    Left out are numbers not known in all runs, and those that are the same, up to rounding, in half of the
+    baseline's runs or more, as some counts are: a single run decides their unit. Where one of the latter has
+    different medians in the two arms, there is no "yes".
+
     Args:
       found: the study.
-      keep: which numbers; left out are those without noise, those not known in all runs, and those that are
-        the same in half of the baseline's runs or more, as some counts are.
+      keep: which numbers.
       seed: of the resamples.
 
     Raises:
@@ -93,17 +102,23 @@ def distance_of_arms(
     if both and len(both[0]) < _LEAST_SEEDS:
         both = None  # what a pair or two of seeds have in common only makes independent groups too careful
     x, y = both or (found.values[arm], found.values[other])
-    keep = keep & np.isfinite(unit) & np.isfinite(x).all(0) & np.isfinite(y).all(0)
-    # A count that hardly ever changes has a unit that a single run decides.
-    of_base = found.values[base]
-    keep = keep & ((of_base == np.median(of_base, axis=0)).mean(0) < _MOST_EQUAL)
+    known = keep & np.isfinite(np.concatenate([x, y, found.values[base]])).all(0)
+    same = known & ((commonest_share(found.values[base]) >= _MOST_EQUAL) | ~np.isfinite(unit))
+    medians = np.median(x, axis=0), np.median(y, axis=0)
+    differ = np.abs(medians[0] - medians[1]) > ROUNDING * np.maximum(*np.abs(medians))
+    turned = np.flatnonzero(same & differ)
+    unknown, keep = int((keep & ~known).sum()), known & ~same
     if len(found.values[base]) < _LEAST_SEEDS:
         raise InputError(
             f"the baseline {base!r} has {len(found.values[base])} seeds: the noise, in which arms are "
             f"compared, takes {_LEAST_SEEDS}"
         )
     if min(len(x), len(y)) < _LEAST_SEEDS or not keep.any():
-        what = "no number that is known in all runs" if not keep.any() else "fewer than three seeds"
+        what = "fewer than three seeds"
+        if not keep.any():
+            what = "no number that is known in all runs"
+        if same.any() and not keep.any():
+            what = "no number that is not the same in half of the baseline's runs or more"
         raise InputError(f"arms {arm!r} and {other!r} have {what}: there is nothing to compare")
     parts = [x[:, keep] - y[:, keep]] if both else [x[:, keep], -y[:, keep]]
     parts = [part / unit[keep] for part in parts]
@@ -120,15 +135,17 @@ def distance_of_arms(
     alone = excess > scipy.stats.t.ppf((1 + LEVEL) / 2, of_seeds)
     within = excess < -scipy.stats.t.ppf(LEVEL, of_seeds)
     columns = np.flatnonzero(keep)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        furthest = int(np.nan_to_num(np.abs(mean) / error).argmax())
+    furthest = int(np.divide(np.abs(mean), error, out=np.zeros_like(mean), where=error > ROUNDING).argmax())
     half = factor * error[furthest]
-    verdict = NO if beyond.any() else YES if size.high < margin and not alone.any() else CANNOT_TELL
+    is_same = size.high < margin and not alone.any() and not len(turned)
     return Distance(
-        verdict,
+        NO if beyond.any() else YES if is_same else CANNOT_TELL,
         size,
         int(keep.sum()),
         (len(x), len(y)),
+        unknown,
+        int(same.sum()),
+        tuple(int(column) for column in turned),
         tuple(int(column) for column in columns[beyond]),
         int(within.sum()),
         int(columns[furthest]),
@@ -194,7 +211,13 @@ def _greatest(
 
     With the deviations of which the unit is made, it is that of the greatest excess over the margin, where
     all true differences are at it. Of few such deviations that has no bound: a unit may be much too small.
+    Numbers of which the parts have no spread, as where all pairs differ by the same, take no part.
     """
+    spread = np.sum([part.std(0) for part in parts], axis=0) > ROUNDING
+    if not spread.any():
+        return np.inf
+    parts = [part[:, spread] for part in parts]
+    unit = unit[:, spread] if unit is not None else None
     shift, variance = 0.0, 0.0
     for part in parts:
         means, squares = _resampled(part, rng)
@@ -208,7 +231,8 @@ def _greatest(
     with np.errstate(divide="ignore", invalid="ignore"):
         t = excess / np.sqrt(variance)
     if unit is not None:
-        return float(np.quantile(np.nan_to_num(t, posinf=np.inf).max(1), LEVEL))
+        # "higher", since between a number and infinity there is none.
+        return float(np.quantile(np.nan_to_num(t, posinf=np.inf).max(1), LEVEL, method="higher"))
     drawn = float(np.quantile(np.nan_to_num(t, posinf=0.0).max(1), LEVEL))
     # Of few seeds many resamples hold one seed throughout and have no spread; Bonferroni's factor holds too.
     return min(drawn, float(scipy.stats.t.ppf(1 - (1 - LEVEL) / 2 / parts[0].shape[1], freedom)))

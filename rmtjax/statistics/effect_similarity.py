@@ -19,9 +19,8 @@ from jaxtyping import Bool, Float, Int
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.intervals import LEVEL, jackknife_variance, smallest_arms
-from rmtjax.statistics.study_table import RUN, Samples, is_paired, noise, samples
+from rmtjax.statistics.study_table import ROUNDING, RUN, Samples, is_paired, noise, samples
 
-_ROUNDING = 1e-6  # of the numbers of a run, which are kept in single precision
 SPLITS = 40
 LEAST_RELIABILITY = 0.1
 FAKE = "fake"
@@ -290,7 +289,7 @@ def numbers_known(
             break
         # `similarity` estimates the unit anew without each seed.
         ordered = np.sort(found.values[root], axis=0)
-        rounding = _ROUNDING * np.abs(ordered).max(0)
+        rounding = ROUNDING * np.abs(ordered).max(0)
         keep &= (ordered[-2] - ordered[0] > rounding) & (ordered[-1] - ordered[1] > rounding)
     for name in {*names, *found.arms.loc[names, "baseline"]}:
         keep &= np.isfinite(found.values[name]).all(0)
@@ -298,9 +297,13 @@ def numbers_known(
         names += [str(base) for base in found.arms.loc[names, "baseline"]]
         lacking = {name: int((~np.isfinite(found.values[name]).all(0) & wanted).sum()) for name in names}
         worst = max(lacking, key=lambda name: lacking[name])
+        why = f"{worst} lacks {lacking[worst]} of {int(wanted.sum())}"
+        if not lacking[worst]:
+            why = (
+                f"all {int(wanted.sum())} are the same in all runs of a baseline ({', '.join(sorted(roots))})"
+            )
         raise InputError(
-            f"no number of the groups {', '.join(groups)} is known, with noise, in every run: {worst} lacks "
-            f"{lacking[worst]} of {int(wanted.sum())}"
+            f"no number of the groups {', '.join(groups)} is known, with noise, in every run: {why}"
         )
     return keep
 

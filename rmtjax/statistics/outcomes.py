@@ -116,8 +116,11 @@ def interior_optimum(
     one_sided = tuple(float(scipy.stats.t.ppf((1 + LEVEL) / 2, free)) for free in (freedom, n - 1))
     is_worse = (over < -_reach(y, contrasts, one_sided))[inner].all(0).any()
     unit = noise(found, str(found.arms.loc[names[0], "baseline"]))[place]
-    if not np.isfinite(unit):  # of a baseline with an unknown outcome, or the same in all its runs
-        unit = pooled * np.sqrt(n)
+    if not np.isfinite(unit):  # an outcome of the baseline is unknown, or all are the same
+        known = found.values[str(found.arms.loc[names[0], "baseline"])][:, place]
+        known = known[np.isfinite(known)]
+        spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+        unit = spread if spread > _ROUNDING * np.abs(known).max(initial=0.0) else pooled * np.sqrt(n)
     rng = np.random.default_rng(seed)
     return Optimum(
         (0.0, *(float(found.arms.loc[name, "dose"]) for name in names)),
@@ -286,8 +289,10 @@ def rank_agreement(
         if count >= 3:
             weights = (family == np.arange(count)[:, None]) / np.bincount(family)[:, None]
             if beside is not None:
+                known = np.array([_known_mean(found, name, beside) for name in runs])
+                has = np.isfinite(known)
                 row["beside"] = _spearman(
-                    weights @ [_known_mean(found, name, beside) for name in runs], weights @ means[:, 1]
+                    _means_of_units(weights, known, has), _means_of_units(weights, means[:, 1], has)
                 )
             points = _points(weights @ means)
             if (np.ptp(points, axis=0) > 0).all():
@@ -303,6 +308,15 @@ def rank_agreement(
         rows.append(row)
     out = pd.DataFrame(rows)
     out["p_holm"] = holm(out["p"].to_numpy(np.float64))
+    return out
+
+
+def _means_of_units(
+    weights: Float[np.ndarray, "u n"], values: Float[np.ndarray, " n"], has: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " u"]:
+    """Means of the units' arms that have a number; NaN for a unit of which none has it."""
+    with np.errstate(invalid="ignore"):
+        out: np.ndarray = weights[:, has] @ values[has] / weights[:, has].sum(1)
     return out
 
 

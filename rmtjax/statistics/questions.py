@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from rmtjax.errors import InputError
 from rmtjax.statistics.alone import alone_answers
@@ -34,7 +35,7 @@ from rmtjax.statistics.directions import (
     Likeness,
     likeness_rows,
 )
-from rmtjax.statistics.distance import distance_of_arms
+from rmtjax.statistics.distance import Distance, distance_of_arms
 from rmtjax.statistics.doses import by_family, matched
 from rmtjax.statistics.fit import fit_answers, fit_rows
 from rmtjax.statistics.outcomes import interior_optimum, rank_agreement
@@ -246,17 +247,7 @@ def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
     layers = np.asarray(~group.isin([RUN, "backbone"]))
     layers = layers if layers.any() else np.asarray(group != RUN)
     apart = distance_of_arms(found, *pair, layers)
-    nulls = [name for name in families.get(NULL, []) if len(found.seeds[name]) > 2]
-    control = (np.nan, np.nan, np.nan)
-    beside = "there is no null arm to compare with"
-    if nulls:
-        name = max(nulls, key=lambda n: len(found.seeds[n]))
-        null = distance_of_arms(found, name, str(found.arms.loc[name, "baseline"]), layers)
-        control = tuple(null.size)
-        beside = (
-            f"for the null arm {name} against its baseline it is {_with_interval(*null.size)}, and "
-            f"{len(null.beyond)} numbers are beyond the margin"
-        )
+    control, beside = _null_distance(found, families.get(NULL, []), layers)
     within = "to within one standard deviation of seed noise in the root mean square over all numbers"
     lead = {
         YES: f"Arm {pair[0]} has the same effect as {pair[1]}, {within}",
@@ -267,13 +258,41 @@ def sameness(table: pd.DataFrame | Samples, roles: Roles) -> Answer:
     where, metric = found.columns[apart.greatest]
     seeds = " and ".join(map(str, dict.fromkeys(apart.seeds)))
     sentence = (
-        f"{lead}: the root mean square of the differences of {apart.numbers} numbers of the layers, without "
+        f"{lead}: the root mean square of the differences of {apart.numbers} numbers of the layers"
+        f"{_left_out(found, apart)}, without "
         f"noise, is {_with_interval(*apart.size)} standard deviations ({seeds} seeds); {apart.within} are "
         f"shown to differ by less than one, each by a test of its own, and {len(apart.beyond)} by more, "
         f"with intervals that hold for all at once; the clearest difference is "
         f"{_with_interval(*apart.difference)} ({metric} of {where}); {beside}{_at_equal(found, roles)}."
     )
     return Answer("T2", "", apart.verdict, sentence, *apart.size, *control)
+
+
+def _null_distance(
+    found: Samples, nulls: Sequence[str], layers: Bool[np.ndarray, " K"]
+) -> tuple[tuple[float, float, float], str]:
+    """The distance of the null arm with the most seeds from its baseline, of those that can be compared."""
+    for name in sorted(nulls, key=lambda n: -len(found.seeds[n])):
+        try:
+            null = distance_of_arms(found, name, str(found.arms.loc[name, "baseline"]), layers)
+        except InputError:  # too few seeds, or numbers
+            continue
+        return tuple(null.size), (
+            f"for the null arm {name} against its baseline it is {_with_interval(*null.size)}, and "
+            f"{len(null.beyond)} numbers are beyond the margin"
+        )
+    return (np.nan, np.nan, np.nan), "there is no null arm to compare with"
+
+
+def _left_out(found: Samples, apart: Distance) -> str:
+    """What T2's sentence says of numbers that are left out."""
+    parts = [f"{apart.unknown} that some run lacks"] if apart.unknown else []
+    parts += [f"{apart.same} that are the same in half of the baseline's runs"] if apart.same else []
+    if not parts:
+        return ""
+    turned = [f"{metric} of {where}" for where, metric in found.columns[list(apart.turned)]]
+    differ = f", of which the arms differ in {', '.join(turned)}" if turned else ""
+    return f" ({' and '.join(parts)} are left out{differ})"
 
 
 def best_share(table: pd.DataFrame | Samples, family: str, outcome: str = "ood_accuracy") -> Answer:

@@ -25,6 +25,7 @@ from rmtjax.errors import InputError
 COLUMNS = ("arm", "family", "dose", "baseline", "seed", "group", "metric", "value")
 NULL = "null"
 RUN = "run"
+ROUNDING = 1e-6  # of the numbers of a run, which are kept in single precision
 
 
 class Arm(NamedTuple):
@@ -130,6 +131,13 @@ def arms_of_noise(found: Samples, baseline: str) -> list[str]:
     return same
 
 
+def commonest_share(values: Float[np.ndarray, "n K"]) -> Float[np.ndarray, " K"]:
+    """The share of runs in which each number has its commonest value, up to rounding."""
+    near = np.abs(values[:, None] - values[None]) <= ROUNDING * np.abs(values).max(0)
+    out: np.ndarray = near.mean(1).max(0)
+    return out
+
+
 def noise(found: Samples, baseline: str, *, without: int | None = None) -> Float[np.ndarray, " K"]:
     """The noise of each number: its standard deviation over the seeds of the baseline.
 
@@ -146,7 +154,7 @@ def noise(found: Samples, baseline: str, *, without: int | None = None) -> Float
         return np.full(left.shape[1], np.nan)
     deviation = np.sqrt(np.square(left).sum(0) / freedom)
     # A number that is the same in every run up to rounding has no noise.
-    size = np.abs(np.concatenate([found.values[name] for name in arms_of_noise(found, baseline)])).max(0)
+    size = np.abs(np.concatenate(_runs_of_noise(found, baseline, None))).max(0)
     out: np.ndarray = np.where(deviation > 1e-12 * size, deviation, np.nan)
     return out
 
@@ -156,19 +164,31 @@ def deviations(
 ) -> tuple[Float[np.ndarray, "n K"], int]:
     """What the runs of `arms_of_noise` deviate from the mean of their arm, and the degrees of freedom.
 
-    With ten degrees of freedom or more, deviations beyond three robust standard deviations (1.4826 times the
-    median absolute deviation) count as three, so that a single outlying run does not set the unit of all
-    effects; for normal noise that lowers the unit by less than 1 %.
+    Where the study has ten degrees of freedom or more, a run further from the median of its arm than three
+    robust standard deviations (1.4826 times the median distance) counts as three, so that a single outlying
+    run does not set the unit of all effects; for normal noise that lowers the unit by about 1 %.
 
     Args:
       without: a seed that is left out; None: none.
     """
-    runs = [found.values[name][found.seeds[name] != without] for name in arms_of_noise(found, baseline)]
-    runs = [values for values in runs if len(values)]
-    out = np.concatenate([values - values.mean(0) for values in runs])
-    freedom = len(out) - len(runs)
-    if freedom >= 10:
-        limit = 3 * 1.4826 * np.median(np.abs(out), axis=0)
+    runs = _runs_of_noise(found, baseline, without)
+    freedom = sum(map(len, runs)) - len(runs)
+    whole = _runs_of_noise(found, baseline, None)
+    if sum(map(len, whole)) - len(whole) >= 10:
+        about = [values - np.median(values, axis=0) for values in runs]
+        limit = 3 * 1.4826 * np.median(np.abs(np.concatenate(about)), axis=0)
         limit = np.where(limit > 0, limit, np.inf)
-        out = np.clip(out, -limit, limit)
-    return out, freedom
+        runs = [np.clip(values, -limit, limit) for values in about]
+    return np.concatenate([values - values.mean(0) for values in runs]), freedom
+
+
+def _runs_of_noise(found: Samples, baseline: str, without: int | None) -> list[Float[np.ndarray, "_ K"]]:
+    """The runs of each arm of `arms_of_noise`, without a seed, and without null runs that lack a number."""
+    usual = np.isfinite(found.values[baseline]).all(0)
+    out = []
+    for name in arms_of_noise(found, baseline):
+        whole = np.isfinite(found.values[name][:, usual]).all(1) | (name == baseline)
+        values = found.values[name][whole & (found.seeds[name] != without)]
+        if len(values):
+            out.append(values)
+    return out

@@ -167,6 +167,24 @@ def test_the_best_share_of_an_unknown_outcome_is_refused():
         statistics.interior_optimum(table.assign(value=0.5), "replace")
 
 
+def test_the_power_of_t3_is_in_units_of_seed_noise_where_a_baseline_run_is_unknown():
+    """Seeds share most of their noise with the baseline: what is left of a seed is a third of the unit."""
+    rng = np.random.default_rng(0)
+    twin, own = rng.standard_normal((10, 1)), rng.standard_normal((3, 10, 1))
+    values = 0.01 * (np.sqrt(0.9) * twin + np.sqrt(0.1) * own)
+    names = [("none", "none"), ("half", "replace"), ("all", "replace")]
+    parts = [
+        simulated.rows(name, family, i / 2, range(10), values[i], [("run", "ood_accuracy")])
+        for i, (name, family) in enumerate(names)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    whole = statistics.interior_optimum(table, "replace", shuffles=1)
+    lost = (table["arm"] == "none") & (table["seed"] == 3)
+    some = statistics.interior_optimum(table.assign(value=table["value"].mask(lost)), "replace", shuffles=1)
+    assert whole.power > 0.95
+    assert some.power == pytest.approx(whole.power, abs=0.05)
+
+
 def test_the_best_share_of_nothing_is_rarely_claimed():
     """Shares chosen by the numbers that judge them would be."""
     rng = np.random.default_rng(0)
@@ -391,6 +409,68 @@ def test_few_numbers_that_differ_are_lost_in_the_root_mean_square_and_this_is_sa
     apart = distance_of_arms(found, "one", "other", np.ones(30, bool))
     assert apart.verdict == "yes"
     assert 0 < apart.within < 30
+
+
+def two_arms(seeds=20, baseline_seeds=20, **columns):
+    """Arms "one" and "other" without an effect; columns, by their place, are replaced in each arm."""
+    arms = {name: (name, 1.0, np.zeros(30), range(seeds)) for name in ("one", "other", "third")}
+    found = statistics.samples(simulated.study(np.random.default_rng(0), arms, baseline_seeds=baseline_seeds))
+    found = found._replace(values={name: values.copy() for name, values in found.values.items()})
+    for place, by_arm in columns.items():
+        for arm, values in by_arm.items():
+            found.values[arm][:, int(place[1:])] = values
+    return found
+
+
+def test_numbers_that_hardly_change_are_left_out_of_t2_and_this_is_said():
+    half, few = np.arange(20) % 2, np.where(np.arange(20) == 4, 4.0, 3.0)
+    found = two_arms(
+        n0={
+            "none": np.where(half, 3.0, np.arange(20.0)),
+            "one": 3.0,
+            "other": 3.0,
+        },  # 3 in ten of twenty runs
+        n1={"none": 1 + 1e-7 * (np.arange(20) % 3), "one": 1 + 9e-7, "other": 1.0},  # apart by rounding alone
+    )
+    apart = distance_of_arms(found, "one", "other", np.ones(30, bool))
+    assert (apart.verdict, apart.numbers, apart.same, apart.turned) == ("yes", 28, 2, ())
+    found = two_arms(n0={"none": few, "one": 53.0, "other": 3.0})
+    found.values["other"][3, 4:9] = np.nan
+    answer = questions.sameness(found, Roles("one", "other", "third"))
+    assert answer.verdict == "cannot tell"
+    group, metric = found.columns[0]
+    assert (
+        "of 24 numbers of the layers (5 that some run lacks and 1 that are the same in half of the "
+        f"baseline's runs are left out, of which the arms differ in {metric} of {group}), without noise"
+    ) in answer.sentence
+    found.values["none"][:] = few[:, None]
+    with pytest.raises(InputError, match="no number that is not the same in half of the baseline's runs"):
+        distance_of_arms(found, "one", "other", np.ones(30, bool))
+
+
+def test_a_number_that_differs_by_the_same_in_all_pairs_hides_no_other():
+    """Of three baseline runs some resamples hold one run throughout."""
+    found = two_arms(baseline_seeds=20)
+    found.values["none"], found.seeds["none"] = found.values["none"][:3], found.seeds["none"][:3]
+    found.values["one"][:, 0] = found.values["other"][:, 0] + 0.2
+    found.values["one"][:, 1] += 500
+    apart = distance_of_arms(found, "one", "other", np.ones(30, bool))
+    assert (apart.verdict, apart.beyond, apart.greatest) == ("no", (1,), 1)
+
+
+def test_t2_does_without_a_null_arm_that_cannot_be_compared():
+    rng = np.random.default_rng(0)
+    arms = {name: (name, 1.0, np.zeros(30), range(20)) for name in ("one", "other", "third")}
+    arms |= {
+        name: ("null", 0.0, np.zeros(30), range(100, 100 + n)) for name, n in (("more", 8), ("again", 6))
+    }
+    found = statistics.samples(simulated.study(rng, arms))
+    roles = Roles("one", "other", "third")
+    assert "for the null arm more against" in questions.sameness(found, roles).sentence
+    found.values["more"] = np.where(np.arange(8)[:, None] == 0, np.nan, found.values["more"])
+    answer = questions.sameness(found, roles)
+    assert "for the null arm again against" in answer.sentence
+    assert answer.verdict == "yes"
 
 
 def test_arms_that_share_few_seeds_are_compared_as_two_groups():

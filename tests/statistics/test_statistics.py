@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from rmtjax import results, statistics, study
 from rmtjax.errors import InputError
+from rmtjax.statistics import study_table
 from rmtjax.statistics.corrections import benjamini_hochberg, holm
 
 
@@ -132,17 +133,45 @@ def test_exact_tests_agree_with_scipy():
     assert ours["p"] == pytest.approx((np.abs(flips) >= abs(difference.sum()) - 1e-9).mean())
 
 
-def test_one_run_astray_does_not_set_the_unit():
+@pytest.mark.parametrize("seeds", [12, 20])
+def test_one_run_astray_does_not_set_the_unit(seeds):
+    units = []
+    for off in (0.0, 10.0, 1000.0):
+        rng = np.random.default_rng(0)
+        values = rng.standard_normal((seeds, 30))
+        values[3] += off
+        found = statistics.samples(simulated.rows("none", "none", 0.0, range(seeds), values))
+        units.append(study_table.noise(found, "none").mean())
+    plain, some, much = units
+    assert plain == pytest.approx(values[np.arange(seeds) != 3].std(0, ddof=1).mean(), abs=0.05)
+    assert much == some < 1.5 * plain  # 225 times without care
+
+
+def test_the_unit_of_a_study_is_made_in_one_way_whichever_seed_is_left_out():
+    """Eleven seeds have ten degrees of freedom, and any ten of them have nine."""
+    values = np.random.default_rng(0).standard_normal((11, 30))
+    values[4] += 15
+    found = statistics.samples(simulated.rows("none", "none", 0.0, range(11), values))
+    whole = study_table.noise(found, "none").mean()
+    without = [study_table.noise(found, "none", without=seed).mean() for seed in range(11)]
+    assert max(without) < 1.2 * whole
+
+
+def test_null_runs_that_lack_a_number_make_no_part_of_the_unit():
     rng = np.random.default_rng(0)
-    values = rng.standard_normal((20, 1))
-    values[3] = 100.0
-    table = pd.concat(
-        [
-            simulated.rows("none", "none", 0.0, range(20), values, [("q", "a")]),
-            simulated.rows("x", "x", 1.0, range(20, 25), values[5:10], [("q", "a")]),
-        ]
-    )
-    assert statistics.effects(table)["noise"].item() < 8  # and 22 without care
+    base, again = rng.standard_normal((2, 6, 30))
+    again[2, 5:] = np.nan
+    rows = [
+        simulated.rows("none", "none", 0.0, range(6), base),
+        simulated.rows("again", "null", 0.0, range(100, 106), again),
+    ]
+    found = statistics.samples(pd.concat(rows))
+    whole = again[np.arange(6) != 2]
+    squares = 5 * base.var(0, ddof=1) + 4 * whole.var(0, ddof=1)
+    order = [simulated.NUMBERS.index((group, metric)) for group, metric in found.columns]
+    limit = study_table.deviations(found, "none")
+    assert limit[1] == 9  # so that nothing is clipped
+    np.testing.assert_allclose(study_table.noise(found, "none"), np.sqrt(squares / 9)[order])
 
 
 @pytest.mark.parametrize(("seeds", "difference"), [(5, 0.0), (12, 0.0), (20, 0.0), (20, 0.5), (20, 1.0)])

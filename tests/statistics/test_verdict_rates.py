@@ -17,7 +17,7 @@ GRANTED = [
 EVERY = simulate.SCENARIOS | FURTHER
 MISSES = "over models: 3, spread .3, errors .05, .1 and .3"
 NULLS = [name for name in EVERY if "power" not in name and name not in (UNTOLD, WEAK, MISSES)]
-STUDIES = {"T1": 60, "T5": 25, "T6": 25, "T7": 25}  # of the slow ones
+STUDIES = {"T1": 60, "T2": 400, "T5": 25, "T6": 25, "T7": 25}  # of the slow ones
 
 
 @pytest.mark.parametrize("name", NULLS)
