@@ -16,9 +16,9 @@ def weights_of(model: Any) -> Any:
 
     Args:
       model: a path, or the name of a model in the cache of Hugging Face (`open`); a module of torch (also of
-        transformers or timm); its `state_dict()`, also as numpy arrays; a model of Keras. Everything else is
-        taken for a pytree of arrays, such as Flax's `variables["params"]` or an NNX module, and returned as it
-        is.
+        transformers or timm); its `state_dict()`, also inside a checkpoint as `torch.load` returns it, or as
+        numpy arrays; a model of Keras. Everything else is taken for a pytree of arrays, such as Flax's
+        `variables["params"]` or an NNX module, and returned as it is.
 
     Raises:
       InputError: what `open` raises.
@@ -33,7 +33,7 @@ def weights_of(model: Any) -> Any:
         from rmtjax.checkpoints.formats import keras_files
 
         return _opened(keras_files.of_model(model), type(model).__name__)
-    if isinstance(model, Mapping) and any(_is_of(value, "torch") for value in model.values()):
+    if _holds_tensors(model):
         return _of_torch(model, "state_dict", {})
     if _is_named_by_torch(model):
         read = {name: functools.partial(np.asarray, array) for name, array in model.items()}
@@ -56,8 +56,15 @@ def _opened(contents: Contents, source: str, adapter: Mapping[str, Any] | None =
 
 
 def _is_of(value: Any, *libraries: str) -> bool:
-    """Whether a value is of a class of a library, or of one derived from such. The library is not imported."""
+    """Whether a value is of a class of a library, or of one derived from such. Nothing is imported."""
     return any(cls.__module__.partition(".")[0] in libraries for cls in type(value).__mro__)
+
+
+def _holds_tensors(model: Any) -> bool:
+    """Whether this is a dict, perhaps of dicts, with tensors of torch."""
+    if not isinstance(model, Mapping):
+        return False
+    return any(_is_of(value, "torch") or _holds_tensors(value) for value in model.values())
 
 
 def _adapter(model: Any) -> dict[str, Any]:

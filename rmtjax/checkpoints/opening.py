@@ -43,7 +43,7 @@ class Weights(Mapping[str, np.ndarray]):
       specs: name -> shape and dtype, known without reading the array, in the order of the file.
       layout: "flax" or "keras" (dense `(in, out)`, convolution `(*window, in, out)`), or "torch"
         (`(out, in)`, `(out, in, *window)`).
-      adapter: what PEFT tells of an adapter, as its adapter_config.json beside the weights has it; else empty.
+      adapter: what PEFT tells of an adapter, as its adapter_config.json has it; empty if there is none.
       tied: name of a tensor -> the name before it that has the same storage, as tied embeddings do.
       refused: name of a tensor, or of a group beside the weights -> the reason why it is not read.
       source: the path that was opened, or what the weights were taken from, in words.

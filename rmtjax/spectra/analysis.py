@@ -132,9 +132,9 @@ def analyze(
 
     Args:
       params: whatever holds weights (`rmtjax.checkpoints.weights_of`): a pytree of arrays, such as
-        `variables["params"]` of Flax or an NNX module; a module of torch, also of transformers or timm, or its
-        `state_dict()`, also as numpy arrays; a model of Keras; a path, or the name of a model in the cache of
-        Hugging Face; the result of `rmtjax.checkpoints.open`. Files are read one matrix at a time.
+        `variables["params"]` of Flax or an NNX module; a module of torch, also of transformers or timm, or
+        its `state_dict()`, also as numpy arrays; a model of Keras; a path, or the name of a model in the
+        cache of Hugging Face; the result of `rmtjax.checkpoints.open`. Files are read one matrix at a time.
       metrics: "default" (scale, tail, bulk, correlation), "all", or names of groups or of metrics
         (`metrics.chosen`), in a list or with commas between. Groups that need resampling, singular vectors or
         other spectra are computed only on request.
