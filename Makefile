@@ -28,7 +28,7 @@ define install
 endef
 
 $(VENV)/.run: pyproject.toml requirements.lock
-	$(call install,.)
+	$(call install,'.[train]')
 
 $(VENV)/.test: pyproject.toml requirements.lock
 	$(call install,'.[test]')

@@ -15,6 +15,20 @@ class InputError(ValueError):
     """Bad input. The message is one clear sentence, shown without a traceback by `run_command`."""
 
 
+# What the extra `train` brings.
+_OF_TRAINING = {
+    "flax",
+    "ml_collections",
+    "optax",
+    "orbax",
+    "sklearn",
+    "statsmodels",
+    "tensorboardX",
+    "tensorflow",
+    "tensorflow_datasets",
+    "tokenizers",
+}
+
 # Of a file or folder that is named: what the system says of it is enough.
 _OF_PATHS = (
     errno.EACCES,
@@ -82,6 +96,14 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.exit(status)
     except InputError as error:
         message = str(error)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _OF_TRAINING:
+            raise
+        message = (
+            f"this command needs {library}, which is not installed: pip install 'rmtjax[train]' brings what "
+            "training, evaluation of runs and studies need beside the analysis of weights"
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes it once more when it ends
         sys.exit(128 + signal.SIGPIPE)

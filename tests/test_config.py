@@ -189,3 +189,10 @@ def test_stored_configs_come_back_equal_and_differences_are_named():
     assert len(config_lib.differing_fields(config, stored)) == 1
     config.spectra.products = True
     assert "spectra.products: False -> True" in config_lib.differing_fields(config, stored)
+
+
+def test_the_report_knows_which_fields_of_texts_are_no_strengths():
+    from rmtjax.report import words
+
+    fields = set(config_lib.base().augment.text)
+    assert fields - set(config_lib.TEXT_STRENGTHS) == set(words._NO_STRENGTHS)

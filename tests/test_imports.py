@@ -5,7 +5,9 @@ import graphlib
 import pathlib
 import subprocess
 import sys
+import tomllib
 
+import numpy as np
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "rmtjax"
@@ -163,3 +165,58 @@ def test_import_cost(module, banned):
     code = f"import sys, {module}; print([m for m in {banned!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# What `pip install rmtjax` does not bring: the extra `train` does.
+OF_TRAINING = [
+    "flax",
+    "ml_collections",
+    "optax",
+    "orbax",
+    "sklearn",
+    "statsmodels",
+    "tensorboardX",
+    "tensorflow",
+    "tensorflow_datasets",
+    "tokenizers",
+]
+WITHOUT = f"""
+import sys
+import tomllib
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {OF_TRAINING!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from rmtjax.commands import main
+from rmtjax.errors import run_command
+"""
+
+
+def call_without_training(*words):
+    code = f"{WITHOUT}\nrun_command(lambda: main.main({list(words)!r}))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_spectra_and_their_page_do_without_what_training_needs(tmp_path):
+    np.savez(tmp_path / "weights.npz", a=np.eye(20, 30), b=np.ones((12, 12)))
+    done = call_without_training("spectra", f"{tmp_path}/weights.npz", f"--out={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/report.html").is_file()
+    done = call_without_training("train", "--config=digits")
+    assert done.returncode == 2
+    assert done.stderr.startswith("rmtjax: this command needs ml_collections, which is not installed: pip")
+
+
+def test_the_project_file_names_every_package_and_extra():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    found = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == {*found, "rmtjax.configs"}
+    extra = " ".join(project["project"]["optional-dependencies"]["train"]).replace("-", "_")
+    names = {"sklearn": "scikit_learn", "orbax": "orbax_checkpoint"}
+    assert [name for name in OF_TRAINING if names.get(name, name) not in extra] == []
+    from rmtjax import errors
+
+    assert set(OF_TRAINING) == errors._OF_TRAINING

@@ -7,6 +7,7 @@ import argparse
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,23 @@ def program(name: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that refuses empty values, as that of `--out=$UNSET`, which would mean the current folder."""
+    """A parser that refuses empty values, as that of `--out=$UNSET`, which would mean the current folder.
+
+    Attributes:
+      topic: `(part, words) -> text` for `--help=part` among the words of the call; for `--help` part is "",
+        and the text, if there is any, is printed below the help.
+    """
+
+    topic: Callable[[str, list[str]], str] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        asked = next((word for word in words if re.fullmatch("-h|--help(=.*)?", word)), None)
+        if asked is not None and self.topic is not None:
+            part = asked.partition("=")[2]
+            text = self.topic(part, words)
+            print(text if part else f"{self.format_help()}\n{text}".rstrip())
+            raise SystemExit(0)
         found, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             if getattr(found, action.dest, None) == "" and action.default != "":
@@ -43,22 +58,30 @@ class _Parser(argparse.ArgumentParser):
         return found, rest
 
 
-def parser(name: str, description: str | None, module: str = "") -> argparse.ArgumentParser:
+def parser(
+    name: str,
+    description: str | None,
+    module: str = "",
+    topic: Callable[[str, list[str]], str] | None = None,
+) -> argparse.ArgumentParser:
     """A parser whose help begins with the docstring of a command; its examples match the user's call.
 
     Args:
       name: the name of the subcommand, such as "spectra".
       description: the docstring, whose examples say `python -m rmtjax.NAME`.
       module: NAME in these examples, if it is not the name of the subcommand.
+      topic: further help, see `_Parser`.
     """
     made = program(name)
     text = (description or "").replace(f"python -m rmtjax.{module or name}", made)
-    return _Parser(
+    out = _Parser(
         prog=made,
         description=text,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    out.topic = topic
+    return out
 
 
 def parse(
@@ -79,8 +102,11 @@ def parse(
       The checked and locked config, and a namespace with `config` (the file), `workdir` (default
       `runs/<config name>`) and the multi-process flags.
     """
-    made = parser(name, description)
-    made.add_argument("--config", required=True, help=f"a file such as configs/synthetic.py; {EXECUTED}")
+    made = parser(name, description, topic=_fields)
+    made.add_argument(
+        "--config",
+        help=f"a file such as configs/synthetic.py, or the name of a config of this project; {EXECUTED}",
+    )
     if workdir:
         made.add_argument(
             "--workdir",
@@ -91,8 +117,14 @@ def parse(
     )
     more(made)
     add_process_flags(made)
-    made.epilog = "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100"
+    made.epilog = (
+        "Any field of the config can be set: --config.seed=1 --config.data.train_examples=100. --help=augment"
+        " lists the fields of a section, and --config=X --help all of a config, with their values."
+    )
     arguments, rest = made.parse_known_args(argv)
+    if arguments.config is None:
+        file = next((word for word in rest if word.endswith(".py") and not word.startswith("-")), "")
+        raise InputError(f"--config is missing: write --config={file or 'configs/synthetic.py'}")
 
     from rmtjax import config as config_lib
 
@@ -102,6 +134,23 @@ def parse(
     if workdir and arguments.workdir is None:
         arguments.workdir = str(pathlib.Path("runs") / pathlib.Path(arguments.config).stem)
     return config, arguments
+
+
+def _fields(part: str, words: list[str]) -> str:
+    """The fields of the config among the words of a call; without one, a part of them with the defaults."""
+    from rmtjax import config as config_lib
+
+    given = [
+        word.partition("=")[2] or "".join(words[i + 1 : i + 2])
+        for i, word in enumerate(words)
+        if word == "--config" or word.startswith("--config=")
+    ]
+    if not part and not given:
+        return ""
+    if not given:
+        return config_lib.fields(config_lib.base(), part)
+    changes = [word.removeprefix("--config.") for word in words if re.match(r"--config\.[^=]*=", word)]
+    return config_lib.fields(config_lib.load(given[0], changes), part)
 
 
 def overrides(words: list[str]) -> list[str]:

@@ -14,6 +14,8 @@ COMMANDS = {
     "spectra": ("analyses the weights of a checkpoint, or of two", "runs/synthetic"),
     "diversity": ("measures the diversity of a set, or of two", "digits@train --against=digits@test"),
     "study": ("trains arms x seeds and makes one table", "--config=configs/study_digits.py --out=runs/study"),
+    "configs": ("lists the configs of this project", ""),
+    "augmentations": ("lists the augmentations of images and texts", ""),
     "bench": ("times this program beside others", "spectra"),
     "export": ("writes the weights of a run to one file", "runs/synthetic synthetic.safetensors"),
 }
@@ -23,8 +25,13 @@ def overview() -> str:
     """The text of `rmtjax --help`."""
     lines = ["usage: rmtjax COMMAND [arguments]", ""]
     for name, (about, example) in COMMANDS.items():
-        lines += [f"  {name:10s} {about}", f"             rmtjax {name} {example}"]
-    return "\n".join([*lines, "", "rmtjax COMMAND --help lists the arguments of a command."])
+        lines += [f"  {name:14s} {about}", f"{'':17s}rmtjax {name} {example}".rstrip()]
+    more = (
+        "rmtjax COMMAND --help lists the arguments of a command; rmtjax train --config=synthetic --help also"
+        " the\nfields of a config, rmtjax train --help=augment a part of them, rmtjax spectra --help=metrics"
+        " the columns."
+    )
+    return "\n".join([*lines, "", more])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ holds the weights after training.
 
 import argparse
 import contextlib
+import difflib
 import hashlib
 import os
 import pathlib
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = flags.parser("spectra", __doc__)
+    parser = flags.parser("spectra", __doc__, topic=_columns)
     add = parser.add_argument
     add("path", metavar="PATH", help="the weights: see above")
     add("--baseline", help="the weights before training, to compare with")
@@ -103,6 +104,29 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.other and not arguments.baseline:
         parser.error("--other needs --baseline, the weights from which both runs started")
     return arguments
+
+
+def _columns(part: str, words: list[str]) -> str:
+    """The columns of the table, of all groups, of one, or one by itself."""
+    if not part:
+        return "--help=metrics lists the columns of the table, --help=tail those of a group."
+    from rmtjax.spectra import metrics
+
+    lines = []
+    for group, about in metrics.ABOUT.items():
+        found = {
+            name: metric.about
+            for name, metric in metrics.METRICS.items()
+            if metric.group == group and part in ("metrics", name, group)
+        }
+        if found or part in ("metrics", group):
+            lines += ["", f"{group}: {about}"]
+        lines += [f"  {name}\n      {sentence}" for name, sentence in found.items()]
+    if not lines:
+        near = difflib.get_close_matches(part, ["metrics", *metrics.ABOUT, *metrics.METRICS], 3)
+        hint = f"did you mean {', '.join(map(repr, near))}?" if near else "--help=metrics lists all"
+        raise InputError(f"no metric or group of metrics {part!r}: {hint}")
+    return "\n".join(lines).lstrip("\n")
 
 
 def _partial(out: pathlib.Path, names: list[str], step: int | None) -> pathlib.Path:

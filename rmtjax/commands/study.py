@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
+        "--dry_run", "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
     )
     parser.add_argument(
         "--over",
@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(
             "--config is missing: give the config of the study, or --over and folders of studies"
         )
+    arguments.config = config_lib.located(arguments.config)
     base = config_lib.load(arguments.config)
     design = None if arguments.arms else study.load_design(arguments.config, base)
     arms = design.overrides if design else study.load_arms(arguments.arms, base)

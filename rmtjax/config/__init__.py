@@ -11,6 +11,10 @@ from rmtjax.config.fields import TEXT_SETS as TEXT_SETS
 from rmtjax.config.fields import TEXT_STRENGTHS as TEXT_STRENGTHS
 from rmtjax.config.fields import about as about
 from rmtjax.config.fields import base as base
+from rmtjax.config.listing import fields as fields
+from rmtjax.config.listing import first_sentence as first_sentence
+from rmtjax.config.listing import located as located
+from rmtjax.config.listing import shipped as shipped
 from rmtjax.config.loading import differing_fields as differing_fields
 from rmtjax.config.loading import flat as flat
 from rmtjax.config.loading import from_stored as from_stored

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rmtjax.config.fields import base, each_field
+from rmtjax.config.listing import located, shipped
 from rmtjax.config.validation import validate
 from rmtjax.errors import InputError
 
@@ -44,14 +45,17 @@ def smoke(config: ConfigDict) -> ConfigDict:
 def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     """A config from a file and `field.name=value` overrides, checked and locked. The file is executed.
 
+    Args:
+      path: of a file, or the name of a config of this project, such as `synthetic`.
+
     Raises:
       InputError: no such file, no `get_config`, an unknown or mistyped field, a value out of range.
     """
-    file = pathlib.Path(path)
+    file = pathlib.Path(located(path))
     if not file.is_file():
-        raise InputError(
-            f"no config file {path!r}: give --config the path of a Python file such as configs/synthetic.py"
-        )
+        near = difflib.get_close_matches(file.stem, shipped(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else "give the path of a Python file, or a name"
+        raise InputError(f"no config file {path!r}: {hint} (`rmtjax configs` lists those of this project)")
     spec = importlib.util.spec_from_file_location(f"rmtjax_config_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise InputError(

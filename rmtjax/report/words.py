@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmtjax import config as config_lib
 from rmtjax import results
 from rmtjax.report import depth, layers, spectral_data
 from rmtjax.report.evaluation import whole_sets
 from rmtjax.report.numbers import aligned, fraction, metric_name, show
 from rmtjax.results import Run, number
 
+_NO_STRENGTHS = ("proportion", "synonyms", "synonym_cosine")  # fields of augment.text
 _MODELS = {
     "vit": "vision transformer",
     "resnet": "residual network",
@@ -52,7 +52,7 @@ def _regularisation(config: dict[str, Any], examples: dict[str, Any]) -> str:
     parts = [f"{name.replace('_', ' ')} {held[name]:g}" for name in penalties if held.get(name)]
     strengths = dict(config.get("augment", {}))
     of_texts = strengths.pop("text", {})
-    strengths |= {name: value for name, value in of_texts.items() if name in config_lib.TEXT_STRENGTHS}
+    strengths |= {name: value for name, value in of_texts.items() if name not in _NO_STRENGTHS}
     augment = [f"{name.replace('_', ' ')} {value:g}" for name, value in strengths.items() if value]
     if augment and of_texts.get("proportion", 1) < 1:
         augment.append(f"of {of_texts['proportion']:.0%} of the texts")
@@ -76,6 +76,8 @@ def _count(value: float) -> str:
 
 def changed_fields(config: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(field, value, default) of each field that differs from its default; "-" if there is no default."""
+    from rmtjax import config as config_lib  # whose ml_collections a page of spectra does without
+
     defaults = config_lib.flat(json.loads(config_lib.to_json(config_lib.base())))
     mine = config_lib.flat(config)
     changed = {name: value for name, value in mine.items() if name not in defaults or value != defaults[name]}
@@ -84,6 +86,8 @@ def changed_fields(config: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def all_fields(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Every field of a config and its value."""
+    from rmtjax import config as config_lib
+
     return [(name, _plain(value)) for name, value in config_lib.flat(config).items()]
 
 

@@ -25,6 +25,27 @@ from rmtjax.spectra.batch import Batch
 DEFAULT = ("scale", "tail", "bulk", "correlation")
 GROUPS = (*DEFAULT, "local", "vectors", "bootstrap", "farms", "fingers", "shuffles", "nulls", "alignment")
 
+# What each group is, and where it comes from; "update" is computed wherever two sides are compared.
+ABOUT = {
+    "scale": "norms, ranks and entropies of the spectrum (WeightWatcher; Martin and Mahoney, JMLR 22 (2021))",
+    "tail": "power law of the tail and its rivals (Clauset, Shalizi and Newman, SIAM Review 51 (2009); Hill,"
+    " Ann. Statist. 3 (1975))",
+    "bulk": "noise and spikes (Marchenko and Pastur 1967; Tracy and Widom 1996; Baik, Ben Arous and Péché"
+    " 2005; Gavish and Donoho, arXiv 1305.5870)",
+    "correlation": "trace-log condition of SETOL (Martin and Hinrichs, arXiv 2507.17912)",
+    "local": "distances of neighbouring eigenvalues (Thamm, Staats and Rosenow, Phys. Rev. E 106 (2022); Atas"
+    " et al., Phys. Rev. Lett. 110 (2013))",
+    "vectors": "entries of singular vectors (Thamm, Staats and Rosenow 2022; WeightWatcher)",
+    "bootstrap": "goodness of fit of the power law (Clauset, Shalizi and Newman 2009, section 4.1)",
+    "farms": "Hill's exponent over windows of a fixed shape (arXiv 2506.06280)",
+    "fingers": "WeightWatcher's fit without outlying eigenvalues (fix_fingers)",
+    "shuffles": "the same entries shuffled (WeightWatcher's randomize)",
+    "nulls": "100 matrices of noise of each shape: median, 5 % and 95 % quantile of every metric, in"
+    " <metric>_null, _null_low and _null_high",
+    "update": "sizes of an update against the weights before",
+    "alignment": "how an update is aligned with the weights (Shuttleworth et al., arXiv 2410.21228)",
+}
+
 # Groups that need the entries of a matrix, or compare it with independent entries: not defined for products.
 OF_ENTRIES = frozenset({"bulk", "local", "vectors", "farms", "shuffles"})
 

@@ -15,7 +15,7 @@ from rmtjax.errors import InputError
 def test_the_map_has_every_command_with_an_example(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"rmtjax {name} {example}" in shown for name, (_, example) in COMMANDS.items())
+    assert all(f"rmtjax {name} {example}".rstrip() in shown for name, (_, example) in COMMANDS.items())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -82,3 +82,65 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (
+            ["train", "--help=augment.text"],
+            "  augment.text.random_swap = 0.0\n      share of a text's",
+        ),
+        (["train", "--config=digits", "--help"], "  data.source = 'digits'"),
+        (["train", "--config", "digits", "--config.seed=7", "--help=seed"], "  seed = 7   (default 0)"),
+        (["spectra", "--help=metrics"], "  alpha\n      Exponent of the power law λ^-α"),
+        (
+            ["spectra", "--help=correlation"],
+            "trace-log condition of SETOL (Martin and Hinrichs,",
+        ),
+        (["spectra", "--help=brody"], "  brody\n"),
+    ],
+)
+def test_help_explains_fields_and_columns(words, shown, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_every_metric_is_in_the_help_of_the_columns(capsys):
+    from rmtjax.spectra import metrics
+
+    assert set(metrics.ABOUT) == {*metrics.GROUPS, "update"}
+    with pytest.raises(SystemExit):
+        main(["spectra", "--help=metrics"])
+    shown = capsys.readouterr().out.splitlines()
+    assert {line.strip() for line in shown if line.startswith("  ")} >= set(metrics.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian", "--config=digits"], "unknown command 'trian': did you mean 'train'?"),
+        (["train", "configs/digits.py"], "--config is missing: write --config=configs/digits.py"),
+        (["train", "--config=digit"], "no config file 'digit': did you mean 'digits'?"),
+        (["train", "--config=digits", "--worksdir=x"], "unknown argument '--worksdir=x'"),
+        (["train", "--config=digits", "--config.optim.lr=1"], "unknown field 'optim.lr'"),
+        (["train", "--config=digits", "--config.seed=one"], "seed='one' is not of the right type"),
+        (["train", "--help=agument"], "no field or section 'agument': did you mean 'augment'?"),
+        (["spectra", "--help=alfa"], "no metric or group of metrics 'alfa': did you mean 'alpha'?"),
+    ],
+)
+def test_a_slip_is_one_sentence_with_its_mend(words, sentence):
+    with pytest.raises(InputError) as error:
+        main(words)
+    assert str(error.value).startswith(sentence)
+
+
+def test_configs_and_augmentations_are_listed(capsys):
+    main(["configs"])
+    shown = capsys.readouterr().out
+    assert "\nsynthetic\n    " in shown
+    assert "arms_text" not in shown  # no config by itself
+    main(["augmentations"])
+    assert "  augment.rand_augment = 0.0\n      RandAugment\n" in capsys.readouterr().out
