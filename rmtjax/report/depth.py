@@ -108,11 +108,14 @@ def _by_kind(
     values, kind = layers.column(part, metric).to_numpy(), part["kind"].to_numpy()
     behind = f", {which}" if compared and not of_update_alone(metric) else ""
     marks: list[Mark] = []
+    role = np.array([layers.role(name) for name in part.index], object)
     for k, one in enumerate(kinds):
         mine = np.flatnonzero((kind == one) & np.isfinite(values))
         colour, shape = look(k)
-        if len(mine) > 1:
-            marks.append(Line(x[mine], values[mine], colour, "thin"))
+        for alike in dict.fromkeys(role[mine]):  # a line through both projections of an MLP would be a saw
+            line = mine[role[mine] == alike]
+            if len(line) > 1:
+                marks.append(Line(x[line], values[line], colour, "thin"))
         tips = [f"{part.index[k]}: {show_metric(metric, float(values[k]))}{behind}" for k in mine]
         goals = [links.get(part.index[k], "") for k in mine]
         marks.append(Dots(x[mine], values[mine], colour, shape, which == "before", radius, tips, goals))

@@ -100,6 +100,20 @@ def short_names(names: list[str]) -> dict[str, str]:
     return {name: "".join(p[head : len(p) - tail]).rstrip("/.") for name, p in split.items()}
 
 
+def role(name: str) -> str:
+    """What a matrix is in its block: its name without the numbers of blocks.
+
+    >>> role("layer3.0.conv1.weight"), role("block_2/mlp/up/kernel")
+    ('layer#.#.conv1.weight', 'block_#/mlp/up/kernel')
+    """
+    parts = re.split(r"([/.])", name)
+    own = len(parts) - 3 if re.fullmatch(r"kernel|weight", parts[-1]) else len(parts) - 1
+    return "".join(
+        part if place >= own and not part.isdigit() else re.sub(r"\d+", "#", part)
+        for place, part in enumerate(parts)
+    )
+
+
 def _pattern(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 

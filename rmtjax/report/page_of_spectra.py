@@ -20,6 +20,7 @@ from rmtjax.report.numbers import show, show_metric
 from rmtjax.report.pages import Cell, Charts, Details, Legend, Pairs, Section, Table, Text
 from rmtjax.report.spectral_data import Spectra, load
 from rmtjax.spectra.metrics import shown
+from rmtjax.spectra.table import COMMON_IN_NOISE, LIKE_NOISE
 
 _MOST_MATRICES = 300
 _OPEN = 3  # matrices whose charts are unfolded from the start
@@ -116,18 +117,31 @@ def _warnings(table: pd.DataFrame) -> list[Text]:
     first: dict[str, str] = {}
     owners: dict[str, set[str]] = {}
     for name, warning in zip(given["name"], layers.texts(given["warning"]), strict=True):
-        for one in filter(None, warning.split("; ")):
+        for one in set(filter(None, warning.split("; "))) - {LIKE_NOISE}:
             pattern = re.sub(r"\d+", "#", one)
             first.setdefault(pattern, one)
             owners.setdefault(pattern, set()).add(name)
     total, warned = table["name"].nunique(), set().union(*owners.values())
+    noise = _like_noise(table)
     if not warned:
-        return [Text("No matrix has a warning.")]
+        return [*noise, Text("No matrix has a warning.")]
     items = []
     for pattern, names in sorted(owners.items(), key=lambda item: -len(item[1])):
         like = " and the like" if "#" in pattern and len(names) > 1 else ""
         items.append(f"{first[pattern]}{like}: {len(names)} of {total} matrices")
-    return [Text(f"{len(warned)} of {total} matrices have a warning:", "warn", items)]
+    return [*noise, Text(f"{len(warned)} of {total} matrices have a warning:", "warn", items)]
+
+
+def _like_noise(table: pd.DataFrame) -> list[Text]:
+    """Of how many matrices alpha says something: that is no fault of the others, so it is no warning."""
+    newest = "after" if (table["stage"] == "after").any() else "before"
+    p = layers.column(table[table["stage"] == newest], "alpha_null_p").dropna()
+    if not len(p):
+        return []
+    few = int((p <= COMMON_IN_NOISE).sum())
+    others = "An α as low as theirs" if few == 0 else "An α as low as that of the others"
+    said = f"α tells {few or 'none'} of {len(p)} matrices from noise (p ≤ {COMMON_IN_NOISE:g})."
+    return [Text(said + (f" {others} is common in noise of their shape." if few < len(p) else ""))]
 
 
 def _by_kind(spectra: Spectra, links: dict[str, str]) -> list[Any]:
@@ -215,6 +229,7 @@ def _value(row: Mapping[str, float], metric: str, with_null: bool) -> Cell:
     return Cell(
         show_metric(metric, value),
         value,
+        below="as in noise" if metric == "alpha_null_p" and value > COMMON_IN_NOISE else "",
         error=show(error, 2) if np.isfinite(error) else "",
         null=noise if with_null and np.isfinite(null) else "",
     )
@@ -223,7 +238,11 @@ def _value(row: Mapping[str, float], metric: str, with_null: bool) -> Cell:
 def _warning(spectra: Spectra, name: str) -> str:
     """The warnings of a matrix: those of the newest weights, and others that the update has."""
     last = "after" if name in spectra.rows.get("after", {}) else "before"
-    now, update = (spectra.text(which, name, "warning") for which in (last, "update"))
+    # What p says in its own column is no warning here.
+    now, update = (
+        "; ".join(one for one in spectra.text(which, name, "warning").split("; ") if one != LIKE_NOISE)
+        for which in (last, "update")
+    )
     return "; ".join(filter(None, [now, f"update: {update}" if update and update != now else ""]))
 
 

@@ -44,14 +44,13 @@ def draw(chart: Chart) -> Markup:
     """The chart as an SVG element."""
     area = _Area(chart)
     width, height = chart.size
-    parts = [
-        f'<svg class="chart" role="img" aria-label="{escape(chart.alt)}" viewBox="0 0 {width} {height}" '
-        f'style="max-width:{1.6 * width:.0f}px">',
-        *_axes(area),
-        *(_DRAWN[type(mark)](area, mark) for mark in chart.marks),
-        "</svg>",
-    ]
-    return Markup("".join(parts))
+    inside = "".join([*_axes(area), *(_DRAWN[type(mark)](area, mark) for mark in chart.marks)])
+    # Of an image a screen reader tells no links.
+    role = "group" if "<a " in inside else "img"
+    return Markup(
+        f'<svg class="chart" role="{role}" aria-label="{escape(chart.alt)}" viewBox="0 0 {width} {height}" '
+        f'style="max-width:{1.6 * width:.0f}px">{inside}</svg>'
+    )
 
 
 def key(entry: Key) -> Markup:

@@ -38,6 +38,7 @@ PRODUCTS_OF_NOISE = 400
 OVER_TRAINED, UNDER_TRAINED = 2.0, 6.0  # bounds of alpha, WeightWatcher's
 FEW_EIGENVALUES = 20
 COMMON_IN_NOISE = 0.05
+LIKE_NOISE = "alpha as low is common in noise of this shape"  # a warning
 
 
 def has_scale(name: str) -> bool:
@@ -208,5 +209,5 @@ def _warning(row: dict[Any, Any], bad: int, too_large: int, zero: bool, of_produ
         elif not of_product and np.isnan(row["alpha_null_p"]):
             warnings.append(f"alpha of noise is known only for {nulls.KNOWN_SHAPES}")
         if row["alpha_null_p"] > COMMON_IN_NOISE:
-            warnings.append("alpha as low is common in noise of this shape")
+            warnings.append(LIKE_NOISE)
     return "; ".join(warnings)

@@ -9,6 +9,8 @@ import pytest
 
 from rmtjax import report, results, spectra
 from rmtjax.errors import InputError
+from rmtjax.report import depth, layers
+from rmtjax.report.chart import Line
 
 RNG = np.random.default_rng(6)
 
@@ -108,3 +110,37 @@ def test_a_single_model_has_no_stages_in_its_tips(folders):
     tips = re.findall("<title>([^<]*: [^<]*)</title>", page)
     assert tips
     assert not any(", after" in tip for tip in tips)
+
+
+def test_an_alpha_as_in_noise_is_no_warning_but_said(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = {f"layer_{i}": {"kernel": rng.standard_normal((60, 40))} for i in range(14)}
+    spectra.analyze(noise).save(tmp_path)
+    table = pd.read_parquet(tmp_path / "spectra.parquet")
+    common = int(table["warning"].str.contains("common in noise").sum())
+    page = report.spectra_page(tmp_path).read_text()
+    assert common > 7
+    assert f"α tells {14 - common or 'none'} of 14 matrices from noise" in page
+    assert page.count("as in noise</small>") == common
+    assert "No matrix has a warning." in page
+    assert "common in noise of this shape" not in page
+
+
+def test_lines_join_matrices_of_one_role(tmp_path):
+    """Projections up and down alternate in the model: one line through both would be a saw."""
+    rng = np.random.default_rng(0)
+    parts = {f"block_{i}/mlp/{part}/kernel": rng.standard_normal((24, 12)) for i in range(3) for part in "ud"}
+    found = spectra.analyze(parts, metrics="scale")
+    rows = layers.measured(found.table.assign(stage=""))
+    rows.index = rows["name"]
+    (chart,) = depth.charts(rows, ["stable_rank"], list(parts), {})
+    lines = [mark.x.tolist() for mark in chart.marks if isinstance(mark, Line) and mark.colour != "null"]
+    assert sorted(lines) == [[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]
+
+
+def test_charts_with_links_are_no_images_to_a_screen_reader(folders):
+    page = report.spectra_page(folders / "one").read_text()
+    charts = re.findall(r'<svg class="chart" role="(\w+)".*?</svg>', page)
+    assert set(charts) == {"group", "img"}
+    for role, drawn in re.findall(r'<svg class="chart" role="(\w+)"(.*?)</svg>', page):
+        assert (role == "group") == ("<a " in drawn)
