@@ -17,7 +17,7 @@ ORDER = (
     ("files",),
     ("checkpoints",),
     ("spectra", "diversity", "evaluation", "config"),
-    ("statistics",),
+    ("statistics", "weightwatcher"),
     ("results",),
     ("data", "models"),
     ("train",),
@@ -30,7 +30,7 @@ ORDER = (
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Libraries of their own: of the package they import errors, and each other downwards.
-LIBRARIES = {"checkpoints", "spectra", "diversity", "evaluation", "statistics"}
+LIBRARIES = {"checkpoints", "spectra", "diversity", "evaluation", "statistics", "weightwatcher"}
 ONLY_IN = {
     "tensorflow": {"data"},
     "tensorflow_datasets": {"data"},
