@@ -34,7 +34,8 @@ SUMMARY = (
 _TYPES = ("dense", "conv1d", "conv2d", "embedding")
 _SAME = (
     "D", "alpha", "alpha_weighted", "entropy", "log_alpha_norm", "log_norm", "log_spectral_norm",
-    "matrix_rank", "norm", "num_pl_spikes", "rank_loss", "sigma", "spectral_norm", "stable_rank", "sv_max", "sv_min", "xmin",
+    "matrix_rank", "norm", "num_pl_spikes", "rank_loss", "sigma", "spectral_norm", "stable_rank", "sv_max",
+    "sv_min", "xmin",
 )  # fmt: skip
 _MP_FIT = ("bulk_max", "bulk_min", "mp_softrank", "num_spikes")
 _RANDOM = ("max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps")
@@ -314,8 +315,8 @@ def _specs(weights: Any) -> list[str]:
 def _layers(weights: Any, model: Any, start_ids: int) -> Iterator[Layer]:
     """The layers with a matrix of weights, counted as WeightWatcher does.
 
-    Of a module of torch all modules count, from 0, the module itself among them; of a state dict all keys that
-    end in `.weight`, from 1. Elsewhere all matrices count, from 1.
+    Of a module of torch all modules count, from 0, the module itself among them; of a state dict all keys
+    that end in `.weight`, from 1. Elsewhere all matrices count, from 1.
     """
     torch = getattr(weights, "layout", "flax") == "torch"
     rules = ()
@@ -348,7 +349,7 @@ def _layers(weights: Any, model: Any, start_ids: int) -> Iterator[Layer]:
 
 
 def _type_of_class(cls: type) -> str:
-    """The type of a layer of torch by the name of its class, as WeightWatcher has it; "": it is not analysed."""
+    """The type of a layer of torch by its class, as WeightWatcher has it; "": it is not analysed."""
     text = str(cls).lower()
     parts = (("linear", "dense"), ("conv1d", "conv1d"), ("conv2d", "conv2d"), ("embedding", "embedding"))
     return next((kind for part, kind in parts if part in text), "")
@@ -394,7 +395,7 @@ class _Row(NamedTuple):
 
 
 class _Stacks(Mapping[str, np.ndarray]):
-    """The weights of rows, by their number, since names of layers may repeat. Each is read when it is needed."""
+    """The weights of rows, by their number, since names of layers may repeat; each is read when needed."""
 
     layout = "flax"
 

@@ -11,8 +11,8 @@ import rmtjax.weightwatcher as ww
 from rmtjax.errors import InputError
 
 RANDOM = {
-    "max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps", "rand_bulk_max", "rand_bulk_min",
-    "rand_mp_softrank", "rand_num_spikes", "rand_sigma_mp",
+    "max_rand_eval", "ww_softrank", "ww_maxdist", "rand_distance", "num_traps", "rand_bulk_max",
+    "rand_bulk_min", "rand_mp_softrank", "rand_num_spikes", "rand_sigma_mp",
 }  # fmt: skip
 FITTED = {"bulk_max", "bulk_min", "mp_softrank", "sigma_mp"}  # their minimiser stops at 1e-4
 
@@ -52,8 +52,8 @@ def layers():
     ],
 )
 def test_the_table_is_theirs(folder, table, arguments):
-    """conv2x2_even carries their bug B16, sv_min of convolutions B15; shuffles are others, and a state dict does
-    not tell an embedding. Of vectors the one at xmin is on the other side (rounding).
+    """conv2x2_even carries their bug B16, sv_min of convolutions B15; shuffles are others, and a state dict
+    does not tell an embedding. Of vectors the one at xmin is on the other side (rounding).
     """
     theirs = pd.read_csv(folder / f"layers8_{table}.csv")
     ours = ww.WeightWatcher(model=folder / "layers8.safetensors").analyze(**arguments)
