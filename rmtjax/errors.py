@@ -23,7 +23,6 @@ _OF_TRAINING = {
     "orbax",
     "sklearn",
     "statsmodels",
-    "tensorboardX",
     "tensorflow",
     "tensorflow_datasets",
     "tokenizers",
