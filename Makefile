@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: run test install clean
+.PHONY: run test docs install clean
 
 run: $(VENV)/.run ## the main job, end to end
 	$(RUN) -m rmtjax.train --config=configs/synthetic.py
@@ -12,6 +12,12 @@ test: $(VENV)/.test ## formatting, types and all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy & types=$$!; $(RUN) -m pytest && wait $$types
+
+docs: $(VENV)/.docs ## the API reference: docs/index.html
+	JAX_PLATFORMS=cpu $(RUN) -m pdoc --docformat google --output-directory docs $(DOCUMENTED)
+
+DOCUMENTED := rmtjax.spectra rmtjax.checkpoints rmtjax.diversity rmtjax.evaluation rmtjax.statistics \
+	rmtjax.weightwatcher rmtjax.observers rmtjax.config rmtjax.results rmtjax.report
 
 install: $(VENV)/.run
 
@@ -34,5 +40,10 @@ $(VENV)/.test: pyproject.toml requirements.lock
 	$(call install,'.[test]')
 	@touch $(VENV)/.run
 
+$(VENV)/.docs: pyproject.toml requirements.lock
+	$(call install,'.[train$(comma)docs]')
+
+comma := ,
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs *.egg-info

@@ -19,15 +19,12 @@ _LATER = {
     "open_run": "run",
 }
 
+# Those of _LATER are attributes too.
 __all__ = [
-    "Restored",
-    "Run",
     "Weights",
     "is_own",
-    "merge",
     "nest",
     "open",
-    "open_run",
     "read_metadata",
     "save_safetensors",
     "weights_of",
