@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: run test docs install clean
+.PHONY: run test docs notebooks install clean
 
 run: $(VENV)/.run ## the main job, end to end
 	$(RUN) -m rmtjax.train --config=configs/synthetic.py
@@ -18,6 +18,9 @@ docs: $(VENV)/.docs ## the API reference: docs/index.html
 
 DOCUMENTED := rmtjax.spectra rmtjax.checkpoints rmtjax.diversity rmtjax.evaluation rmtjax.statistics \
 	rmtjax.weightwatcher rmtjax.observers rmtjax.config rmtjax.results rmtjax.report
+
+notebooks: $(VENV)/.test ## run all notebooks and store what they show
+	$(RUN) tests/notebook_outputs.py
 
 install: $(VENV)/.run
 

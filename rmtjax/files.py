@@ -242,6 +242,24 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def as_json(content: Any) -> str:
+    """One line of JSON: paths as text, data frames as lists of rows, what is not finite as null."""
+    return json.dumps(_finite(_plain(content)))
+
+
+def _plain(node: Any) -> Any:
+    """Of what JSON has: dicts, lists, texts and numbers."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple | set):
+        return [_plain(value) for value in node]
+    if hasattr(node, "to_dict"):
+        return _plain(node.to_dict("records"))
+    if hasattr(node, "item"):
+        return node.item() if node.ndim == 0 else _plain(node.tolist())
+    return node if isinstance(node, str | int | float | bool | None) else str(node)
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """JSON with non-finite numbers as null, which every reader takes."""
     write_text(path, json.dumps(_finite(content), indent=2) + "\n")

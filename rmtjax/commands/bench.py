@@ -11,12 +11,17 @@ python -m rmtjax.bench population [--config=configs/study_digits.py] [--members=
 """
 
 import argparse
+import contextlib
 import importlib
+import io
 import platform
+import sys
+from typing import TextIO
 
 from rmtjax.commands import flags
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     arguments, rest = _parser().parse_known_args(argv)
     overrides = flags.overrides(rest)
@@ -28,8 +33,25 @@ def main(argv: list[str] | None = None) -> int:
     machine = platform.processor() or platform.machine()
     print(f"{jax.device_count()} x {kinds} ({machine}); JAX {jax.__version__}")
     bench = importlib.import_module(f"rmtjax.bench.{arguments.bench}")
-    bench.main(arguments, overrides)
+    lines = _Lines(sys.stdout)
+    with contextlib.redirect_stdout(lines):
+        bench.main(arguments, overrides)
+    flags.found(bench=arguments.bench, jax=jax.__version__, devices=kinds, lines=lines.text.splitlines())
     return 0
+
+
+class _Lines(io.TextIOBase):
+    """Passes on what is printed, and keeps it for `--json`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.text = stream, ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -35,6 +35,7 @@ LEAST = {"n": 2, "class_n": 2, "seed": 0, "neighbours": 1, "top": 1, "image_size
 COLUMNS = ["set", "space", "class", "metric", "value", "low", "high", "null", "n", "detail"]
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     flags.initialise(arguments)
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"{' and '.join(s.name for s in sets)}: {error}") from error
         table = _table(rows)
         written = _write(out, table, curves) if out else []
+    flags.found(table=table, files=written)
     print(report.diversity_table(table))
     if "feature" in set(table["space"]):
         print(f"features: {'as they were given' if sets[0].kind == 'features' else model.name}")

@@ -19,6 +19,7 @@ from rmtjax.errors import InputError
 LEAST_BASELINES = 5
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     arguments, rest = _parser().parse_known_args(argv)
     overrides = flags.overrides(rest)
@@ -123,4 +124,5 @@ def _show(content: dict[str, Any], out: pathlib.Path | None, workdir: pathlib.Pa
         print(f"results: {out / results.EVALUATION}")
         if out == workdir:
             report.run_page(out)
+    flags.found(**content, out=out)
     print(report.evaluation_table(content))

@@ -17,6 +17,7 @@ from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     parser = flags.parser("export", __doc__, "checkpoints")
     parser.add_argument("run", help="the folder of a run")
@@ -46,5 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     metadata = {"config": text, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
     checkpoints.save_safetensors(arguments.file, tensors, metadata, arguments.dtype)
+    flags.found(file=arguments.file, bytes=pathlib.Path(arguments.file).stat().st_size)
     print(f"{arguments.file}: {pathlib.Path(arguments.file).stat().st_size:,} bytes")
     return 0

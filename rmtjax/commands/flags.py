@@ -4,6 +4,8 @@ Commands import what they need when they begin their work, so that `--help` is q
 """
 
 import argparse
+import contextlib
+import functools
 import logging
 import os
 import pathlib
@@ -16,6 +18,37 @@ from rmtjax.errors import InputError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+
+_RESULT: dict[str, Any] = {}  # what the running command has found, for --json
+
+
+def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    """Gives a command's `main` the flag `--json`: one line of JSON on stdout, all else on stderr.
+
+    The line has what the command told by `found`; it is missing where the command failed before.
+    """
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        words = sys.argv[1:] if argv is None else list(argv)
+        if "--json" not in words:
+            return main(argv)
+        _RESULT.clear()
+        with contextlib.redirect_stdout(sys.stderr):
+            status = main([word for word in words if word != "--json"])
+        if _RESULT:
+            from rmtjax import files
+
+            print(files.as_json(_RESULT))
+        return status
+
+    return run
+
+
+def found(**result: Any) -> None:
+    """What a command has found: numbers, texts, paths, data frames, lists and dicts of such."""
+    _RESULT.update(result)
 
 
 # Of every --config in --help.
@@ -81,6 +114,8 @@ def parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     out.topic = topic
+    # `command` takes it out of the words; here it is for --help.
+    out.add_argument("--json", action="store_true", help="print one line of JSON; all else goes to stderr")
     return out
 
 

@@ -9,6 +9,7 @@ knobs.csv and knobs.png.
 
 import argparse
 import contextlib
+import json
 
 from rmtjax import files
 from rmtjax.commands import flags
@@ -23,6 +24,7 @@ def _add_flags_of_curves(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="", help="folder for the table and the picture of --curve")
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     config, arguments = flags.parse("generate", __doc__, argv, workdir=False, more=_add_flags_of_curves)
     if bool(arguments.curve) != bool(arguments.out):
@@ -45,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
                     with files.atomic(out / "knobs.csv") as temporary:
                         table.to_csv(temporary, index=False)
                     picture = report.knobs_figure(table, out / "knobs.png")
+                    flags.found(table=table, files=[out / "knobs.csv", picture])
                     print(f"table {out / 'knobs.csv'}, picture {picture}")
             return 0
         made = generate.ensure(config)
@@ -55,5 +58,6 @@ def main(argv: list[str] | None = None) -> int:
     if jax.process_index() == 0:
         texts = made.modality.kind == "texts"
         shown = made.path / "synthetic_by_class.csv" if texts else report.synthetic(made.path)
+        flags.found(manifest=json.loads((made.path / "manifest.json").read_text()), samples=shown)
         print(f"manifest {made.path / 'manifest.json'}, samples by class {shown}")
     return 0

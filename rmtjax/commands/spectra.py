@@ -21,13 +21,14 @@ from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 # The flags that `spectra.analyze` does not take; it takes all others under the same names.
-_OWN = ("path", "baseline", "other", "out", "step")
+_OWN = ("path", "baseline", "other", "out", "step", "json")
 # `metrics.GROUPS` of the library, which --help does not import, to be quick. A test compares the two.
 GROUPS = (
     "scale, tail, bulk, correlation, local, vectors, bootstrap, farms, fingers, shuffles, nulls, alignment"
 )
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     flags.set_compilation_cache(jax_persistent_cache_min_compile_time_secs=0.05)
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             analysis.save(out)
             shutil.rmtree(options["partial"], ignore_errors=True)
             page = report.spectra_page(out)
+        flags.found(table=analysis.table, left_out=analysis.left_out, out=out)
         print(text.table(analysis.table))
         for line in text.left_out(analysis.left_out):
             print(line)

@@ -14,6 +14,7 @@ from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     parser = flags.parser("study", __doc__)
     parser.add_argument(
@@ -90,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         left = study.expected_seconds(runs, arguments.workers)
         known = "not known before a run is finished" if left is None else f"about {left / 60:.0f} minutes"
         print(f"{len(runs)} runs; time for those that are left: {known}")
+        flags.found(runs=study.listing(runs, members), seconds_left=left)
         return 0
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -103,11 +105,14 @@ def main(argv: list[str] | None = None) -> int:
     by_arm = seeds if isinstance(seeds, dict) else dict.fromkeys(arms, seeds)
     table = kept.table(by_arm)
     found = study.write_tables(table, out, pairs)
+    flags.found(out=out, results=found, failed=len(failed))
     if len(found):
         report.seeds_figure(found, out / "results.png")
         print(results.overview(found).to_string(index=False))
         if design:
-            for row in study.answer(design, table, out).itertuples():
+            answers = study.answer(design, table, out)
+            flags.found(answers=answers, page=out / "study.html")
+            for row in answers.itertuples():
                 print(f"{row.question}: {row.verdict}. {row.sentence}")
             print(f"page: {report.study_page(out)}")
     print(f"tables: {out / 'results.csv'}, {out / 'summary.csv'}; figure: {out / 'results.png'}")
@@ -118,7 +123,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _over(folders: list[str], out: str) -> int:
     named = study.names_of(folders)
-    for row in study.answer_over_models(folders, out).itertuples():
+    answers = study.answer_over_models(folders, out)
+    flags.found(answers=answers, page=pathlib.Path(out) / "models.html")
+    for row in answers.itertuples():
         if row.verdict:
             print(f"{row.question}{f', {row.block}' if row.block else ''}: {row.verdict}. {row.sentence}")
     print(f"page: {report.models_page(out, named)}")

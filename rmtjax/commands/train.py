@@ -22,6 +22,7 @@ from rmtjax.errors import is_heard, say_stopped
 _GO_ON = "the same command continues from there"
 
 
+@flags.command
 def main(argv: list[str] | None = None) -> int:
     config, arguments = flags.parse("train", __doc__, argv)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,14 +44,27 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{workdir} is finished: nothing to train. For another run choose another --workdir.")
             if not (workdir / results.PAGE).exists():  # the run was killed while the page was drawn
                 report.run_page(workdir)
-            print(report.final_table(workdir))
+            _tell(workdir)
             return 0
         print(f"results go to {workdir}")
         status = train_and_measure([config], [workdir])
         if status == 0 and jax.process_index() == 0:
             report.run_page(workdir)
-            print(report.final_table(workdir))
+            _tell(workdir)
         return status
+
+
+def _tell(workdir: pathlib.Path) -> None:
+    """Prints what a finished run found."""
+    from rmtjax import report
+
+    flags.found(
+        workdir=workdir,
+        page=workdir / results.PAGE,
+        run=results.read_json(workdir / results.RECORD),
+        evaluation=results.read_json(workdir / results.EVALUATION),
+    )
+    print(report.final_table(workdir))
 
 
 def train_and_measure(configs: list[ConfigDict], workdirs: list[pathlib.Path]) -> int:

@@ -11,6 +11,7 @@ from rmtjax.config.fields import TEXT_SETS as TEXT_SETS
 from rmtjax.config.fields import TEXT_STRENGTHS as TEXT_STRENGTHS
 from rmtjax.config.fields import about as about
 from rmtjax.config.fields import base as base
+from rmtjax.config.fields import each_field as each_field
 from rmtjax.config.listing import fields as fields
 from rmtjax.config.listing import first_sentence as first_sentence
 from rmtjax.config.listing import located as located

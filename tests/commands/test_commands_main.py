@@ -1,10 +1,12 @@
 """The command `rmtjax`: its map, its subcommands' help, and what its start costs."""
 
+import json
 import pwd
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from rmtjax.commands import flags
@@ -144,3 +146,37 @@ def test_configs_and_augmentations_are_listed(capsys):
     assert "arms_text" not in shown  # no config by itself
     main(["augmentations"])
     assert "  augment.rand_augment = 0.0\n      RandAugment\n" in capsys.readouterr().out
+
+
+def printed(words, capsys):
+    assert main([*words, "--json"]) == 0
+    out, beside = capsys.readouterr()
+    (line,) = out.splitlines()
+    return json.loads(line), beside
+
+
+def test_json_is_one_line_and_all_else_goes_to_stderr(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "weights.npz", a=rng.standard_normal((20, 30)), b=np.zeros((9, 9)), c=np.ones(3))
+    found, beside = printed(["spectra", f"{tmp_path}/weights.npz", f"--out={tmp_path}/out"], capsys)
+    assert [row["name"] for row in found["table"]] == ["a", "b"]
+    assert found["table"][0]["N"] == 30
+    assert found["table"][1]["alpha"] is None
+    assert found["left_out"] == {"c": "fewer than two dimensions: no spectrum"}
+    assert found["out"] == f"{tmp_path}/out"
+    assert "matrices in" in beside
+    features = rng.standard_normal((40, 6)).astype(np.float32)
+    np.savez(tmp_path / "features.npz", features=features)
+    found, _ = printed(["diversity", f"{tmp_path}/features.npz"], capsys)
+    assert {row["metric"] for row in found["table"]} >= {"vendi_score"}
+    found, _ = printed(["study", "--config=study_digits", f"--out={tmp_path}/study", "--dry_run"], capsys)
+    assert len(found["runs"]) > 200
+    assert found["seconds_left"] is None
+    found, _ = printed(["configs"], capsys)
+    assert found["synthetic"].endswith(".")
+
+
+def test_no_json_is_printed_where_a_command_fails(tmp_path, capsys):
+    with pytest.raises(InputError, match="there are no weights"):
+        main(["spectra", f"{tmp_path}/absent.npz", "--json"])
+    assert capsys.readouterr().out == ""
