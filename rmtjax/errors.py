@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 # What the extra `train` brings.
-_OF_TRAINING = {
+OF_TRAINING = {
     "flax",
     "ml_collections",
     "optax",
@@ -97,7 +97,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         message = str(error)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        if library not in _OF_TRAINING:
+        if library not in OF_TRAINING:
             raise
         message = (
             f"this command needs {library}, which is not installed: pip install 'rmtjax[train]' brings what "

@@ -10,6 +10,8 @@ import tomllib
 import numpy as np
 import pytest
 
+from rmtjax.errors import OF_TRAINING
+
 PACKAGE = pathlib.Path(__file__).parents[1] / "rmtjax"
 # The rooms from the bottom up. A file imports its own room and rooms of lower lines, none beside or above it.
 ORDER = (
@@ -167,21 +169,8 @@ def test_import_cost(module, banned):
     assert done.stdout.strip() == "[]"
 
 
-# What `pip install rmtjax` does not bring: the extra `train` does.
-OF_TRAINING = [
-    "flax",
-    "ml_collections",
-    "optax",
-    "orbax",
-    "sklearn",
-    "statsmodels",
-    "tensorflow",
-    "tensorflow_datasets",
-    "tokenizers",
-]
 WITHOUT = f"""
 import sys
-import tomllib
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -216,6 +205,3 @@ def test_the_project_file_names_every_package_and_extra():
     extra = " ".join(project["project"]["optional-dependencies"]["train"]).replace("-", "_")
     names = {"sklearn": "scikit_learn", "orbax": "orbax_checkpoint"}
     assert [name for name in OF_TRAINING if names.get(name, name) not in extra] == []
-    from rmtjax import errors
-
-    assert set(OF_TRAINING) == errors._OF_TRAINING
