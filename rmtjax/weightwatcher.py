@@ -242,12 +242,9 @@ class WeightWatcher:
                 out[name] = _without_largest(out[name], int(few), getattr(weights, "layout", "flax"))
         if not hasattr(model, "named_modules"):
             return out
-        import torch
-
-        with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                if name in names.values():
-                    tensor.copy_(torch.from_numpy(out[name]).to(tensor.dtype))
+        for name, tensor in model.state_dict().items():
+            if name in names.values():
+                tensor.copy_(tensor.new_tensor(out[name]))
         return model
 
     def _model(self, model: Any) -> Any:

@@ -14,6 +14,7 @@ LARGEST = 1_500_000  # bytes of all notebooks together
 def test_notebook_runs(path, monkeypatch):
     one_device = os.environ["XLA_FLAGS"].replace("count=8", "count=1")  # as its reader has
     monkeypatch.setenv("XLA_FLAGS", one_device)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a kernel draws into its notebook
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
     stored, found = nbformat.read(path, as_version=4), executed(path)
