@@ -53,8 +53,7 @@ def measure(
         "bad": np.array([one.bad for one in spectra]),
     }
     with precision(dtype):
-        for rung, members in _calls([len(one.eigenvalues) for one in spectra]):
-            rows = round_rows(len(members))
+        for rung, rows, members in _calls([len(one.eigenvalues) for one in spectra]):
             padded = [*members, *[members[0]] * (rows - len(members))]
             given = {name: column[padded] for name, column in constants.items()}
             count = given.pop("count")
@@ -102,8 +101,7 @@ def prepare(
     """
     constants = _constants(np.array(shapes[:1]), dtype)
     threads = []
-    for rung, members in _calls([slices * M for slices, _, M in shapes]):
-        rows = round_rows(len(members))
+    for rung, rows, members in _calls([slices * M for slices, _, M in shapes]):
         given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
         count = given.pop("count")
         if not compiled.is_new((rung, rows, _names(groups), np.dtype(dtype))):
@@ -122,13 +120,21 @@ def _compile(dtype: Any, arguments: tuple[Any, ...]) -> None:
         _program(*arguments)
 
 
-def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """For each call the length to pad to, and the indices of its spectra."""
+def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
+    """For each call the length and the number of rows to pad to, and the indices of its spectra.
+
+    Spectra of one rung are split evenly, so that its calls share one program: 74 are 37 and 37, not 64 and 10.
+
+    >>> [(rung, rows, len(members)) for rung, rows, members in _calls([384] * 74)]
+    [(384, 48, 37), (384, 48, 37)]
+    """
     ladder = eigensolver.padded_sizes(collections.Counter(sizes), _PADDING)
     for rung in sorted(set(ladder.values())):
         members = [i for i, size in enumerate(sizes) if ladder[size] == rung]
-        for start in range(0, len(members), _ROWS):
-            yield -(-rung // _MULTIPLE) * _MULTIPLE, members[start : start + _ROWS]
+        each = -(-len(members) // -(-len(members) // _ROWS))
+        for start in range(0, len(members), each):
+            length = -(-rung // _MULTIPLE) * _MULTIPLE
+            yield length, round_rows(each), members[start : start + each]
 
 
 def _aligned(spectra: Sequence[Spectrum], rows: int, size: int, dtype: Any) -> np.ndarray:
