@@ -101,7 +101,7 @@ def prepare(
     """
     constants = _constants(np.array(shapes[:1]), dtype)
     threads = []
-    for rung, rows, members in _calls([slices * M for slices, _, M in shapes]):
+    for rung, rows, _ in _calls([slices * M for slices, _, M in shapes]):
         given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
         count = given.pop("count")
         if not compiled.is_new((rung, rows, _names(groups), np.dtype(dtype))):
@@ -123,7 +123,7 @@ def _compile(dtype: Any, arguments: tuple[Any, ...]) -> None:
 def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
     """For each call the length and the number of rows to pad to, and the indices of its spectra.
 
-    Spectra of one rung are split evenly, so that its calls share one program: 74 are 37 and 37, not 64 and 10.
+    Spectra of one rung are split evenly, so that its calls share a program: 74 are 37 and 37, not 64 and 10.
 
     >>> [(rung, rows, len(members)) for rung, rows, members in _calls([384] * 74)]
     [(384, 48, 37), (384, 48, 37)]
