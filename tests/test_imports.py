@@ -159,7 +159,7 @@ def test_train_builds_no_layers():
         ("rmtjax.diversity", ["tensorflow", "flax", "matplotlib", "orbax"]),
         ("rmtjax.evaluation", ["tensorflow", "flax", "matplotlib", "orbax"]),
         ("rmtjax.train.loop", ["tensorflow", "matplotlib"]),
-        ("rmtjax.report", ["tensorflow", "flax", "orbax"]),
+        ("rmtjax.report", ["tensorflow", "flax", "orbax", "matplotlib", "scipy.stats"]),
         ("rmtjax.data", ["tokenizers", "nltk"]),
     ],
 )

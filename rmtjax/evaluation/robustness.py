@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
-import scipy.stats
+import scipy
 from jax import Array
 from jaxtyping import Float
 

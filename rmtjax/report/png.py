@@ -1,6 +1,6 @@
 """Draws charts as PNG files, from the same data as the pages.
 
-Only this module and `images` use matplotlib.
+Only this module and `images` use matplotlib, which is imported when a figure is drawn.
 """
 
 import contextlib
@@ -8,19 +8,19 @@ import io
 import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from rmtjax import results
 from rmtjax.report import chart as charts
 from rmtjax.report.chart import Band, Bars, Cells, Chart, Dots, Key, Line, Note, Number, Rug, Rule, Spans
 from rmtjax.report.colours import LIGHT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _INCH = 100  # pixels of a chart
 _POINT = 72 / _INCH  # points in one pixel
@@ -47,6 +47,8 @@ _LINES: dict[str, dict[str, Any]] = {
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     """A context in which matplotlib has the style of this package; afterwards its settings are restored."""
+    import matplotlib as mpl
+
     with (
         mpl.rc_context({**mpl.rcParamsDefault, "backend": mpl.rcParams["backend"], **_SETTINGS}),
         warnings.catch_warnings(),
@@ -56,14 +58,17 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def figure(width: Number, height: Number, dpi: int = 200) -> Figure:
+def figure(width: Number, height: Number, dpi: int = 200) -> "Figure":
     """An empty figure of that size in inches, unknown to pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     made = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(made)
     return made
 
 
-def write(drawn: Figure, path: pathlib.Path) -> pathlib.Path:
+def write(drawn: "Figure", path: pathlib.Path) -> pathlib.Path:
     """Writes the figure as a PNG; the file is whole or absent."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", metadata={"Software": None})
@@ -105,7 +110,9 @@ def save(
         return write(drawn, path)
 
 
-def _handle(entry: Key) -> Line2D:
+def _handle(entry: Key) -> "Line2D":
+    from matplotlib.lines import Line2D
+
     marker = _SHAPES.get(entry.mark, "none")
     face = LIGHT["paper" if entry.hollow else entry.colour]
     style = "-" if entry.mark == "line" else "none"
@@ -113,7 +120,7 @@ def _handle(entry: Key) -> Line2D:
     return Line2D([], [], linestyle=style, marker=marker, **look)
 
 
-def _draw(drawn: Figure, chart: Chart, left: Number, top: Number, width: Number, height: Number) -> None:
+def _draw(drawn: "Figure", chart: Chart, left: Number, top: Number, width: Number, height: Number) -> None:
     """Draws one chart at its place in a figure of that size, all in pixels."""
     a, b, c, d = charts.pixels(chart)
     axes = drawn.add_axes(((left + a) / width, 1 - (top + d) / height, (b - a) / width, (d - c) / height))
@@ -124,7 +131,7 @@ def _draw(drawn: Figure, chart: Chart, left: Number, top: Number, width: Number,
     axes.set_ylim(chart.y.low, chart.y.high)
 
 
-def _axes(axes: Axes, chart: Chart) -> None:
+def _axes(axes: "Axes", chart: Chart) -> None:
     axes.set_facecolor("none")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -153,19 +160,19 @@ def _wide(chart: Chart) -> float:
     return right - left
 
 
-def _line(axes: Axes, chart: Chart, mark: Line) -> None:
+def _line(axes: "Axes", chart: Chart, mark: Line) -> None:
     axes.plot(mark.x, mark.y, color=LIGHT[mark.colour], **_LINES[mark.style])
 
 
-def _band(axes: Axes, chart: Chart, mark: Band) -> None:
+def _band(axes: "Axes", chart: Chart, mark: Band) -> None:
     axes.fill_between(mark.x, mark.low, mark.high, color=LIGHT[mark.colour], alpha=0.18, linewidth=0)
 
 
-def _bars(axes: Axes, chart: Chart, mark: Bars) -> None:
+def _bars(axes: "Axes", chart: Chart, mark: Bars) -> None:
     axes.stairs(mark.tops, mark.edges, baseline=chart.y.low, color=LIGHT[mark.colour], alpha=0.45, fill=True)
 
 
-def _dots(axes: Axes, chart: Chart, mark: Dots) -> None:
+def _dots(axes: "Axes", chart: Chart, mark: Dots) -> None:
     sizes = (2 * np.asarray(mark.radius, float) * _POINT) ** 2
     thin = mark.shape in ("dash", "bar")
     face = {} if thin else {"facecolors": LIGHT["paper"] if mark.hollow else LIGHT[mark.colour]}
@@ -174,23 +181,23 @@ def _dots(axes: Axes, chart: Chart, mark: Dots) -> None:
     axes.scatter(mark.x, mark.y, s=sizes, marker=shape, linewidths=0.9, zorder=3, **face, **edge)
 
 
-def _spans(axes: Axes, chart: Chart, mark: Spans) -> None:
+def _spans(axes: "Axes", chart: Chart, mark: Spans) -> None:
     draw = axes.hlines if mark.level else axes.vlines
     draw(mark.at, mark.low, mark.high, color=LIGHT[mark.colour], linewidth=1.3)
 
 
-def _rule(axes: Axes, chart: Chart, mark: Rule) -> None:
+def _rule(axes: "Axes", chart: Chart, mark: Rule) -> None:
     if np.isfinite(mark.at):
         draw = axes.axhline if mark.level else axes.axvline
         draw(mark.at, color=LIGHT[mark.colour], **_LINES[mark.style])
 
 
-def _rug(axes: Axes, chart: Chart, mark: Rug) -> None:
+def _rug(axes: "Axes", chart: Chart, mark: Rug) -> None:
     where = axes.get_xaxis_transform()
     axes.vlines(mark.x, 0, 0.07, color=LIGHT[mark.colour], linewidth=0.8, transform=where)
 
 
-def _note(axes: Axes, chart: Chart, mark: Note) -> None:
+def _note(axes: "Axes", chart: Chart, mark: Note) -> None:
     _, _, top, bottom = charts.pixels(chart)
     step = 13 * mark.row / (bottom - top)
     upper = mark.corner == "upper right"
@@ -200,7 +207,7 @@ def _note(axes: Axes, chart: Chart, mark: Note) -> None:
     axes.text(*place, mark.text, transform=axes.transAxes, color=LIGHT[mark.colour], bbox=paper, **sides)
 
 
-def _cells(axes: Axes, chart: Chart, mark: Cells) -> None:
+def _cells(axes: "Axes", chart: Chart, mark: Cells) -> None:
     for (i, j), value in np.ndenumerate(mark.values):
         if np.isfinite(value):
             colour = LIGHT["after" if value > 0 else "before"]
@@ -215,7 +222,7 @@ def _cells(axes: Axes, chart: Chart, mark: Cells) -> None:
             axes.text(j, i, f"{value:.2f}", ha="center", va="center")
 
 
-_DRAWN: dict[type, Callable[[Axes, Chart, Any], None]] = {
+_DRAWN: dict[type, Callable[["Axes", Chart, Any], None]] = {
     Line: _line,
     Band: _band,
     Bars: _bars,

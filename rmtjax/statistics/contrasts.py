@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 from jaxtyping import Float
 
 from rmtjax.statistics.corrections import benjamini_hochberg, holm

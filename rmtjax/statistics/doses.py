@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 from jaxtyping import Float
 
 from rmtjax.errors import InputError

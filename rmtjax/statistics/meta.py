@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.optimize
-import scipy.stats
+import scipy
 from jaxtyping import Float
 
 from rmtjax.errors import InputError

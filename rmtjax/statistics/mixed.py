@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 
 from rmtjax.statistics.corrections import holm
 from rmtjax.statistics.intervals import LEVEL

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-import scipy.stats
+import scipy
 
 from rmtjax.errors import InputError
 
