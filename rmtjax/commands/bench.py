@@ -64,14 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     train = bench("train", "training through the pipeline against plain JAX on ready batches")
-    train.add_argument(
-        "--config", default="configs/digits.py", help=f"default: %(default)s; {flags.EXECUTED}"
-    )
+    flags.config_flag(train, "default: %(default)s", default="configs/digits.py")
     train.add_argument("--steps", type=int, default=60, help="timed steps of each; default: %(default)s")
     population = bench("population", "training many models together against one by one")
-    population.add_argument(
-        "--config", default="configs/study_digits.py", help=f"default: %(default)s; {flags.EXECUTED}"
-    )
+    flags.config_flag(population, "default: %(default)s", default="configs/study_digits.py")
     population.add_argument("--members", type=int, default=16, help="models; default: %(default)s")
     population.add_argument(
         "--steps", type=int, default=20, help="steps per repetition; default: %(default)s"
@@ -91,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     verdicts.add_argument("--names", default="", help="those whose name holds this; default: all")
     verdicts.add_argument("--seed", type=int, default=0, help="of the studies; default: %(default)s")
     selection = bench("selection", "diversity of selected and repeated training sets, and what it costs")
-    selection.add_argument(
-        "--config", default="configs/digits.py", help=f"default: %(default)s; {flags.EXECUTED}"
-    )
+    flags.config_flag(selection, "default: %(default)s", default="configs/digits.py")
     selection.add_argument("--seeds", type=int, default=5, help="default: %(default)s")
     selection.add_argument("--out", help="folder for a picture, selection.png; default: none is drawn")
     sizes = bench("sizes", "how often each p of the spectra rejects a true null, and an alternative")

@@ -59,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         help="the folder of a run, one of its checkpoints/STEP, or any weights that model.init_from takes",
     )
-    parser.add_argument(
-        "--config", help=f"config of the model and data; default: that of the run; {flags.EXECUTED}"
-    )
+    flags.config_flag(parser, "config of the model and data; default: that of the run")
     parser.add_argument("--out", help="folder for evaluation.json; default: the run's folder if one is given")
     parser.add_argument("--reference", help="folder of an evaluated run whose errors mCE is a multiple of")
     parser.add_argument(

@@ -51,6 +51,8 @@ def found(**result: Any) -> None:
     _RESULT.update(result)
 
 
+COMPLETING = "_ARGCOMPLETE"  # argcomplete's: the shell asks how a line may go on
+
 # Of every --config in --help.
 EXECUTED = "it is Python and is executed, so read a config from somebody else before you run it"
 
@@ -71,11 +73,16 @@ class _Parser(argparse.ArgumentParser):
     Attributes:
       topic: `(part, words) -> text` for `--help=part` among the words of the call; for `--help` part is "",
         and the text, if there is any, is printed below the help.
+      completes: whether argcomplete is at work.
     """
 
+    completes = False
     topic: Callable[[str, list[str]], str] | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if COMPLETING in os.environ and not _Parser.completes:
+            _Parser.completes = True  # argcomplete parses the line with this method
+            complete(self)
         words = sys.argv[1:] if args is None else list(args)
         asked = next((word for word in words if re.fullmatch("-h|--help(=.*)?", word)), None)
         if asked is not None and self.topic is not None:
@@ -89,6 +96,27 @@ class _Parser(argparse.ArgumentParser):
                 name = action.option_strings[0] if action.option_strings else action.metavar or action.dest
                 raise InputError(f"{name} is empty: give it a value, or leave it out")
         return found, rest
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Ends this process with the ways in which the line of the shell may go on, by this parser."""
+    import argcomplete
+
+    argcomplete.autocomplete(parser)
+
+
+def config_flag(made: argparse.ArgumentParser, about: str, **options: Any) -> None:
+    """Adds --config, which the shell completes to a config of this project or a file."""
+    flag = made.add_argument("--config", help=f"{about}; {EXECUTED}", **options)
+    if COMPLETING in os.environ:
+        import argcomplete
+
+        from rmtjax import config as config_lib
+
+        files = argcomplete.FilesCompleter(["py"])
+        flag.completer = lambda prefix, **_: [*config_lib.shipped(), *files(prefix)]  # type: ignore[attr-defined]
+        for name, field in config_lib.each_field():
+            made.add_argument(f"--config.{name}", help=field.about)
 
 
 def parser(
@@ -138,10 +166,7 @@ def parse(
       `runs/<config name>`) and the multi-process flags.
     """
     made = parser(name, description, topic=_fields)
-    made.add_argument(
-        "--config",
-        help=f"a file such as configs/synthetic.py, or the name of a config of this project; {EXECUTED}",
-    )
+    config_flag(made, "a file such as configs/synthetic.py, or the name of a config of this project")
     if workdir:
         made.add_argument(
             "--workdir",

@@ -1,9 +1,12 @@
 """The command `rmtjax`: the list of subcommands. Each is a module in this folder."""
 
+import argparse
 import difflib
 import importlib
+import os
 import sys
 
+from rmtjax.commands import flags
 from rmtjax.errors import InputError, run_command
 
 # Subcommand -> what it does, and an example of its arguments.
@@ -35,6 +38,8 @@ def overview() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    if flags.COMPLETING in os.environ:
+        _complete()
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
@@ -45,6 +50,18 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
         raise InputError(f"unknown command {name!r}: {hint}")
     return int(importlib.import_module(f"rmtjax.commands.{name}").main(rest) or 0)
+
+
+def _complete() -> None:
+    """Answers the shell, which asks at each press of TAB how a line that begins with `rmtjax` may go on."""
+    before_cursor = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    name, *rest = before_cursor.split(" ")[1:] or [""]
+    if rest and name in COMMANDS:
+        os.environ[flags.COMPLETING] = "2"  # the first word that belongs to the command
+        importlib.import_module(f"rmtjax.commands.{name}").main([])
+    names = argparse.ArgumentParser()
+    names.add_argument("command", choices=COMMANDS)
+    flags.complete(names)
 
 
 def run() -> None:

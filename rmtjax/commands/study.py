@@ -5,70 +5,26 @@ python -m rmtjax.study --config=configs/digits.py --arms=configs/arms_transfer_s
 python -m rmtjax.study --over runs/digits runs/vit runs/text --out=runs/over      # one answer over models
 """
 
+import argparse
 import pathlib
 import re
 
-from rmtjax import config as config_lib
-from rmtjax import report, results, study
 from rmtjax.commands import flags
 from rmtjax.errors import InputError
 
 
 @flags.command
 def main(argv: list[str] | None = None) -> int:
-    parser = flags.parser("study", __doc__)
-    parser.add_argument(
-        "--config", help=f"the config that every arm starts from, needed but with --over; {flags.EXECUTED}"
-    )
-    parser.add_argument(
-        "--arms",
-        help="a Python file whose get_arms(config) returns name -> ['field=value', ...]; "
-        "default: the design in the config's file",
-    )
-    parser.add_argument(
-        "--seeds",
-        help="such as 0-4 or 0,3,7; default 0-4, or all seeds of the design, from which this picks",
-    )
-    parser.add_argument("--out", required=True, help="folder of the runs and tables")
-    parser.add_argument(
-        "--workers", type=int, default=1, help="number of parallel runs, each on its share of the cores"
-    )
-    parser.add_argument(
-        "--population",
-        type=int,
-        help="the most runs that one process trains together, if they differ only in numbers and data; "
-        "default 1, or the number in the design",
-    )
-    parser.add_argument(
-        "--shard",
-        help="K/N: do only the K-th of N parts of the work (K from 0 to N - 1), and make no tables",
-    )
-    parser.add_argument(
-        "--rows",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="Parquet files with the numbers of finished runs, which count as done without their folders. "
-        "The first is written whenever runs finish; others, such as those of other machines, are added to it",
-    )
-    parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
-    parser.add_argument(
-        "--dry_run", "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
-    )
-    parser.add_argument(
-        "--over",
-        nargs="+",
-        metavar="FOLDER",
-        help="folders of finished studies, one for each model: nothing is run, and their answers are joined "
-        "into answers_over_models.csv and models.html",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     if arguments.over:
         return _over(arguments.over, arguments.out)
     if not arguments.config:
         raise InputError(
             "--config is missing: give the config of the study, or --over and folders of studies"
         )
+    from rmtjax import config as config_lib
+    from rmtjax import report, results, study
+
     arguments.config = config_lib.located(arguments.config)
     base = config_lib.load(arguments.config)
     design = None if arguments.arms else study.load_design(arguments.config, base)
@@ -121,7 +77,57 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = flags.parser("study", __doc__)
+    flags.config_flag(parser, "the config that every arm starts from, needed but with --over")
+    parser.add_argument(
+        "--arms",
+        help="a Python file whose get_arms(config) returns name -> ['field=value', ...]; "
+        "default: the design in the config's file",
+    )
+    parser.add_argument(
+        "--seeds",
+        help="such as 0-4 or 0,3,7; default 0-4, or all seeds of the design, from which this picks",
+    )
+    parser.add_argument("--out", required=True, help="folder of the runs and tables")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="number of parallel runs, each on its share of the cores"
+    )
+    parser.add_argument(
+        "--population",
+        type=int,
+        help="the most runs that one process trains together, if they differ only in numbers and data; "
+        "default 1, or the number in the design",
+    )
+    parser.add_argument(
+        "--shard",
+        help="K/N: do only the K-th of N parts of the work (K from 0 to N - 1), and make no tables",
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Parquet files with the numbers of finished runs, which count as done without their folders. "
+        "The first is written whenever runs finish; others, such as those of other machines, are added to it",
+    )
+    parser.add_argument("--pairs", default="", help="paired differences to add, such as A-B,C-D")
+    parser.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="print the runs and the expected time, and stop"
+    )
+    parser.add_argument(
+        "--over",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders of finished studies, one for each model: nothing is run, and their answers are joined "
+        "into answers_over_models.csv and models.html",
+    )
+    return parser
+
+
 def _over(folders: list[str], out: str) -> int:
+    from rmtjax import report, study
+
     named = study.names_of(folders)
     answers = study.answer_over_models(folders, out)
     flags.found(answers=answers, page=pathlib.Path(out) / "models.html")

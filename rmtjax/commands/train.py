@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rmtjax import config as config_lib
-from rmtjax import files, results
+from rmtjax import files
 from rmtjax.commands import flags
 from rmtjax.errors import is_heard, say_stopped
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
     import jax
 
-    from rmtjax import report
+    from rmtjax import report, results
     from rmtjax.train import workdir as workdir_lib
 
     with contextlib.ExitStack() as stack:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _tell(workdir: pathlib.Path) -> None:
     """Prints what a finished run found."""
-    from rmtjax import report
+    from rmtjax import report, results
 
     flags.found(
         workdir=workdir,
@@ -107,7 +107,7 @@ def _measure(
 ) -> None:
     import jax
 
-    from rmtjax import generate, measure
+    from rmtjax import generate, measure, results
     from rmtjax.train.population import Population
 
     many = isinstance(trained, Population)

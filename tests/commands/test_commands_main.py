@@ -1,6 +1,7 @@
 """The command `rmtjax`: its map, its subcommands' help, and what its start costs."""
 
 import json
+import os
 import pwd
 import subprocess
 import sys
@@ -76,14 +77,36 @@ def test_a_user_without_a_home_has_no_cache_of_compiled_programs(home, monkeypat
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from rmtjax.commands.main import main\n"
+        "import sys; from rmtjax.commands.main import COMMANDS, main\n"
         "main(['--help'])\n"
-        "try: main(['spectra', '--help'])\n"
-        "except SystemExit: pass\n"
+        "for name in COMMANDS:\n"
+        "  try: main([name, '--help'])\n"
+        "  except SystemExit: pass\n"
         "print([m for m in ('jax', 'tensorflow', 'flax', 'pandas', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "endings"),
+    [
+        ("rmtjax sp", ["spectra "]),
+        ("rmtjax spectra --precision ", ["single", "double"]),
+        ("rmtjax spectra --conv_", ["--conv_norm "]),
+        ("rmtjax bench sel", ["selection "]),
+        ("rmtjax train --config=synth", ["--config=synthetic "]),
+        ("rmtjax train --config=synthetic --config.optim.na", ["--config.optim.name "]),
+        ("rmtjax nothing --config=synth", []),
+    ],
+)
+def test_the_shell_completes_commands_flags_configs_and_fields(line, endings, tmp_path):
+    out = tmp_path / "endings"
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
+    asked |= {"_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(out)}
+    done = subprocess.run([sys.executable, "-m", "rmtjax"], env=os.environ | asked, capture_output=True)
+    assert done.returncode == 0
+    assert out.read_text().splitlines() == endings
 
 
 @pytest.mark.parametrize(
