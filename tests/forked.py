@@ -29,6 +29,7 @@ import jax
 
 COMMANDS = ("train", "population", "evaluate", "spectra", "study", "generate", "diversity")
 MODULES = tuple(f"rmtjax.commands.{name}" for name in COMMANDS)
+MODULES += ("rmtjax.measure", "rmtjax.report", "rmtjax.study")
 MODULES += ("flax.linen", "matplotlib.pyplot", "sklearn.metrics")
 MODULES += ("tensorflow", "tensorflow_datasets", "tensorboardX")
 

@@ -99,9 +99,9 @@ def open(
       path: the folder of a run (its newest good checkpoint is opened, damaged ones are skipped) or one of
         its checkpoints; an Orbax checkpoint, or a folder of several; a `.safetensors` file, a torch file, an
         `.npz` or `.npy`, a Flax msgpack, a `.gguf` or `.onnx` file, Keras `.h5`, `.weights.h5` or `.keras`; a
-        folder of safetensors or torch shards, as Hugging Face stores them, or of diffusers; a model in the
-        cache of Hugging Face, by its name (`owner/model`) or folder (`models--*`). `data:PATH` is below the
-        folder that RMTJAX_DATA names.
+        SavedModel, or the `.index` of a TensorFlow checkpoint; a folder of safetensors or torch shards, as
+        Hugging Face stores them, or of diffusers; a model in the cache of Hugging Face, by its name
+        (`owner/model`) or folder (`models--*`). `data:PATH` is below the folder that RMTJAX_DATA names.
       step: which checkpoint of a folder of several; None is the newest.
       item: "params", or "model_state" for what the model of a run keeps beside its parameters (batch
         statistics). All other formats hold parameters alone, so that their model state is empty.

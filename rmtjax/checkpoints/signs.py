@@ -61,10 +61,18 @@ SIGNS = (
     Sign("npy_files", "npy", rb"\x93NUMPY"),
     Sign("gguf_files", "GGUF", b"GGUF", shards=("*.gguf",)),
     Sign("onnx_files", "ONNX", endings=(".onnx",), shards=("*.onnx",)),
+    # Its files of numbers may begin with anything, so the index decides by its ending.
+    Sign(
+        "tensorflow_files",
+        "TensorFlow",
+        endings=(".index",),
+        shards=("variables/variables.index", "*.index"),
+    ),
 )
 _KINDS = (
     "an Orbax checkpoint or a run's folder, safetensors, torch, npz, npy, msgpack, GGUF, ONNX or Keras "
-    "weights, or a folder of safetensors or torch shards"
+    "weights, a SavedModel or the .index of a TensorFlow checkpoint, or a folder of safetensors or torch "
+    "shards"
 )
 
 

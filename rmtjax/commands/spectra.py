@@ -3,8 +3,8 @@
 python -m rmtjax.spectra PATH [--baseline=PATH [--other=PATH]] [--out=DIR] [--metrics=all] [--layers=REGEX]
 
 PATH: a run's folder or one of its checkpoints, another Orbax checkpoint, weights in safetensors, torch, npz,
-npy, msgpack, GGUF, ONNX or Keras format, or a folder of safetensors or torch shards. With --baseline, PATH
-holds the weights after training.
+npy, msgpack, GGUF, ONNX or Keras format, a SavedModel or the .index of a TensorFlow checkpoint, or a folder
+of safetensors or torch shards. With --baseline, PATH holds the weights after training.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Data: sources, splits, mixtures with synthetic examples, augmentation and batches.
 
-This is the only room that imports TensorFlow. It returns numpy arrays.
+This is the only room that computes with TensorFlow. It returns numpy arrays.
 """
 
 import contextlib

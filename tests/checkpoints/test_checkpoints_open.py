@@ -223,6 +223,45 @@ def test_keras(tmp_path, kind):
         assert folders == list(dict.fromkeys(n.split("/")[0 if kind == ".h5" else 1] for n, _ in expected))
 
 
+def test_tensorflow(tmp_path):
+    pytest.importorskip("tensorflow")
+    program = f"""
+import keras
+import numpy as np
+import tensorflow as tf
+
+keras.utils.set_random_seed(0)
+layers = [keras.layers.Conv2D(4, 3, name="stem"), keras.layers.Flatten(), keras.layers.Dense(6)]
+layers += [keras.layers.Reshape((6, 1)), keras.layers.DepthwiseConv1D(2, name="depthwise_conv1d")]
+model = keras.Sequential([keras.Input((5, 5, 3)), *layers])
+model.compile("adam", "mse")
+model.fit(np.ones((2, 5, 5, 3)), np.ones((2, 5, 1)), verbose=0)  # gives the optimiser a state
+folder = {str(tmp_path)!r}
+model.export(folder + "/exported", verbose=False)
+tf.saved_model.save(model, folder + "/saved")
+tf.train.Checkpoint(model=model).write(folder + "/checkpoint/model-7")
+np.savez(folder + "/weights.npz", **{{v.path.replace("/", "|"): v.numpy() for v in model.weights}})
+"""
+    quiet = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | quiet, capture_output=True)
+    stored = np.load(tmp_path / "weights.npz")
+    expected = {name.replace("|", "/"): stored[name] for name in stored}
+    depthwise = expected.pop("sequential/depthwise_conv1d/kernel")
+    expected["sequential/depthwise_conv1d/depthwise_kernel"] = depthwise
+    for kind in ("exported", "saved", "checkpoint", "checkpoint/model-7.index"):
+        weights = checkpoints.open(tmp_path / kind)
+        assert weights.layout == "keras"
+        same(weights, expected)
+        assert ("optimizer" in weights.refused) == (kind != "exported")
+
+
+def test_a_checkpoint_of_tensorflow_without_its_numbers_is_one_sentence(tmp_path):
+    pytest.importorskip("tensorflow")
+    (tmp_path / "model.index").write_bytes(bytes(200))
+    with pytest.raises(InputError, match=r"model\.index' is not a whole TensorFlow file: "):
+        checkpoints.open(tmp_path)
+
+
 def test_keras_without_a_config_tells_classes_by_names(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.weights.h5", "w") as file:

@@ -10,6 +10,7 @@ import io
 import json
 import pathlib
 import re
+import types
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -92,10 +93,9 @@ def of_model(model: Any) -> Contents:
     tensors: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
     for variable in model.weights:
-        stored = getattr(variable, "path", variable.name)
-        cls = _known_class(stored.split("/")[:-1][::-1], classes)
-        name, dtype = _name(stored, cls), np.dtype(getattr(variable.dtype, "name", variable.dtype))
-        reason = _why_not(cls, len(variable.shape), dtype)
+        dtype = np.dtype(getattr(variable.dtype, "name", variable.dtype))
+        path = getattr(variable, "path", variable.name)
+        name, reason = name_and_reason(path, len(variable.shape), dtype, classes)
         if reason:
             refused[name] = reason
         else:
@@ -103,6 +103,18 @@ def of_model(model: Any) -> Contents:
             read = functools.partial(np.asarray, variable)
             tensors[name] = Tensor(tuple(variable.shape), dtype, read)
     return Contents(tensors, "keras", refused)
+
+
+def name_and_reason(
+    path: str, ndim: int, dtype: np.dtype, classes: Mapping[str, str] = types.MappingProxyType({})
+) -> tuple[str, str]:
+    """The name of a variable that Keras calls `path`, and why it is not read; the latter is empty if it is.
+
+    Args:
+      classes: the class of a layer by its name, where a config tells it; else the name does.
+    """
+    cls = _known_class(path.split("/")[:-1][::-1], classes)
+    return _name(path, cls), _why_not(cls, ndim, dtype)
 
 
 def _why_not(cls: str, ndim: int, dtype: np.dtype) -> str:
