@@ -166,8 +166,10 @@ def fitted(
         low, high = (
             (low / 1.5, low * 1.5) if log else (low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1))
         )
-    margin = (high / low) ** 0.06 if log else 0.06 * (high - low)
+    margin = high**0.06 / low**0.06 if log else 0.06 * (high - low)
     low, high = (low / margin, high * margin) if log else (low - margin, high + margin)
+    if log:  # what double precision can hold
+        low, high = max(low, 1e-307), min(high, 1e307)
     return Axis(low if floor is None else floor, high, log, label)
 
 
@@ -192,7 +194,7 @@ def _places(axis: Axis) -> list[float]:
 
 
 def _log_places(axis: Axis) -> list[float]:
-    decades = np.log10(axis.high / axis.low)
+    decades = np.log10(axis.high) - np.log10(axis.low)
     within = (1, 2, 5) if decades < 1.3 else (1, 3) if decades < 2 else (1,)
     low, high = int(np.floor(np.log10(axis.low))), int(np.ceil(np.log10(axis.high)))
     every = max(1, round(decades / 4))

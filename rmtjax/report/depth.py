@@ -6,7 +6,7 @@ import pandas as pd
 from rmtjax.report import layers
 from rmtjax.report.chart import Axis, Chart, Dots, Key, Line, Mark, Spans, fitted
 from rmtjax.report.colours import look
-from rmtjax.report.numbers import show, show_metric
+from rmtjax.report.numbers import LEAST_P, is_probability, show, show_metric
 from rmtjax.report.pages import Cell, Table
 from rmtjax.spectra.metrics import METRICS, shown, title
 
@@ -76,6 +76,10 @@ def _chart(
     links: dict[str, str],
     compared: bool,
 ) -> Chart:
+    if is_probability(metric):  # an axis of hundreds of decades shows nothing
+        rows = {
+            which: part.assign(**{metric: part[metric].clip(lower=LEAST_P)}) for which, part in rows.items()
+        }
     ends = ("", "_null", "_null_low", "_null_high")
     reach = [layers.column(part, metric + end).to_numpy() for part in rows.values() for end in ends]
     y = fitted(reach, log=False if metric.startswith(("num_", "log_", "p_")) else None)

@@ -53,13 +53,21 @@ def show(value: float, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+LEAST_P = 1e-6  # no smaller p is told apart
+
+
 def show_metric(metric: str, value: float) -> str:
     """A number of the table of spectra: as `show`, with a lower bound for probabilities too small to know."""
     if metric == "alpha_null_p" and value <= _RAREST_IN_NOISE:
         return "< 0.005"
-    if (metric.endswith("_p") or metric.startswith("p_")) and value < 1e-6:
+    if is_probability(metric) and value <= LEAST_P:
         return "< 1e−6"
     return show(value)
+
+
+def is_probability(metric: str) -> bool:
+    """Whether a metric of the spectra is a p-value."""
+    return metric.endswith("_p") or metric.startswith("p_")
 
 
 def fraction(value: float) -> str:

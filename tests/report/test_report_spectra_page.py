@@ -10,7 +10,7 @@ import pytest
 from rmtjax import report, results, spectra
 from rmtjax.errors import InputError
 from rmtjax.report import depth, layers
-from rmtjax.report.chart import Line
+from rmtjax.report.chart import Dots, Line, fitted, ticks
 
 RNG = np.random.default_rng(6)
 
@@ -136,6 +136,20 @@ def test_lines_join_matrices_of_one_role(tmp_path):
     (chart,) = depth.charts(rows, ["stable_rank"], list(parts), {})
     lines = [mark.x.tolist() for mark in chart.marks if isinstance(mark, Line) and mark.colour != "null"]
     assert sorted(lines) == [[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]
+
+
+def test_probabilities_of_hundreds_of_decades_end_at_the_least_that_is_told_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = {f"block_{i}/kernel": rng.standard_normal((24, 12)) for i in range(3)}
+    rows = layers.measured(spectra.analyze(parts).table.assign(stage="", tw_p=[0.5, 1e-300, 0.01]))
+    rows.index = rows["name"]
+    (chart,) = depth.charts(rows, ["tw_p"], list(parts), {})
+    assert [text for _, text in ticks(chart.y)] == ["10⁻⁶", "10⁻⁴", "0.01", "1"]
+    values = [mark for mark in chart.marks if isinstance(mark, Dots) and mark.tips]
+    assert [mark.y.tolist() for mark in values] == [[0.5, 1e-6, 0.01]]
+    assert values[0].tips[1] == "block_1/kernel: < 1e−6"
+    wide = fitted([[1e-300, 1e300]], log=True)  # whose ends have no quotient
+    assert len(ticks(wide)) in range(3, 8)
 
 
 def test_charts_with_links_are_no_images_to_a_screen_reader(folders):
