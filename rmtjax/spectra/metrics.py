@@ -40,8 +40,8 @@ ABOUT = {
     "farms": "Hill's exponent over windows of a fixed shape (arXiv 2506.06280)",
     "fingers": "WeightWatcher's fit without outlying eigenvalues (fix_fingers)",
     "shuffles": "the same entries shuffled (WeightWatcher's randomize)",
-    "nulls": "100 matrices of noise of each shape: median, 5 % and 95 % quantile of every metric, in"
-    " <metric>_null, _null_low and _null_high",
+    "nulls": "100 matrices of noise of each shape: median, 5 % and 95 % quantile of every metric that does"
+    " not depend on the size of the entries, in <metric>_null, _null_low and _null_high",
     "update": "sizes of an update against the weights before",
     "alignment": "how an update is aligned with the weights (Shuttleworth et al., arXiv 2410.21228)",
 }
