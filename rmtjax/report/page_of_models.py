@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from rmtjax.report import pages, png
 from rmtjax.report.chart import Chart, Key, Line, Mark, Rule, fitted
 from rmtjax.report.colours import look
 from rmtjax.report.numbers import interval
-from rmtjax.report.page_of_study import found_table, needed_table, similarity_charts
+from rmtjax.report.page_of_study import answer_blocks, found_table, needed_table, similarity_charts
 from rmtjax.report.pages import Charts, Section, Table, Text, number_cell, text_cell
 
 _SIMILARITY = (
@@ -50,9 +51,7 @@ def models_page(out: str | os.PathLike[str], studies: Mapping[str, pathlib.Path]
     whole = [
         row for row in told.itertuples() if told["sentence"].str.contains(row.sentence, regex=False).sum() < 2
     ]
-    texts = [
-        Text(row.sentence, "", strong=f"{_title(row.question, row.block)}: {row.verdict}.") for row in whole
-    ]
+    texts = answer_blocks((row.question, _verdict(row), row.sentence) for row in whole)
     tables = {name: found_table(path / "spectra.csv") for name, path in studies.items()}
     similar = [
         chart._replace(title=name, alt=f"{chart.alt}, {name}")
@@ -75,6 +74,10 @@ def models_page(out: str | os.PathLike[str], studies: Mapping[str, pathlib.Path]
         Section("figures", "Figures", blocks or [pages.absent("The studies have no tables for a figure.")]),
     ]
     return results.write(folder / "models.html", pages.render("Models", [header], sections))
+
+
+def _verdict(row: Any) -> str:
+    return f"{row.block}: {row.verdict}" if isinstance(row.block, str) and row.block else str(row.verdict)
 
 
 def _title(question: str, block: object) -> str:

@@ -24,6 +24,27 @@ from rmtjax.spectra.table import COMMON_IN_NOISE, LIKE_NOISE
 
 _MOST_MATRICES = 300
 _OPEN = 3  # matrices whose charts are unfolded from the start
+_WORDS = (
+    ("noise", "a matrix of independent Gaussian entries of that shape and size"),
+    ("bulk", "the eigenvalues that follow the law of noise, Marchenko and Pastur's"),
+    (
+        "spikes",
+        "eigenvalues beyond the bulk's upper edge, further than Tracy and Widom's law allows to noise",
+    ),
+    ("α, xmin, D", "the power law λ^-α of the eigenvalues above xmin, and the distance of the fit from them"),
+    (
+        "ERG tail",
+        "the largest eigenvalues that, in units of the mean of all, multiply to one (trace-log condition of "
+        "SETOL)",
+    ),
+    (
+        "phase",
+        "of Martin and Mahoney (JMLR 22, 2021), by our thresholds: random-like (as noise), bleeding-out "
+        "(spikes at the edge), bulk+spikes (spikes apart), bulk-decay (not noise, with a tail as light), "
+        "heavy-tailed (an α as low is rare in noise), rank-collapse (half of the rank is gone)",
+    ),
+    ("stable rank", "the sum of the eigenvalues over the largest of them"),
+)
 _ABOUT = (
     "Eigenvalues λ are those of WᵀW, not divided by N; W is N × M with N ≥ M. α: exponent of a power law "
     "fitted above xmin by maximum likelihood. Noise of that shape: the value for a matrix of independent "
@@ -78,7 +99,12 @@ def introduction(spectra: Spectra) -> list[Any]:
     if isinstance(reasons, dict) and reasons:
         pairs = Pairs([(str(name), str(reason)) for name, reason in reasons.items()])
         without = [Details(f"Tensors without a spectrum ({len(reasons)}), and why", [pairs])]
-    return [*_warnings(spectra.table), *without, Text(_ABOUT)]
+    return [
+        *_warnings(spectra.table),
+        *without,
+        Text(_ABOUT),
+        Details("What these words mean", [Pairs(_WORDS)]),
+    ]
 
 
 def _sources(attrs: Mapping[Any, Any]) -> list[str]:

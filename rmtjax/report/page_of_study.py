@@ -1,13 +1,14 @@
 """The page of a study: answers, figures and tables, made from the CSV files of the study alone."""
 
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from rmtjax import results
+from rmtjax import results, statistics
 from rmtjax.errors import InputError
 from rmtjax.report import pages, png
 from rmtjax.report.chart import (
@@ -26,8 +27,20 @@ from rmtjax.report.chart import (
 )
 from rmtjax.report.colours import look
 from rmtjax.report.numbers import interval, show
-from rmtjax.report.pages import Cell, Charts, Section, Table, Text, number_cell, text_cell
+from rmtjax.report.pages import (
+    Cell,
+    Charts,
+    Details,
+    Heading,
+    Pairs,
+    Section,
+    Table,
+    Text,
+    number_cell,
+    text_cell,
+)
 from rmtjax.report.seeds import intervals
+from rmtjax.statistics.wording import capital
 
 _DOSED = (
     ("backbone", "update/stable_rank"),
@@ -62,6 +75,17 @@ _CAPTIONS = {
     "diversity": "Accuracy out of distribution against diversity. Each point is an arm, the mean over its "
     "seeds (study.csv).",
 }
+_WORDS = (
+    ("arm", "a cell of the design: runs that differ in their seeds alone"),
+    ("family, dose", "what an arm changes, such as dropout, and how strongly"),
+    ("baseline", "the arm without any change, from which effects are measured"),
+    ("effect", "mean of an arm less that of its baseline, in standard deviations of the baseline's seeds"),
+    ("null", "the baseline once more, on other seeds: what is found in it is found where nothing is"),
+    ("placebo", "a change that has nothing to do with the question, such as of the learning rate"),
+    ("update", "the weights after training less those before"),
+    ("floor", "the cosine that unrelated directions exceed in 2.5 % of cases, in as few dimensions"),
+    ("cannot tell", "the seeds or the doses do not suffice for a yes or a no"),
+)
 _SHOWN = 40  # effects in the page; effects.csv has all
 
 
@@ -87,9 +111,9 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     first = ~answers.duplicated("question")
     of_block = (answers["question"] == "T5") & answers["block"].astype(object).fillna("").str.contains(": ")
     shown = answers[(first | ~answers["question"].isin(["T1", "T6"])) & ~of_block]
-    told = [Text(row.sentence, "", strong=f"{row.question}: {row.verdict}.") for row in shown.itertuples()]
+    told = answer_blocks([(row.question, row.verdict, row.sentence) for row in shown.itertuples()])
     sections = [
-        Section("answers", "Answers", told),
+        Section("answers", "Answers", [*told, Details("What these words mean", [Pairs(_WORDS)])]),
         Section("likeness", "T1 by numbers and doses", [_likeness(found_table(folder / "likeness.csv"))]),
         Section("fit", "T6: effects at equal fit", [_fit(found_table(folder / "fit.csv"))]),
         Section("separation", "T7 by numbers", [_separation(found_table(folder / "separation.csv"))]),
@@ -97,6 +121,15 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
         Section("effects", "Largest effects", [_effects(found_table(folder / "effects.csv"))]),
     ]
     return results.write(folder / "study.html", pages.render("Study", [header], sections))
+
+
+def answer_blocks(answers: Iterable[tuple[str, str, str]]) -> list[Heading | Text]:
+    """Questions in words with their answers below. `answers` has (question, verdict, sentence)."""
+    blocks: list[Heading | Text] = []
+    for question, rows in itertools.groupby(answers, key=lambda row: row[0]):
+        blocks.append(Heading(f"{question}. {statistics.QUESTIONS.get(question, '')}"))
+        blocks += [Text(sentence, "", strong=f"{capital(verdict)}.") for _, verdict, sentence in rows]
+    return blocks
 
 
 def needed_table(path: pathlib.Path) -> pd.DataFrame:

@@ -66,7 +66,7 @@ PLACES = {
     "update": "study.csv, for the update alone",
 }
 # The main metrics have these places in common.
-_MAIN = ("text", "page", "medians", "depth", "summary", "results")
+_MAIN = ("page", "medians", "depth", "summary", "results")
 
 Compute = Callable[[Batch], Array]
 
@@ -128,7 +128,7 @@ METRICS: dict[str, Metric] = {
         "α",
         "Exponent of the power law λ^-α that is fitted to the tail by maximum likelihood.",
         "power_law",
-        shown=(*_MAIN, "observe", "compared", "cards", "overview", "study"),
+        shown=("text", *_MAIN, "observe", "compared", "cards", "overview", "study"),
     ),
     "alpha_se": Metric(
         "tail", "standard error of α", "(α - 1) / √n for a tail of n eigenvalues.", "power_law"
@@ -153,7 +153,7 @@ METRICS: dict[str, Metric] = {
         "D",
         "Kolmogorov-Smirnov distance between the tail and the fitted power law.",
         "power_law",
-        shown=("text", "page", "caption"),
+        shown=("page", "caption"),
     ),
     "sigma": Metric("tail", "σ of α", "The standard error of α under WeightWatcher's name."),
     "xmin": Metric("tail", "xmin", "The eigenvalue at which the tail starts.", "power_law", scale=2),
@@ -255,7 +255,7 @@ METRICS: dict[str, Metric] = {
         "Σλ / λ_max.",
         "norms",
         null="closed_forms",
-        shown=(*_MAIN, "observe", "compared", "overview", "study"),
+        shown=("text", *_MAIN, "observe", "compared", "overview", "study"),
     ),
     "effective_rank": Metric(
         "scale", "effective rank", "exp(-Σ p ln p).", "norms", null="closed_forms", shown=("study",)
@@ -526,7 +526,7 @@ METRICS: dict[str, Metric] = {
         "update",
         "size of update",
         "Frobenius norm of the update over that of the weights before.",
-        shown=(*_MAIN, "compared", "cards", "overview", "update"),
+        shown=("text", *_MAIN, "compared", "cards", "overview", "update"),
     ),
     "spectral_ratio": Metric(
         "update",
@@ -549,7 +549,7 @@ METRICS: dict[str, Metric] = {
         "alignment",
         "energy in leading vectors",
         "Share of the update in the leading singular vectors of the weights before.",
-        shown=("update",),
+        shown=("text", "update"),
     ),
     "update_energy_bulk": Metric(
         "alignment",
@@ -584,7 +584,7 @@ METRICS: dict[str, Metric] = {
             "alignment",
             f"intruders, {side}",
             f"Number of leading {side} singular vectors after training that are far from all those before.",
-            shown=("update",),
+            shown=("text", "update"),
         )
         for side in ("left", "right")
     },

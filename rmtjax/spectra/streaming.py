@@ -109,8 +109,9 @@ def _reduce(
         desc="spectra",
         total=sum(costs),
         initial=sum(costs[i] for i in done),
-        unit="flop",
-        unit_scale=True,
+        # By operations, of which a person wants to know the share and not the number.
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+        dynamic_ncols=True,
         smoothing=0.1,
         disable=not progress,
     )

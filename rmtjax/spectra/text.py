@@ -1,5 +1,6 @@
 """The table of an analysis as text for a terminal."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from rmtjax.spectra import metrics
 from rmtjax.spectra.spread import alpha_spread
 
 _MOST_ROWS = 400
+_NAMES = ("stage", "name", "N x M", "median by kind")  # columns of words, aligned to the left
 _LONGEST = 200  # characters of a name
 _LEAST_P = 0.0025  # `nulls.alpha_p` of an alpha below all simulated quantiles, the lowest of which is 0.005
 
@@ -61,10 +63,11 @@ def by_kind(rows: pd.DataFrame) -> str:
 
     >>> rows = pd.DataFrame({"kind": ["mlp", "mlp", "head"], "stable_rank": [3.0, 4.0, 7.0]})
     >>> print(by_kind(rows))
-    median by kind  matrices  stable rank
-    --------------  --------  -----------
-    mlp                    2          3.5
-    head                   1            7
+                              stable
+    median by kind  matrices    rank
+    --------------  --------  ------
+    mlp                    2     3.5
+    head                   1       7
     """
     keys = (["stage"] if "stage" in rows else []) + ["kind"]
     metrics_shown = shown(rows)
@@ -114,7 +117,7 @@ def _heads(name: str, rows: pd.DataFrame) -> list[str]:
 
 def _cells(name: str, row: pd.Series, rows: pd.DataFrame) -> list[str]:
     null = f"{name}_null"
-    beside = [f"({_number(row[null])})"] if null in rows else []
+    beside = [f"({_number(row[null])})" if np.isfinite(row[null]) else ""] if null in rows else []
     below_all = name == "alpha_null_p" and row[name] <= _LEAST_P
     return [f"<{2 * _LEAST_P:g}" if below_all else _number(row[name]), *beside]
 
@@ -133,14 +136,20 @@ def _cut(name: str) -> str:
 
 
 def _aligned(lines: list[list[str]]) -> str:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [c for c, head in enumerate(lines[0]) if head in ("stage", "name", "N x M", "median by kind")]
+    """Columns; a head that is wider than what stands below it is broken at its spaces."""
+    heads, *rest = lines
+    broken = []
+    for head, *below in zip(*lines, strict=True):
+        longest = max([*map(len, below), *map(len, head.split(" "))])
+        broken.append(textwrap.wrap(head, longest) if len(head) > longest and head not in _NAMES else [head])
+    high = max(map(len, broken))
+    above = [[""] * (high - len(parts)) + parts for parts in broken]
+    widths = [max(map(len, [*parts, *below])) for parts, *below in zip(above, *rest, strict=True)]
     out = []
-    for line in lines:
+    for line in [*zip(*above, strict=True), ["-" * width for width in widths], *rest]:
         cells = (
-            cell.ljust(w) if i in text else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if head in _NAMES else cell.rjust(width)
+            for head, cell, width in zip(heads, line, widths, strict=True)
         )
         out.append("  ".join(cells).rstrip())
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([out[0], rule, *out[1:]])
+    return "\n".join(out)

@@ -53,6 +53,7 @@ from rmtjax.statistics.outcomes import rank_agreement as rank_agreement
 from rmtjax.statistics.paper import PaperAggregation as PaperAggregation
 from rmtjax.statistics.paper import paper_aggregation as paper_aggregation
 from rmtjax.statistics.paper import pooled as pooled
+from rmtjax.statistics.questions import QUESTIONS as QUESTIONS
 from rmtjax.statistics.questions import Answer as Answer
 from rmtjax.statistics.questions import Roles as Roles
 from rmtjax.statistics.questions import answers as answers

@@ -1,15 +1,6 @@
 """The questions about data diversity, each answered by the numbers in one sentence.
 
-"cannot tell" is an answer too.
-
-T1 Does diversity change the weights like dropout, and not like weight decay or a placebo? (the paper's claim)
-T2 Is its effect the same as dropout's, to within one standard deviation of seed noise in the root mean
-   square?
-T3 Is there a best share of synthetic data between none and all?
-T4 Does a measure of diversity rank families by their accuracy out of distribution?
-T5 Does the diversity of real examples, by itself, move the weights, and in whose direction?
-T6 How much of an arm's effect on the weights is its effect on the fit?
-T7 Which single number of a kind of layer tells the families apart, and which does not?
+"cannot tell" is an answer too. `QUESTIONS` has their words.
 """
 
 import functools
@@ -46,6 +37,17 @@ from rmtjax.statistics.wording import Answer as Answer
 from rmtjax.statistics.wording import capital as _capital
 from rmtjax.statistics.wording import with_interval as _with_interval
 from rmtjax.statistics.wording import words as _words
+
+QUESTIONS = {
+    "T1": "Does diversity change the weights like dropout, and not like weight decay or a placebo?",
+    "T2": "Is its effect the same as dropout's, to within one standard deviation of seed noise in the root "
+    "mean square?",
+    "T3": "Is there a best share of synthetic data between none and all?",
+    "T4": "Does a measure of diversity rank families by their accuracy out of distribution?",
+    "T5": "Does the diversity of real examples, by itself, move the weights, and in whose direction?",
+    "T6": "How much of an arm's effect on the weights is its effect on the fit?",
+    "T7": "Which single number of a kind of layer tells the families apart, and which does not?",
+}
 
 
 class Roles(NamedTuple):
