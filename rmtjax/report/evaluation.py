@@ -76,7 +76,7 @@ def _sets_chart(rows: pd.DataFrame, metric: str, sets: list[str]) -> Chart:
     shown = rows[rows["metric"].isin([metric, f"{metric}_ts"])]
     reach = [shown[name].to_numpy(float) for name in ("value", "low", "high", "null")]
     x = Axis(0, 1.02) if metric == "accuracy" else fitted([np.zeros(1), *reach], log=False, floor=0.0)
-    names = [shortened(name, 18) for name in sets]
+    names = [shortened(name.replace("_", " "), 24) for name in sets]
     alt = f"{metric_name(metric)} of each set with its interval and null"
     return Chart(x, named(names), tuple(marks), alt, metric_name(metric), (300, 60 + 30 * len(sets)))
 

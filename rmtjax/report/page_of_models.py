@@ -77,7 +77,11 @@ def models_page(out: str | os.PathLike[str], studies: Mapping[str, pathlib.Path]
 
 
 def _verdict(row: Any) -> str:
-    return f"{row.block}: {row.verdict}" if isinstance(row.block, str) and row.block else str(row.verdict)
+    return (
+        f"{row.block.replace('_', ' ')}: {row.verdict}"
+        if isinstance(row.block, str) and row.block
+        else str(row.verdict)
+    )
 
 
 def _title(question: str, block: object) -> str:

@@ -74,7 +74,7 @@ def spectra_page(directory: str | os.PathLike[str]) -> pathlib.Path:
             "written to"
         )
     sources = _sources(spectra.attrs)
-    names = [pathlib.PurePath(source).name or source for source in sources]
+    names = [_short(source) for source in sources]
     title = f"Spectra of {' against '.join(names[::-1]) if names else path.resolve().name}"
     header = [Text(_lead(spectra), "lead"), *_facts(spectra.attrs, sources), *introduction(spectra)]
     return results.write(path / results.PAGE, pages.render(title, header, body(spectra)))
@@ -113,6 +113,14 @@ def _sources(attrs: Mapping[Any, Any]) -> list[str]:
     if isinstance(source, dict):
         source = list(source.values())
     return [str(s) for s in source] if isinstance(source, list | tuple) else [str(source)] if source else []
+
+
+def _short(source: str) -> str:
+    """The last part of a path; of a checkpoint of a run, the run and the step."""
+    path = pathlib.PurePath(source)
+    if path.name.isdecimal() and path.parent.name == results.CHECKPOINTS:
+        return f"{path.parent.parent.name} at step {path.name}"
+    return path.name or source
 
 
 def _lead(spectra: Spectra) -> str:

@@ -28,6 +28,7 @@ from rmtjax.report.chart import (
 from rmtjax.report.colours import look
 from rmtjax.report.numbers import interval, show
 from rmtjax.report.pages import (
+    Cards,
     Cell,
     Charts,
     Details,
@@ -75,6 +76,15 @@ _CAPTIONS = {
     "diversity": "Accuracy out of distribution against diversity. Each point is an arm, the mean over its "
     "seeds (study.csv).",
 }
+_SHORT = {
+    "T1": "like dropout, not like decay?",
+    "T2": "the same as dropout?",
+    "T3": "a best share of synthetic data?",
+    "T4": "does diversity rank families?",
+    "T5": "does diversity move weights?",
+    "T6": "is the effect that on the fit?",
+    "T7": "do numbers tell families apart?",
+}
 _WORDS = (
     ("arm", "a cell of the design: runs that differ in their seeds alone"),
     ("family, dose", "what an arm changes, such as dropout, and how strongly"),
@@ -113,7 +123,9 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
     shown = answers[(first | ~answers["question"].isin(["T1", "T6"])) & ~of_block]
     told = answer_blocks([(row.question, row.verdict, row.sentence) for row in shown.itertuples()])
     sections = [
-        Section("answers", "Answers", [*told, Details("What these words mean", [Pairs(_WORDS)])]),
+        Section(
+            "answers", "Answers", [_in_short(shown), *told, Details("What these words mean", [Pairs(_WORDS)])]
+        ),
         Section("likeness", "T1 by numbers and doses", [_likeness(found_table(folder / "likeness.csv"))]),
         Section("fit", "T6: effects at equal fit", [_fit(found_table(folder / "fit.csv"))]),
         Section("separation", "T7 by numbers", [_separation(found_table(folder / "separation.csv"))]),
@@ -121,6 +133,16 @@ def study_page(out: str | os.PathLike[str]) -> pathlib.Path:
         Section("effects", "Largest effects", [_effects(found_table(folder / "effects.csv"))]),
     ]
     return results.write(folder / "study.html", pages.render("Study", [header], sections))
+
+
+def _in_short(shown: pd.DataFrame) -> Cards:
+    """The verdicts of each question: of the one that names it, and below it those of others that differ."""
+    cards = []
+    for question, rows in shown.groupby("question", sort=False):
+        first, *rest = dict.fromkeys(rows["verdict"])
+        below = f"also: {', '.join(map(str, rest))}" if rest else ""
+        cards.append((f"{question}: {_SHORT.get(str(question), '')}", str(first), below))
+    return Cards(cards)
 
 
 def answer_blocks(answers: Iterable[tuple[str, str, str]]) -> list[Heading | Text]:
