@@ -34,7 +34,7 @@ LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Libraries of their own: of the package they import errors, and each other downwards.
 LIBRARIES = {"checkpoints", "spectra", "diversity", "evaluation", "statistics", "weightwatcher"}
 ONLY_IN = {
-    "tensorflow": {"data"},
+    "tensorflow": {"data", "checkpoints"},  # in checkpoints: when a file of TensorFlow is read
     "tensorflow_datasets": {"data"},
     "tokenizers": {"data"},
     "nltk": {"data"},
