@@ -27,6 +27,8 @@ from rmtjax.errors import InputError
 from rmtjax.spectra import layouts
 from rmtjax.spectra.matrices import Matrix
 
+__version__ = "0.7.7"  # the release whose interface this is
+
 SUMMARY = (
     "log_norm", "alpha", "alpha_weighted", "log_alpha_norm", "log_spectral_norm", "stable_rank",
     "mp_softrank",

@@ -23,6 +23,29 @@ def compare(config: ConfigDict, count: int = 16, steps: int = 20, repeats: int =
     Returns columns way; milliseconds: of one step of all models, the median over `repeats` of `steps` steps
     each; ratio: how many times as fast as one by one. Compilation is not timed: every way needs it once.
     """
+    ways = ways_of(config, count, steps * (repeats + 1))
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for once in ways.values():
+        once()  # compiles
+    for _ in range(repeats):  # in turn, so that a busy machine slows all of them
+        for name, once in ways.items():
+            start = time.perf_counter()
+            for _ in range(steps):
+                once()
+            times[name].append((time.perf_counter() - start) / steps)
+    median = {name: float(np.median(of)) for name, of in times.items()}
+    return pd.DataFrame(
+        {"way": name, "milliseconds": 1e3 * t, "ratio": median["one by one"] / t}
+        for name, t in median.items()
+    )
+
+
+def ways_of(config: ConfigDict, count: int, steps: int) -> dict[str, Callable[[], None]]:
+    """By the name of a way, a function that makes one step of all models.
+
+    Args:
+      steps: the length of the schedule.
+    """
     mesh = sharding_lib.make_mesh()
     rng = np.random.default_rng(config.seed)
     shape, classes = (config.data.image_size, config.data.image_size, 1), 10
@@ -38,7 +61,7 @@ def compare(config: ConfigDict, count: int = 16, steps: int = 20, repeats: int =
     numbers["optim.learning_rate"] *= np.linspace(0.5, 1, count, dtype=np.float32)
     batch["numbers"] = numbers
     begin, step = members.make_steps(
-        config, jax.eval_shape(init, jax.random.key(0))[0], (classes, 0), steps * (repeats + 1), 0
+        config, jax.eval_shape(init, jax.random.key(0))[0], (classes, 0), steps, 0
     )
 
     def together(vectorised: bool) -> Callable[[], None]:
@@ -70,25 +93,11 @@ def compare(config: ConfigDict, count: int = 16, steps: int = 20, repeats: int =
 
         return once
 
-    ways: dict[str, Any] = {
+    return {
         "one by one": alone(),
         "together, one after the other in one program": together(False),
         "together, vmapped": together(True),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for once in ways.values():
-        once()  # compiles
-    for _ in range(repeats):  # in turn, so that a busy machine slows all of them
-        for name, once in ways.items():
-            start = time.perf_counter()
-            for _ in range(steps):
-                once()
-            times[name].append((time.perf_counter() - start) / steps)
-    median = {name: float(np.median(of)) for name, of in times.items()}
-    return pd.DataFrame(
-        {"way": name, "milliseconds": 1e3 * t, "ratio": median["one by one"] / t}
-        for name, t in median.items()
-    )
 
 
 def main(arguments: Any, overrides: list[str]) -> None:

@@ -15,6 +15,7 @@ from rmtjax import models
 from rmtjax.errors import InputError
 from rmtjax.train import classification, loop, optim
 from rmtjax.train import sharding as sharding_lib
+from rmtjax.train.loop import StepFn
 from rmtjax.train.step import make_step
 
 
@@ -45,16 +46,8 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
     """
     mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
     stream, shape, dtype, sizes = _batches(config)
-    model = models.build(config, *sizes)
-    init = classification.make_init(model, shape, dtype)
-    params = jax.eval_shape(init, jax.random.key(0))[0]
-    optimizer, schedule = optim.make_optimizer(config, params, steps + skip, 0)
-    loss_fn = classification.make_loss(model, config.regularization.label_smoothing)
+    fresh, step = prepared(config, shape, dtype, sizes, steps + skip)
     size = config.train.batch_size
-    step = make_step(
-        loss_fn, optimizer, seed=config.seed, accumulate=config.train.accumulate, schedule=schedule
-    )
-    fresh = loop.fresh_start(init, optimizer, config.seed, mesh, config.train.sharding)
 
     def ready() -> tuple[float, float]:
         state = fresh.make()
@@ -106,6 +99,26 @@ def compare(config: ConfigDict, steps: int = 60, skip: int = 10) -> pd.DataFrame
             {"way": name, "examples_per_second": rate, "waiting_for_input": waited, "ratio": rate / base}
         )
     return pd.DataFrame(rows)
+
+
+def prepared(
+    config: ConfigDict, shape: tuple[int, ...], dtype: Any, sizes: tuple[int, int], steps: int
+) -> tuple[loop.Start, StepFn]:
+    """The start of a model and its training step, for inputs of a shape and type.
+
+    Args:
+      sizes: the numbers of classes and of tokens; steps: the length of the schedule.
+    """
+    mesh = sharding_lib.make_mesh(config.train.mesh.data, config.train.mesh.fsdp)
+    model = models.build(config, *sizes)
+    init = classification.make_init(model, shape, dtype)
+    params = jax.eval_shape(init, jax.random.key(0))[0]
+    optimizer, schedule = optim.make_optimizer(config, params, steps, 0)
+    loss_fn = classification.make_loss(model, config.regularization.label_smoothing)
+    step = make_step(
+        loss_fn, optimizer, seed=config.seed, accumulate=config.train.accumulate, schedule=schedule
+    )
+    return loop.fresh_start(init, optimizer, config.seed, mesh, config.train.sharding), step
 
 
 def _batches(

@@ -8,15 +8,17 @@ python -m rmtjax.bench verdicts [--studies=500] [--names=T1] [--seed=0]
 python -m rmtjax.bench sizes [--draws=2000]
 python -m rmtjax.bench selection [--config=configs/digits.py] [--seeds=5] [--out=DIR]
 python -m rmtjax.bench population [--config=configs/study_digits.py] [--members=16] [--steps=20]
+python -m rmtjax.bench gpu [--json=FILE] [--seconds=480] [--small] [--dry]
 """
 
 import argparse
 import contextlib
 import importlib
 import io
+import os
 import platform
 import sys
-from typing import TextIO
+from typing import Any
 
 from rmtjax.commands import flags
 
@@ -25,6 +27,8 @@ from rmtjax.commands import flags
 def main(argv: list[str] | None = None) -> int:
     arguments, rest = _parser().parse_known_args(argv)
     overrides = flags.overrides(rest)
+    if arguments.bench == "gpu":  # torch and the tests share the device
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     flags.initialise(arguments)
 
     import jax
@@ -32,23 +36,25 @@ def main(argv: list[str] | None = None) -> int:
     kinds = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     machine = platform.processor() or platform.machine()
     print(f"{jax.device_count()} x {kinds} ({machine}); JAX {jax.__version__}")
+    flags.found(bench=arguments.bench, jax=jax.__version__, devices=kinds)
     bench = importlib.import_module(f"rmtjax.bench.{arguments.bench}")
     lines = _Lines(sys.stdout)
     with contextlib.redirect_stdout(lines):
         bench.main(arguments, overrides)
-    flags.found(bench=arguments.bench, jax=jax.__version__, devices=kinds, lines=lines.text.splitlines())
+    flags.found(lines=lines.text.splitlines())
     return 0
 
 
 class _Lines(io.TextIOBase):
     """Passes on what is printed, and keeps it for `--json`."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream, self.text = stream, ""
 
     def write(self, text: str) -> int:
         self.text += text
-        return self.stream.write(text)
+        self.stream.write(text)
+        return len(text)
 
     def flush(self) -> None:
         self.stream.flush()
@@ -96,4 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--names", default="", help="augmentations and corruptions; default: all")
     data.add_argument("--seconds", type=float, default=1.0, help="time for each of them; default: 1")
     data.add_argument("--repeats", type=int, default=3, help="repetitions; default: %(default)s")
+    gpu = bench("gpu", "all that is worth knowing of an accelerator, in one short run")
+    gpu.add_argument(
+        "--seconds", type=float, default=480.0, help="no case is begun after this time; default: %(default)g"
+    )
+    gpu.add_argument("--small", action="store_true", help="at sizes of a test")
+    gpu.add_argument("--dry", action="store_true", help="print the time that each case is expected to take")
     return parser

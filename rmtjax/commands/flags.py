@@ -21,22 +21,33 @@ if TYPE_CHECKING:
 
 
 _RESULT: dict[str, Any] = {}  # what the running command has found, for --json
+_FILES: list[pathlib.Path] = []  # where --json=FILE of the running command writes it
 
 
 def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Gives a command's `main` the flag `--json`: one line of JSON on stdout, all else on stderr.
 
     The line has what the command told by `found`; it is missing where the command failed before.
+    `--json=FILE` writes it to a file instead, as soon as anything is found.
     """
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> int:
         words = sys.argv[1:] if argv is None else list(argv)
-        if "--json" not in words:
+        asked = [word for word in words if word == "--json" or word.startswith("--json=")]
+        if not asked:
             return main(argv)
         _RESULT.clear()
+        file = asked[-1].partition("=")[2]
+        words = [word for word in words if word not in asked]
+        if file:
+            _FILES.append(pathlib.Path(file))
+            try:
+                return main(words)
+            finally:
+                _FILES.pop()
         with contextlib.redirect_stdout(sys.stderr):
-            status = main([word for word in words if word != "--json"])
+            status = main(words)
         if _RESULT:
             from rmtjax import files
 
@@ -49,6 +60,10 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 def found(**result: Any) -> None:
     """What a command has found: numbers, texts, paths, data frames, lists and dicts of such."""
     _RESULT.update(result)
+    if _FILES:
+        from rmtjax import files
+
+        files.write_text(_FILES[-1], files.as_json(_RESULT) + "\n")
 
 
 COMPLETING = "_ARGCOMPLETE"  # argcomplete's: the shell asks how a line may go on
@@ -143,7 +158,12 @@ def parser(
     )
     out.topic = topic
     # `command` takes it out of the words; here it is for --help.
-    out.add_argument("--json", action="store_true", help="print one line of JSON; all else goes to stderr")
+    out.add_argument(
+        "--json",
+        nargs="?",
+        metavar="FILE",
+        help="print one line of JSON, and all else on stderr; --json=FILE writes it to a file",
+    )
     return out
 
 

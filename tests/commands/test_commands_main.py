@@ -199,6 +199,18 @@ def test_json_is_one_line_and_all_else_goes_to_stderr(tmp_path, capsys):
     assert found["synthetic"].endswith(".")
 
 
+def test_json_goes_to_a_file_that_is_named_and_the_text_stays(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "weights.npz", a=rng.standard_normal((20, 30)))
+    assert main(["spectra", f"{tmp_path}/weights.npz", f"--json={tmp_path}/found.json"]) == 0
+    out, beside = capsys.readouterr()
+    assert "matrices in" in out
+    assert not beside.startswith("{")
+    assert json.loads((tmp_path / "found.json").read_text())["table"][0]["name"] == "a"
+    main(["configs"])  # the file is that of one command
+    assert "synthetic" not in (tmp_path / "found.json").read_text()
+
+
 def test_no_json_is_printed_where_a_command_fails(tmp_path, capsys):
     with pytest.raises(InputError, match="there are no weights"):
         main(["spectra", f"{tmp_path}/absent.npz", "--json"])
