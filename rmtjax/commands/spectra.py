@@ -101,6 +101,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="the factor on products of LoRA factors; default: alpha / r as the file or adapter_config.json"
         " tells it, or else 1",
     )
+    add(
+        "--exact_up_to",
+        type=int,
+        default=16384,
+        metavar="SIDE",
+        help="of matrices with a longer shorter side, metrics are estimated, with errors; default: 16384",
+    )
     add("--seed", type=int, default=0, help="of shuffles and bootstrap")
     arguments = parser.parse_args(argv)
     if arguments.other and not arguments.baseline:

@@ -264,7 +264,7 @@ def _value(row: Mapping[str, float], metric: str, with_null: bool) -> Cell:
         show_metric(metric, value),
         value,
         below="as in noise" if metric == "alpha_null_p" and value > COMMON_IN_NOISE else "",
-        error=show(error, 2) if np.isfinite(error) else "",
+        error=show(error, 2) if error > 0 else "",
         null=noise if with_null and np.isfinite(null) else "",
     )
 

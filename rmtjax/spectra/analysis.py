@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from rmtjax import checkpoints
 from rmtjax.spectra import (
@@ -21,6 +22,7 @@ from rmtjax.spectra import (
     compiled,
     curves,
     eigensolver,
+    estimates,
     farms,
     nulls,
     plots,
@@ -101,6 +103,7 @@ class Analysis(NamedTuple):
         return f"<p>{head}</p>{medians.to_html(float_format=lambda value: f'{value:.3g}')}"
 
 
+EXACT_UP_TO = 16384  # whose eigenvalues take about 6 GB and some minutes of two cores
 REPLICATES = 100  # matrices of noise per shape, for the group "nulls"
 
 
@@ -113,6 +116,7 @@ class Options(NamedTuple):
     devices: Sequence[jax.Device] | None
     partial: str | os.PathLike[str] | None
     progress: bool
+    exact_up_to: int
     layout: dict[str, Any]
 
 
@@ -126,6 +130,7 @@ def analyze(
     devices: Sequence[jax.Device] | None = None,
     partial: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    exact_up_to: int = EXACT_UP_TO,
     **layout: Any,
 ) -> Analysis:
     """Spectra and metrics of every weight matrix of a model.
@@ -145,6 +150,9 @@ def analyze(
       devices: the devices that share the matrices; None: all accelerators, or one CPU.
       partial: a folder, for these weights alone, that keeps finished parts, where a stopped call resumes.
       progress: show a progress bar.
+      exact_up_to: of matrices whose shorter side is longer than this, metrics are estimated from products
+        with them (`estimates`): column `estimated`, with standard errors in columns `<metric>_se`; metrics
+        of the tail, the bulk and single eigenvalues are NaN.
       layout: how tensors become matrices (`rules`, `conv`, ...): see `weight_matrices`.
 
     Raises:
@@ -157,7 +165,7 @@ def analyze(
     [['mlp/kernel', 16, 12, 12.0]]
     """
     groups = chosen(metrics) - {"alignment"}  # which compares two sides
-    options = Options(groups, _dtype(precision), seed, devices, partial, progress, layout)
+    options = Options(groups, _dtype(precision), seed, devices, partial, progress, exact_up_to, layout)
     params = checkpoints.weights_of(params)
     found, left_out = _matrices(params, layers, layout)
     rows, values = _analyze(found, options)
@@ -177,6 +185,7 @@ def compare(
     devices: Sequence[jax.Device] | None = None,
     partial: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    exact_up_to: int = EXACT_UP_TO,
     **layout: Any,
 ) -> Analysis:
     """Spectra of the weights before and after training and of the update, in one table with a column `stage`.
@@ -197,7 +206,9 @@ def compare(
     >>> found.table[["stage", "log_norm", "norm_ratio"]].round(3).values.tolist()
     [['before', 1.079, nan], ['after', 1.431, nan], ['update', 0.477, 0.5]]
     """
-    options = Options(chosen(metrics), _dtype(precision), seed, devices, partial, progress, layout)
+    options = Options(
+        chosen(metrics), _dtype(precision), seed, devices, partial, progress, exact_up_to, layout
+    )
     pair = _pair(before, after, layers, layout)
     rows, values = _analyze(pair.matrices, options)
     others = _other(before, other, layers, layout) if other is not None else None
@@ -213,13 +224,14 @@ def compare_many(
     seed: int = 0,
     devices: Sequence[jax.Device] | None = None,
     progress: bool = False,
+    exact_up_to: int = EXACT_UP_TO,
     **layout: Any,
 ) -> dict[str, Analysis]:
     """`compare` for many pairs (before, after) in one pass, which solves matrices of one shape together.
 
     Args and errors: as `compare`.
     """
-    options = Options(chosen(metrics), _dtype(precision), seed, devices, None, progress, layout)
+    options = Options(chosen(metrics), _dtype(precision), seed, devices, None, progress, exact_up_to, layout)
     found = {name: _pair(before, after, layers, layout) for name, (before, after) in pairs.items()}
     rows, values = _analyze([matrix for pair in found.values() for matrix in pair.matrices], options)
     out, start = {}, 0
@@ -320,7 +332,47 @@ def eigenvalues(
 
 @compiled.bounded()
 def _analyze(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """The table and the eigenvalues of matrices, in their order."""
+    """The table and the eigenvalues of matrices, in their order; of large ones estimates."""
+    large = [matrix.shape[0] == 1 and matrix.shape[2] > options.exact_up_to for matrix in found]
+    if not any(large):
+        return _solved(found, options)
+    rows, densities = _estimated(list(itertools.compress(found, large)), options)
+    if all(large):
+        return rows, densities
+    exact, values = _solved(list(itertools.compress(found, (not one for one in large))), options)
+    places = np.argsort(np.argsort(large, kind="stable"), kind="stable")
+    joined = pd.concat([exact, rows], ignore_index=True).iloc[places]
+    columns = [name for name in joined if name != "warning"]  # which comes last
+    joined["estimated"] = joined["estimated"].eq(True)
+    texts = [name for name in ("ww_label", "ww_label_null", "phase") if name in joined]
+    joined[texts] = joined[texts].fillna("")
+    both = [*values, *densities]
+    return joined[[*columns, "warning"]].reset_index(drop=True), [both[place] for place in places]
+
+
+def _estimated(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The same of matrices with too many eigenvalues, from products with them (`estimates`)."""
+    metrics_of, errors_of, densities = [], [], []
+    with streaming.precision(options.dtype):
+        for matrix in tqdm(found, desc="estimates", unit="matrix", disable=not options.progress):
+            seed = zlib.crc32(f"{options.seed}/{matrix.name}".encode())
+            metrics, errors, density = estimates.estimated(matrix.load()[0], np.dtype(options.dtype), seed)
+            metrics_of.append(metrics)
+            errors_of.append(errors)
+            densities.append(density)
+    of_metrics = pd.DataFrame(metrics_of).to_dict("series")
+    raw = {str(name): column.to_numpy() for name, column in of_metrics.items()}
+    raw["exponent"] = np.zeros(len(found))
+    of_errors = pd.DataFrame(errors_of, index=range(len(found))).to_dict("series")
+    further = {f"{name}_se": column.to_numpy() for name, column in of_errors.items()}
+    rows = table.make(found, raw, further)
+    rows.insert(len(rows.columns) - 1, "estimated", True)
+    rows["warning"] = [text or table.ESTIMATED for text in rows["warning"]]
+    return rows, densities
+
+
+def _solved(found: Sequence[Matrix], options: Options) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The same of matrices all of whose eigenvalues are computed."""
     wanted = list(found)
     if "shuffles" in options.groups:
         wanted += [shuffles.shuffled(matrix, options.seed) for matrix in found]

@@ -8,7 +8,7 @@ singular value.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rmtjax.spectra import eigensolver
 
@@ -26,6 +26,7 @@ def norms_and_ranks(
     Returns, with p = λ / Σλ:
       norm: Σλ = ||W||_F².
       spectral_norm: λ_max. nuclear_norm: Σ √λ. sv_max, sv_min: √λ_max, √λ_min.
+      log_det: Σ ln λ over the eigenvalues that the rank counts.
       condition_number: sv_max / sv_min; infinite where the rank is not full.
       stable_rank: Σλ / λ_max. participation_ratio: (Σλ)² / Σλ².
       effective_rank: exp(-Σ p ln p). effective_rank_sv: the same with p = √λ / Σ√λ (Roy and Vetterli, 2007).
@@ -44,7 +45,8 @@ def norms_and_ranks(
     entropy = jax.scipy.special.entr(eigenvalues / norm[:, None]).sum(-1)
     roots = jnp.sqrt(eigenvalues)
     nuclear = roots.sum(-1)
-    nonzero = nonzero_eigenvalues(eigenvalues, count, rank_cut)
+    above = _above(eigenvalues, count, rank_cut)
+    nonzero = above.sum(-1).astype(jnp.int32)
     rank = nonzero.astype(eigenvalues.dtype)
     smallest = jnp.take_along_axis(roots, (eigenvalues.shape[1] - count)[:, None], -1)[:, 0]
     spread = norm**2 / jnp.square(eigenvalues).sum(-1)
@@ -56,6 +58,7 @@ def norms_and_ranks(
         "norm": norm,
         "spectral_norm": largest,
         "nuclear_norm": nuclear,
+        "log_det": jnp.where(above, jnp.log(jnp.where(above, eigenvalues, 1.0)), 0.0).sum(-1),
         "sv_max": roots[:, -1],
         "sv_min": smallest,
         "condition_number": jnp.where(nonzero < count, jnp.inf, roots[:, -1] / smallest),
@@ -75,5 +78,11 @@ def nonzero_eigenvalues(
     eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], rank_cut: Float[Array, " layers"]
 ) -> Int[Array, " layers"]:
     """Number of eigenvalues above `rank_cut` times the largest: the numerical rank."""
+    return _above(eigenvalues, count, rank_cut).sum(-1).astype(jnp.int32)
+
+
+def _above(
+    eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], rank_cut: Float[Array, " layers"]
+) -> Bool[Array, "layers size"]:
     above = eigenvalues > rank_cut[:, None] * eigenvalues[:, -1:]
-    return (above & eigensolver.used(count, eigenvalues.shape[1])).sum(-1).astype(jnp.int32)
+    return above & eigensolver.used(count, eigenvalues.shape[1])

@@ -319,6 +319,14 @@ METRICS: dict[str, Metric] = {
         shown=("page", "depth", "results", "study"),
     ),
     "nuclear_norm": Metric("scale", "nuclear norm", "Σ √λ.", "norms", scale=1, null=nulls.nuclear_norm),
+    "log_det": Metric(
+        "scale",
+        "log det",
+        "Σ ln λ over the eigenvalues above rounding error.",
+        "norms",
+        scale=None,
+        null=nulls.log_det,
+    ),
     "sv_max": Metric("scale", "largest singular value", "√λ_max.", "norms", scale=1),
     "sv_min": Metric("scale", "smallest singular value", "√λ_min.", "norms", scale=1),
     "noise_std": Metric(

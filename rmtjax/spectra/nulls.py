@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
+import scipy
 from jaxtyping import Array, Float
 
 from rmtjax.spectra import eigensolver, laws, tails
@@ -107,6 +107,18 @@ def nuclear_norm(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Of noise with the same Frobenius norm."""
     share = noise.closed_forms["nuclear_share"]
     return np.asarray(share * np.sqrt(noise.slices * noise.M) * np.sqrt(columns["norm"]))
+
+
+def log_det(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of Gaussian noise with the same Frobenius norm: the mean of the logarithm of a Wishart determinant.
+
+    Per slice it is Σ ψ((N - i) / 2) + M ln 2σ² over i < M (Anderson, An Introduction to Multivariate
+    Statistical Analysis, section 7.5).
+    """
+    slices, N, M = noise.slices, noise.N, noise.M
+    of_slice = [scipy.special.digamma((n - np.arange(m)) / 2).sum() for n, m in zip(N, M, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(slices * (of_slice + M * np.log(2 * columns["norm"] / (slices * N * M))))
 
 
 def log_spectral_norm(noise: Noise, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -11,6 +11,8 @@ Columns; names are WeightWatcher's where the metric is the same:
                   and <metric>_null_high. The null of ks_mp is the 95 % quantile in both cases
   alpha_null_low, alpha_null_high
                   5 % and 95 % quantiles of alpha for noise of that shape
+  estimated       whether the row is estimated (`estimates`): then metrics of the group "scale" have standard
+                  errors in <metric>_se, and all others are NaN; only there where a matrix is that large
   ww_label        WeightWatcher's label of the layer: over-trained (alpha below 2) or under-trained (above 6)
   ww_label_null   the label that the median alpha of noise of that shape gets
   phase           one of Martin and Mahoney's 5+1 phases, by the rules of `phases.labels`
@@ -38,6 +40,7 @@ PRODUCTS_OF_NOISE = 400
 OVER_TRAINED, UNDER_TRAINED = 2.0, 6.0  # bounds of alpha, WeightWatcher's
 FEW_EIGENVALUES = 20
 COMMON_IN_NOISE = 0.05
+ESTIMATED = "estimated from products with the matrix: no tail, bulk or rank"  # a warning
 LIKE_NOISE = "alpha as low is common in noise of this shape"  # a warning
 
 
@@ -123,6 +126,9 @@ def _in_units(
         log_shift = 2 * exponent * np.log10(2.0)
         for name in ("norm", "spectral_norm"):
             out[f"log_{name}"] = np.where(raw[name] > 0, np.log10(raw[name]) + log_shift, np.nan)
+        if "log_det" in raw:
+            rank = raw.get("matrix_rank", slices * M)
+            out["log_det"] = raw["log_det"] + 2 * exponent * np.log(2.0) * rank
         if "alpha" in raw:
             out["log_alpha_norm"] = raw["log_alpha_norm"] + raw["alpha"] * log_shift
             out["alpha_weighted"] = raw["alpha"] * out["log_spectral_norm"]
@@ -195,6 +201,8 @@ def _warning(row: dict[Any, Any], bad: int, too_large: int, zero: bool, of_produ
     if zero:
         return "all weights are zero"
     warnings = []
+    if "matrix_rank" not in row:  # an estimate
+        return ""
     if row["matrix_rank"] < row["num_evals"]:
         warnings.append(f"rank {row['matrix_rank']:.0f} of {row['num_evals']}")
     if not of_product and "noise_std" in row and np.isnan(row["noise_std"]):

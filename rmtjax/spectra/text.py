@@ -119,7 +119,8 @@ def _cells(name: str, row: pd.Series, rows: pd.DataFrame) -> list[str]:
     null = f"{name}_null"
     beside = [f"({_number(row[null])})" if np.isfinite(row[null]) else ""] if null in rows else []
     below_all = name == "alpha_null_p" and row[name] <= _LEAST_P
-    return [f"<{2 * _LEAST_P:g}" if below_all else _number(row[name]), *beside]
+    about = "~" if row.get("estimated") is True and np.isfinite(row[name]) else ""
+    return [f"<{2 * _LEAST_P:g}" if below_all else about + _number(row[name]), *beside]
 
 
 def _number(value: float) -> str:
