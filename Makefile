@@ -24,14 +24,15 @@ notebooks: $(VENV)/.test ## run all notebooks and store what they show
 
 install: $(VENV)/.run
 
+# compat: by its path. An import hook would lose to a folder called rmtjax in the folder above the checkout.
 define install
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else "rmtjax needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
 	@if command -v uv >/dev/null; then \
 		test -x $(RUN) || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV); \
-		uv pip install --quiet --python $(RUN) --constraint requirements.lock --editable $(1); \
+		uv pip install --quiet --python $(RUN) --constraint requirements.lock -C editable_mode=compat --editable $(1); \
 	else \
 		test -x $(RUN) || $(PYTHON) -m venv $(VENV); \
-		$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock --editable $(1); \
+		$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock -C editable_mode=compat --editable $(1); \
 	fi
 	@touch $@
 endef

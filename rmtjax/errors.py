@@ -100,8 +100,9 @@ def run_command(main: Callable[[], int | None]) -> None:
         if library not in OF_TRAINING:
             raise
         message = (
-            f"this command needs {library}, which is not installed: pip install 'rmtjax[train]' brings what "
-            "training, evaluation of runs and studies need beside the analysis of weights"
+            f"this command needs {library}, which is not installed: pip install 'rmtjax[train]' (of a "
+            "checkout: '.[train]') brings what training, evaluation and studies need beside the analysis of "
+            "weights"
         )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes it once more when it ends

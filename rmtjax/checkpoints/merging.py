@@ -62,6 +62,11 @@ def mismatch(
 
 
 def describe_mismatch(missing: list[str], extra: list[str], differing: list[str]) -> str:
-    """Both sides of a mismatch in one phrase; empty if there is none."""
+    """Both sides of a mismatch in one phrase, of each the first names; empty if there is none."""
     parts = [("missing in the file", missing), ("extra in the file", extra), ("different", differing)]
-    return "; ".join(f"{title}: {', '.join(names)}" for title, names in parts if names)
+    return "; ".join(f"{title}: {_first(names)}" for title, names in parts if names)
+
+
+def _first(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

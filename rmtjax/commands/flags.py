@@ -5,6 +5,7 @@ Commands import what they need when they begin their work, so that `--help` is q
 
 import argparse
 import contextlib
+import difflib
 import functools
 import logging
 import os
@@ -12,7 +13,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rmtjax.errors import InputError
 
@@ -93,6 +94,13 @@ class _Parser(argparse.ArgumentParser):
 
     completes = False
     topic: Callable[[str, list[str]], str] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        """One sentence, with the flag that was perhaps meant, and without the usage of all flags."""
+        wrong = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        names = [name for action in self._actions for name in action.option_strings]
+        near = difflib.get_close_matches(wrong[1], names, 1) if wrong else []
+        raise InputError(f"{message}: did you mean {near[0]}?" if near else f"{message}: see --help")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if COMPLETING in os.environ and not _Parser.completes:
@@ -193,7 +201,7 @@ def parse(
             help="folder of the results, where a stopped run continues; default runs/<config name>",
         )
     made.add_argument(
-        "--cache", help="folder where synthetic sets are stored and found again; default runs/synthetic"
+        "--cache", help="folder where synthetic sets are stored and found again; default runs/cache"
     )
     more(made)
     add_process_flags(made)

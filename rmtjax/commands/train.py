@@ -145,6 +145,6 @@ def _training_data_key(config: ConfigDict) -> str:
 
 
 def _stopped_between_steps(number: int, frame: Any) -> None:
-    say_stopped(number, _GO_ON, "between training steps")
+    say_stopped(number, _GO_ON, "outside of a training step")
     # Not sys.exit: an exception raised inside a callback of JAX is lost. Files are whole or absent anyway.
     os._exit(128 + number)

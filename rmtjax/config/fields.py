@@ -159,7 +159,7 @@ FIELDS: dict[str, Any] = {
             int, None, AT_LEAST_ONE, "in the stored set; None: as many as training examples"
         ),
         "cache": Field(
-            "runs/synthetic", None, "stored sets, by hash of what made them; features of pre-trained models"
+            "runs/cache", None, "stored sets, by hash of what made them; features of pre-trained models"
         ),
         "image_size": dimension(8, "side the generator works at; its images are then resized as the data is"),
         # Knobs of diversity.

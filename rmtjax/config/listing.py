@@ -32,8 +32,13 @@ def fields(config: ConfigDict, part: str = "") -> str:
         lines += [f"  {name} = {value!r}{changed}", f"      {field.about}"]
     if not lines:
         parts = {".".join(name.split(".")[:i]) for name, _ in each_field() for i in (1, 2, 3)}
-        near = difflib.get_close_matches(part, sorted(parts), 1, 0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"the sections are {', '.join(default.keys())}"
+        ends = [name for name in sorted(parts) if part in name.rpartition(".")[2].split("_")]
+        near = ends or difflib.get_close_matches(part, sorted(parts), 1, 0.4)
+        hint = (
+            f"did you mean {' or '.join(map(repr, near[:3]))}?"
+            if near
+            else f"the sections are {', '.join(default.keys())}"
+        )
         raise InputError(f"no field or section {part!r}: {hint}")
     return "\n".join(lines)
 

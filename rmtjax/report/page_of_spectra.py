@@ -174,8 +174,16 @@ def _like_noise(table: pd.DataFrame) -> list[Text]:
         return []
     few = int((p <= COMMON_IN_NOISE).sum())
     others = "An α as low as theirs" if few == 0 else "An α as low as that of the others"
-    said = f"α tells {few or 'none'} of {len(p)} matrices from noise (p ≤ {COMMON_IN_NOISE:g})."
-    return [Text(said + (f" {others} is common in noise of their shape." if few < len(p) else ""))]
+    said = [f"α tells {few or 'none'} of {len(p)} matrices from noise (p ≤ {COMMON_IN_NOISE:g}"]
+    said[0] += f"; of {len(p)} matrices of noise {show(COMMON_IN_NOISE * len(p), 2)} would be told)."
+    if few < len(p):
+        said.append(f"{others} is common in noise of their shape.")
+    spikes = layers.column(table[table["stage"] == newest], "num_spikes").dropna()
+    if len(spikes):
+        said.append(
+            f"{int((spikes > 0).sum()) or 'None'} of {len(spikes)} have spikes, eigenvalues beyond noise."
+        )
+    return [Text(" ".join(said))]
 
 
 def _by_kind(spectra: Spectra, links: dict[str, str]) -> list[Any]:

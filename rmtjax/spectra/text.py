@@ -8,7 +8,9 @@ import pandas as pd
 
 from rmtjax.errors import printable
 from rmtjax.spectra import metrics
+from rmtjax.spectra.bulk import SPIKE_LEVEL
 from rmtjax.spectra.spread import alpha_spread
+from rmtjax.spectra.table import COMMON_IN_NOISE
 
 _MOST_ROWS = 400
 _NAMES = ("stage", "name", "N x M", "median by kind")  # columns of words, aligned to the left
@@ -40,7 +42,24 @@ def table(rows: pd.DataFrame) -> str:
         for warning, group in warned.groupby("warning", sort=False):
             names = [f"{r['stage']}/{r['name']}" if "stage" in r else r["name"] for _, r in group.iterrows()]
             parts.append(f"{warning}: {_first_three(names)}")
-    return "\n".join([*parts, "", by_kind(rows), *_spread(rows)])
+    return "\n".join([*parts, "", by_kind(rows), *_spread(rows), *_unlike_noise(rows)])
+
+
+def _unlike_noise(rows: pd.DataFrame) -> list[str]:
+    """How many matrices alpha and spikes tell from noise."""
+    if "stage" in rows:
+        rows = rows[rows["stage"] == "after"]
+    said = []
+    if "alpha_null_p" in rows and rows["alpha_null_p"].notna().any():
+        p = rows["alpha_null_p"].dropna()
+        noise = COMMON_IN_NOISE * len(p)
+        said.append(f"alpha in {(p <= COMMON_IN_NOISE).sum()} of {len(p)} matrices (in noise {noise:.2g})")
+    if "num_spikes" in rows and rows["num_spikes"].notna().any():
+        spikes = rows["num_spikes"].dropna()
+        said.append(
+            f"spikes in {(spikes > 0).sum()} of {len(spikes)} (in noise {SPIKE_LEVEL * len(spikes):.2g})"
+        )
+    return [f"what differs from noise: {', '.join(said)}"] if said else []
 
 
 def _spread(rows: pd.DataFrame) -> list[str]:
@@ -51,10 +70,8 @@ def _spread(rows: pd.DataFrame) -> list[str]:
         if found:
             value, null, low, high = map(_number, found.values())
             before = "" if stage is None else f"{stage}: "
-            lines.append(
-                f"{before}standard deviation of alpha over the matrices {value} (in noise of their shapes"
-                f" {null}, 90 %: {low} to {high})"
-            )
+            of_noise = f" (in noise of their shapes {null}, 90 %: {low} to {high})" if null != "-" else ""
+            lines.append(f"{before}standard deviation of alpha over the matrices {value}{of_noise}")
     return lines
 
 

@@ -200,7 +200,7 @@ def test_training_says_how_to_go_on(number, capfd, monkeypatch):
         train._stopped_between_steps(number, None)
     assert stop.value.code == 128 + number
     name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
-    said = f"stopped by {name} between training steps: the same command continues from there"
+    said = f"stopped by {name} outside of a training step: the same command continues from there"
     assert capfd.readouterr().err.strip() == said
 
 

@@ -169,7 +169,7 @@ def test_sigterm_between_training_steps_ends_the_run_and_the_next_start_finishes
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM between training steps: the same command continues from there" in errors
+    assert "stopped by SIGTERM outside of a training step: the same command continues from there" in errors
     code, _, errors = in_process(words, capsys)
     assert code == 0, errors
     assert "finished" in status(workdir)
