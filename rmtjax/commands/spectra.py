@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         out = None
         if arguments.out:
             out = stack.enter_context(files.writing_to(arguments.out, "--out", "--out"))
-            print(f"results go to {out}", flush=True)
+            there = (out / "spectra.parquet").exists()
+            print(f"results go to {out}{', in place of those that are there' if there else ''}", flush=True)
             options["partial"] = _partial(out, names, arguments.step)
         try:
             if arguments.baseline:

@@ -80,10 +80,13 @@ def dimension(default: int, about: str) -> Field:
 FIELDS: dict[str, Any] = {
     "seed": Field(0, AT_LEAST_ZERO, "of the run: split, order, augmentation, initialisation, dropout"),
     "data": {
-        # Images: digits | letters | printed_digits | tfds:NAME | folder:PATH | npz:PATH | cifar10_1:PATH
-        # Texts: banking77 | clinc150 | subj | trec (below $RMTJAX_DATA) | texts:PATH (.csv, .tsv or .jsonl,
-        # or a folder of them). A PATH may be data:..., below $RMTJAX_DATA.
-        "source": Field("digits", None, "name of the data set; see the comment in rmtjax/config/fields.py"),
+        "source": Field(
+            "digits",
+            None,
+            "images: digits, letters, printed_digits, tfds:NAME, folder:PATH, npz:PATH, cifar10_1:PATH; "
+            "texts: banking77, clinc150, subj, trec, texts:PATH (.csv, .tsv, .jsonl); a PATH may be "
+            "data:..., below $RMTJAX_DATA",
+        ),
         "classes": Field((), None, "classes to keep, in this order, of the source and its shifts; (): all"),
         "image_size": dimension(16, "side in pixels; examples of another size are resized (bilinear)"),
         "train_examples": optional(int, 400, AT_LEAST_ONE, "drawn class by class (stratified); None: all"),

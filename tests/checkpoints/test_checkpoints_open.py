@@ -1,5 +1,6 @@
 """`checkpoints.open`: every format gives the same arrays, no code is executed, a bad file is named."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -18,6 +19,7 @@ from rmtjax.checkpoints.contents import Tensor, layout_from_names
 from rmtjax.errors import InputError
 
 RNG = np.random.default_rng(5)
+with_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="no TensorFlow")
 ARRAYS = {
     "block/dense/kernel": RNG.standard_normal((6, 4)).astype(np.float32),
     "block/dense/bias": RNG.standard_normal(4).astype(np.float16),
@@ -223,8 +225,8 @@ def test_keras(tmp_path, kind):
         assert folders == list(dict.fromkeys(n.split("/")[0 if kind == ".h5" else 1] for n, _ in expected))
 
 
+@with_tensorflow
 def test_tensorflow(tmp_path):
-    pytest.importorskip("tensorflow")
     program = f"""
 import keras
 import numpy as np
@@ -255,8 +257,8 @@ np.savez(folder + "/weights.npz", **{{v.path.replace("/", "|"): v.numpy() for v 
         assert ("optimizer" in weights.refused) == (kind != "exported")
 
 
+@with_tensorflow
 def test_a_checkpoint_of_tensorflow_without_its_numbers_is_one_sentence(tmp_path):
-    pytest.importorskip("tensorflow")
     (tmp_path / "model.index").write_bytes(bytes(200))
     with pytest.raises(InputError, match=r"model\.index' is not a whole TensorFlow file: "):
         checkpoints.open(tmp_path)
