@@ -35,7 +35,7 @@ def fields(config: ConfigDict, part: str = "") -> str:
         ends = [name for name in sorted(parts) if part in name.rpartition(".")[2].split("_")]
         near = ends or difflib.get_close_matches(part, sorted(parts), 1, 0.4)
         hint = (
-            f"did you mean {' or '.join(map(repr, near[:3]))}?"
+            f"did you mean {' or '.join(map(repr, near[:10]))}?"
             if near
             else f"the sections are {', '.join(default.keys())}"
         )
