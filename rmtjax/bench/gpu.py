@@ -24,7 +24,6 @@ import numpy as np
 
 from rmtjax import diversity, spectra
 from rmtjax.bench.spectra import bench_weights
-from rmtjax.commands import flags
 from rmtjax.spectra import metrics, programs, streaming
 from rmtjax.spectra.matrices import weight_matrices
 
@@ -383,6 +382,7 @@ def _corruptions(small: bool) -> Iterator[Case]:
 
 
 def main(arguments: Any, overrides: list[str]) -> None:
+    """`arguments.found` is told the rows as soon as there is one more."""
     chosen = cases(arguments.small)
     if arguments.dry:
         _print_dry(chosen)
@@ -391,9 +391,9 @@ def main(arguments: Any, overrides: list[str]) -> None:
     for row in measure(chosen, arguments.seconds):
         rows.append(row)
         print(_line(row), flush=True)
-        flags.found(rows=rows)
+        arguments.found(rows=rows)
     if not arguments.small:
-        flags.found(tests=_tests())
+        arguments.found(tests=_tests())
 
 
 def _print_dry(chosen: Sequence[Case]) -> None:

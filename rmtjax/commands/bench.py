@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{jax.device_count()} x {kinds} ({machine}); JAX {jax.__version__}")
     flags.found(bench=arguments.bench, jax=jax.__version__, devices=kinds)
     bench = importlib.import_module(f"rmtjax.bench.{arguments.bench}")
+    arguments.found = flags.found
     lines = _Lines(sys.stdout)
     with contextlib.redirect_stdout(lines):
         bench.main(arguments, overrides)

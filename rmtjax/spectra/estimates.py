@@ -95,8 +95,8 @@ def quadrature(
     """Block Lanczos of a symmetric matrix of `width`, of which only products are known.
 
     >>> found = quadrature(lambda x: np.diag([1.0, 2.0, 5.0]) @ x, 3, np.random.default_rng(0), columns=1)
-    >>> found.values.round(6).tolist(), found.residuals.max() < 1e-6
-    ([1.0, 2.0, 5.0], True)
+    >>> found.values.round(6).tolist()
+    [1.0, 2.0, 5.0]
     """
     columns = min(columns, width)
     steps = max(1, min(steps, width // columns))

@@ -22,7 +22,7 @@ of them but `paper_aggregation`, which is there for contrast.
     effect_similarity  cosine and rank correlation of the effects of families
     doses              dose-response, and families at matched doses
     outcomes           the best share of synthetic data, and measures that rank families
-    membership         from which arms one run may have come
+    one_run            from which arms one run may have come
     questions          the questions and their answers in sentences
     geometry           angles between the updates of runs
     simulate           whole studies of which the truth is known, and the rates of verdicts in them
@@ -41,12 +41,12 @@ from rmtjax.statistics.fit import fit_rows as fit_rows
 from rmtjax.statistics.geometry import between_updates as between_updates
 from rmtjax.statistics.intervals import mean_interval as mean_interval
 from rmtjax.statistics.intervals import share_interval as share_interval
-from rmtjax.statistics.membership import membership as membership
 from rmtjax.statistics.meta import OverModels as OverModels
 from rmtjax.statistics.meta import over_models as over_models
 from rmtjax.statistics.mixed import mixed_effects as mixed_effects
 from rmtjax.statistics.nulls import null_control as null_control
 from rmtjax.statistics.nulls import null_similarity as null_similarity
+from rmtjax.statistics.one_run import membership as membership
 from rmtjax.statistics.outcomes import Optimum as Optimum
 from rmtjax.statistics.outcomes import interior_optimum as interior_optimum
 from rmtjax.statistics.outcomes import rank_agreement as rank_agreement

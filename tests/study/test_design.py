@@ -13,6 +13,7 @@ from rmtjax import report, results, study
 from rmtjax.commands import study as command
 from rmtjax.errors import InputError
 from rmtjax.generate import methods
+from rmtjax.statistics import QUESTIONS
 from rmtjax.statistics.fit import Fit
 from rmtjax.study import design
 
@@ -266,7 +267,9 @@ def test_the_page_shows_t5_to_t7(tmp_path):
     assert "T7 by numbers" in page
     alone = answers[(answers["question"] == "T5") & answers["block"].str.contains(": ")]
     assert len(alone) == 4
-    assert page.count("T5: ") == 2  # what both blocks say together, not each
+    of_t5 = page.partition("<h3>T5. ")[2].partition("<h3>")[0]
+    assert of_t5.count("<strong>") == 2  # what both blocks say together, not each
+    assert all(text in page for text in QUESTIONS.values() if text != QUESTIONS["T3"])
 
 
 def test_two_studies_have_one_answer(tmp_path, capsys):
