@@ -32,7 +32,7 @@ GROUPS = (
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     flags.set_compilation_cache(jax_persistent_cache_min_compile_time_secs=0.05)
-    from rmtjax import checkpoints, files, report, spectra
+    from rmtjax import checkpoints, files, spectra
     from rmtjax.spectra import text
 
     start = time.monotonic()
@@ -58,6 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         if out is not None:  # before anything is printed, which fails where nobody reads it
             analysis.save(out)
             shutil.rmtree(options["partial"], ignore_errors=True)
+            from rmtjax import report  # which takes a quarter of a second
+
             page = report.spectra_page(out)
         flags.found(table=analysis.table, left_out=analysis.left_out, out=out)
         print(text.table(analysis.table))

@@ -6,7 +6,7 @@
 import collections
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,9 @@ _MULTIPLE = 16  # of which lengths are multiples: few are compiled, and the scan
 # seconds, and tracing takes half a second even if the program is cached.
 _PADDING = 4e7
 _WEIGHT_EPS = float(np.finfo(np.float32).eps)
+# Up to so many eigenvalues in all a program that compiles quickly and runs slowly is done sooner, by seconds
+# in a first call, and is later by a tenth of a second in each further one.
+_FEW = 1 << 14
 
 
 def measure(
@@ -52,28 +55,33 @@ def measure(
         "exponent": np.array([one.exponent for one in spectra]),
         "bad": np.array([one.bad for one in spectra]),
     }
+    sizes = [len(one.eigenvalues) for one in spectra]
+    level = _level(sizes)
     with precision(dtype):
-        for rung, rows, members in _calls([len(one.eigenvalues) for one in spectra]):
+        for rung, rows, members in _calls(sizes):
             padded = [*members, *[members[0]] * (rows - len(members))]
             given = {name: column[padded] for name, column in constants.items()}
             count = given.pop("count")
             values = _aligned([spectra[i] for i in members], rows, rung, dtype)
             found: dict[str, Array] = {}
             for names in _names(groups):
-                found |= _program(values, count, given, names)
+                found |= _program(names, level)(values, count, given)
             if "bootstrap" in groups and len(seeds):
                 rank = found["matrix_rank"].astype(jnp.int32)
-                found |= _goodness(values, rank, np.asarray(seeds, np.int32)[padded])
+                of_spectra = np.asarray(seeds, np.int32)[padded]
+                found |= _jitted(goodness.goodness_of_fit)(values, rank, of_spectra)
             if "fingers" in groups:
-                found |= _fingers(values, found["matrix_rank"].astype(jnp.int32))
+                rank = found["matrix_rank"].astype(jnp.int32)
+                found |= _jitted(fingers.clip_fingers)(values, rank)
             if "local" in groups:
-                noise = found if "bulk" in groups else _noise(values, count, given)
+                noise = found if "bulk" in groups else _noise(values, count, given, level)
                 of_bulk = (noise[name] for name in ("num_spikes", "num_removed", "noise_variance"))
-                found |= _local(values, count, *of_bulk, given["N"], given["c"])
+                spacings = _jitted(neighbours.spacing_statistics)
+                found |= spacings(values, count, *of_bulk, given["N"], given["c"])
             if shuffled:
                 others = _aligned([shuffled[i] for i in members], rows, rung, dtype)
-                found |= _against_shuffled(values, others)
-                noise = _noise(others, count, given)
+                found |= _jitted(shuffles.against_shuffled)(values, others)
+                noise = _noise(others, count, given, level)
                 found |= {name: noise[source] for name, source in _SHUFFLED.items()}
             for name, column in jax.device_get(found).items():
                 out.setdefault(name, np.zeros(len(spectra), column.dtype))[members] = column[: len(members)]
@@ -101,23 +109,31 @@ def prepare(
     """
     constants = _constants(np.array(shapes[:1]), dtype)
     threads = []
-    for rung, rows, _ in _calls([slices * M for slices, _, M in shapes]):
+    sizes = [slices * M for slices, _, M in shapes]
+    level = _level(sizes)
+    for rung, rows, _ in _calls(sizes):
         given = {name: np.repeat(column, rows, 0) for name, column in constants.items()}
         count = given.pop("count")
-        if not compiled.is_new((rung, rows, _names(groups), np.dtype(dtype))):
+        if not compiled.is_new((rung, rows, _names(groups), level, np.dtype(dtype))):
             continue
         values = np.zeros((rows, rung), dtype)
         for names in _names(groups):
-            arguments = (values, count, given, names)
-            threads.append(threading.Thread(target=_compile, args=(dtype, arguments)))
+            arguments = (values, count, given)
+            compiling = (_program(names, level), dtype, arguments)
+            threads.append(threading.Thread(target=_compile, args=compiling))
     for thread in threads:
         thread.start()
     return threads
 
 
-def _compile(dtype: Any, arguments: tuple[Any, ...]) -> None:
+def _compile(program: Any, dtype: Any, arguments: tuple[Any, ...]) -> None:
     with precision(dtype):
-        _program(*arguments)
+        program(*arguments)
+
+
+def _level(sizes: Sequence[int]) -> int:
+    """The optimisation level of the metrics of spectra of these sizes."""
+    return 0 if sum(sizes) <= _FEW else 1
 
 
 def _calls(sizes: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
@@ -177,29 +193,27 @@ def _names(groups: frozenset[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(names for names in parts if names)
 
 
-def _noise(values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarray]) -> dict[str, Array]:
+def _noise(
+    values: np.ndarray, count: np.ndarray, constants: dict[str, np.ndarray], level: int
+) -> dict[str, Array]:
     """The metrics of the noise in the bulk alone."""
-    found: dict[str, Array] = _program(values, count, constants, _names(_BULK)[1])
+    found: dict[str, Array] = _program(_names(_BULK)[1], level)(values, count, constants)
     return found
 
 
-# Optimisation level 1 compiles faster, and the programs run as fast: they have little work in inner loops.
-_jit = functools.partial(compiled.jit, compiler_options={"xla_backend_optimization_level": 1})
+@functools.cache
+def _program(names: tuple[str, ...], level: int) -> Any:
+    """The compiled function from eigenvalues, counts and constants of shapes to metrics."""
+
+    def metrics_of(
+        eigenvalues: Float[Array, "layers size"], count: Int[Array, " layers"], constants: dict[str, Array]
+    ) -> dict[str, Array]:
+        batch = Batch(eigenvalues, count, constants)
+        return {name: metrics.compute(name, batch) for name in names}
+
+    return compiled.jit(metrics_of, compiler_options=compiled.options(level))
 
 
-@functools.partial(_jit, static_argnums=3)
-def _program(
-    eigenvalues: Float[Array, "layers size"],
-    count: Int[Array, " layers"],
-    constants: dict[str, Array],
-    names: tuple[str, ...],
-) -> dict[str, Array]:
-    """The metrics of these names."""
-    batch = Batch(eigenvalues, count, constants)
-    return {name: metrics.compute(name, batch) for name in names}
-
-
-_against_shuffled = _jit(shuffles.against_shuffled)
-_goodness = _jit(goodness.goodness_of_fit)
-_fingers = _jit(fingers.clip_fingers)
-_local = _jit(neighbours.spacing_statistics)
+@functools.cache
+def _jitted(function: Callable[..., Any]) -> Any:
+    return compiled.jit(function, compiler_options=compiled.options(1))

@@ -323,7 +323,15 @@ class _Store:
         os.replace(temporary, target)
 
 
-_solve = compiled.jit(eigensolver.tridiagonal_eigenvalues)
+# Up to so many steps of the Sturm recurrence (rows x size x size) a program that compiles quickly and runs
+# slowly is done sooner: two seconds of processor time earlier in a first call, at most .2 s later in others.
+_FEW_STEPS = 1e6
+
+
+@functools.cache
+def _solver(few: bool) -> Any:
+    options = {"compiler_options": compiled.options(0)} if few else {}
+    return compiled.jit(eigensolver.tridiagonal_eigenvalues, **options)
 
 
 def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype) -> list[Spectrum]:
@@ -332,6 +340,7 @@ def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype
     for one in reduced:
         rows[one.diagonal.shape[1]] += len(one.diagonal)
     ladder = eigensolver.padded_sizes(rows)
+    solve = _solver(sum(rows[size] * ladder[size] ** 2 for size in rows) <= _FEW_STEPS)
     out: dict[int, Spectrum] = {}
     for rung in sorted(set(ladder.values())):
         members = [i for i, one in enumerate(reduced) if ladder[one.diagonal.shape[1]] == rung]
@@ -352,7 +361,7 @@ def _roots(found: Sequence[Matrix], reduced: Sequence[_Reduced], dtype: np.dtype
             off_diagonal[place, : size - 1] = np.ldexp(one.off_diagonal, shift)
             widths[place] = M
             start = place.stop
-        roots, start = np.asarray(_solve(diagonal, off_diagonal, widths)), 0
+        roots, start = np.asarray(solve(diagonal, off_diagonal, widths)), 0
         for i in members:
             slices, _, M = found[i].shape
             own = np.maximum(roots[start : start + slices, rung - M :], 0)
